@@ -1,0 +1,43 @@
+"""d2prune: choose which part of a training set to keep (D2 pruning, arXiv 2310.07931)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Public names and where they live. They load on first use: `d2prune --help` needs none of them.
+_HOMES = {
+    "build_graph": "d2cli.api",
+    "prepare_edges": "d2cli.api",
+    "propagate": "d2cli.api",
+    "select": "d2cli.api",
+    "wanted": "d2cli.scores",
+    "KnnGraph": "d2cli.graph",
+    "Csr": "d2cli.graph",
+    "Selection": "d2cli.sampling",
+    "read_graph": "d2cli.io.graph_file",
+    "write_graph": "d2cli.io.graph_file",
+    "D2Error": "d2cli.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from d2cli.api import build_graph, prepare_edges, propagate, select
+    from d2cli.errors import D2Error
+    from d2cli.graph import Csr, KnnGraph
+    from d2cli.io.graph_file import read_graph, write_graph
+    from d2cli.sampling import Selection
+    from d2cli.scores import wanted
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,230 @@
+"""The two greedy loops, compiled. Both give exactly the order of the plain loop.
+
+Both change `u` in place: whatever is picked sends its message to every neighbour that is not yet
+picked. `eligible` says who may be picked, `quota` how many of each class; what is picked or found
+in a full class becomes ineligible. Ties go to the lowest row.
+
+Messages that are clamped never raise a score, so a node's place in the queue can be put right when
+it is reached, not when it falls: that is :func:`lazy_picks`. Unclamped ones can raise scores, and
+then a heap must follow each change: :func:`heap_picks`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from d2cli._jit import kernel
+from d2cli.messages import weight
+
+#: A bucket spans 2**-12 of an octave: the bits of positive doubles rise with their value, so a
+#: shift of their difference makes a bucket number.
+_SHIFT = 40
+#: Twenty octaves below the largest score; everything smaller shares the last bucket.
+_BUCKETS = 20 << (52 - _SHIFT)
+
+
+@kernel
+def _send(edges, u, k, message, gamma, sigma, squared, picked):  # type: ignore[no-untyped-def]
+    """The reverse message of k to its neighbours that are not yet picked."""
+    for e in range(edges.indptr[k], edges.indptr[k + 1]):
+        j = edges.indices[e]
+        if not picked[j]:
+            u[j] -= weight(edges.distances[e], gamma, sigma, squared) * message
+
+
+@kernel
+def _bucket(bits, top):  # type: ignore[no-untyped-def]
+    return min((top - bits) >> _SHIFT, _BUCKETS - 1)
+
+
+@kernel
+def _before(value_a, row_a, value_b, row_b):  # type: ignore[no-untyped-def]
+    """Whether a is picked before b."""
+    return value_a > value_b or (value_a == value_b and row_a < row_b)
+
+
+@kernel
+def _sink(values, rows, size, hole, value, row):  # type: ignore[no-untyped-def]
+    """Put (value, row) into a binary heap whose place `hole` is free, at or below that place."""
+    while True:
+        child = 2 * hole + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and _before(values[right], rows[right], values[child], rows[child]):
+            child = right
+        if not _before(values[child], rows[child], value, row):
+            break
+        values[hole] = values[child]
+        rows[hole] = rows[child]
+        hole = child
+    values[hole] = value
+    rows[hole] = row
+
+
+@kernel
+def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):  # type: ignore[no-untyped-def]
+    """Pick while the best score is above zero and `order` has room; returns how many.
+
+    Clamped messages only. `bits` is `u` seen as int64.
+
+    A queue in buckets of nearly equal scores, from the highest down. A node waits in the bucket of
+    the score that it had when it was put there. Reached, it goes on to the bucket of its present
+    score, or, if that is still here, into a small heap which settles the order within the bucket.
+    """
+    n = u.shape[0]
+    top = np.int64(0)
+    for i in range(n):
+        if eligible[i] and u[i] > 0.0 and bits[i] > top:
+            top = bits[i]
+    head = np.full(_BUCKETS, -1, np.int32)
+    following = np.empty(n, np.int32)
+    for i in range(n - 1, -1, -1):  # backwards, so that each list runs forwards through memory
+        if eligible[i] and u[i] > 0.0:
+            b = _bucket(bits[i], top)
+            following[i] = head[b]
+            head[b] = i
+    values = np.empty(n, np.float64)
+    rows = np.empty(n, np.int32)
+    count = 0
+    for b in range(_BUCKETS):
+        size = 0
+        i = head[b]
+        while i >= 0:
+            after = following[i]
+            if u[i] > 0.0:
+                now = _bucket(bits[i], top)
+                if now > b:
+                    following[i] = head[now]
+                    head[now] = i
+                else:
+                    values[size] = u[i]
+                    rows[size] = i
+                    size += 1
+            i = after
+        for start in range(size // 2 - 1, -1, -1):
+            _sink(values, rows, size, start, values[start], rows[start])
+        while size > 0:
+            if count == order.shape[0]:
+                return count
+            k = rows[0]
+            value = u[k]
+            if value == values[0]:
+                eligible[k] = False
+                if quota[klass[k]] > 0:
+                    quota[klass[k]] -= 1
+                    picked[k] = True
+                    order[count] = k
+                    gains[count] = value
+                    count += 1
+                    _send(edges, u, k, value, gamma, sigma, squared, picked)
+            elif value > 0.0:
+                now = _bucket(bits[k], top)
+                if now == b:
+                    _sink(values, rows, size, 0, value, k)
+                    continue
+                following[k] = head[now]
+                head[now] = k
+            size -= 1
+            _sink(values, rows, size, 0, values[size], rows[size])
+    return count
+
+
+@kernel
+def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count):  # type: ignore[no-untyped-def]
+    """Go on from pick `count` through rows that send nothing, in the given order."""
+    for at in range(ranked.shape[0]):
+        if count == order.shape[0]:
+            break
+        k = ranked[at]
+        eligible[k] = False
+        if quota[klass[k]] > 0:
+            quota[klass[k]] -= 1
+            picked[k] = True
+            order[count] = k
+            gains[count] = u[k]
+            count += 1
+    return count
+
+
+_ARITY = 4
+
+
+@kernel
+def _rise(heap, place, u, hole, k):  # type: ignore[no-untyped-def]
+    """Put k into the indexed heap at `hole` or above it; returns where."""
+    while hole > 0:
+        parent = (hole - 1) // _ARITY
+        p = heap[parent]
+        if not _before(u[k], k, u[p], p):
+            break
+        heap[hole] = p
+        place[p] = hole
+        hole = parent
+    heap[hole] = k
+    place[k] = hole
+    return hole
+
+
+@kernel
+def _fall(heap, place, u, size, hole, k):  # type: ignore[no-untyped-def]
+    """Put k into the indexed heap at `hole` or below it."""
+    while True:
+        first = _ARITY * hole + 1
+        if first >= size:
+            break
+        best = first
+        for child in range(first + 1, min(first + _ARITY, size)):
+            if _before(u[heap[child]], heap[child], u[heap[best]], heap[best]):
+                best = child
+        c = heap[best]
+        if not _before(u[c], c, u[k], k):
+            break
+        heap[hole] = c
+        place[c] = hole
+        hole = best
+    heap[hole] = k
+    place[k] = hole
+
+
+@kernel
+def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):  # type: ignore[no-untyped-def]
+    """Pick until `order` is full or nobody is left; returns how many. Any messages.
+
+    A 4-ary heap that knows where each node stands, so that a score that changes moves at once.
+    """
+    n = u.shape[0]
+    heap = np.empty(n, np.int32)
+    place = np.full(n, -1, np.int32)
+    size = 0
+    for i in range(n):
+        if eligible[i]:
+            heap[size] = i
+            place[i] = size
+            size += 1
+    for start in range((size - 2) // _ARITY, -1, -1):
+        _fall(heap, place, u, size, start, heap[start])
+    count = 0
+    while size > 0 and count < order.shape[0]:
+        k = heap[0]
+        eligible[k] = False
+        place[k] = -1
+        size -= 1
+        if size > 0:
+            _fall(heap, place, u, size, 0, heap[size])
+        if quota[klass[k]] == 0:
+            continue
+        quota[klass[k]] -= 1
+        picked[k] = True
+        order[count] = k
+        gains[count] = u[k]
+        count += 1
+        message = u[k]
+        for e in range(edges.indptr[k], edges.indptr[k + 1]):
+            j = edges.indices[e]
+            if picked[j]:
+                continue
+            u[j] -= weight(edges.distances[e], gamma, sigma, squared) * message
+            if place[j] >= 0:
+                _fall(heap, place, u, size, _rise(heap, place, u, place[j], j), j)
+    return count

@@ -1,0 +1,198 @@
+"""The three steps on arrays. The command line does nothing that these do not.
+
+>>> graph = build_graph(embeddings)                       # (n, d) floats
+>>> u = propagate(graph, scores)                          # (n,) float64
+>>> kept = select(graph, u, size=len(scores) // 2).order  # row numbers, best first
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from d2cli.budgets import class_quotas
+from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
+from d2cli.edges import edges_of
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import Csr, KnnGraph
+from d2cli.messages import forward, resolve_bandwidth
+from d2cli.neighbors import build_graph
+from d2cli.parallel import Progress, silent
+from d2cli.sampling import Rules, Selection, greedy
+
+__all__ = ["build_graph", "prepare_edges", "propagate", "select"]
+
+_OURS = MODES["default"]
+
+
+def prepare_edges(
+    graph: KnnGraph,
+    *,
+    edges: Edges = _OURS.edges,
+    bandwidth: float | Literal["median"] = _OURS.bandwidth,
+    drop: NDArray[np.bool_] | None = None,
+) -> tuple[Csr, float]:
+    """The edges and the bandwidth σ that both message passes use, worked out once.
+
+    :func:`propagate` and :func:`select` do this themselves when they are given a graph; whoever
+    calls both on one graph can do it first and give them the result.
+    """
+    return edges_of(graph, edges, drop), resolve_bandwidth(graph, bandwidth)
+
+
+def propagate(
+    graph: KnnGraph | Csr,
+    scores: NDArray[np.floating],
+    *,
+    edges: Edges = _OURS.edges,
+    kernel: Kernel = _OURS.kernel,
+    bandwidth: float | Literal["median"] = _OURS.bandwidth,
+    gamma_forward: float = _OURS.gamma_forward,
+    hops: int = HOPS,
+    floor: float | None = _OURS.floor,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Let each score take in its neighbours': ``u_i = s_i + Σ_j e_ij(γ_f) s_j``.
+
+    Source: arXiv 2310.07931, equation 3.
+
+    Args:
+        graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used and
+            `bandwidth` must be a number).
+        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.scores.wanted`).
+        edges: who is whose neighbour, see :func:`d2cli.edges.edges_of`.
+        kernel: ``gaussian``: e(γ) = exp(-γ (d/σ)²); ``exponential``: exp(-γ d/σ).
+        bandwidth: σ in units of distance, or ``median``: the median listed distance.
+        gamma_forward: γ_f >= 0.
+        hops: how often the step is made.
+        floor: the least score that a neighbour sends, or None.
+        threads: how many to use (default: every core); the result does not depend on it.
+
+    Returns:
+        (n,) float64, a new array.
+
+    Raises:
+        DataError: for scores that are not finite or are negative, or sums beyond float64.
+    """
+    csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
+    values = np.asarray(scores, np.float64)
+    u = forward(
+        csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
+        hops=hops, floor=floor, threads=threads,
+    )  # fmt: skip
+    negative = values < 0
+    if negative.any():
+        row = int(np.argmax(negative))
+        raise DataError(f"score is negative ({values[row]:g})", argument="scores", row=row)
+    if not np.isfinite(u).all():
+        row = int(np.argmin(np.isfinite(u)))
+        raise DataError(
+            "propagated score is beyond float64",
+            "bring the scores to 0 … 1: --score-transform minmax",
+            argument="scores",
+            row=row,
+        )
+    return u
+
+
+def select(
+    graph: KnnGraph | Csr,
+    propagated: NDArray[np.floating],
+    size: int,
+    *,
+    edges: Edges = _OURS.edges,
+    kernel: Kernel = _OURS.kernel,
+    bandwidth: float | Literal["median"] = _OURS.bandwidth,
+    gamma_reverse: float | Literal["auto"] = "auto",
+    clamped: bool = _OURS.clamped,
+    labels: ArrayLike | None = None,
+    balance: Balance = BALANCE,
+    include: NDArray[np.bool_] | None = None,
+    exclude: NDArray[np.bool_] | None = None,
+    progress: Progress = silent,
+) -> Selection:
+    """Pick `size` rows greedily; each pick lowers its neighbours' scores.
+
+    Args:
+        graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used,
+            `bandwidth` must be a number, and excluded rows must be dropped from them already).
+        propagated: (n,) finite scores after the forward pass; not changed.
+        size: how many rows to keep, 1 … the rows that take part.
+        edges, kernel, bandwidth: as in :func:`propagate`.
+        gamma_reverse: γ_r >= 0; small is strong. ``auto``: the smallest for which the best score
+            is still above zero at the last pick.
+        clamped: whether a score below zero sends nothing (else it raises its neighbours).
+        labels: (n,) one class a row, needed for a `balance`.
+        balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
+        include: (n,) bool, rows that count as picked first.
+        exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
+        progress: called with the stage, and how many are done of how many.
+
+    Returns:
+        The picks in order, see :class:`~d2cli.sampling.Selection`.
+    """
+    n = graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
+    drop = _mask(exclude, n, "exclude")
+    if isinstance(graph, KnnGraph) and graph.excluded is not None:
+        drop = graph.excluded if drop is None else drop | graph.excluded
+    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, drop)
+    chosen = _mask(include, n, "include")
+    classes, quotas = _classes(labels, balance, n, size, drop, chosen)
+    return greedy(
+        csr, np.asarray(propagated, np.float64), size,
+        kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
+        rules=Rules(chosen, drop, classes, quotas), progress=progress,
+    )  # fmt: skip
+
+
+def _edges_and_sigma(
+    graph: KnnGraph | Csr,
+    edges: Edges,
+    bandwidth: float | Literal["median"],
+    drop: NDArray[np.bool_] | None = None,
+) -> tuple[Csr, float]:
+    if isinstance(graph, KnnGraph):
+        return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=drop)
+    if bandwidth == "median":
+        raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
+    return graph, float(bandwidth)
+
+
+def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.shape != (n,) or mask.dtype != np.bool_:
+        raise DataError(f"{name} must be ({n},) bool, not {mask.shape} {mask.dtype}", argument=name)
+    return mask
+
+
+def _classes(
+    labels: ArrayLike | None,
+    balance: Balance,
+    n: int,
+    size: int,
+    drop: NDArray[np.bool_] | None,
+    include: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Class numbers and quotas, or (None, None) where there is no balance to keep."""
+    if balance not in choices(Balance):
+        raise UsageError(f"balance must be one of {', '.join(choices(Balance))}, not {balance!r}")
+    if balance == "none":
+        return None, None
+    if labels is None:
+        raise UsageError(f"balance={balance} needs labels")
+    values = np.asarray(labels)
+    if values.shape != (n,):
+        raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")
+    names, codes = np.unique(values, return_inverse=True)
+    takes_part = np.ones(n, np.bool_) if drop is None else ~drop
+    available = np.bincount(codes[takes_part], minlength=names.size)
+    chosen = None if include is None else np.bincount(codes[include], minlength=names.size)
+    if size > int(available.sum()):
+        raise UsageError(
+            f"a budget of {size:,} is more than the {int(available.sum()):,} rows that take part"
+        )
+    return codes, class_quotas(available, size, balance, chosen)

@@ -1,0 +1,73 @@
+"""The one home of every default and of every number that names a rule.
+
+The Python API, the command line and its help all read these names; nothing else repeats them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Metric = Literal["euclidean", "cosine"]
+Method = Literal["auto", "hnsw", "exact"]
+Edges = Literal["union", "directed", "mutual"]
+Kernel = Literal["gaussian", "exponential"]
+HigherIs = Literal["harder", "easier", "better"]
+Transform = Literal["none", "shift", "minmax", "rank"]
+Balance = Literal["none", "proportional", "uniform"]
+ModeName = Literal["default", "paper", "reference"]
+RowOrder = Literal["index", "rank"]
+WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
+
+
+def choices(literal: object) -> tuple[str, ...]:
+    """The values that one of the literal types above allows."""
+    return get_args(literal)
+
+
+# -- the graph ---------------------------------------------------------------------------------
+N_NEIGHBORS = 10
+METRIC: Metric = "euclidean"
+METHOD: Method = "auto"
+RECALL = 0.95
+HNSW_M = 16
+EF_CONSTRUCTION = 100
+SEED = 0
+
+# -- scores and messages -----------------------------------------------------------------------
+HIGHER_IS: HigherIs = "harder"
+TRANSFORM: Transform = "none"
+MODE: ModeName = "default"
+HOPS = 1
+
+# -- selection ---------------------------------------------------------------------------------
+BALANCE: Balance = "none"
+ORDER: RowOrder = "index"
+AS: WrittenAs = "index"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What one ``--mode`` stands for; an option that is given by name wins over it.
+
+    `floor` is the least score that a neighbour sends in the forward pass (None: as it is).
+    `exact` says that only an exact graph will do.
+    """
+
+    edges: Edges
+    kernel: Kernel
+    bandwidth: float | Literal["median"]
+    gamma_forward: float
+    floor: float | None
+    clamped: bool
+    gamma_reverse: float | Literal["auto"] | None
+    exact: bool = False
+
+
+#: `default` is ours; `paper` follows arXiv 2310.07931; `reference` the research code's dense
+#: sampler, which floors each neighbour's score at 1e-7 and uses exp(-d) in both directions.
+MODES: dict[str, Mode] = {
+    "default": Mode("union", "gaussian", "median", 1.0, None, True, "auto"),
+    "paper": Mode("union", "gaussian", 1.0, 1.0, None, False, None),
+    "reference": Mode("union", "exponential", 1.0, 1.0, 1e-7, False, None, exact=True),
+}

@@ -1,0 +1,159 @@
+"""Edge weights and forward message passing (arXiv 2310.07931, equations 2 and 3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli._jit import kernel
+from d2cli.defaults import Kernel, choices
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import Csr, KnnGraph
+from d2cli.parallel import for_blocks, thread_count
+
+#: Rows that one task of the forward pass takes.
+_BLOCK = 65_536
+
+
+def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
+    """σ, the distance at which γ = 1 weighs 1/e.
+
+    ``median`` is the median of all listed distances. Where more than half of them are zero (exact
+    duplicates) it is the median of those above zero, and 1 where there are none: then every weight
+    is 1 whatever σ is.
+
+    Raises:
+        UsageError: if a number is given that is not positive and finite.
+    """
+    if bandwidth != "median":
+        sigma = float(bandwidth)
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise UsageError(
+                f"bandwidth must be 'median' or a number above 0, not {bandwidth}"
+            )
+        return sigma
+    listed = graph.distances[np.isfinite(graph.distances)]
+    if not listed.size:
+        return 1.0
+    sigma = _median(listed)
+    if sigma == 0.0:
+        listed = listed[listed > 0]
+        sigma = _median(listed) if listed.size else 1.0
+    return sigma
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """The median in float64; reorders `values`."""
+    low, high = (values.size - 1) // 2, values.size // 2
+    values.partition((low, high))
+    return (float(values[low]) + float(values[high])) / 2
+
+
+def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
+    """Refuse an unknown kernel, and a γ that is negative or not finite."""
+    if kernel_name not in choices(Kernel):
+        raise UsageError(f"kernel must be one of {', '.join(choices(Kernel))}, not {kernel_name!r}")
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise UsageError(f"{name} must be a number of at least 0, not {gamma}")
+
+
+@kernel
+def weight(distance, gamma, sigma, squared):  # type: ignore[no-untyped-def]
+    """e(γ) of one edge: exp(-γ (d/σ)²) where `squared`, else exp(-γ d/σ); float64."""
+    x = distance / sigma
+    if squared:
+        x = x * x
+    return math.exp(-gamma * x)
+
+
+def forward(
+    edges: Csr,
+    scores: NDArray[np.float64],
+    *,
+    kernel_name: Kernel,
+    sigma: float,
+    gamma: float,
+    hops: int = 1,
+    floor: float | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ) · s_j``.
+
+    Args:
+        edges: the graph of n rows; not changed.
+        scores: (n,) float64, finite and >= 0; not changed.
+        kernel_name: ``gaussian`` or ``exponential``, see :func:`weight`.
+        sigma: the bandwidth, in units of distance.
+        gamma: γ_f, no unit.
+        hops: how many times the step is made, each on the result of the last; 0 leaves the scores.
+        floor: the least score that a neighbour sends (the research code has 1e-7), or None.
+        threads: how many threads share the rows; the result does not depend on it.
+
+    Returns:
+        (n,) float64. Each sum runs over the neighbours in ascending row number.
+    """
+    check_kernel(kernel_name, gamma, "gamma_forward")
+    if hops < 0:
+        raise UsageError(f"hops must be at least 0, not {hops}")
+    check_scores(scores, edges.indptr.size - 1)
+    squared = kernel_name == "gaussian"
+    sent_at_least = -math.inf if floor is None else floor
+    before = scores
+    for _ in range(hops):
+        after = np.empty_like(before)
+
+        def rows(start: int, stop: int, before=before, after=after) -> None:  # type: ignore[no-untyped-def]
+            _forward_rows(
+                edges, before, gamma, sigma, squared, sent_at_least, start, stop, after
+            )
+
+        for_blocks(rows, scores.size, _BLOCK, thread_count(threads))
+        before = after
+    return before.copy() if before is scores else before
+
+
+@kernel
+def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out):  # type: ignore[no-untyped-def]
+    """out[start:stop] of one forward step."""
+    for i in range(start, stop):
+        u = scores[i]
+        for e in range(edges.indptr[i], edges.indptr[i + 1]):
+            sent = max(scores[edges.indices[e]], floor)
+            u += weight(edges.distances[e], gamma, sigma, squared) * sent
+        out[i] = u
+
+
+@kernel
+def _vanished(distances, gamma, sigma, squared):  # type: ignore[no-untyped-def]
+    """How many weights are zero in float64."""
+    count = 0
+    for e in range(distances.shape[0]):
+        count += weight(distances[e], gamma, sigma, squared) == 0.0
+    return count
+
+
+def vanished_share(edges: Csr, kernel_name: Kernel, gamma: float, sigma: float) -> float:
+    """The share of edges whose weight underflows to zero, so that no message passes (0 … 1).
+
+    Raw distances on unnormalised features can make it 1: then nothing is diverse about the result.
+    """
+    if not edges.indices.size:
+        return 0.0
+    squared = kernel_name == "gaussian"
+    return float(_vanished(edges.distances, gamma, sigma, squared)) / edges.indices.size
+
+
+def check_scores(scores: NDArray[np.float64], n: int) -> None:
+    """Refuse scores that are not n finite numbers in one dimension."""
+    if scores.ndim != 1 or scores.size != n:
+        raise DataError(
+            f"scores must be one number for each of {n:,} rows, not {scores.shape}",
+            argument="scores",
+        )
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(f"score is {scores[row]}", argument="scores", row=row)

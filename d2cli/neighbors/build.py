@@ -1,0 +1,186 @@
+"""``build_graph``: which rows search among which, by which method, and how well it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from d2cli import defaults
+from d2cli.defaults import Method, Metric, choices
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import BuildInfo, KnnGraph
+from d2cli.neighbors.duplicates import find_copies, spread
+from d2cli.neighbors.exact import exact_neighbors
+from d2cli.neighbors.hnsw import hnsw_neighbors
+from d2cli.neighbors.recall import Truth, sample_rows
+from d2cli.neighbors.vectors import prepare
+from d2cli.parallel import Progress, silent, thread_count
+
+#: Up to here exact search is the quicker one, and nothing needs to be measured.
+EXACT_UP_TO = 20_000
+#: Rows whose recall is measured, and as many again to aim with.
+RECALL_SAMPLE = 500
+
+
+def build_graph(
+    embeddings: NDArray[np.floating],
+    n_neighbors: int = defaults.N_NEIGHBORS,
+    *,
+    metric: Metric = defaults.METRIC,
+    method: Method = defaults.METHOD,
+    recall: float = defaults.RECALL,
+    hnsw_m: int = defaults.HNSW_M,
+    ef_construction: int = defaults.EF_CONSTRUCTION,
+    ef: int | None = None,
+    within: ArrayLike | None = None,
+    exclude: NDArray[np.bool_] | None = None,
+    threads: int | None = None,
+    seed: int = defaults.SEED,
+    progress: Progress = silent,
+) -> KnnGraph:
+    """The k nearest neighbours of every embedding.
+
+    Args:
+        embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
+        n_neighbors: k >= 1; where fewer rows can be listed, places stay empty.
+        metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
+        method: ``exact``; ``hnsw``; or ``auto``: exact for up to 20,000 rows, above that HNSW.
+        recall: the recall@k to aim at with an approximate method, 0 < recall <= 1.
+        hnsw_m, ef_construction: HNSW's M and ef_construction.
+        ef: HNSW's search width; where None it is raised until a sample reaches `recall`.
+        within: (n,) labels; neighbours are then looked for only inside the same label.
+        exclude: (n,) bool; these rows list nobody and nobody lists them.
+        threads: how many to use (default: every core); the result does not depend on it.
+        seed: of the sample and of the index.
+        progress: called with the stage, and how many rows are done of how many.
+
+    Returns:
+        The graph. ``info.recall`` is the recall@k measured on a random sample, which was not
+        used for aiming; None if every search was exact.
+
+    Raises:
+        DataError: for embeddings that cannot be used, naming the row.
+        UsageError: for an option out of range.
+    """
+    threads = thread_count(threads)
+    if method not in choices(Method):
+        raise UsageError(f"method must be one of {', '.join(choices(Method))}, not {method!r}")
+    for name, value, least in (
+        ("n_neighbors", n_neighbors, 1),
+        ("hnsw_m", hnsw_m, 2),
+        ("ef_construction", ef_construction, 1),
+        ("ef", 1 if ef is None else ef, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, not {value}")
+    if not 0 < recall <= 1:
+        raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")
+    vectors = prepare(embeddings, metric, threads=threads, progress=progress)
+    n = vectors.shape[0]
+    searcher = _Searcher(
+        n_neighbors, method, recall, hnsw_m, ef_construction, ef, threads, seed, progress
+    )
+    parts = _parts(n, within, exclude)
+    if parts is None:
+        neighbors, distances = searcher(vectors)
+    else:
+        neighbors = np.full((n, n_neighbors), -1, np.int32)
+        distances = np.full((n, n_neighbors), np.inf, np.float32)
+        for rows in parts:
+            found, lengths = searcher(vectors[rows])
+            neighbors[rows] = np.where(found >= 0, rows[found], -1)
+            distances[rows] = lengths
+    excluded = None if exclude is None else np.asarray(exclude, np.bool_).copy()
+    info = BuildInfo(
+        metric=metric,
+        method="+".join(sorted(searcher.methods)) or "exact",
+        seed=seed,
+        recall=searcher.recall_reached(),
+        recall_target=recall if searcher.sampled else None,
+        recall_sample=searcher.sampled,
+        settings=searcher.settings,
+    )
+    return KnnGraph(neighbors, distances, excluded, info)
+
+
+def _parts(
+    n: int, within: ArrayLike | None, exclude: NDArray[np.bool_] | None
+) -> list[NDArray[np.int64]] | None:
+    """The groups of rows that search among themselves; None: all rows are one group."""
+    if within is None and exclude is None:
+        return None
+    labels = np.zeros(n, np.int64) if within is None else np.asarray(within)
+    if labels.shape != (n,):
+        raise DataError(f"labels must be ({n},), not {labels.shape}", argument="within")
+    _, group = np.unique(labels, return_inverse=True)
+    if exclude is not None:
+        if exclude.shape != (n,) or exclude.dtype != np.bool_:
+            raise DataError(f"exclude must be ({n},) bool", argument="exclude")
+        group = np.where(exclude, -1, group)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return [rows for rows in np.split(order, starts)[1:] if rows.size]
+
+
+@dataclass
+class _Searcher:
+    """Searches one group of rows after another, and adds up how well it went."""
+
+    n_neighbors: int
+    method: Method
+    recall: float
+    hnsw_m: int
+    ef_construction: int
+    ef: int | None
+    threads: int
+    seed: int
+    progress: Progress
+    methods: set[str] = field(default_factory=set)
+    settings: dict[str, object] = field(default_factory=dict)
+    sampled: int = 0
+    _recalled: float = 0.0
+
+    def __call__(
+        self, vectors: NDArray[np.floating]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The lists of one group, numbered within it."""
+        copies = find_copies(vectors, self.threads)
+        if copies is None:
+            return self._distinct(vectors)
+        return spread(copies, *self._distinct(vectors[copies.first]))
+
+    def _distinct(
+        self, vectors: NDArray[np.floating]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        n, k = vectors.shape[0], self.n_neighbors
+        small = n <= EXACT_UP_TO if self.method == "auto" else n <= k + 1
+        if self.method == "exact" or small:
+            self.methods.add("exact")
+            return exact_neighbors(vectors, k, threads=self.threads, progress=self.progress)
+        self.methods.add("hnsw")
+        aim, judge = sample_rows(n, RECALL_SAMPLE, self.seed)
+        truth = Truth.of(vectors, k, np.concatenate([aim, judge]), self.threads, self.progress)
+        neighbors, distances, settings = hnsw_neighbors(
+            vectors,
+            k,
+            m=self.hnsw_m,
+            ef_construction=self.ef_construction,
+            ef=self.ef,
+            recall=self.recall,
+            truth=Truth(aim, truth.distances[: aim.size]),
+            seed=self.seed,
+            threads=self.threads,
+            progress=self.progress,
+        )
+        self.settings.update(settings)
+        reached = Truth(judge, truth.distances[aim.size :]).recall(distances[judge])
+        self.sampled += judge.size
+        self._recalled += reached * judge.size
+        return neighbors, distances
+
+    def recall_reached(self) -> float | None:
+        """recall@k over all groups that were searched approximately."""
+        return self._recalled / self.sampled if self.sampled else None

@@ -1,0 +1,137 @@
+"""Approximate neighbours from one HNSW index (Malkov and Yashunin, arXiv 1603.09320; hnswlib).
+
+Insertion into the index depends on the order in which threads get there, so one thread builds it;
+queries of a finished index do not, so all threads share those.
+"""
+
+from __future__ import annotations
+
+import hnswlib
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.neighbors.distances import nearest_of_all, rerank
+from d2cli.neighbors.recall import Truth
+from d2cli.neighbors.vectors import power_of_two_scale
+from d2cli.parallel import Progress, for_blocks, silent
+
+#: Rows added, or queried, in one call: the grain of progress.
+_BLOCK = 8192
+#: The widest search list that aiming at a recall will try.
+_EF_MOST = 1600
+
+
+def hnsw_neighbors(
+    vectors: NDArray[np.floating],
+    n_neighbors: int,
+    *,
+    m: int,
+    ef_construction: int,
+    ef: int | None,
+    recall: float,
+    truth: Truth,
+    seed: int,
+    threads: int,
+    progress: Progress = silent,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
+    """The k nearest of every row, approximately.
+
+    Args:
+        vectors: (n, d) as :func:`~d2cli.neighbors.vectors.prepare` returns them, n > n_neighbors.
+        m: links of each node (hnswlib's M).
+        ef_construction: width of the search list while the index is built.
+        ef: width of the search list of a query; where None, the narrowest of a doubling series
+            that reaches `recall` on `truth`.
+        truth: exact neighbours of some rows to aim with.
+
+    Returns:
+        neighbors (n, k) int32 and distances (n, k) float32 as in
+        :class:`~d2cli.graph.KnnGraph`, and the settings used. Memory: the index holds one float32
+        copy of the vectors, and about 8·m + 20 bytes a row.
+    """
+    n, d = vectors.shape
+    scale = power_of_two_scale(vectors)
+    index = hnswlib.Index("l2", d)
+    index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        block = (vectors[start:stop] * scale).astype(np.float32, copy=False)
+        index.add_items(block, np.arange(start, stop), num_threads=1)
+        progress("index", stop, n)
+    search = _Search(index, vectors, scale, n_neighbors, threads)
+    if ef is None:
+        ef = _aim(search, truth, recall)
+    index.set_ef(max(ef, n_neighbors + 1))
+    neighbors = np.empty((n, n_neighbors), np.int32)
+    distances = np.empty((n, n_neighbors), np.float32)
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        found = search(np.arange(start, stop))
+        neighbors[start:stop], distances[start:stop] = found
+        progress("neighbors", stop, n)
+    return neighbors, distances, {"hnsw_m": m, "ef_construction": ef_construction, "ef": ef}
+
+
+def _aim(search: _Search, truth: Truth, recall: float) -> int:
+    """The narrowest search list that reaches `recall` on the rows of `truth`."""
+    ef = 2 * search.n_neighbors
+    while True:
+        search.index.set_ef(ef)
+        if truth.recall(search(truth.rows)[1]) >= recall or ef >= _EF_MOST:
+            return ef
+        ef *= 2
+
+
+class _Search:
+    """Queries of one index."""
+
+    def __init__(
+        self,
+        index: hnswlib.Index,
+        vectors: NDArray[np.floating],
+        scale: float,
+        n_neighbors: int,
+        threads: int,
+    ) -> None:
+        self.index, self.vectors, self.scale = index, vectors, scale
+        self.n_neighbors, self.threads = n_neighbors, threads
+
+    def __call__(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k nearest of each row: self dropped by number, true distances, in final order."""
+        neighbors = np.empty((rows.size, self.n_neighbors), np.int32)
+        distances = np.empty((rows.size, self.n_neighbors), np.float32)
+        candidates, lost = self._candidates(rows)
+
+        def finish(start: int, stop: int) -> None:
+            rerank(
+                self.vectors, rows[start:stop], candidates[start:stop],
+                neighbors[start:stop], distances[start:stop],
+            )  # fmt: skip
+
+        for_blocks(finish, rows.size, 1024, self.threads)
+        if lost.size:
+            again = np.empty((lost.size, self.n_neighbors), np.int32)
+            longer = np.empty((lost.size, self.n_neighbors), np.float32)
+            nearest_of_all(self.vectors, rows[lost], again, longer)
+            neighbors[lost], distances[lost] = again, longer
+        return neighbors, distances
+
+    def _candidates(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """k + 1 labels for each row, and the places of those for which the index has fewer.
+
+        hnswlib answers a whole batch or, if one row of it comes back short, none.
+        """
+        wanted = self.n_neighbors + 1
+        queries = (self.vectors[rows] * self.scale).astype(np.float32, copy=False)
+        try:
+            labels, _ = self.index.knn_query(queries, k=wanted, num_threads=self.threads)
+            return labels.astype(np.int64), np.empty(0, np.int64)
+        except RuntimeError:
+            found = np.full((rows.size, wanted), -1, np.int64)
+            lost = []
+            for r in range(rows.size):
+                try:
+                    found[r] = self.index.knn_query(queries[r], k=wanted, num_threads=1)[0][0]
+                except RuntimeError:
+                    lost.append(r)
+            return found, np.array(lost, np.int64)

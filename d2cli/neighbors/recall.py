@@ -1,0 +1,54 @@
+"""recall@k on a sample of rows, against exact search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.neighbors.exact import exact_neighbors
+from d2cli.parallel import Progress, silent
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Exact neighbours of some rows: `rows` (m,) int64 ascending, `distances` (m, k) float32."""
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        vectors: NDArray[np.floating],
+        n_neighbors: int,
+        rows: NDArray[np.int64],
+        threads: int,
+        progress: Progress = silent,
+    ) -> Truth:
+        """Search for `rows` exactly."""
+        found = exact_neighbors(
+            vectors, n_neighbors, rows=rows, threads=threads, progress=progress, stage="sample"
+        )
+        return cls(rows, found[1])
+
+    def recall(self, distances: NDArray[np.float32]) -> float:
+        """recall@k of lists with these distances (m, k), one row for each of `rows`.
+
+        A listed neighbour counts if it is no farther than the true k-th: of equally distant ones
+        any will do (as ann-benchmarks counts).
+        """
+        possible = np.isfinite(self.distances)
+        if not possible.any():
+            return 1.0
+        hits = np.isfinite(distances) & (distances <= self.distances.max(axis=1, keepdims=True))
+        return float(hits.sum() / possible.sum())
+
+
+def sample_rows(
+    n: int, size: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two disjoint random samples of up to `size` rows: one to aim with, one to measure with."""
+    both = np.random.default_rng(seed).permutation(n)[: 2 * size]
+    return np.sort(both[: (both.size + 1) // 2]), np.sort(both[(both.size + 1) // 2 :])

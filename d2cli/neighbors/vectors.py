@@ -1,0 +1,128 @@
+"""Embeddings as the searches want them: finite, of a size that float32 distances can hold, and of
+unit length where the metric is cosine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.defaults import Metric, choices
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import check_rows
+from d2cli.parallel import Progress, for_blocks, silent, thread_count
+
+#: About this many numbers are looked at in one go.
+_BLOCK_NUMBERS = 1 << 21
+#: A longer vector's distances may not fit float32.
+_LARGEST_NORM = 1e38
+
+
+def block_rows(d: int) -> int:
+    """How many rows of d numbers make one block."""
+    return max(1, _BLOCK_NUMBERS // max(d, 1))
+
+
+def prepare(
+    embeddings: NDArray[np.floating],
+    metric: Metric,
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.floating]:
+    """Check embeddings and bring them into the form that the searches take.
+
+    Args:
+        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1; may be memory-mapped and is
+            read in blocks; not changed.
+        metric: ``euclidean`` or ``cosine``.
+
+    Returns:
+        (n, d) C-contiguous. For ``euclidean`` the embeddings themselves where they are float32 or
+        float64 already; otherwise one float32 copy. For ``cosine`` a float32 copy (float64 for
+        float64) scaled to unit length.
+
+    Raises:
+        DataError: for another shape or type, an empty set, a value that is not finite, a vector
+            longer than 1e38 and, under ``cosine``, a vector of zeros.
+    """
+    if metric not in choices(Metric):
+        raise UsageError(f"metric must be one of {', '.join(choices(Metric))}, not {metric!r}")
+    if embeddings.ndim != 2:
+        raise DataError(
+            f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}",
+            argument="embeddings",
+        )
+    if embeddings.dtype not in (np.float16, np.float32, np.float64):
+        raise DataError(
+            f"embeddings must be float16, float32 or float64, not {embeddings.dtype}",
+            argument="embeddings",
+        )
+    n, d = embeddings.shape
+    check_rows(n)
+    if d == 0:
+        raise DataError("embeddings have no columns", argument="embeddings")
+    as_is = (
+        metric == "euclidean"
+        and embeddings.dtype != np.float16
+        and embeddings.flags.c_contiguous
+        and embeddings.dtype.isnative
+    )
+    dtype = np.float64 if embeddings.dtype.newbyteorder("=") == np.float64 else np.float32
+    vectors = embeddings if as_is else np.empty((n, d), dtype)
+
+    def check(start: int, stop: int) -> None:
+        block = embeddings[start:stop]
+        norms = _norms(block, start)
+        if metric == "cosine":
+            if not norms.all():
+                raise DataError(
+                    "is a zero vector, which has no direction under cosine",
+                    "drop it, or use --metric euclidean",
+                    argument="embeddings",
+                    row=start + int(np.argmin(norms)),
+                )
+            vectors[start:stop] = block / norms[:, None]
+        elif not as_is:
+            vectors[start:stop] = block
+
+    for_blocks(check, n, block_rows(d), thread_count(threads), progress, "read")
+    return vectors
+
+
+def _norms(block: NDArray[np.floating], first_row: int) -> NDArray[np.float64]:
+    """Lengths of the rows in float64, after a look at every value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    if np.isfinite(norms).all() and norms.max() <= _LARGEST_NORM:
+        return norms
+    finite = np.isfinite(block)
+    if not finite.all():
+        row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        raise DataError(
+            f"column {column} is {block[row, column]}",
+            argument="embeddings",
+            row=first_row + int(row),
+        )
+    raise DataError(
+        f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances",
+        "scale the embeddings down",
+        argument="embeddings",
+        row=first_row + int(np.argmax(~(norms <= _LARGEST_NORM))),
+    )
+
+
+def power_of_two_scale(vectors: NDArray[np.floating]) -> float:
+    """A factor that brings the largest value near 1 without rounding anything.
+
+    float32 arithmetic on squares overflows for values of 1e20 and vanishes for 1e-25; searches
+    work on scaled blocks, and final distances come from the vectors as they are.
+    """
+    step = block_rows(vectors.shape[1])
+    largest = max(
+        float(np.abs(vectors[start : start + step]).max())
+        for start in range(0, vectors.shape[0], step)
+    )
+    if largest == 0.0:
+        return 1.0
+    return float(2.0 ** -np.frexp(largest)[1])

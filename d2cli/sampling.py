@@ -1,0 +1,246 @@
+"""Greedy selection with reverse message passing (arXiv 2310.07931, section 3 and equation 4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli._greedy import heap_picks, lazy_picks, silent_picks
+from d2cli.defaults import Kernel
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import Csr
+from d2cli.messages import check_kernel, check_scores
+from d2cli.parallel import Progress, silent
+
+#: γ_r = auto looks between these. At 0.01 a neighbour at the median distance already takes away
+#: 99 % of a pick's score, at 100 next to nothing.
+GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
+#: and stops when it knows γ_r to this ratio.
+GAMMA_TOLERANCE = 1.01
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was picked.
+
+    Attributes:
+        order: (N,) int64 rows, in the order in which they were picked.
+        gains: (N,) float64, each one's score when it was picked.
+        gamma_reverse: γ_r as used.
+        included: how many of the first picks were given, not chosen.
+        ran_out_at: the first chosen pick (0-based) whose score was not above zero: from there on
+            the messages decide nothing. None if there is none.
+        at_bound: whether an automatic γ_r stopped at ``low`` or ``high``; None if at neither.
+    """
+
+    order: NDArray[np.int64]
+    gains: NDArray[np.float64]
+    gamma_reverse: float
+    included: int = 0
+    ran_out_at: int | None = None
+    at_bound: Literal["low", "high"] | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may be picked. Each part is None where it does not apply.
+
+    Attributes:
+        include: (n,) bool, rows that count as picked first: they are taken in the greedy order
+            among themselves and send their messages.
+        drop: (n,) bool, rows that take no part.
+        classes: (n,) integers 0 … C-1, with `quotas`.
+        quotas: (C,) int64, how many to pick of each class, included rows counted in.
+    """
+
+    include: NDArray[np.bool_] | None = None
+    drop: NDArray[np.bool_] | None = None
+    classes: NDArray[np.int64] | None = None
+    quotas: NDArray[np.int64] | None = None
+
+
+def greedy(
+    edges: Csr,
+    propagated: NDArray[np.float64],
+    size: int,
+    *,
+    kernel_name: Kernel,
+    sigma: float,
+    gamma: float | Literal["auto"],
+    clamped: bool = True,
+    rules: Rules | None = None,
+    progress: Progress = silent,
+) -> Selection:
+    """Pick the highest score, send its reverse message, and again, `size` times.
+
+    ``u_j ← u_j − e_kj(γ_r) · m(u_k)`` for every neighbour j of the pick k that is not yet picked,
+    with m(x) = max(x, 0) where `clamped`, else x. Ties go to the lowest row.
+
+    Args:
+        edges: the graph of n rows, without the rows that `rules` drops; not changed.
+        propagated: (n,) float64 scores after the forward pass; not changed.
+        size: how many to pick, 1 … the number of rows that take part.
+        kernel_name: ``gaussian`` or ``exponential``.
+        sigma: the bandwidth, in units of distance.
+        gamma: γ_r, no unit. ``auto`` (clamped only): the smallest γ_r, which is the strongest
+            diversity, for which the best score is still above zero at the last pick.
+        clamped: see above.
+        rules: who may be picked.
+        progress: called with the stage, and how many are done of how many.
+
+    Returns:
+        The selection. Every prefix of it is the selection for that smaller size, if γ_r is the
+        same and there are no quotas.
+    """
+    rules = rules or Rules()
+    n = edges.indptr.size - 1
+    check_scores(propagated, n)
+    check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
+    run = _Run(edges, propagated, size, kernel_name == "gaussian", sigma, clamped, rules)
+    if gamma != "auto":
+        progress("select", 0, size)
+        selection = run.full(float(gamma))
+        progress("select", size, size)
+        return selection
+    if not clamped:
+        raise UsageError(
+            "gamma_reverse=auto needs clamped messages", "give gamma_reverse a number"
+        )
+    value, bound = _smallest(run.lasts, progress)
+    selection = run.full(value)
+    return Selection(
+        selection.order,
+        selection.gains,
+        value,
+        selection.included,
+        selection.ran_out_at,
+        bound,
+    )
+
+
+def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:  # type: ignore[no-untyped-def]
+    """The smallest γ_r for which ``lasts(γ_r)``, by bisection on its logarithm."""
+    steps = 2 + math.ceil(
+        math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE))
+    )
+    progress("gamma_reverse", 0, steps)
+    if lasts(GAMMA_LOW):
+        progress("gamma_reverse", steps, steps)
+        return GAMMA_LOW, "low"
+    if not lasts(GAMMA_HIGH):
+        progress("gamma_reverse", steps, steps)
+        return GAMMA_HIGH, "high"
+    low, high = GAMMA_LOW, GAMMA_HIGH
+    for step in range(2, steps):
+        progress("gamma_reverse", step, steps)
+        middle = math.sqrt(low * high)
+        if lasts(middle):
+            high = middle
+        else:
+            low = middle
+    progress("gamma_reverse", steps, steps)
+    return high, None
+
+
+class _Run:
+    """One selection problem, ready to be run with one γ_r or another."""
+
+    def __init__(
+        self,
+        edges: Csr,
+        propagated: NDArray[np.float64],
+        size: int,
+        squared: bool,
+        sigma: float,
+        clamped: bool,
+        rules: Rules,
+    ) -> None:
+        n = propagated.size
+        self.edges, self.propagated, self.size = edges, propagated, size
+        self.squared, self.sigma, self.clamped = squared, sigma, clamped
+        nobody = np.zeros(n, np.bool_)
+        drop = nobody if rules.drop is None else rules.drop
+        self.include = nobody if rules.include is None else rules.include
+        self.rest = ~(self.include | drop)
+        if (self.include & drop).any():
+            row = int(np.argmax(self.include & drop))
+            raise DataError("is both included and dropped", argument="include", row=row)
+        self.included = int(self.include.sum())
+        if size < 1:
+            raise UsageError(f"size must be at least 1, not {size}")
+        if size < self.included:
+            raise UsageError(
+                f"a budget of {size:,} has no room for {self.included:,} included rows"
+            )
+        taking_part = self.included + int(self.rest.sum())
+        if size > taking_part:
+            raise UsageError(
+                f"a budget of {size:,} is more than the {taking_part:,} rows that take part"
+            )
+        if rules.classes is None or rules.quotas is None:
+            self.classes = np.zeros(n, np.int32)
+            self.quotas = np.array([size], np.int64)
+        else:
+            self.classes = rules.classes.astype(np.int32)
+            self.quotas = rules.quotas.astype(np.int64)
+            if int(self.quotas.sum()) != size:
+                raise UsageError(
+                    f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}"
+                )
+
+    def lasts(self, gamma: float) -> bool:
+        """Whether the best score is above zero at every chosen pick. Clamped messages."""
+        u, picked, quota, order, gains = self._start()
+        self._phase(gamma, u, self.include, picked, quota, order, gains, 0, self.included)
+        at = self.included
+        done = self._positive(
+            gamma, u, self.rest.copy(), picked, quota, order[at:], gains[at:]
+        )
+        return at + done == self.size
+
+    def full(self, gamma: float) -> Selection:
+        """The whole selection."""
+        u, picked, quota, order, gains = self._start()
+        at = self.included
+        self._phase(gamma, u, self.include, picked, quota, order, gains, 0, at)
+        self._phase(gamma, u, self.rest, picked, quota, order, gains, at, self.size)
+        spent = np.flatnonzero(gains[at:] <= 0)
+        ran_out_at = at + int(spent[0]) if spent.size else None
+        return Selection(order, gains, gamma, at, ran_out_at)
+
+    def _start(self):  # type: ignore[no-untyped-def]
+        u = np.array(self.propagated, np.float64)
+        picked = np.zeros(u.size, np.bool_)
+        order = np.empty(self.size, np.int64)
+        return u, picked, self.quotas.copy(), order, np.empty(self.size, np.float64)
+
+    def _phase(self, gamma, u, who, picked, quota, order, gains, start, stop):  # type: ignore[no-untyped-def]
+        """Pick from `who` until `order` is filled from `start` to `stop`."""
+        if start == stop:
+            return
+        order, gains, eligible = order[start:stop], gains[start:stop], who.copy()
+        if not self.clamped:
+            count = heap_picks(
+                self.edges, u, gamma, self.sigma, self.squared,
+                eligible, picked, self.classes, quota, order, gains,
+            )  # fmt: skip
+        else:
+            count = self._positive(gamma, u, eligible, picked, quota, order, gains)
+            if count < stop - start:
+                left = np.flatnonzero(eligible)
+                ranked = left[np.argsort(-u[left], kind="stable")]
+                count = silent_picks(
+                    ranked, u, eligible, picked, self.classes, quota, order, gains, count
+                )
+        assert count == stop - start, "quotas and rows were checked to fill the budget"
+
+    def _positive(self, gamma, u, eligible, picked, quota, order, gains):  # type: ignore[no-untyped-def]
+        """Clamped picks for as long as scores are above zero; returns how many."""
+        return lazy_picks(
+            self.edges, u, u.view(np.int64), gamma, self.sigma, self.squared,
+            eligible, picked, self.classes, quota, order, gains,
+        )  # fmt: skip

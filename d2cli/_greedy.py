@@ -24,7 +24,7 @@ _BUCKETS = 20 << (52 - _SHIFT)
 
 
 @kernel
-def _send(edges, u, k, message, gamma, sigma, squared, picked):  # type: ignore[no-untyped-def]
+def _send(edges, u, k, message, gamma, sigma, squared, picked):
     """The reverse message of k to its neighbours that are not yet picked."""
     for e in range(edges.indptr[k], edges.indptr[k + 1]):
         j = edges.indices[e]
@@ -33,18 +33,18 @@ def _send(edges, u, k, message, gamma, sigma, squared, picked):  # type: ignore[
 
 
 @kernel
-def _bucket(bits, top):  # type: ignore[no-untyped-def]
+def _bucket(bits, top):
     return min((top - bits) >> _SHIFT, _BUCKETS - 1)
 
 
 @kernel
-def _before(value_a, row_a, value_b, row_b):  # type: ignore[no-untyped-def]
+def _before(value_a, row_a, value_b, row_b):
     """Whether a is picked before b."""
     return value_a > value_b or (value_a == value_b and row_a < row_b)
 
 
 @kernel
-def _sink(values, rows, size, hole, value, row):  # type: ignore[no-untyped-def]
+def _sink(values, rows, size, hole, value, row):
     """Put (value, row) into a binary heap whose place `hole` is free, at or below that place."""
     while True:
         child = 2 * hole + 1
@@ -63,7 +63,7 @@ def _sink(values, rows, size, hole, value, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):  # type: ignore[no-untyped-def]
+def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
     """Pick while the best score is above zero and `order` has room; returns how many.
 
     Clamped messages only. `bits` is `u` seen as int64.
@@ -131,7 +131,7 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
 
 
 @kernel
-def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count):  # type: ignore[no-untyped-def]
+def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count):
     """Go on from pick `count` through rows that send nothing, in the given order."""
     for at in range(ranked.shape[0]):
         if count == order.shape[0]:
@@ -151,7 +151,7 @@ _ARITY = 4
 
 
 @kernel
-def _rise(heap, place, u, hole, k):  # type: ignore[no-untyped-def]
+def _rise(heap, place, u, hole, k):
     """Put k into the indexed heap at `hole` or above it; returns where."""
     while hole > 0:
         parent = (hole - 1) // _ARITY
@@ -167,7 +167,7 @@ def _rise(heap, place, u, hole, k):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fall(heap, place, u, size, hole, k):  # type: ignore[no-untyped-def]
+def _fall(heap, place, u, size, hole, k):
     """Put k into the indexed heap at `hole` or below it."""
     while True:
         first = _ARITY * hole + 1
@@ -188,7 +188,7 @@ def _fall(heap, place, u, size, hole, k):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):  # type: ignore[no-untyped-def]
+def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
     """Pick until `order` is full or nobody is left; returns how many. Any messages.
 
     A 4-ary heap that knows where each node stands, so that a score that changes moves at once.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` without the interpreter lock, so that threads can share the work.
 
     The machine code is kept beside the source or in the user's cache folder. Where neither can be
@@ -19,7 +17,6 @@ def kernel(function: F) -> F:
     No ``fastmath``: sums keep the order in which they are written, on which ties depend.
     """
     try:
-        compiled = numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba: "cannot cache function …: no locator available"
-        compiled = numba.njit(nogil=True)(function)
-    return compiled  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(function)

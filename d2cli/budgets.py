@@ -92,7 +92,7 @@ def _proportional(available: NDArray[np.int64], budget: int) -> NDArray[np.int64
 
 
 def _uniform(available: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """Water-filling: raise one level for all until the budget is used; classes cap at their size."""
+    """Water-filling: one level rises for all until the budget is used; full classes stay behind."""
     quotas = np.zeros_like(available)
     left = budget
     while left:

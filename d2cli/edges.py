@@ -43,8 +43,8 @@ def edges_of(graph: KnnGraph, edges: Edges = "union", drop: np.ndarray | None = 
 
 
 @kernel
-def _room(neighbors, keep, both_ways):  # type: ignore[no-untyped-def]
-    """indptr with room for every listed edge, and for its return where `both_ways`."""
+def _room(neighbors, keep, both_ways):
+    """Indptr with room for every listed edge, and for its return where `both_ways`."""
     n, k = neighbors.shape
     indptr = np.zeros(n + 1, np.int64)
     for i in range(n):
@@ -61,7 +61,7 @@ def _room(neighbors, keep, both_ways):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):  # type: ignore[no-untyped-def]
+def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):
     """Put every edge into its row's room, then sort each row by neighbour, then by distance."""
     n, k = neighbors.shape
     cursor = indptr[:n].copy()
@@ -82,7 +82,7 @@ def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):  # t
 
 
 @kernel
-def _sort_row(indices, lengths):  # type: ignore[no-untyped-def]
+def _sort_row(indices, lengths):
     """Sort one row in place by (index, length): insertion where short, heap sort where long."""
     m = indices.shape[0]
     if m > 64:  # a hub, listed by many: insertion would be quadratic in its degree
@@ -105,7 +105,7 @@ def _sort_row(indices, lengths):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _sift(indices, lengths, start, end):  # type: ignore[no-untyped-def]
+def _sift(indices, lengths, start, end):
     """Restore the max-heap below `start`."""
     index, length = indices[start], lengths[start]
     hole = start
@@ -129,7 +129,7 @@ def _sift(indices, lengths, start, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _drop_one_sided(indptr, indices, lengths):  # type: ignore[no-untyped-def]
+def _drop_one_sided(indptr, indices, lengths):
     """Mark with -1 every edge whose return is not there. Rows are sorted by neighbour.
 
     Marks are written to a copy, since an edge must be judged by the lists as they were.
@@ -154,7 +154,7 @@ def _drop_one_sided(indptr, indices, lengths):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _close_up(indptr, indices, lengths):  # type: ignore[no-untyped-def]
+def _close_up(indptr, indices, lengths):
     """Drop marked and repeated edges (the first, shortest one stays) by moving the rest down.
 
     Changes all three arrays in place; returns how many edges are left.

@@ -121,7 +121,7 @@ _FAULTS = {
 
 
 @kernel
-def _first_fault(neighbors, distances):  # type: ignore[no-untyped-def]
+def _first_fault(neighbors, distances):
     """(row, fault) of the first row that breaks KnnGraph's contract, or (-1, 0)."""
     n, k = neighbors.shape
     listed_by = np.full(n, -1, np.int32)

@@ -16,6 +16,8 @@ from d2cli.parallel import for_blocks, thread_count
 
 #: Rows that one task of the forward pass takes.
 _BLOCK = 65_536
+#: exp(-x) is zero in float64 from here on.
+_UNDERFLOW = 745.14
 
 
 def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
@@ -31,9 +33,7 @@ def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> 
     if bandwidth != "median":
         sigma = float(bandwidth)
         if not (math.isfinite(sigma) and sigma > 0):
-            raise UsageError(
-                f"bandwidth must be 'median' or a number above 0, not {bandwidth}"
-            )
+            raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
         return sigma
     listed = graph.distances[np.isfinite(graph.distances)]
     if not listed.size:
@@ -61,7 +61,7 @@ def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
 
 
 @kernel
-def weight(distance, gamma, sigma, squared):  # type: ignore[no-untyped-def]
+def weight(distance, gamma, sigma, squared):
     """e(γ) of one edge: exp(-γ (d/σ)²) where `squared`, else exp(-γ d/σ); float64."""
     x = distance / sigma
     if squared:
@@ -105,10 +105,8 @@ def forward(
     for _ in range(hops):
         after = np.empty_like(before)
 
-        def rows(start: int, stop: int, before=before, after=after) -> None:  # type: ignore[no-untyped-def]
-            _forward_rows(
-                edges, before, gamma, sigma, squared, sent_at_least, start, stop, after
-            )
+        def rows(start: int, stop: int, before=before, after=after) -> None:
+            _forward_rows(edges, before, gamma, sigma, squared, sent_at_least, start, stop, after)
 
         for_blocks(rows, scores.size, _BLOCK, thread_count(threads))
         before = after
@@ -116,7 +114,7 @@ def forward(
 
 
 @kernel
-def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out):  # type: ignore[no-untyped-def]
+def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out):
     """out[start:stop] of one forward step."""
     for i in range(start, stop):
         u = scores[i]
@@ -126,24 +124,16 @@ def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out)
         out[i] = u
 
 
-@kernel
-def _vanished(distances, gamma, sigma, squared):  # type: ignore[no-untyped-def]
-    """How many weights are zero in float64."""
-    count = 0
-    for e in range(distances.shape[0]):
-        count += weight(distances[e], gamma, sigma, squared) == 0.0
-    return count
-
-
 def vanished_share(edges: Csr, kernel_name: Kernel, gamma: float, sigma: float) -> float:
     """The share of edges whose weight underflows to zero, so that no message passes (0 … 1).
 
     Raw distances on unnormalised features can make it 1: then nothing is diverse about the result.
     """
-    if not edges.indices.size:
+    if not edges.indices.size or gamma == 0:
         return 0.0
-    squared = kernel_name == "gaussian"
-    return float(_vanished(edges.distances, gamma, sigma, squared)) / edges.indices.size
+    x = _UNDERFLOW / gamma
+    farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
+    return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size
 
 
 def check_scores(scores: NDArray[np.float64], n: int) -> None:

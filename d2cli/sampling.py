@@ -107,9 +107,7 @@ def greedy(
         progress("select", size, size)
         return selection
     if not clamped:
-        raise UsageError(
-            "gamma_reverse=auto needs clamped messages", "give gamma_reverse a number"
-        )
+        raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
     value, bound = _smallest(run.lasts, progress)
     selection = run.full(value)
     return Selection(
@@ -122,11 +120,9 @@ def greedy(
     )
 
 
-def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:  # type: ignore[no-untyped-def]
+def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
     """The smallest γ_r for which ``lasts(γ_r)``, by bisection on its logarithm."""
-    steps = 2 + math.ceil(
-        math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE))
-    )
+    steps = 2 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
     if lasts(GAMMA_LOW):
         progress("gamma_reverse", steps, steps)
@@ -188,18 +184,14 @@ class _Run:
             self.classes = rules.classes.astype(np.int32)
             self.quotas = rules.quotas.astype(np.int64)
             if int(self.quotas.sum()) != size:
-                raise UsageError(
-                    f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}"
-                )
+                raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
 
     def lasts(self, gamma: float) -> bool:
         """Whether the best score is above zero at every chosen pick. Clamped messages."""
         u, picked, quota, order, gains = self._start()
         self._phase(gamma, u, self.include, picked, quota, order, gains, 0, self.included)
         at = self.included
-        done = self._positive(
-            gamma, u, self.rest.copy(), picked, quota, order[at:], gains[at:]
-        )
+        done = self._positive(gamma, u, self.rest.copy(), picked, quota, order[at:], gains[at:])
         return at + done == self.size
 
     def full(self, gamma: float) -> Selection:
@@ -212,13 +204,13 @@ class _Run:
         ran_out_at = at + int(spent[0]) if spent.size else None
         return Selection(order, gains, gamma, at, ran_out_at)
 
-    def _start(self):  # type: ignore[no-untyped-def]
+    def _start(self):
         u = np.array(self.propagated, np.float64)
         picked = np.zeros(u.size, np.bool_)
         order = np.empty(self.size, np.int64)
         return u, picked, self.quotas.copy(), order, np.empty(self.size, np.float64)
 
-    def _phase(self, gamma, u, who, picked, quota, order, gains, start, stop):  # type: ignore[no-untyped-def]
+    def _phase(self, gamma, u, who, picked, quota, order, gains, start, stop):
         """Pick from `who` until `order` is filled from `start` to `stop`."""
         if start == stop:
             return
@@ -238,7 +230,7 @@ class _Run:
                 )
         assert count == stop - start, "quotas and rows were checked to fill the budget"
 
-    def _positive(self, gamma, u, eligible, picked, quota, order, gains):  # type: ignore[no-untyped-def]
+    def _positive(self, gamma, u, eligible, picked, quota, order, gains):
         """Clamped picks for as long as scores are above zero; returns how many."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), gamma, self.sigma, self.squared,

@@ -10,7 +10,7 @@ from d2cli._jit import kernel
 
 
 @kernel
-def distance(a, b):  # type: ignore[no-untyped-def]
+def distance(a, b):
     """Euclidean distance of two vectors, rounded to float32.
 
     Differences are squared and added in float64, in four sums whose order never changes, so that
@@ -35,7 +35,7 @@ def distance(a, b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def keep_nearest(row_distance, row, best_distances, best_rows):  # type: ignore[no-untyped-def]
+def keep_nearest(row_distance, row, best_distances, best_rows):
     """Insert one candidate into a full-width list ascending by (distance, row), if it belongs."""
     k = best_rows.shape[0]
     p = k - 1
@@ -55,7 +55,7 @@ def keep_nearest(row_distance, row, best_distances, best_rows):  # type: ignore[
 
 
 @kernel
-def rerank(vectors, rows, candidates, out_neighbors, out_distances):  # type: ignore[no-untyped-def]
+def rerank(vectors, rows, candidates, out_neighbors, out_distances):
     """The k nearest of each row's candidates by true distance.
 
     `rows` (m,) are the rows of `vectors` that `candidates` (m, c) belong to; candidates are row
@@ -74,7 +74,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):  # type: ig
 
 
 @kernel
-def nearest_of_all(vectors, rows, out_neighbors, out_distances):  # type: ignore[no-untyped-def]
+def nearest_of_all(vectors, rows, out_neighbors, out_distances):
     """The k nearest of each of `rows` among all vectors, by looking at every one."""
     for r in range(rows.shape[0]):
         i = rows[r]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from d2cli._jit import kernel
 from d2cli.parallel import for_blocks
 
-
 #: Rows hashed in one go.
 _BLOCK = 4096
 
@@ -86,7 +85,7 @@ def _hashes(rows: NDArray[np.floating]) -> NDArray[np.uint64]:
 
 
 @kernel
-def _group(vectors, hashes, by_hash, group):  # type: ignore[no-untyped-def]
+def _group(vectors, hashes, by_hash, group):
     """Number the groups of equal rows by their lowest row; returns how many.
 
     Within a run of one hash the rows ascend; each is compared with the first rows of the groups
@@ -118,15 +117,15 @@ def _group(vectors, hashes, by_hash, group):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _equal(a, b):  # type: ignore[no-untyped-def]
-    for c in range(a.shape[0]):
+def _equal(a, b):
+    for c in range(a.shape[0]):  # noqa: SIM110, numba compiles no generator
         if a[c] != b[c]:
             return False
     return True
 
 
 @kernel
-def _spread(group, indptr, members, neighbors, distances, out_neighbors, out_distances):  # type: ignore[no-untyped-def]
+def _spread(group, indptr, members, neighbors, distances, out_neighbors, out_distances):
     """Own copies first (distance 0), then the copies of each neighbour; ties by row number."""
     n, k = out_neighbors.shape
     for i in range(n):
@@ -144,7 +143,9 @@ def _spread(group, indptr, members, neighbors, distances, out_neighbors, out_dis
                 if filled == k and (d > out_distances[i, k - 1] or j > out_neighbors[i, k - 1]):
                     break  # members ascend: the rest of this group comes later still
                 hole = min(filled, k - 1)
-                while hole > 0 and out_distances[i, hole - 1] == d and out_neighbors[i, hole - 1] > j:
+                while (
+                    hole > 0 and out_distances[i, hole - 1] == d and out_neighbors[i, hole - 1] > j
+                ):
                     out_neighbors[i, hole] = out_neighbors[i, hole - 1]
                     out_distances[i, hole] = out_distances[i, hole - 1]
                     hole -= 1

@@ -46,7 +46,7 @@ def exact_neighbors(
         neighbors (m, k) int32 and distances (m, k) float32 as in
         :class:`~d2cli.graph.KnnGraph`. Working memory is about 12 MB a thread.
     """
-    n, d = vectors.shape
+    n = vectors.shape[0]
     rows = np.arange(n) if rows is None else rows
     m, k = rows.size, n_neighbors
     neighbors = np.empty((m, k), np.int32)
@@ -118,7 +118,7 @@ class _Screen:
 
 
 @kernel
-def _scan(products, squares, first, queries, values, found):  # type: ignore[no-untyped-def]
+def _scan(products, squares, first, queries, values, found):
     """Take the columns of one product into each query's list of smallest ``|x|² - 2 q·x``.
 
     Nearly every column is turned away by one comparison with the last of the list.

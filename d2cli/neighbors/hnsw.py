@@ -117,7 +117,7 @@ class _Search:
         return neighbors, distances
 
     def _candidates(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """k + 1 labels for each row, and the places of those for which the index has fewer.
+        """K + 1 labels for each row, and the places of those for which the index has fewer.
 
         hnswlib answers a whole batch or, if one row of it comes back short, none.
         """

@@ -46,9 +46,7 @@ class Truth:
         return float(hits.sum() / possible.sum())
 
 
-def sample_rows(
-    n: int, size: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sample_rows(n: int, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Two disjoint random samples of up to `size` rows: one to aim with, one to measure with."""
     both = np.random.default_rng(seed).permutation(n)[: 2 * size]
     return np.sort(both[: (both.size + 1) // 2]), np.sort(both[(both.size + 1) // 2 :])

@@ -53,7 +53,8 @@ def prepare(
             f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}",
             argument="embeddings",
         )
-    if embeddings.dtype not in (np.float16, np.float32, np.float64):
+    dtype = embeddings.dtype.newbyteorder("=")
+    if dtype not in (np.float16, np.float32, np.float64):
         raise DataError(
             f"embeddings must be float16, float32 or float64, not {embeddings.dtype}",
             argument="embeddings",
@@ -68,8 +69,8 @@ def prepare(
         and embeddings.flags.c_contiguous
         and embeddings.dtype.isnative
     )
-    dtype = np.float64 if embeddings.dtype.newbyteorder("=") == np.float64 else np.float32
-    vectors = embeddings if as_is else np.empty((n, d), dtype)
+    wide = np.float64 if dtype == np.float64 else np.float32
+    vectors = embeddings if as_is else np.empty((n, d), wide)
 
     def check(start: int, stop: int) -> None:
         block = embeddings[start:stop]

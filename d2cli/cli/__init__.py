@@ -1,0 +1,1 @@
+"""The command line: parses, forwards, and alone talks to the terminal."""

@@ -1,0 +1,102 @@
+"""Standard error: notices, summaries, errors, progress. Standard output carries data only."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from d2cli.pipeline.summary import Summary
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+class _Console:
+    """What was asked for on this command line."""
+
+    quiet = False
+    json = False
+    debug = False
+
+    def reset(self) -> None:
+        self.quiet = self.json = self.debug = False
+
+
+CONSOLE = _Console()
+
+#: Work that is done sooner shows no bar.
+_QUIET_SECONDS = 0.5
+
+
+def show_error(message: str, hint: str | None = None) -> None:
+    """One line, and a hint on its own."""
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    if hint:
+        print(f"hint: {_one_line(hint)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """Names of files may hold line breaks; messages must not."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def show_summary(summary: Summary) -> None:
+    """Notices and what was done, or one JSON object on standard output."""
+    if CONSOLE.json:
+        print(json.dumps(summary.as_json(), indent=2))
+    if CONSOLE.quiet:
+        return
+    for notice in summary.notices:
+        print(f"notice: {_one_line(notice)}", file=sys.stderr)
+    if not CONSOLE.json:
+        width = max(len(label) for label, _ in summary.lines)
+        for label, text in summary.lines:
+            print(f"{label:<{width}}  {_one_line(text)}", file=sys.stderr)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress callback: bars where standard error is a terminal, nothing elsewhere."""
+    if CONSOLE.quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    tasks: dict[str, Any] = {}
+    started = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        if not tasks and time.monotonic() - started < _QUIET_SECONDS:
+            return
+        if not tasks:
+            bar.start()
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        if tasks:
+            bar.stop()

@@ -1,0 +1,112 @@
+"""The program ``d2prune``: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from d2cli import __version__
+from d2cli.cli import graph, propagate, select
+from d2cli.cli.console import CONSOLE, Exit, show_error
+from d2cli.errors import D2Error, UsageError
+
+_ABOUT = """\
+Choose which part of a training set to keep: D2 pruning of embeddings and scores on disk.
+
+A kNN graph over the embeddings; forward messages that let each example's score take in its
+neighbours'; then greedy picks, each of which lowers its neighbours. (arXiv 2310.07931)
+"""
+_EXAMPLE = """\b
+Example, in one step and in three:
+  d2prune select --emb emb.npy --scores s.npy --ratio 0.5
+  d2prune graph --emb emb.npy --out g.arrow
+  d2prune propagate --graph g.arrow --scores s.npy --out p.npy
+  d2prune select --graph g.arrow --propagated p.npy --ratio 0.5
+\b
+Exit codes: 0 the output is complete; 1 the data or the run failed; 2 wrong usage;
+130 interrupted.
+"""
+
+app = typer.Typer(
+    name="d2prune",
+    help=_ABOUT,
+    epilog=_EXAMPLE,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("graph", epilog=graph.EXAMPLE)(graph.command)
+app.command("propagate", epilog=propagate.EXAMPLE)(propagate.command)
+app.command("select", epilog=select.EXAMPLE)(select.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"d2prune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+_root.__doc__ = _ABOUT
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    CONSOLE.reset()
+    try:
+        code = app(arguments, prog_name="d2prune", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except D2Error as error:
+        if CONSOLE.debug:
+            raise
+        show_error(error.message, error.hint)
+        return Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED
+    except BrokenPipeError:
+        # The reader has what it wanted. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except (KeyboardInterrupt, typer.Abort):
+        show_error("interrupted; no output was changed")
+        return Exit.INTERRUPTED
+    except MemoryError as error:
+        if CONSOLE.debug:
+            raise
+        show_error(f"out of memory {error}".strip())
+        return Exit.FAILED
+    except Exception as error:
+        # What the parser of the command line raises knows how to say what is wrong.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            if CONSOLE.debug:
+                raise
+            show_error(
+                f"unexpected {type(error).__name__}: {error}",
+                "this is a defect of d2prune; --debug shows where",
+            )
+            return Exit.FAILED
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "d2prune"
+        message = say()
+        if message:
+            show_error(" ".join(message.split()), f"{command} --help lists the options")
+        return Exit.USAGE
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())

@@ -1,0 +1,66 @@
+"""``d2prune propagate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from d2cli import defaults
+from d2cli.cli import options as o
+from d2cli.cli.console import progress_bar, show_summary
+from d2cli.errors import UsageError
+
+EXAMPLE = """\b
+Example:
+  d2prune graph --emb sample_data/emb.npy --out graph.arrow
+  d2prune propagate --graph graph.arrow --scores sample_data/scores.npy --out propagated.npy
+"""
+
+
+def command(
+    graph: Annotated[str, typer.Option("--graph", metavar="G.arrow", help="The graph file.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="P.npy", help="Propagated scores: float64, one a row.")
+    ],
+    scores: o.ScorePaths = None,
+    scores_key: o.ScoresKey = None,
+    id_column: o.IdColumn = None,
+    higher_is: o.HigherIsOption = defaults.HIGHER_IS,
+    score_transform: o.ScoreTransform = defaults.TRANSFORM,
+    mode: o.ModeOption = None,
+    edges: o.EdgesOption = None,
+    kernel: o.KernelOption = None,
+    bandwidth: o.Bandwidth = None,
+    gamma_forward: o.GammaForward = None,
+    hops: o.Hops = None,
+    threads: o.Threads = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Let each example's score take in its neighbours' (forward message passing).
+
+    What is chosen here travels with P: `select` uses the same edges, kernel and bandwidth unless
+    it is told otherwise.
+    """
+    from d2cli.pipeline.propagate import run_propagate
+    from d2cli.pipeline.requests import MessageOptions, PropagateRequest, ScoreOptions
+
+    source = o.as_input(scores, scores_key, "scores")
+    if source is None:
+        raise UsageError("propagate needs --scores")
+    request = PropagateRequest(
+        graph=graph,
+        scores=source,
+        out=out,
+        score_options=ScoreOptions(higher_is, score_transform),
+        messages=MessageOptions(
+            mode, edges, kernel, o.number_or(o.MEDIAN, bandwidth, "bandwidth"), gamma_forward, hops
+        ),
+        id_column=id_column,
+        threads=threads,
+    )
+    with progress_bar() as progress:
+        summary = run_propagate(request, progress)
+    show_summary(summary)

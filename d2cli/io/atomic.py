@@ -1,0 +1,95 @@
+"""Outputs that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from d2cli.errors import OutputError, UsageError
+
+
+class Outputs:
+    """Some files that belong together, each written beside its place and moved there at the end.
+
+    >>> with Outputs() as outputs:
+    ...     path = outputs.place("selected.npy")   # write to this
+    ... # here it is in place; if the block raised, nothing has changed
+
+    Moves happen in the order of the calls, so whatever describes a file should come before it.
+    """
+
+    def __init__(self) -> None:
+        self._moves: list[tuple[Path, Path]] = []
+
+    def place(self, target: str | Path) -> Path:
+        """The temporary path to write, in the folder of `target`."""
+        final = resolve(Path(target))
+        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        self._moves.append((temporary, final))
+        return temporary
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                for temporary, _ in self._moves:
+                    _flush(temporary)
+                for temporary, final in self._moves:
+                    os.replace(temporary, final)
+                for folder in {final.parent for _, final in self._moves}:
+                    _flush(folder)
+        except OSError as failure:
+            raise OutputError(f"{failure.filename}: {failure.strerror}") from None
+        finally:
+            for temporary, _ in self._moves:
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            place = self._moves[-1][1] if self._moves else "output"
+            raise OutputError(f"{place}: cannot be written ({error.strerror or error})") from None
+
+
+def resolve(target: Path) -> Path:
+    """Where a write to `target` ends: a link is followed, so that it stays a link."""
+    return Path(os.path.realpath(target))
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold what was written, before anything relies on it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
+    """Refuse, before any work, a target that cannot be written or that is one of the inputs.
+
+    Raises:
+        OutputError: if the folder is missing or not writable, or the target no regular file.
+        UsageError: if the target is an input.
+    """
+    final = resolve(Path(target))
+    folder = final.parent
+    if not folder.is_dir():
+        raise OutputError(f"{target}: there is no folder {folder}", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: the folder {folder} cannot be written")
+    if final.exists():
+        if not stat.S_ISREG(final.stat().st_mode):
+            raise OutputError(
+                f"{target}: is not a regular file", "for standard output give --out -"
+            )
+        for path in inputs:
+            if path.exists() and os.path.samefile(final, path):
+                raise UsageError(f"{target}: the output would overwrite this input")

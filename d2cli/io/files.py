@@ -1,0 +1,115 @@
+"""Which files an argument means, and what each of them is: decided by content, not by name."""
+
+from __future__ import annotations
+
+import glob
+import re
+import stat
+from pathlib import Path
+from typing import Literal
+
+from d2cli.errors import DataError
+
+Format = Literal["npy", "npz", "parquet", "arrow", "arrow-stream", "csv"]
+
+_MAGIC: tuple[tuple[bytes, Format], ...] = (
+    (b"\x93NUMPY", "npy"),
+    (b"PK\x03\x04", "npz"),
+    (b"PK\x05\x06", "npz"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow-stream"),
+)
+#: Where a folder holds other things too, these are the data.
+_ENDINGS = {".npy", ".npz", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".txt"}
+#: Looked at to tell text from anything else.
+_HEAD = 4096
+
+_UNPICKLE = (
+    "unpickling runs code, so it is not done here; in Python: "
+    "import numpy, pickle; d = pickle.load(open({path!r}, 'rb')); "
+    "numpy.save('scores.npy', numpy.asarray(d['el2n']))"
+)
+
+
+def expand(arguments: list[str], what: str) -> list[Path]:
+    """The files that paths, folders and globs stand for, each argument in natural order.
+
+    Natural order counts: shard 2 comes before shard 10. A folder stands for the data files
+    directly in it; hidden files, those that begin with ``_`` and other endings are passed over.
+
+    Raises:
+        DataError: where an argument stands for nothing.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            files = [p for p in path.iterdir() if _is_data(p)]
+            if not files:
+                raise DataError(
+                    f"{argument}: the folder holds no data files for --{what}",
+                    f"files ending in {', '.join(sorted(_ENDINGS))} are looked for",
+                )
+        elif path.exists() or not glob.has_magic(argument):
+            files = [path]
+        else:
+            files = [Path(p) for p in glob.glob(argument, recursive=True) if not Path(p).is_dir()]
+            if not files:
+                raise DataError(f"{argument}: no file matches this pattern")
+        found.extend(sorted(files, key=natural_key))
+    for file in found:
+        check_regular(file)
+    return found
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Sorts names with their numbers taken as numbers."""
+    pieces = re.split(r"(\d+)", str(path))
+    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p)
+
+
+def _is_data(path: Path) -> bool:
+    return (
+        path.suffix.lower() in _ENDINGS and not path.name.startswith((".", "_")) and path.is_file()
+    )
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not there, and folders, pipes and devices."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file or folder") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is not a regular file")
+
+
+def sniff(path: Path) -> Format:
+    """The format of a file, from its first bytes.
+
+    Raises:
+        DataError: for an empty or unreadable file, a pickle, and anything else that is not data.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    if not head:
+        raise DataError(f"{path}: the file is empty")
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
+        raise DataError(f"{path}: is a pickle, which is not read", _UNPICKLE.format(path=str(path)))
+    if head.startswith(b"FEA1"):
+        raise DataError(f"{path}: is Feather version 1", "write it again as Feather version 2")
+    if b"\0" in head:
+        raise DataError(
+            f"{path}: is none of .npy, .npz, parquet, Arrow or CSV",
+            "if it was cut off or damaged, make it again",
+        )
+    return "csv"

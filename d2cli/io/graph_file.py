@@ -1,0 +1,178 @@
+"""The graph on disk: an Arrow IPC file that any Arrow tool reads and that can be memory-mapped.
+
+Columns ``neighbors: fixed_size_list<int32>[k]``, ``distances: fixed_size_list<float32>[k]``, and,
+where there is such a thing, ``id`` and ``excluded: bool``; one record batch; provenance as JSON
+under the schema's metadata key ``d2prune``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+from numpy.typing import NDArray
+
+from d2cli.errors import DataError
+from d2cli.graph import BuildInfo, KnnGraph
+from d2cli.io.atomic import Outputs
+from d2cli.io.files import check_regular
+from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, record
+from d2cli.io.sources import blame
+from d2cli.io.tables import arrow_errors
+
+_MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A graph with its rows' ids, if it has any, and its provenance."""
+
+    graph: KnnGraph
+    ids: pa.Array | None
+    provenance: dict[str, Any]
+
+
+def build_record(graph: KnnGraph) -> dict[str, Any]:
+    """What the file says of how the graph was built; :func:`_info` reads it back."""
+    info = graph.info
+    return {
+        "n_neighbors": graph.n_neighbors,
+        "metric": info.metric,
+        "method": info.method,
+        "seed": info.seed,
+        "recall": info.recall,
+        "recall_target": info.recall_target,
+        "recall_sample": info.recall_sample,
+        **info.settings,
+    }
+
+
+def write_graph(
+    path: str | Path,
+    graph: KnnGraph,
+    ids: pa.Array | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> None:
+    """Write a graph; an existing file is replaced once the new one is whole.
+
+    Args:
+        path: the file, usually ``….arrow``.
+        graph: what to write.
+        ids: (n,) one id a row, or None.
+        provenance: what the metadata is to say; by default how the graph was built.
+    """
+    with Outputs() as outputs:
+        store_graph(outputs.place(path), graph, ids, provenance)
+
+
+def store_graph(
+    path: Path, graph: KnnGraph, ids: pa.Array | None, provenance: dict[str, Any] | None
+) -> None:
+    """:func:`write_graph` without the care for an existing file."""
+    entry = provenance or record("graph", {}, graph=build_record(graph))
+    k = graph.n_neighbors
+    columns: dict[str, pa.Array] = {
+        "neighbors": pa.FixedSizeListArray.from_arrays(pa.array(graph.neighbors.ravel()), k),
+        "distances": pa.FixedSizeListArray.from_arrays(pa.array(graph.distances.ravel()), k),
+    }
+    if ids is not None:
+        columns["id"] = ids
+    if graph.excluded is not None:
+        columns["excluded"] = pa.array(graph.excluded)
+    batch = pa.record_batch(columns)
+    schema = batch.schema.with_metadata(as_metadata(entry))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+
+
+def read_graph(path: str | Path) -> KnnGraph:
+    """Read a graph file, memory-mapped, and hold it against its contract.
+
+    Raises:
+        DataError: naming the file, and the first row that breaks the contract.
+    """
+    return load_graph(path).graph
+
+
+def load_graph(path: str | Path) -> StoredGraph:
+    """:func:`read_graph`, with the ids and the provenance."""
+    path = Path(path)
+    check_regular(path)
+    with arrow_errors(path), pa.memory_map(str(path)) as source:
+        try:
+            table = pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{path}: is not a graph ({str(error).splitlines()[0]})", _MAKE
+            ) from None
+    entry = _metadata(path, table.schema)
+    neighbors = _lists(path, table, "neighbors", pa.int32())
+    distances = _lists(path, table, "distances", pa.float32())
+    if neighbors.shape[0] == 0:
+        raise DataError(f"{path}: there are no rows")
+    excluded = None
+    if "excluded" in table.column_names:
+        excluded = _whole(path, table, "excluded").to_numpy(zero_copy_only=False).astype(np.bool_)
+    graph = KnnGraph(neighbors, distances, excluded, _info(entry))
+    with blame(graph=str(path)):
+        graph.check()
+    ids = _whole(path, table, "id") if "id" in table.column_names else None
+    return StoredGraph(graph, ids, entry)
+
+
+def _metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    raw = (schema.metadata or {}).get(KEY)
+    if raw is None:
+        raise DataError(f"{path}: is not a graph: its metadata has no 'd2prune'", _MAKE)
+    try:
+        entry = json.loads(raw)
+        version = entry["format_version"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: its 'd2prune' metadata cannot be read", _MAKE) from None
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: has format version {version}, this program reads {FORMAT_VERSION}",
+            "install a newer d2prune, or make the graph again",
+        )
+    return dict(entry)
+
+
+def _info(entry: dict[str, Any]) -> BuildInfo:
+    built = dict(entry.get("graph") or {})
+    return BuildInfo(
+        metric=built.get("metric", "unknown"),
+        method=built.get("method", "unknown"),
+        seed=built.get("seed", 0),
+        recall=built.get("recall"),
+        recall_target=built.get("recall_target"),
+        recall_sample=built.get("recall_sample", 0),
+    )
+
+
+def _whole(path: Path, table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy()))
+        raise DataError(f"{path}: {name}: row {row} is null")
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _lists(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> NDArray[Any]:
+    """A column of fixed-size lists as (n, k), without a copy where it is one batch."""
+    if name not in table.column_names:
+        raise DataError(f"{path}: is not a graph: it has no column {name!r}", _MAKE)
+    column = _whole(path, table, name)
+    if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != kind:
+        raise DataError(f"{path}: {name} must be fixed_size_list<{kind}>, not {column.type}")
+    values = column.flatten()
+    if values.null_count:
+        at = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        raise DataError(f"{path}: {name}: row {at // column.type.list_size} holds a null")
+    return values.to_numpy().reshape(len(column), column.type.list_size)

@@ -1,0 +1,128 @@
+"""Where an output came from: written with it, read back by the next step.
+
+What a run did and on what is the same for the same run, and goes into the output itself where the
+format has room. What differs from run to run (timings, threads, memory) is kept apart, in the file
+``<output>.json`` beside it: so that the same command gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from d2cli import __version__
+from d2cli.errors import DataError
+from d2cli.io.sources import Source
+
+#: Of the graph file and of the ``.json`` beside each output.
+FORMAT_VERSION = 1
+#: The key in the metadata of Arrow and parquet schemas.
+KEY = b"d2prune"
+#: Files up to here are fingerprinted whole, larger ones by this many bytes spread over them.
+WHOLE_UP_TO = 8 << 20
+_PIECE = 1 << 16
+
+_PACKAGES = ("numpy", "pyarrow", "numba", "hnswlib")
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """A BLAKE2 hash of files' sizes and content.
+
+    Of a file above 8 MiB it reads 128 pieces of 64 KiB, evenly spread, the first and the last
+    bytes among them: a file that was made again differs nearly everywhere, but a single value
+    changed by hand in a large file can go unseen.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            if size <= WHOLE_UP_TO:
+                digest.update(file.read())
+                continue
+            pieces = WHOLE_UP_TO // _PIECE
+            for piece in range(pieces):
+                file.seek((size - _PIECE) * piece // (pieces - 1))
+                digest.update(file.read(_PIECE))
+    return digest.hexdigest()
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """What is recorded of an input."""
+    entry = describe_files(source.paths, source.n)
+    names = sorted({part.name for part in source.parts if part.name})
+    if names:
+        entry["field"] = names[0] if len(names) == 1 else names
+    return entry
+
+
+def describe_files(paths: list[Path], rows: int) -> dict[str, Any]:
+    """Paths as given, size in bytes, rows, fingerprint."""
+    return {
+        "path": str(paths[0]) if len(paths) == 1 else [str(path) for path in paths],
+        "size": sum(path.stat().st_size for path in paths),
+        "rows": rows,
+        "fingerprint": fingerprint(paths),
+    }
+
+
+def record(command: str, parameters: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    """The part of an output's provenance that is the same for the same run."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "program": "d2prune",
+        "command": command,
+        "versions": {
+            "d2prune": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "parameters": parameters,
+        **sections,
+    }
+
+
+def as_metadata(entry: dict[str, Any]) -> dict[bytes, bytes]:
+    """For the metadata of an Arrow or parquet schema."""
+    return {KEY: json.dumps(entry).encode()}
+
+
+def sidecar(output: str | Path) -> Path:
+    """The file beside an output that holds its provenance."""
+    return Path(f"{output}.json")
+
+
+def write_sidecar(path: Path, output: Path, entry: dict[str, Any], run: dict[str, Any]) -> None:
+    """Write to `path` the whole provenance of what is being written at `output`."""
+    content = {
+        **entry,
+        "output": {"size": output.stat().st_size, "fingerprint": fingerprint([output])},
+        "run": run,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """The provenance beside an output, or None where there is none of ours.
+
+    Raises:
+        DataError: if the file has changed since.
+    """
+    beside = sidecar(output)
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("program") != "d2prune":
+        return None
+    if content.get("output", {}).get("fingerprint") != fingerprint([output]):
+        raise DataError(
+            f"{output}: is not the file that {beside} describes: it has changed since",
+            f"make it again, or remove {beside} if the change was meant",
+        )
+    return content

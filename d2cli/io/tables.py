@@ -1,0 +1,232 @@
+"""Tables: parquet, Arrow files and streams, CSV. Columns come out as fields.
+
+A column of lists never becomes Python lists: each batch's flat buffer of values is checked and
+reshaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from d2cli.errors import DataError
+from d2cli.io.fields import BLOCK_BYTES, Field
+from d2cli.io.files import Format
+
+#: Columns `emb_0 … emb_767` are one matrix; this takes the name apart.
+_NUMBERED = re.compile(r"(.*?)[_.]?(0|[1-9]\d*)")
+
+
+@contextmanager
+def arrow_errors(where: object) -> Iterator[None]:
+    """Turn what Arrow raises into one line that names the place."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{where}: cannot be read ({reason})") from None
+
+
+class TableFile:
+    """One open table: its schema and number of rows, and batches of some of its columns."""
+
+    def __init__(self, path: Path, kind: Format) -> None:
+        self.path, self.kind = path, kind
+        with arrow_errors(path):
+            self._open()
+
+    def _open(self) -> None:
+        if self.kind == "parquet":
+            file = pa.parquet.ParquetFile(self.path, memory_map=True)
+            self.schema, self.n = file.schema_arrow, file.metadata.num_rows
+            self._read: Callable[[list[str], int], Iterator[pa.RecordBatch]] = lambda names, rows: (
+                file.iter_batches(batch_size=rows, columns=names)
+            )
+        elif self.kind == "csv":
+            table = _read_csv(self.path)
+            self.schema, self.n = table.schema, table.num_rows
+            self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
+        else:
+            source = pa.memory_map(str(self.path))
+            opened = (pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream)(source)
+            self.schema = opened.schema
+            table = opened.read_all()  # a view of the mapped file, unless that is compressed
+            self.n = table.num_rows
+            self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
+
+    def batches(self, names: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(first row, batch of at most about `rows` rows) over the whole table."""
+        start = 0
+        with arrow_errors(self.path):
+            for batch in self._read(names, max(1, rows)):
+                yield start, batch
+                start += batch.num_rows
+
+    def fields(self) -> list[Field]:
+        """Every column, and every family of numbered columns as one matrix."""
+        times = Counter(self.schema.names)  # a name that stands twice cannot be asked for
+        columns = [
+            ColumnField(self, column.name, column.type)
+            for column in self.schema
+            if times[column.name] == 1
+        ]
+        return [*columns, *(FamilyField(self, *f) for f in _families(columns))]
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """A CSV, TSV or plain list. A first line of numbers only is data, not a header."""
+    with path.open("rb") as file:
+        first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
+    separator = "\t" if "\t" in first else ","
+    cells = first.split(separator)
+    headless = all(_is_number(cell) for cell in cells) or (
+        len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
+    )
+    return pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(autogenerate_column_names=headless),
+        parse_options=pa.csv.ParseOptions(delimiter=separator),
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
+def _families(columns: list[ColumnField]) -> list[tuple[str, list[str], np.dtype]]:
+    """(prefix, column names in order, common dtype) of columns numbered 0, 1, 2 and so on."""
+    found: dict[str, dict[int, ColumnField]] = {}
+    for column in columns:
+        match = _NUMBERED.fullmatch(column.name)
+        if match and column.is_number and column.dtype.kind == "f" and len(column.shape) == 1:
+            found.setdefault(match[1], {})[int(match[2])] = column
+    return [
+        (
+            prefix,
+            [members[i].name for i in range(len(members))],
+            np.result_type(*(m.dtype for m in members.values())),
+        )
+        for prefix, members in found.items()
+        if len(members) > 1 and set(members) == set(range(len(members)))
+    ]
+
+
+def _numpy_type(kind: pa.DataType) -> np.dtype:
+    """NumPy's type for a column's values; text is 'U', anything else that is no number object."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.dtype("U")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return np.dtype(kind.to_pandas_dtype())
+    return np.dtype(object)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+class ColumnField(Field):
+    """One column: numbers, text, or a list of numbers a row."""
+
+    def __init__(self, table: TableFile, name: str, kind: pa.DataType) -> None:
+        self.table, self.kind = table, kind
+        shape: tuple[int, ...] = (table.n,)
+        dtype = _numpy_type(kind)
+        self._is_list = _is_list(kind)
+        if self._is_list:
+            shape = (table.n, kind.list_size if pa.types.is_fixed_size_list(kind) else 0)
+            dtype = _numpy_type(kind.value_type)
+        super().__init__(table.path, name, shape, dtype)
+
+    def width(self) -> int:
+        if self._is_list and not self.shape[1]:
+            for _, batch in self.table.batches([self.name], 1):
+                if batch.num_rows:
+                    first = batch.column(0)[0]
+                    return len(first) if first.is_valid else 0
+        return super().width()
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        rows = BLOCK_BYTES // (4 * max(1, self.width() if self._is_list else 1))
+        width = self.width() if self._is_list else 0
+        for start, batch in self.table.batches([self.name], rows):
+            values = batch.column(0)
+            self._refuse_nulls(values, start)
+            if self._is_list:
+                yield self._matrix(values, start, width)
+            else:
+                yield _plain(values).to_numpy(zero_copy_only=False)
+
+    def column(self) -> pa.Array:
+        """The whole column, text or numbers, as one Arrow array without nulls."""
+        pieces = []
+        for start, batch in self.table.batches([self.name], 1 << 20):
+            self._refuse_nulls(batch.column(0), start)
+            pieces.append(_plain(batch.column(0)))
+        if not pieces:
+            return pa.array([], self.kind)
+        whole = pa.chunked_array(pieces).combine_chunks()
+        return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+
+    def _refuse_nulls(self, values: pa.Array, start: int) -> None:
+        if values.null_count:
+            row = start + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+            raise DataError(f"{self.where}: row {row} is null")
+
+    def _matrix(self, lists: pa.Array, start: int, width: int) -> NDArray[Any]:
+        if not pa.types.is_fixed_size_list(self.kind):
+            lengths = np.diff(lists.offsets.to_numpy())
+            ragged = lengths != width
+            if ragged.any():
+                row = int(np.argmax(ragged))
+                raise DataError(
+                    f"{self.where}: row {start + row} has {lengths[row]} values, "
+                    f"the rows before it {width}"
+                )
+        values = lists.flatten()
+        if values.null_count:
+            at = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+            raise DataError(f"{self.where}: row {start + at // width}, column {at % width} is null")
+        return values.to_numpy(zero_copy_only=False).reshape(len(lists), width)
+
+
+class FamilyField(Field):
+    """Columns numbered 0, 1, 2, … read as one matrix."""
+
+    def __init__(self, table: TableFile, prefix: str, names: list[str], dtype: np.dtype) -> None:
+        super().__init__(table.path, prefix, (table.n, len(names)), dtype)
+        self.table, self.names = table, names
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        rows = BLOCK_BYTES // (self.dtype.itemsize * len(self.names))
+        for start, batch in self.table.batches(self.names, rows):
+            block = np.empty((batch.num_rows, len(self.names)), self.dtype)
+            for c, values in enumerate(batch.columns):
+                if values.null_count:
+                    row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+                    raise DataError(f"{self.path}: {self.names[c]}: row {start + row} is null")
+                block[:, c] = values.to_numpy(zero_copy_only=False)
+            yield block
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Dictionary-encoded values, spelled out."""
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values

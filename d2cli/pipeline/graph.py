@@ -1,0 +1,148 @@
+"""``d2prune graph``: embeddings in, a graph file out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.api import build_graph
+from d2cli.errors import UsageError
+from d2cli.graph import KnnGraph
+from d2cli.io.atomic import Outputs, check_target
+from d2cli.io.graph_file import build_record, store_graph
+from d2cli.io.joins import Frame
+from d2cli.io.provenance import describe, describe_files, record, sidecar, write_sidecar
+from d2cli.io.sources import Source, blame, open_source
+from d2cli.parallel import Progress, silent, thread_count
+from d2cli.pipeline.requests import GraphOptions, GraphRequest, Input, given
+from d2cli.pipeline.summary import Clock, Summary, last_line
+
+
+def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
+    """Build a graph and write it.
+
+    Raises:
+        D2Error: where anything is wrong; then no output has changed.
+    """
+    threads = thread_count(request.threads)
+    clock = Clock()
+    emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column)
+    frame = Frame(emb.n, emb.name, emb.ids())
+    within, labels = open_labels(request.within, "within", request.id_column, frame)
+    exclude = frame.mask(request.exclude, "exclude", request.id_column) if request.exclude else None
+    inputs = [*emb.paths, *(within.paths if within else [])]
+    check_target(request.out, inputs)
+    if not request.out.endswith((".arrow", ".feather")):
+        raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
+    with clock.stage("graph"):
+        graph = graph_of(emb, request.options, labels, within, exclude, threads, progress)
+    described: dict[str, Any] = {"emb": describe(emb)}
+    if within:
+        described["within"] = describe(within)
+    if request.exclude:
+        described["exclude"] = describe_rows(request.exclude)
+    entry = record(
+        "graph",
+        {**given(request.options), "within": bool(within), "exclude": len(request.exclude)},
+        inputs=described,
+        counts=counts(graph),
+        graph=build_record(graph),
+    )
+    with Outputs() as outputs:
+        note = outputs.place(sidecar(request.out))
+        data = outputs.place(request.out)
+        with clock.stage("write"):
+            store_graph(data, graph, frame.ids, entry)
+        run = clock.run(threads)
+        write_sidecar(note, data, entry, run)
+    return Summary(
+        [request.out],
+        entry,
+        run,
+        [
+            ("graph", describe_graph(graph)),
+            ("rows", f"{emb.n:,} × {emb.parts[0].width():,} from {emb.name}"),
+            ("written", request.out),
+            last_line(run),
+        ],
+        [*frame.notices, *graph_notices(graph)],
+    )
+
+
+def open_labels(
+    given_input: Input | None, option: str, id_column: str | None, frame: Frame
+) -> tuple[Source | None, NDArray[np.int64] | None]:
+    """The source of labels and the class number of each row, or (None, None)."""
+    if given_input is None:
+        return None, None
+    source = open_source(given_input.paths, "labels", option, given_input.key, id_column)
+    return source, frame.labels(source)[0]
+
+
+def graph_of(
+    emb: Source,
+    options: GraphOptions,
+    labels: NDArray[np.int64] | None,
+    within: Source | None,
+    exclude: NDArray[np.bool_] | None,
+    threads: int,
+    progress: Progress,
+) -> KnnGraph:
+    """Build the graph of a source, with its files' names in whatever is wrong."""
+    with blame(embeddings=emb, within=within):
+        return build_graph(
+            emb.matrix(),
+            options.n_neighbors,
+            metric=options.metric,
+            method=options.method,
+            recall=options.recall,
+            hnsw_m=options.hnsw_m,
+            ef_construction=options.ef_construction,
+            ef=options.ef,
+            within=labels,
+            exclude=exclude,
+            threads=threads,
+            seed=options.seed,
+            progress=progress,
+        )
+
+
+def describe_rows(arguments: list[str]) -> list[dict[str, object]]:
+    """Provenance of the files that name rows."""
+    described = []
+    for argument in arguments:
+        source = open_source([argument], "rows", "rows")
+        described.append(describe_files(source.paths, source.n))
+    return described
+
+
+def counts(graph: KnnGraph) -> dict[str, int]:
+    """The sizes of a graph."""
+    listed = int(np.count_nonzero(graph.neighbors >= 0))
+    excluded = 0 if graph.excluded is None else int(graph.excluded.sum())
+    return {"rows": graph.n, "listed_neighbors": listed, "excluded": excluded}
+
+
+def describe_graph(graph: KnnGraph) -> str:
+    """One line for people."""
+    info = graph.info
+    text = f"{info.method}, {info.metric}, k = {graph.n_neighbors}"
+    if info.recall is not None:
+        text += (
+            f", recall@{graph.n_neighbors} = {info.recall:.3f} "
+            f"(measured on {info.recall_sample:,} rows)"
+        )
+    return text
+
+
+def graph_notices(graph: KnnGraph) -> list[str]:
+    """What deserves a second look in a graph."""
+    info = graph.info
+    if info.recall is None or info.recall_target is None or info.recall >= info.recall_target:
+        return []
+    return [
+        f"recall@{graph.n_neighbors} reached {info.recall:.3f}, the target is "
+        f"{info.recall_target:g}: raise --ef or --ef-construction, or use --method exact"
+    ]

@@ -1,0 +1,187 @@
+"""What a run is asked to do, as plain values: made from a command line, checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from d2cli import defaults
+from d2cli.defaults import (
+    MODES,
+    Balance,
+    Edges,
+    HigherIs,
+    Kernel,
+    Method,
+    Metric,
+    ModeName,
+    RowOrder,
+    Transform,
+    WrittenAs,
+)
+from d2cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input option: its paths, and the key that names a column or member in them."""
+
+    paths: list[str]
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """How a graph is built."""
+
+    n_neighbors: int = defaults.N_NEIGHBORS
+    metric: Metric = defaults.METRIC
+    method: Method = defaults.METHOD
+    recall: float = defaults.RECALL
+    hnsw_m: int = defaults.HNSW_M
+    ef_construction: int = defaults.EF_CONSTRUCTION
+    ef: int | None = None
+    seed: int = defaults.SEED
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What the scores mean."""
+
+    higher_is: HigherIs = defaults.HIGHER_IS
+    score_transform: Transform = defaults.TRANSFORM
+
+
+@dataclass(frozen=True)
+class MessageOptions:
+    """How messages pass. What is None is as `mode` has it, see :meth:`resolved`."""
+
+    mode: ModeName | None = None
+    edges: Edges | None = None
+    kernel: Kernel | None = None
+    bandwidth: float | Literal["median"] | None = None
+    gamma_forward: float | None = None
+    hops: int | None = None
+
+    def or_else(self, inherited: dict[str, Any]) -> MessageOptions:
+        """With what is None taken from the parameters of an earlier step."""
+        names = [f.name for f in dataclasses.fields(self)]
+        if self.mode is not None and self.mode != inherited.get("mode"):
+            return self  # another mode is another set of rules: nothing carries over
+        taken = {n: inherited[n] for n in names if getattr(self, n) is None and n in inherited}
+        return dataclasses.replace(self, **taken)
+
+    def resolved(self) -> Messages:
+        """Every value settled: what is given by name wins over the mode."""
+        name = self.mode or defaults.MODE
+        mode = MODES[name]
+        return Messages(
+            mode=name,
+            edges=self.edges or mode.edges,
+            kernel=self.kernel or mode.kernel,
+            bandwidth=mode.bandwidth if self.bandwidth is None else self.bandwidth,
+            gamma_forward=mode.gamma_forward if self.gamma_forward is None else self.gamma_forward,
+            hops=defaults.HOPS if self.hops is None else self.hops,
+            floor=mode.floor,
+            clamped=mode.clamped,
+            exact=mode.exact,
+        )
+
+
+@dataclass(frozen=True)
+class Messages:
+    """How messages pass, settled."""
+
+    mode: ModeName
+    edges: Edges
+    kernel: Kernel
+    bandwidth: float | Literal["median"]
+    gamma_forward: float
+    hops: int
+    floor: float | None
+    clamped: bool
+    exact: bool
+
+    def check_method(self, method: str) -> None:
+        """Refuse an approximate graph where the mode promises an exact one."""
+        if self.exact and method != "exact":
+            raise UsageError(
+                f"--mode {self.mode} is defined on an exact graph, and this one is by {method}",
+                "build it with --method exact",
+            )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to keep: a ratio, as it was written, or a size."""
+
+    ratio: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the selection goes and in what form."""
+
+    out: str | None = None
+    written_as: WrittenAs = defaults.AS
+    order: RowOrder = defaults.ORDER
+    complement: bool = False
+
+
+@dataclass(frozen=True)
+class GraphRequest:
+    """``d2prune graph``."""
+
+    emb: Input
+    out: str
+    options: GraphOptions = GraphOptions()
+    within: Input | None = None
+    exclude: list[str] = dataclasses.field(default_factory=list)
+    id_column: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class PropagateRequest:
+    """``d2prune propagate``."""
+
+    graph: str
+    scores: Input
+    out: str
+    score_options: ScoreOptions = ScoreOptions()
+    messages: MessageOptions = MessageOptions()
+    id_column: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class SelectRequest:
+    """``d2prune select``."""
+
+    budgets: list[Budget]
+    emb: Input | None = None
+    graph: str | None = None
+    scores: Input | None = None
+    propagated: str | None = None
+    graph_options: GraphOptions = GraphOptions()
+    within: Input | None = None
+    score_options: ScoreOptions = ScoreOptions()
+    messages: MessageOptions = MessageOptions()
+    gamma_reverse: float | Literal["auto"] | None = None
+    labels: Input | None = None
+    balance: Balance = defaults.BALANCE
+    cutoff: float = 0.0
+    cutoff_scores: Input | None = None
+    cutoff_higher_is: HigherIs | None = None
+    include: list[str] = dataclasses.field(default_factory=list)
+    exclude: list[str] = dataclasses.field(default_factory=list)
+    output: OutputOptions = OutputOptions()
+    id_column: str | None = None
+    threads: int | None = None
+
+
+def given(options: Any) -> dict[str, Any]:
+    """The fields of one of the dataclasses above as a dictionary, for provenance."""
+    return dataclasses.asdict(options)

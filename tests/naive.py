@@ -1,0 +1,154 @@
+"""Plain-loop twins of every kernel: slow, obvious, importing none of them."""
+
+import math
+
+import numpy as np
+
+
+def knn(embeddings, k, metric="euclidean", within=None, exclude=None):
+    """Neighbours and distances by looking at every pair; ties by row number."""
+    vectors = np.asarray(embeddings).astype(np.float64)
+    n = len(vectors)
+    if metric == "cosine":
+        # The searches scale to unit length once, in the width that they keep.
+        width = np.float64 if np.asarray(embeddings).dtype == np.float64 else np.float32
+        norms = np.sqrt((vectors**2).sum(axis=1))
+        vectors = (np.asarray(embeddings) / norms[:, None]).astype(width).astype(np.float64)
+    neighbors = np.full((n, k), -1, np.int32)
+    distances = np.full((n, k), np.inf, np.float32)
+    for i in range(n):
+        found = []
+        for j in range(n):
+            if i == j or (exclude is not None and (exclude[i] or exclude[j])):
+                continue
+            if within is not None and within[i] != within[j]:
+                continue
+            found.append((np.float32(math.sqrt(((vectors[i] - vectors[j]) ** 2).sum())), j))
+        for p, (distance, j) in enumerate(sorted(found)[:k]):
+            neighbors[i, p], distances[i, p] = j, distance
+    return neighbors, distances
+
+
+def edges(neighbors, distances, kind, drop=None):
+    """{i: {j: distance}} under one rule of edges; the smaller distance where lists disagree."""
+    n = len(neighbors)
+    lists = {i: {} for i in range(n)}
+    for i in range(n):
+        for j, distance in zip(neighbors[i], distances[i], strict=True):
+            if j >= 0 and (drop is None or not (drop[i] or drop[j])):
+                lists[i][int(j)] = float(distance)
+    found = {i: {} for i in range(n)}
+    for i in range(n):
+        for j in range(n):
+            there, back = lists[i].get(j), lists[j].get(i)
+            either = [d for d in (there, back) if d is not None]
+            if kind == "union" and either:
+                found[i][j] = min(either)
+            elif kind == "directed" and there is not None:
+                found[i][j] = there
+            elif kind == "mutual" and len(either) == 2:
+                found[i][j] = min(either)
+    return found
+
+
+def weight(distance, gamma, sigma, kernel):
+    x = distance / sigma
+    return math.exp(-gamma * (x * x if kernel == "gaussian" else x))
+
+
+def bandwidth(distances):
+    listed = [float(d) for d in distances.ravel() if d < np.inf]
+    if not listed:
+        return 1.0
+    middle = float(np.median(listed))
+    if middle == 0:
+        above = [d for d in listed if d > 0]
+        return float(np.median(above)) if above else 1.0
+    return middle
+
+
+def forward(graph, scores, kernel, sigma, gamma, hops=1, floor=None):
+    u = [float(s) for s in scores]
+    for _ in range(hops):
+        after = []
+        for i in range(len(u)):
+            total = u[i]
+            for j in sorted(graph[i]):
+                sent = u[j] if floor is None else max(u[j], floor)
+                total += weight(graph[i][j], gamma, sigma, kernel) * sent
+            after.append(total)
+        u = after
+    return np.array(u)
+
+
+def greedy(
+    graph,
+    u,
+    size,
+    kernel,
+    sigma,
+    gamma,
+    clamped,
+    include=None,
+    drop=None,
+    classes=None,
+    quotas=None,
+):
+    """(order, gains): the definition, one pick after another."""
+    u = [float(x) for x in u]
+    n = len(u)
+    included = set() if include is None else {i for i in range(n) if include[i]}
+    dropped = set() if drop is None else {i for i in range(n) if drop[i]}
+    left = None if quotas is None else list(quotas)
+    picked, order, gains = set(), [], []
+    while len(order) < size:
+        waiting = included - picked
+        best = None
+        for i in range(n):
+            if i in picked or i in dropped or (waiting and i not in waiting):
+                continue
+            if left is not None and left[classes[i]] == 0:
+                continue
+            if best is None or u[i] > u[best]:
+                best = i
+        picked.add(best)
+        order.append(best)
+        gains.append(u[best])
+        if left is not None:
+            left[classes[best]] -= 1
+        message = max(u[best], 0.0) if clamped else u[best]
+        for j in graph[best]:
+            if j not in picked:
+                u[j] -= weight(graph[best][j], gamma, sigma, kernel) * message
+    return np.array(order), np.array(gains)
+
+
+def uniform_quotas(available, budget):
+    """One unit at a time, to the class that has the fewest and has room; lowest class first."""
+    quotas = [0] * len(available)
+    for _ in range(budget):
+        room = [c for c in range(len(available)) if quotas[c] < available[c]]
+        quotas[min(room, key=lambda c: (quotas[c], c))] += 1
+    return quotas
+
+
+def proportional_quotas(available, budget):
+    """Largest remainder."""
+    total = sum(available)
+    quotas = [a * budget // total for a in available]
+    by_remainder = sorted(
+        range(len(available)), key=lambda c: (-(available[c] * budget % total), c)
+    )
+    for c in by_remainder[: budget - sum(quotas)]:
+        quotas[c] += 1
+    return quotas
+
+
+def recall(neighbors, distances, true_distances):
+    """Share of places filled with something no farther than the true k-th."""
+    hits = possible = 0
+    for row, truth in zip(distances, true_distances, strict=True):
+        real = [d for d in truth if d < np.inf]
+        possible += len(real)
+        hits += sum(1 for d in row if d < np.inf and d <= max(real, default=-1))
+    return hits / possible if possible else 1.0

@@ -1,0 +1,53 @@
+"""Small hard cases: ties, duplicates, negative scores, isolated points, k ≥ n, n = 1."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+#: Values from a short list make ties and duplicates common.
+_COORDINATES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.25, 100.0])
+
+
+@st.composite
+def embeddings(draw, most=24, dtype=np.float32, zeros=True):
+    """(n, d) with few distinct rows, or spread out."""
+    n, d = draw(st.integers(1, most)), draw(st.integers(1, 5))
+    if draw(st.booleans()):
+        rows = draw(
+            st.lists(st.lists(_COORDINATES, min_size=d, max_size=d), min_size=n, max_size=n)
+        )
+        values = np.array(rows, dtype).reshape(n, d)
+    else:
+        seed = draw(st.integers(0, 2**32 - 1))
+        values = np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+    if not zeros:
+        values[~values.any(axis=1)] = 1.0
+    return values
+
+
+@st.composite
+def scores(draw, n, negative=False):
+    """(n,) float64, often tied; with `negative` of either sign."""
+    low = -3 if negative else 0
+    tied = st.integers(low, 3).map(float)
+    free = st.floats(low, 10, allow_subnormal=False)
+    one = draw(st.sampled_from([tied, free]))
+    return np.array(draw(st.lists(one, min_size=n, max_size=n)), np.float64)
+
+
+@st.composite
+def knn_graphs(draw, most=24):
+    """(neighbors, distances, k): exact neighbours of hard embeddings, some rows isolated."""
+    from tests import naive
+
+    values = draw(embeddings(most))
+    k = draw(st.integers(1, 6))
+    n = len(values)
+    within = None
+    if draw(st.booleans()):
+        within = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    return naive.knn(values, k, within=within)
+
+
+def masks(n):
+    """(n,) bool."""
+    return st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, np.bool_))

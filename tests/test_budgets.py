@@ -1,0 +1,82 @@
+"""Shares of a budget against plain loops, and the cutoff."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2cli.budgets import budget_of, class_quotas, cutoff_rows
+from d2cli.errors import DataError, UsageError
+from tests import naive
+
+COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any)
+
+
+@given(COUNTS, st.sampled_from(["proportional", "uniform"]), st.data())
+def test_quotas_are_the_plain_loop(available, balance, data):
+    budget = data.draw(st.integers(1, sum(available)))
+    quotas = class_quotas(np.array(available), budget, balance)
+    twin = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
+    assert quotas.tolist() == twin(available, budget)
+    assert quotas.sum() == budget
+    assert (quotas <= available).all()
+
+
+@given(COUNTS, st.sampled_from(["proportional", "uniform"]), st.data())
+def test_what_is_included_is_never_given_up(available, balance, data):
+    included = np.array([data.draw(st.integers(0, a)) for a in available])
+    budget = data.draw(st.integers(max(1, int(included.sum())), sum(available)))
+    quotas = class_quotas(np.array(available), budget, balance, included)
+    assert quotas.sum() == budget
+    assert (quotas <= available).all()
+    assert (quotas >= included).all()
+
+
+def test_shares_by_hand():
+    counts = np.array([50, 30, 20])
+    assert class_quotas(counts, 10, "proportional").tolist() == [5, 3, 2]
+    assert class_quotas(counts, 11, "proportional").tolist() == [6, 3, 2]
+    assert class_quotas(counts, 70, "uniform").tolist() == [25, 25, 20]
+    assert class_quotas(counts, 10, "uniform").tolist() == [4, 3, 3]
+    held = np.array([0, 0, 9])
+    assert class_quotas(counts, 10, "uniform", held).tolist() == [1, 0, 9]
+
+
+def test_more_than_there_is_is_refused():
+    with pytest.raises(DataError, match="cannot be picked"):
+        class_quotas(np.array([1, 2]), 4, "uniform")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n", "size"),
+    [(0.5, 5, 3), (0.5, 4, 2), (0.25, 10, 3), (0.24, 10, 2), (1e-9, 10, 1), (1.0, 7, 7)],
+)
+def test_ratio_rounds_half_up_and_to_at_least_one(ratio, n, size):
+    assert budget_of(ratio, n) == size
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.1, 1.0001, float("nan"), float("inf")])
+def test_ratio_out_of_range(ratio):
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        budget_of(ratio, 10)
+
+
+def test_cutoff_drops_the_hardest_and_of_equals_the_first():
+    nobody = np.zeros(6, bool)
+    difficulty = np.array([1.0, 5.0, 5.0, 2.0, 5.0, 0.0])
+    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, nobody)).tolist() == [1, 2]
+    spared = np.array([0, 1, 0, 0, 0, 0], bool)
+    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, spared)).tolist() == [2, 4]
+    assert not cutoff_rows(difficulty, 0.0, nobody).any()
+
+
+@given(st.integers(0, 99), st.integers(1, 50))
+def test_cutoff_counts_exactly(percent, n):
+    dropped = cutoff_rows(np.arange(n, dtype=float), percent / 100, np.zeros(n, bool))
+    assert dropped.sum() == percent * n // 100
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
+def test_cutoff_out_of_range(beta):
+    with pytest.raises(UsageError, match="cutoff"):
+        cutoff_rows(np.ones(3), beta, np.zeros(3, bool))

@@ -1,0 +1,422 @@
+"""The program as a user drives it, on the data that ships with it."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from d2cli import __version__
+from d2cli.cli import console, graph, main, propagate, select
+from d2cli.cli.main import run
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "sample_data"
+EMB, SCORES, LABELS = (str(DATA / f"{name}.npy") for name in ("emb", "scores", "labels"))
+ONE = ["--emb", "e.npy", "--scores", "s.npy"]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The first 120 rows of the sample data, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    np.save("e.npy", np.load(EMB)[:120])
+    np.save("s.npy", np.load(SCORES)[:120])
+    np.save("l.npy", np.load(LABELS)[:120])
+    return tmp_path
+
+
+def selected(path="selected.npy"):
+    return np.load(path)
+
+
+def test_the_cards_own_line(small, capsys):
+    assert run(["select", *ONE, "--ratio", "0.5"]) == 0
+    kept = selected()
+    assert kept.dtype == np.int64
+    assert kept.size == 60
+    assert (np.diff(kept) > 0).all()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "kept" in err
+    assert "60 of 120 rows" in err
+
+
+MESSAGES = [
+    [],
+    ["--edges", "directed"],
+    ["--edges", "mutual", "--kernel", "exponential"],
+    ["--bandwidth", "2.5", "--gamma-forward", "0.5", "--hops", "2"],
+    ["--mode", "paper", "--bandwidth", "10", "--gamma-reverse", "0.5"],
+    ["--mode", "reference", "--gamma-reverse", "0.1"],
+    ["--higher-is", "easier", "--score-transform", "rank"],
+]
+GRAPHS = [
+    [],
+    ["-k", "3", "--metric", "cosine"],
+    ["--method", "hnsw", "--recall", "0.9", "--seed", "3"],
+    ["--within", "l.npy"],
+    ["--exclude", "x.txt"],
+]
+
+
+@pytest.mark.parametrize("messages", MESSAGES, ids=" ".join)
+@pytest.mark.parametrize("graph", GRAPHS, ids=" ".join)
+def test_staged_is_one_shot_byte_for_byte(small, graph, messages):
+    if "reference" in messages and "hnsw" in graph:
+        pytest.skip("reference needs an exact graph")
+    Path("x.txt").write_text("3\n17\n40\n")
+    reverse = messages[messages.index("--gamma-reverse") :] if "--gamma-reverse" in messages else []
+    forward = messages[: len(messages) - len(reverse)]
+    budget = ["--ratio", "0.3", "-q"]
+    assert run(["select", *ONE, *graph, *messages, *budget]) == 0
+    assert run(["graph", "--emb", "e.npy", *graph, "--out", "g.arrow", "-q"]) == 0
+    scores = ["--graph", "g.arrow", "--scores", "s.npy", *forward]
+    assert run(["propagate", *scores, "--out", "p.npy", "-q"]) == 0
+    staged = ["select", "--graph", "g.arrow", "--propagated", "p.npy"]
+    assert run([*staged, *reverse, *budget, "--out", "staged.npy"]) == 0
+    two = ["select", *scores, *reverse, *budget, "--out", "two.npy"]
+    assert run(two) == 0
+    assert Path("staged.npy").read_bytes() == Path("selected.npy").read_bytes()
+    assert Path("two.npy").read_bytes() == Path("selected.npy").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_threads_and_repetition_change_no_byte(small, method):
+    outputs = {}
+    for attempt, threads in enumerate((1, 2, 4, 2)):
+        many = ["--threads", str(threads), "-q"]
+        assert run(["graph", "--emb", "e.npy", "--method", method, *many, "--out", "g.arrow"]) == 0
+        scores = ["--graph", "g.arrow", "--scores", "s.npy", *many]
+        assert run(["propagate", *scores, "--out", "p.npy"]) == 0
+        assert run(["select", *scores, "--ratio", "0.4", "--out", "o.parquet"]) == 0
+        for name in ("g.arrow", "p.npy", "o.parquet"):
+            outputs.setdefault(name, set()).add(Path(name).read_bytes())
+        del attempt
+    assert {name: len(found) for name, found in outputs.items()} == dict.fromkeys(outputs, 1)
+
+
+OPTIONS = [
+    ["--order", "rank"],
+    ["--complement"],
+    ["--balance", "proportional", "--labels", "l.npy"],
+    ["--balance", "uniform", "--labels", "l.npy"],
+    ["--cutoff", "0.2"],
+    ["--cutoff", "0.2", "--cutoff-scores", "l.npy", "--cutoff-higher-is", "easier"],
+    ["--include", "some.npy"],
+    ["--include", "some.npy", "--cutoff", "0.3", "--balance", "uniform", "--labels", "l.npy"],
+    ["--exclude", "some.npy"],
+    ["--gamma-reverse", "0"],
+    ["--gamma-reverse", "5"],
+    ["--mode", "paper", "--gamma-reverse", "1", "--balance", "uniform", "--labels", "l.npy"],
+    ["--within", "l.npy", "--labels", "l.npy", "--balance", "proportional"],
+    ["--within", "l.npy", "--exclude", "some.npy"],
+    ["-k", "200"],
+    ["--metric", "cosine", "--method", "hnsw"],
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("ratio", ["0.1", "0.5"])
+def test_invariants_of_every_option(small, options, ratio):
+    some = np.array([5, 2, 77])
+    np.save("some.npy", some)
+    inputs = {name: Path(name).read_bytes() for name in ("e.npy", "s.npy", "l.npy", "some.npy")}
+    assert run(["select", *ONE, *options, "--ratio", ratio, "-q"]) == 0
+    kept = selected()
+    size = round(float(ratio) * 120)
+    assert kept.size == (120 - size if "--complement" in options else size)
+    assert np.unique(kept).size == kept.size
+    assert kept.min() >= 0
+    assert kept.max() < 120
+    if "--order" not in options:
+        assert (np.diff(kept) > 0).all()
+    if "--include" in options:
+        assert np.isin(some, kept).all()
+    if "--exclude" in options:
+        assert not np.isin(some, kept).any()
+    if "--cutoff" in options and "--cutoff-scores" not in options and "--include" not in options:
+        hardest = np.argsort(-np.load("s.npy"), kind="stable")[:24]
+        assert not np.isin(hardest, kept).any()
+    if "uniform" in options:
+        counts = np.bincount(np.load("l.npy")[kept], minlength=10)
+        room = np.bincount(np.load("l.npy"), minlength=10)
+        if "--include" not in options:
+            assert counts.max() - counts[counts < room].min(initial=counts.max()) <= 1
+    assert {name: Path(name).read_bytes() for name in inputs} == inputs
+    before = Path("selected.npy").read_bytes()
+    assert run(["select", *ONE, *options, "--ratio", ratio, "-q"]) == 0
+    assert Path("selected.npy").read_bytes() == before
+
+
+def test_the_whole_can_be_kept(small):
+    assert run(["select", *ONE, "--ratio", "1", "-q"]) == 0
+    assert selected().tolist() == list(range(120))
+
+
+def test_kept_and_dropped_are_everything(small):
+    assert run(["select", *ONE, "--size", "33", "-q"]) == 0
+    assert run(["select", *ONE, "--size", "33", "--complement", "--out", "rest.npy", "-q"]) == 0
+    assert sorted([*selected(), *selected("rest.npy")]) == list(range(120))
+
+
+@pytest.mark.parametrize("gamma", ["auto", "0.8"])
+def test_several_budgets_are_what_each_would_be_alone(small, gamma):
+    many = ["--ratio", "0.10", "--ratio", "0.5", "--out", "k_{ratio}.npy"]
+    assert run(["select", *ONE, *many, "--gamma-reverse", gamma, "-q"]) == 0
+    for ratio in ("0.10", "0.5"):
+        assert run(["select", *ONE, "--ratio", ratio, "--gamma-reverse", gamma, "-q"]) == 0
+        assert Path(f"k_{ratio}.npy").read_bytes() == Path("selected.npy").read_bytes()
+
+
+def test_several_budgets_without_out_name_themselves(small):
+    assert run(["select", *ONE, "--ratio", "0.1", "--ratio", "0.2", "-q"]) == 0
+    assert run(["select", *ONE, "--size", "7", "--ratio", "0.1", "-q"]) == 0
+    assert {p.name for p in small.glob("selected*.npy")} == {
+        "selected_0.1.npy", "selected_0.2.npy", "selected_7.npy", "selected_12.npy",
+    }  # fmt: skip
+
+
+def test_rank_order_is_the_order_of_gain(small):
+    assert (
+        run(["select", *ONE, "--ratio", "0.5", "--order", "rank", "--out", "o.parquet", "-q"]) == 0
+    )
+    table = pq.read_table("o.parquet").to_pydict()
+    assert table["rank"] == list(range(60))
+    assert table["gain"] == sorted(table["gain"], reverse=True)
+
+
+def test_what_propagate_was_told_carries_over_unless_told_otherwise(small):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    told = ["--graph", "g.arrow", "--scores", "s.npy", "--kernel", "exponential", "--out", "p.npy"]
+    assert run(["propagate", *told, "-q"]) == 0
+    staged = ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "40", "-q"]
+    assert run(staged) == 0
+    assert (
+        json.loads(Path("selected.npy.json").read_text())["parameters"]["kernel"] == "exponential"
+    )
+    assert run([*staged, "--kernel", "gaussian"]) == 0
+    assert json.loads(Path("selected.npy.json").read_text())["parameters"]["kernel"] == "gaussian"
+    assert run([*staged, "--mode", "paper", "--gamma-reverse", "1"]) == 0
+    found = json.loads(Path("selected.npy.json").read_text())["parameters"]
+    assert (found["mode"], found["kernel"], found["bandwidth"]) == ("paper", "gaussian", 1.0)
+
+
+def test_embeddings_beside_a_graph_only_check_it(small, capsys):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    both = ["select", "--graph", "g.arrow", "--scores", "s.npy", "--size", "9"]
+    assert run([*both, "--emb", "e.npy", "-q"]) == 0
+    np.save("other.npy", np.load("e.npy")[::-1])
+    assert run([*both, "--emb", "other.npy"]) == 1
+    assert "was not built from other.npy" in capsys.readouterr().err
+
+
+NOTICES = [
+    (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out at pick"),
+    (["--ratio", "0.01"], "lower bound of auto"),
+    (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
+    (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
+    (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are zero"),
+    (["--emb", "same.npy", "--ratio", "0.5"], "duplicates"),
+    (
+        ["--method", "hnsw", "--ef", "4", "--hnsw-m", "2", "--recall", "1", "--ratio", "0.1"],
+        "target",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), NOTICES)
+def test_what_deserves_a_second_look_is_said(small, capsys, options, said):
+    np.save("zero.npy", np.zeros(120))
+    same = np.load("e.npy")
+    same[:110] = same[0]
+    np.save("same.npy", same)
+    base = [] if "--emb" in options else ["--emb", "e.npy"]
+    base += [] if "--scores" in options else ["--scores", "s.npy"]
+    assert run(["select", *base, *options]) == 0
+    err = capsys.readouterr().err
+    assert any(line.startswith("notice: ") and said in line for line in err.splitlines()), err
+    assert run(["select", *base, *options, "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_cutting_off_a_graph_that_was_built_before_is_said(small, capsys):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    late = ["select", "--graph", "g.arrow", "--scores", "s.npy", "--ratio", "0.5"]
+    assert run([*late, "--cutoff", "0.1"]) == 0
+    assert "12 rows are cut off a graph" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budgets", [["--size", "9"], ["--size", "9", "--size", "20"]])
+def test_json_is_one_object_on_stdout(small, capsys, budgets):
+    out = ["--out", "o_{size}.npy", "--json"]
+    assert run(["select", *ONE, *budgets, *out]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["command"] == "select"
+    assert found["outputs"] == [f"o_{size}.npy" for size in budgets[1::2]]
+    assert found["run"]["peak_memory_bytes"] > 0
+    assert found["run"]["seconds"]["total"] > 0
+    for command in (["graph", "--emb", "e.npy", "--out", "g.arrow"],
+                    ["propagate", "--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy"]):  # fmt: skip
+        assert run([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["command"] == command[0]
+
+
+def test_selection_on_stdout(small, capsys):
+    assert run(["select", *ONE, "--size", "9", "-q"]) == 0
+    assert run(["select", *ONE, "--size", "9", "--out", "-"]) == 0
+    out = capsys.readouterr().out
+    assert [int(line) for line in out.splitlines()] == selected().tolist()
+
+
+def shell(line, cwd):
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_closed_pipe_is_not_an_error(small):
+    line = (
+        "python -m d2cli select --emb e.npy --scores s.npy --ratio 1 --out - -q | head -n 1;"
+        "echo ${PIPESTATUS[0]}"
+    )
+    done = shell(line, small)
+    assert done.stdout.split() == ["0", "0"]
+    assert done.stderr == ""
+
+
+def test_a_closed_pipe_in_process(small, monkeypatch, tmp_path):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return self.file.fileno()
+
+    closed = Closed()
+    with (tmp_path / "sink").open("w") as closed.file:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert run(["select", *ONE, "--size", "3", "--out", "-", "-q"]) == 0
+
+
+@pytest.mark.parametrize("module", [main, graph, propagate, select])
+def test_help_ends_with_an_example_that_runs(module, small, capsys):
+    name = "" if module is main else module.__name__.rsplit(".", 1)[-1]
+    assert run([name, "--help"] if name else ["--help"]) == 0
+    shown = capsys.readouterr().out
+    example = getattr(module, "EXAMPLE", None) or module._EXAMPLE
+    text = example.replace("\b\n", "").replace("\\\n", "")
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("d2prune ")]
+    assert lines
+    assert "Example" in shown.split("Options:")[1]
+    Path("sample_data").symlink_to(DATA)
+    Path("emb.npy").symlink_to(small / "e.npy")
+    for line in lines:
+        assert line.split("--")[0].strip() in shown
+        assert run([*shlex.split(line)[1:], "-q"]) == 0, line
+
+
+def test_help_is_quick():
+    """A few processes, the best of them: the machine may be busy, the program may not."""
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "d2cli", "--help"], capture_output=True, check=True)
+        spent.append(time.perf_counter() - start)
+    assert min(spent) < 0.4
+
+
+@pytest.mark.parametrize("command", ["graph", "propagate", "select"])
+def test_readme_and_help_name_every_option(command, capsys):
+    """Every option of the help stands in the README's tables, so that neither goes stale."""
+    assert run([command, "--help"]) == 0
+    options = set(re.findall(r"(--[a-z][a-z-]+)", capsys.readouterr().out.split("Options:")[1]))
+    readme = (ROOT / "README.md").read_text()
+    missing = {o for o in options if o not in readme} - {"--help"}
+    assert not missing
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"d2prune {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["select", "--nonsense"], ["graph"]])
+def test_wrong_usage_is_one_line(arguments, capsys):
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint: ")
+    assert len(lines) == 2
+
+
+def test_no_arguments_show_help(capsys):
+    assert run([]) == 2
+    assert "Usage:" in "".join(capsys.readouterr())
+
+
+def test_interruption_leaves_nothing(small, capsys, monkeypatch):
+    from d2cli.pipeline import select as step
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, "select", interrupted)
+    before = sorted(p.name for p in small.iterdir())
+    assert run(["select", *ONE, "--size", "3"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert sorted(p.name for p in small.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(ValueError("odd"), "unexpected ValueError: odd"), (MemoryError(), "out of memory")],
+)
+def test_a_defect_is_one_line_unless_debugged(small, capsys, monkeypatch, raised, said):
+    from d2cli.pipeline import select as step
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(step, "select", fail)
+    assert run(["select", *ONE, "--size", "3"]) == 1
+    assert said in capsys.readouterr().err
+    with pytest.raises(type(raised)):
+        run(["select", *ONE, "--size", "3", "--debug"])
+
+
+def test_debug_shows_where_an_error_comes_from(small):
+    from d2cli.errors import UsageError
+
+    with pytest.raises(UsageError):
+        run(["select", *ONE, "--debug"])
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch, capsys):
+    with console.progress_bar() as report:
+        report("graph", 1, 2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(console, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress_bar() as report:
+        report("graph", 1, 2)
+        report("graph", 2, 2)
+    assert "graph" in capsys.readouterr().err
+    monkeypatch.setattr(console, "_QUIET_SECONDS", 60.0)
+    with console.progress_bar() as report:
+        report("graph", 1, 2)
+    assert capsys.readouterr().err == ""

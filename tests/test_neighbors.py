@@ -1,0 +1,270 @@
+"""Exact search equals the plain loop; approximate search is judged by recall."""
+
+import hnswlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2cli import build_graph
+from d2cli.errors import DataError, UsageError
+from d2cli.neighbors import build
+from d2cli.neighbors.duplicates import find_copies
+from d2cli.neighbors.recall import Truth, sample_rows
+from tests import naive
+from tests.strategies import embeddings, masks
+
+
+def clustered(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(max(1, n // 40), d))
+    return (centres[rng.integers(len(centres), size=n)] + 0.3 * rng.normal(size=(n, d))).astype(
+        "f4"
+    )
+
+
+def assert_same_graph(graph, expected):
+    neighbors, distances = expected
+    np.testing.assert_array_equal(graph.neighbors, neighbors)
+    np.testing.assert_array_equal(graph.distances, distances)
+    graph.check()
+
+
+@given(embeddings(), st.integers(1, 30))
+def test_exact_is_the_plain_loop(values, k):
+    before = values.copy()
+    assert_same_graph(build_graph(values, k, method="exact"), naive.knn(values, k))
+    np.testing.assert_array_equal(values, before)
+
+
+@given(embeddings(zeros=False), st.integers(1, 6))
+def test_cosine_is_the_plain_loop_on_unit_vectors(values, k):
+    graph = build_graph(values, k, metric="cosine")
+    assert_same_graph(graph, naive.knn(values, k, "cosine"))
+    assert graph.distances[np.isfinite(graph.distances)].max(initial=0) <= 2.0000002
+
+
+@given(st.data())
+def test_within_and_exclude_are_the_plain_loop(data):
+    values = data.draw(embeddings())
+    n = len(values)
+    within = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    exclude = data.draw(masks(n))
+    graph = build_graph(values, 3, within=within, exclude=exclude)
+    assert_same_graph(graph, naive.knn(values, 3, within=within, exclude=exclude))
+    assert (graph.neighbors[exclude] == -1).all()
+    assert not np.isin(graph.neighbors, np.flatnonzero(exclude)).any()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_float_type_and_layout(dtype, order):
+    values = np.asarray(clustered(60, 5).astype("f2"), dtype=dtype, order=order)
+    assert_same_graph(build_graph(values, 4), naive.knn(values.astype("f8"), 4))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e15, 1e30])
+def test_scale_does_not_change_neighbours(scale):
+    values = clustered(80, 4).astype("f8")
+    plain = build_graph(values, 5)
+    for method in ("exact", "hnsw"):
+        scaled = build_graph((values * scale).astype("f4"), 5, method=method, recall=1.0)
+        assert (scaled.neighbors == plain.neighbors).mean() > 0.98
+        np.testing.assert_allclose(scaled.distances, plain.distances * scale, rtol=1e-4)
+
+
+def test_a_far_offset_does_not_spoil_exact_search():
+    """Norm expansion in float32 would lose every digit here; certification must catch it."""
+    values = clustered(300, 6).astype("f8") + 1e6
+    assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
+
+
+def test_one_far_point_does_not_spoil_exact_search():
+    values = clustered(200, 3)
+    values[7] = 1e12
+    assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_identical_rows_do_not_crowd_self_out(method):
+    values = clustered(150, 4)
+    values[20:100] = values[3]
+    graph = build_graph(values, 5, method=method, recall=1.0)
+    assert_same_graph(graph, naive.knn(values, 5))
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_all_rows_identical(method):
+    graph = build_graph(np.ones((50, 3), "f4"), 4, method=method)
+    assert_same_graph(graph, naive.knn(np.ones((50, 3)), 4))
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7])
+def test_k_at_least_n(method, n):
+    values = clustered(n, 3)
+    assert_same_graph(build_graph(values, 6, method=method), naive.knn(values, 6))
+
+
+def test_hnsw_reaches_the_recall_it_aims_at():
+    values = clustered(2500, 16)
+    _, truth = naive_free_truth(values, 10)
+    graph = build_graph(values, 10, method="hnsw", recall=0.99)
+    graph.check()
+    reached = naive.recall(graph.neighbors, graph.distances, truth)
+    assert reached >= 0.98
+    assert graph.info.recall == pytest.approx(reached, abs=0.02)
+    assert graph.info.recall_sample == build.RECALL_SAMPLE
+    assert graph.info.method == "hnsw"
+
+
+def naive_free_truth(values, k):
+    """All pairs at once: quick enough for thousands of rows, and no kernel of ours."""
+    v = values.astype("f8")
+    squares = ((v[:, None, :] - v[None, :, :]) ** 2).sum(-1) if len(v) < 600 else None
+    if squares is None:
+        squares = np.empty((len(v), len(v)))
+        for i, row in enumerate(v):
+            squares[i] = ((v - row) ** 2).sum(1)
+    d = np.sqrt(squares).astype("f4")
+    np.fill_diagonal(d, np.inf)
+    order = np.argsort(d, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(d, order, 1)
+
+
+def test_given_ef_is_used_and_recorded():
+    graph = build_graph(clustered(500, 8), 5, method="hnsw", ef=7, hnsw_m=4, ef_construction=10)
+    assert graph.info.settings == {"hnsw_m": 4, "ef_construction": 10, "ef": 7}
+
+
+def test_auto_goes_by_size(monkeypatch):
+    values = clustered(300, 4)
+    assert build_graph(values, 3).info.method == "exact"
+    monkeypatch.setattr(build, "EXACT_UP_TO", 200)
+    assert build_graph(values, 3).info.method == "hnsw"
+    mixed = build_graph(values, 3, within=np.arange(300) < 250)
+    assert mixed.info.method == "exact+hnsw"
+    mixed.check()
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_threads_do_not_change_a_byte(method):
+    values = clustered(3000, 8)
+    values[500:700] = values[1]
+    graphs = [build_graph(values, 5, method=method, threads=t) for t in (1, 2, 4, 2)]
+    for graph in graphs[1:]:
+        assert graph.neighbors.tobytes() == graphs[0].neighbors.tobytes()
+        assert graph.distances.tobytes() == graphs[0].distances.tobytes()
+        assert graph.info == graphs[0].info
+
+
+def test_rows_that_the_index_loses_are_searched_one_by_one(monkeypatch):
+    """hnswlib fails a batch in which one row comes back short."""
+
+    class Short(hnswlib.Index):
+        def knn_query(self, data, k=1, num_threads=-1, filter=None):
+            if np.ndim(data) > 1 or data[0] < 0:
+                raise RuntimeError("Cannot return the results in a contiguous 2D array.")
+            return super().knn_query(data, k=k, num_threads=num_threads)
+
+    values = clustered(120, 3)
+    monkeypatch.setattr(hnswlib, "Index", Short)
+    graph = build_graph(values, 4, method="hnsw", recall=1.0)
+    assert_same_graph(graph, naive.knn(values, 4))
+
+
+@given(embeddings(most=40))
+@settings(max_examples=60)
+def test_copies_are_the_groups_of_equal_rows(values):
+    copies = find_copies(values)
+    groups = {}
+    for i, row in enumerate((values + 0).tolist()):
+        groups.setdefault(tuple(row), []).append(i)
+    if len(groups) == len(values):
+        assert copies is None
+        return
+    members = [copies.members[a:b].tolist() for a, b in zip(copies.indptr, copies.indptr[1:])]  # noqa: B905
+    assert members == list(groups.values())
+    assert copies.first.tolist() == [g[0] for g in groups.values()]
+    for g, rows in enumerate(members):
+        assert (copies.group[rows] == g).all()
+
+
+def test_copies_survive_colliding_hashes(monkeypatch):
+    from d2cli.neighbors import duplicates
+
+    monkeypatch.setattr(duplicates, "_hashes", lambda rows: np.zeros(len(rows), np.uint64))
+    copies = find_copies(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4"))
+    assert copies.group.tolist() == [0, 1, 0, 2, 1]
+
+
+def test_recall_counts_ties_as_found():
+    truth = Truth(np.array([0]), np.array([[1.0, 2.0]], "f4"))
+    assert truth.recall(np.array([[2.0, 2.0]], "f4")) == 1.0
+    assert truth.recall(np.array([[1.0, 2.5]], "f4")) == 0.5
+    assert truth.recall(np.array([[1.0, np.inf]], "f4")) == 0.5
+    assert Truth(np.array([0]), np.array([[np.inf]], "f4")).recall(np.array([[np.inf]])) == 1.0
+
+
+def test_samples_are_disjoint_seeded_and_in_range():
+    aim, judge = sample_rows(100, 30, 1)
+    assert aim.size == judge.size == 30
+    assert not set(aim) & set(judge)
+    assert (
+        aim.tolist() == sample_rows(100, 30, 1)[0].tolist() != sample_rows(100, 30, 2)[0].tolist()
+    )
+    assert sum(part.size for part in sample_rows(5, 30, 0)) == 5
+
+
+BAD = [
+    (np.zeros(3, "f4"), "two-dimensional"),
+    (np.zeros((2, 2, 2), "f4"), "two-dimensional"),
+    (np.zeros((2, 2), "i4"), "float16, float32 or float64"),
+    (np.zeros((0, 2), "f4"), "no rows"),
+    (np.zeros((2, 0), "f4"), "no columns"),
+    (np.array([[0, 1], [np.nan, 1]], "f4"), "column 0 is nan"),
+    (np.array([[0, 1], [1, -np.inf]], "f8"), "column 1 is -inf"),
+    (np.array([[0, 1], [1, 1e200]], "f8"), "longer than 1e"),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), BAD)
+def test_bad_embeddings_are_refused(values, said):
+    with pytest.raises(DataError, match=said) as caught:
+        build_graph(values, 2)
+    assert caught.value.argument == "embeddings"
+    if "column " in said:
+        assert caught.value.row == 1
+
+
+def test_a_zero_vector_has_no_cosine():
+    with pytest.raises(DataError, match="zero vector") as caught:
+        build_graph(np.array([[1.0, 0], [0, 0]], "f4"), 1, metric="cosine")
+    assert caught.value.row == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_neighbors": 0},
+        {"metric": "manhattan"},
+        {"method": "faiss"},
+        {"recall": 0.0},
+        {"recall": 1.5},
+        {"hnsw_m": 1},
+        {"ef_construction": 0},
+        {"ef": 0},
+        {"seed": -1},
+        {"threads": 0},
+    ],
+)
+def test_bad_options_are_refused(options):
+    with pytest.raises(UsageError):
+        build_graph(np.eye(3, dtype="f4"), **options)
+
+
+def test_bad_labels_and_masks_are_refused():
+    with pytest.raises(DataError, match="labels must be"):
+        build_graph(np.eye(3, dtype="f4"), 1, within=[0, 1])
+    with pytest.raises(DataError, match="exclude must be"):
+        build_graph(np.eye(3, dtype="f4"), 1, exclude=np.array([0, 1, 1]))

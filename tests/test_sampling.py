@@ -1,0 +1,223 @@
+"""Selection is the plain loop, pick by pick and bit by bit, on every option."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2cli import build_graph, propagate, select
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import KnnGraph
+from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
+from tests import naive
+from tests.strategies import knn_graphs, scores
+from tests.test_messages import LINE
+
+
+def test_three_points_by_hand():
+    """u = (3, 5, 4), weights e^-γ over 0-1 and e^-4γ over 1-2 (σ = 1).
+
+    With γ = 1 the middle point is picked first with gain 5; then u_0 = 3 - 5/e = 1.16 and
+    u_2 = 4 - 5/e⁴ = 3.91, so point 2 follows, whose only neighbour is picked already.
+    """
+    selection = select(LINE, [3.0, 5.0, 4.0], 3, gamma_reverse=1.0)
+    assert selection.order.tolist() == [1, 2, 0]
+    expected = [5, 4 - 5 * math.exp(-4), 3 - 5 * math.exp(-1)]
+    np.testing.assert_allclose(selection.gains, expected, rtol=1e-15)
+    assert selection.ran_out_at is None
+
+
+def assert_invariants(selection, n, size, drop=None, include=None):
+    assert selection.order.shape == selection.gains.shape == (size,)
+    assert selection.order.dtype == np.int64
+    assert selection.gains.dtype == np.float64
+    assert len(set(selection.order.tolist())) == size
+    assert selection.order.min() >= 0
+    assert selection.order.max() < n
+    if drop is not None:
+        assert not drop[selection.order].any()
+    if include is not None:
+        assert set(np.flatnonzero(include)) == set(selection.order[: include.sum()].tolist())
+        assert selection.included == include.sum()
+    spent = np.flatnonzero(selection.gains[selection.included :] <= 0)
+    first = selection.included + int(spent[0]) if spent.size else None
+    assert selection.ran_out_at == first
+
+
+@given(
+    knn_graphs(),
+    st.sampled_from(["union", "directed", "mutual"]),
+    st.sampled_from(["gaussian", "exponential"]),
+    st.sampled_from([0.0, 0.05, 0.7, 3.0]),
+    st.booleans(),
+    st.sampled_from(["none", "proportional", "uniform"]),
+    st.data(),
+)
+@settings(max_examples=400)
+def test_selection_is_the_plain_loop(graph, edges, kernel, gamma, clamped, balance, data):
+    neighbors, distances = graph
+    n = len(neighbors)
+    u = data.draw(scores(n, negative=True))
+    rules = data.draw(st.none() | st.lists(st.sampled_from("iddfff"), min_size=n, max_size=n))
+    include = None if rules is None else np.array([r == "i" for r in rules])
+    drop = None if rules is None else np.array([r == "d" for r in rules])
+    most = n if drop is None else n - int(drop.sum())
+    least = 1 if include is None else max(1, int(include.sum()))
+    if most < least:
+        return
+    size = data.draw(st.integers(least, most))
+    labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+    before = u.copy()
+    selection = select(
+        KnnGraph(neighbors, distances), u, size, edges=edges, kernel=kernel,
+        gamma_reverse=gamma, clamped=clamped, labels=labels, balance=balance,
+        include=include, exclude=drop,
+    )  # fmt: skip
+    np.testing.assert_array_equal(u, before)
+    assert_invariants(selection, n, size, drop, include)
+    classes = quotas = None
+    if balance != "none":
+        _, classes = np.unique(labels, return_inverse=True)
+        quotas = np.bincount(classes[selection.order], minlength=classes.max() + 1)
+    order, gains = naive.greedy(
+        naive.edges(neighbors, distances, edges, drop), u, size, kernel,
+        naive.bandwidth(distances), gamma, clamped, include, drop, classes, quotas,
+    )  # fmt: skip
+    assert selection.order.tolist() == order.tolist()
+    assert selection.gains.tobytes() == gains.tobytes()
+
+
+@given(knn_graphs(), st.sampled_from([0.05, 1.0]), st.booleans(), st.data())
+def test_budgets_nest(graph, gamma, clamped, data):
+    n = len(graph[0])
+    u = data.draw(scores(n, negative=True))
+    size = data.draw(st.integers(1, n))
+    options = {"gamma_reverse": gamma, "clamped": clamped}
+    whole = select(KnnGraph(*graph), u, n, **options)
+    part = select(KnnGraph(*graph), u, size, **options)
+    assert whole.order[:size].tolist() == part.order.tolist()
+    assert whole.gains[:size].tolist() == part.gains.tolist()
+
+
+@given(knn_graphs(), st.data())
+def test_clamped_gains_never_rise(graph, data):
+    u = data.draw(scores(len(graph[0])))
+    gains = select(KnnGraph(*graph), u, len(u), gamma_reverse=0.5).gains
+    assert (np.diff(gains) <= 0).all()
+
+
+@given(knn_graphs(), st.data())
+@settings(max_examples=50)
+def test_auto_is_the_smallest_gamma_that_lasts(graph, data):
+    n = len(graph[0])
+    u = data.draw(scores(n))
+    size = data.draw(st.integers(1, n))
+    knn = KnnGraph(*graph)
+    auto = select(knn, u, size)
+
+    def last_gain(gamma):
+        return select(knn, u, size, gamma_reverse=gamma).gains[-1]
+
+    same = select(knn, u, size, gamma_reverse=auto.gamma_reverse)
+    assert auto.order.tolist() == same.order.tolist()
+    if auto.at_bound == "low":
+        assert auto.gamma_reverse == GAMMA_LOW
+        assert last_gain(GAMMA_LOW) > 0
+    elif auto.at_bound == "high":
+        assert auto.gamma_reverse == GAMMA_HIGH
+        assert last_gain(GAMMA_HIGH) <= 0
+    else:
+        assert auto.gains[-1] > 0
+        assert auto.ran_out_at is None
+        assert last_gain(auto.gamma_reverse / GAMMA_TOLERANCE) <= 0
+
+
+def test_a_larger_random_graph_takes_both_queues_through_their_paces():
+    """A thousand rows, many ties: nodes wait in several buckets and fall through them."""
+    rng = np.random.default_rng(0)
+    graph = build_graph(rng.normal(size=(600, 2)).astype("f4"), 8)
+    u = propagate(graph, np.round(rng.exponential(size=600), 1))
+    plain = naive.edges(graph.neighbors, graph.distances, "union")
+    sigma = naive.bandwidth(graph.distances)
+    for gamma in (0.1, 1.0):
+        for clamped in (True, False):
+            selection = select(graph, u, 300, gamma_reverse=gamma, clamped=clamped)
+            order, gains = naive.greedy(plain, u, 300, "gaussian", sigma, gamma, clamped)
+            assert selection.order.tolist() == order.tolist()
+            assert selection.gains.tobytes() == gains.tobytes()
+
+
+@given(knn_graphs(), st.data())
+def test_scores_across_many_octaves(graph, data):
+    n = len(graph[0])
+    powers = data.draw(st.lists(st.integers(-1070, 1000), min_size=n, max_size=n))
+    u = np.array([2.0**p for p in powers])
+    selection = select(KnnGraph(*graph), u, n, gamma_reverse=0.5)
+    plain = naive.edges(*graph, "union")
+    sigma = naive.bandwidth(graph[1])
+    order, _ = naive.greedy(plain, u, n, "gaussian", sigma, 0.5, True)
+    assert selection.order.tolist() == order.tolist()
+
+
+def test_excluded_rows_of_the_graph_take_no_part():
+    values = np.arange(12, dtype="f4").reshape(6, 2)
+    gone = np.array([False, True, False, False, True, False])
+    graph = build_graph(values, 2, exclude=gone)
+    kept = select(graph, np.ones(6), 4).order
+    assert sorted(kept.tolist()) == [0, 2, 3, 5]
+    with pytest.raises(UsageError, match="more than the 4 rows"):
+        select(graph, np.ones(6), 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "said"),
+    [
+        (0, {}, "at least 1"),
+        (-1, {}, "at least 1"),
+        (4, {}, "more than the 3 rows"),
+        (4, {"balance": "uniform", "labels": [0, 0, 1]}, "more than the 3 rows"),
+        (1, {"gamma_reverse": -1.0}, "gamma_reverse"),
+        (1, {"gamma_reverse": math.nan}, "gamma_reverse"),
+        (1, {"clamped": False}, "needs clamped"),
+        (1, {"kernel": "linear"}, "kernel"),
+        (1, {"balance": "equal"}, "balance must be one of"),
+        (1, {"balance": "uniform"}, "needs labels"),
+        (1, {"include": np.array([True, True, False])}, "no room for 2 included"),
+    ],
+)
+def test_bad_options_are_refused(size, options, said):
+    with pytest.raises(UsageError, match=said):
+        select(LINE, [1.0, 2.0, 3.0], size, **options)
+
+
+@pytest.mark.parametrize(
+    ("u", "options", "said"),
+    [
+        ([1.0, 2.0], {}, "one number for each"),
+        ([1.0, math.inf, 2.0], {}, "score is inf"),
+        ([1.0, 2.0, 3.0], {"labels": [1], "balance": "uniform"}, "labels must be"),
+        ([1.0, 2.0, 3.0], {"include": np.ones(2, bool)}, "include must be"),
+        ([1.0, 2.0, 3.0], {"exclude": np.ones(3)}, "exclude must be"),
+        (
+            [1.0, 2.0, 3.0],
+            {"include": np.array([1, 0, 0], bool), "exclude": np.array([1, 0, 0], bool)},
+            "both included and dropped",
+        ),
+    ],
+)
+def test_bad_data_is_refused(u, options, said):
+    with pytest.raises(DataError, match=said):
+        select(LINE, u, 1, **options)
+
+
+def test_quotas_must_sum_to_the_size():
+    from d2cli.edges import edges_of
+    from d2cli.sampling import Rules, greedy
+
+    rules = Rules(classes=np.zeros(3, np.int64), quotas=np.array([1]))
+    with pytest.raises(UsageError, match="sum to 1"):
+        greedy(
+            edges_of(LINE), np.ones(3), 2, kernel_name="gaussian", sigma=1.0, gamma=1.0, rules=rules
+        )

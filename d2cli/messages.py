@@ -63,7 +63,7 @@ def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
 @kernel
 def weight(distance, gamma, sigma, squared):
     """e(γ) of one edge: exp(-γ (d/σ)²) where `squared`, else exp(-γ d/σ); float64."""
-    x = distance / sigma
+    x = np.float64(distance) / sigma
     if squared:
         x = x * x
     return math.exp(-gamma * x)

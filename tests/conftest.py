@@ -1,7 +1,51 @@
 """Fixtures that several test files share."""
 
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Kernels compile within the first example of a test, which no deadline should count.
 settings.register_profile("d2prune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("d2prune")
+
+
+@pytest.fixture
+def run_cli(tmp_path, monkeypatch, capfd):
+    """Runs a command line in an empty folder: ``run_cli(*args) -> (code, stdout, stderr)``."""
+    from d2cli.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        capfd.readouterr()
+        code = run([str(arg) for arg in args])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def data(run_cli):
+    """40 rows, in memory and as ``emb.npy``, ``scores.npy``, ``labels.npy``; numbers that every
+    float type holds, no ties.
+    """
+    rng = np.random.default_rng(7)
+    n = 40
+    rows = SimpleNamespace(
+        n=n,
+        emb=(rng.integers(-512, 512, (n, 4)) / 64).astype(np.float32),
+        scores=rng.permutation(n) / 8 + 0.125,
+        labels=rng.integers(0, 3, n),
+        ids=[f"id{i:03}" for i in rng.permutation(n)],
+    )
+    for name in ("emb", "scores", "labels"):
+        np.save(f"{name}.npy", getattr(rows, name))
+    return rows
+
+
+@pytest.fixture
+def select(run_cli):
+    """``d2prune select`` of a few rows, on one thread."""
+    return lambda *args: run_cli("select", "-k", 4, "--threads", 1, *args)

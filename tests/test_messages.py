@@ -94,6 +94,7 @@ def test_bad_options_are_refused(options):
         propagate(LINE, [1.0, 2.0, 3.0], **options)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # said by NumPy with the JIT off
 @pytest.mark.parametrize(
     ("values", "said", "row"),
     [

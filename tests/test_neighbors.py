@@ -149,7 +149,7 @@ def test_auto_goes_by_size(monkeypatch):
 
 @pytest.mark.parametrize("method", ["exact", "hnsw"])
 def test_threads_do_not_change_a_byte(method):
-    values = clustered(3000, 8)
+    values = clustered(1200, 8)
     values[500:700] = values[1]
     graphs = [build_graph(values, 5, method=method, threads=t) for t in (1, 2, 4, 2)]
     for graph in graphs[1:]:

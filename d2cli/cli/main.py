@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -40,9 +42,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("graph", epilog=graph.EXAMPLE)(graph.command)
-app.command("propagate", epilog=propagate.EXAMPLE)(propagate.command)
-app.command("select", epilog=select.EXAMPLE)(select.command)
+
+
+class _ReaderGoneError(Exception):
+    """Whoever reads standard output has what it wanted."""
+
+
+class _InterruptedError(Exception):
+    """Control-C."""
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Keep from the parser what it would answer with exit codes of its own."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+    return guarded
+
+
+for _module in (graph, propagate, select):
+    _name = _module.__name__.rpartition(".")[2]
+    app.command(_name, epilog=_module.EXAMPLE)(_guarded(_module.command))
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,19 +96,17 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     CONSOLE.reset()
     try:
-        code = app(arguments, prog_name="d2prune", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
+        return int(app(arguments, prog_name="d2prune", standalone_mode=False) or Exit.DONE)
     except D2Error as error:
         if CONSOLE.debug:
             raise
         show_error(error.message, error.hint)
         return Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED
-    except BrokenPipeError:
-        # The reader has what it wanted. Python must not complain when it flushes at exit.
+    except _ReaderGoneError:
+        # Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
-    except (KeyboardInterrupt, typer.Abort):
+    except _InterruptedError:
         show_error("interrupted; no output was changed")
         return Exit.INTERRUPTED
     except MemoryError as error:

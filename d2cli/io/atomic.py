@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from d2cli.errors import OutputError, UsageError
+from d2cli.io.provenance import sidecar
 
 
 class Outputs:
@@ -42,20 +43,30 @@ class Outputs:
     ) -> None:
         try:
             if kind is None:
-                for temporary, _ in self._moves:
-                    _flush(temporary)
-                for temporary, final in self._moves:
-                    os.replace(temporary, final)
-                for folder in {final.parent for _, final in self._moves}:
-                    _flush(folder)
-        except OSError as failure:
-            raise OutputError(f"{failure.filename}: {failure.strerror}") from None
+                self._finish()
         finally:
             for temporary, _ in self._moves:
                 temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            place = self._moves[-1][1] if self._moves else "output"
-            raise OutputError(f"{place}: cannot be written ({error.strerror or error})") from None
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise _unwritable(self._moves[-1][1] if self._moves else "output", error) from None
+
+    def _finish(self) -> None:
+        for temporary, final in self._moves:
+            try:
+                _flush(temporary)
+            except OSError as error:
+                raise _unwritable(final, error) from None
+        for temporary, final in self._moves:
+            try:
+                os.replace(temporary, final)
+            except OSError as error:
+                raise _unwritable(final, error) from None
+        for folder in {final.parent for _, final in self._moves}:
+            _flush(folder)
+
+
+def _unwritable(place: object, error: OSError) -> OutputError:
+    return OutputError(f"{place}: cannot be written ({error.strerror or error})")
 
 
 def resolve(target: Path) -> Path:
@@ -75,21 +86,24 @@ def _flush(path: Path) -> None:
 def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
     """Refuse, before any work, a target that cannot be written or that is one of the inputs.
 
+    The same holds for the provenance beside it.
+
     Raises:
         OutputError: if the folder is missing or not writable, or the target no regular file.
         UsageError: if the target is an input.
     """
-    final = resolve(Path(target))
-    folder = final.parent
-    if not folder.is_dir():
-        raise OutputError(f"{target}: there is no folder {folder}", f"mkdir -p {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{target}: the folder {folder} cannot be written")
-    if final.exists():
+    inputs = list(inputs)
+    for place in (Path(target), sidecar(target)):
+        final = resolve(place)
+        folder = final.parent
+        if not folder.is_dir():
+            raise OutputError(f"{place}: there is no folder {folder}", f"mkdir -p {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{place}: the folder {folder} cannot be written")
+        if not final.exists():
+            continue
         if not stat.S_ISREG(final.stat().st_mode):
-            raise OutputError(
-                f"{target}: is not a regular file", "for standard output give --out -"
-            )
+            raise OutputError(f"{place}: is not a regular file", "give --out another name")
         for path in inputs:
             if path.exists() and os.path.samefile(final, path):
-                raise UsageError(f"{target}: the output would overwrite this input")
+                raise UsageError(f"{place}: the output would overwrite this input")

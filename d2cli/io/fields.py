@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from d2cli.errors import DataError
+
 #: About how much is read at a time.
 BLOCK_BYTES = 1 << 24
 
@@ -24,7 +26,10 @@ class Field(ABC):
         shape: (n,) or (n, d) or whatever else is there; known without reading the data. The width
             of a list column is not: it is 0 until :meth:`width` has looked.
         dtype: NumPy's type of the values; object stands for anything that is no number or text.
+        refusal: why the field cannot be read, to be raised once it is known that it is meant.
     """
+
+    refusal: DataError | None = None
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype

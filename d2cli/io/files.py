@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 
 Format = Literal["npy", "npz", "parquet", "arrow", "arrow-stream", "csv"]
 
@@ -27,7 +27,7 @@ _HEAD = 4096
 
 _UNPICKLE = (
     "unpickling runs code, so it is not done here; in Python: "
-    "import numpy, pickle; d = pickle.load(open({path!r}, 'rb')); "
+    "import numpy; d = numpy.load({path!r}, allow_pickle=True); "
     "numpy.save('scores.npy', numpy.asarray(d['el2n']))"
 )
 
@@ -40,9 +40,12 @@ def expand(arguments: list[str], what: str) -> list[Path]:
 
     Raises:
         DataError: where an argument stands for nothing.
+        UsageError: for an argument that is empty.
     """
     found: list[Path] = []
     for argument in arguments:
+        if not argument:  # an unset variable in a script; Path("") would be the current folder
+            raise UsageError(f"--{what} is given an empty path")
         path = Path(argument)
         if path.is_dir():
             files = [p for p in path.iterdir() if _is_data(p)]
@@ -63,10 +66,10 @@ def expand(arguments: list[str], what: str) -> list[Path]:
     return found
 
 
-def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Sorts names with their numbers taken as numbers."""
+def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
+    """Sorts names with their numbers taken as numbers; 1 and 01 by their spelling."""
     pieces = re.split(r"(\d+)", str(path))
-    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p)
+    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p), str(path)
 
 
 def _is_data(path: Path) -> bool:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError
 from d2cli.graph import BuildInfo, KnnGraph
 from d2cli.io.atomic import Outputs
-from d2cli.io.files import check_regular
+from d2cli.io.files import check_regular, sniff
 from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, record
-from d2cli.io.sources import blame
+from d2cli.io.sources import blame, broadened
 from d2cli.io.tables import arrow_errors
 
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
@@ -103,25 +103,26 @@ def load_graph(path: str | Path) -> StoredGraph:
     """:func:`read_graph`, with the ids and the provenance."""
     path = Path(path)
     check_regular(path)
-    with arrow_errors(path), pa.memory_map(str(path)) as source:
-        try:
+    if sniff(path) != "arrow":
+        raise DataError(f"{path}: is not a graph, which is an Arrow file", _MAKE)
+    with arrow_errors(path):
+        with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid as error:
-            raise DataError(
-                f"{path}: is not a graph ({str(error).splitlines()[0]})", _MAKE
-            ) from None
-    entry = _metadata(path, table.schema)
-    neighbors = _lists(path, table, "neighbors", pa.int32())
-    distances = _lists(path, table, "distances", pa.float32())
-    if neighbors.shape[0] == 0:
-        raise DataError(f"{path}: there are no rows")
-    excluded = None
-    if "excluded" in table.column_names:
-        excluded = _whole(path, table, "excluded").to_numpy(zero_copy_only=False).astype(np.bool_)
+        entry = _metadata(path, table.schema)
+        neighbors = _lists(path, table, "neighbors", pa.int32())
+        distances = _lists(path, table, "distances", pa.float32())
+        if neighbors.shape[0] == 0:
+            raise DataError(f"{path}: there are no rows")
+        excluded = None
+        if "excluded" in table.column_names:
+            column = _whole(path, table, "excluded")
+            if not pa.types.is_boolean(column.type):
+                raise DataError(f"{path}: excluded must be bool, not {column.type}")
+            excluded = column.to_numpy(zero_copy_only=False)
+        ids = broadened(_whole(path, table, "id")) if "id" in table.column_names else None
     graph = KnnGraph(neighbors, distances, excluded, _info(entry))
     with blame(graph=str(path)):
         graph.check()
-    ids = _whole(path, table, "id") if "id" in table.column_names else None
     return StoredGraph(graph, ids, entry)
 
 
@@ -132,6 +133,8 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
     try:
         entry = json.loads(raw)
         version = entry["format_version"]
+        # What later steps look into must be there to be looked into.
+        entry = {**entry, **{part: dict(entry.get(part) or {}) for part in ("graph", "inputs")}}
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: its 'd2prune' metadata cannot be read", _MAKE) from None
     if version != FORMAT_VERSION:
@@ -139,11 +142,11 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
             f"{path}: has format version {version}, this program reads {FORMAT_VERSION}",
             "install a newer d2prune, or make the graph again",
         )
-    return dict(entry)
+    return entry
 
 
 def _info(entry: dict[str, Any]) -> BuildInfo:
-    built = dict(entry.get("graph") or {})
+    built = entry["graph"]
     return BuildInfo(
         metric=built.get("metric", "unknown"),
         method=built.get("method", "unknown"),

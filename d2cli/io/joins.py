@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 from d2cli.io.sources import ID_NAMES, NO_IDS, Reordered, Source, open_source
 
 
@@ -24,6 +24,15 @@ class Frame:
     def __init__(self, n: int, name: str, ids: pa.Array | None = None) -> None:
         self.n, self.name, self.ids = n, name, ids
         self.notices: list[str] = []
+
+    def check_id_column(self, id_column: str | None) -> None:
+        """Refuse, once all inputs are joined, a name of ids that none of them has.
+
+        Raises:
+            UsageError: since the inputs would silently be joined by row.
+        """
+        if id_column not in (None, NO_IDS) and self.ids is None:
+            raise UsageError(f"--id-column {id_column}: no input has a column of this name")
 
     def rows_of(self, source: Source) -> NDArray[np.int64] | None:
         """For each row of the frame its row in `source`; None where they are the same.
@@ -127,6 +136,6 @@ class Frame:
         if wrong.any():
             at = int(np.argmax(wrong))
             raise DataError(
-                f"{source.place(at)}: {rows[at]} is no row of {self.name} (0 … {self.n - 1:,})"
+                f"{source.place(at)}: {values[at].as_py()} is no row of {self.name} (0 … {self.n - 1:,})"
             )
         return rows

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
@@ -41,8 +42,8 @@ class Kept:
     columns: dict[str, pa.Array]
 
 
-def check_form(target: str, written_as: WrittenAs, has_ids: bool, by_rank: bool) -> None:
-    """Refuse a form that cannot be written, before any work is done."""
+def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank: bool) -> None:
+    """Refuse a form that cannot be written, before any work is done. `ids` are of all n rows."""
     ending = Path(target).suffix.lower()
     if target != "-" and ending not in FORMS:
         raise UsageError(
@@ -51,7 +52,7 @@ def check_form(target: str, written_as: WrittenAs, has_ids: bool, by_rank: bool)
         )
     if written_as != "index" and ending in TABLES:
         raise UsageError(f"{target}: --as is for .npy and text; tables hold all columns")
-    if written_as in ("id", "datacomp-uid") and not has_ids:
+    if written_as in ("id", "datacomp-uid") and ids is None:
         raise UsageError(
             f"--as {written_as} needs ids, and no input has them", "name them with --id-column"
         )
@@ -59,6 +60,22 @@ def check_form(target: str, written_as: WrittenAs, has_ids: bool, by_rank: bool)
         raise UsageError(f"{target}: --as datacomp-uid is written to .npy only")
     if by_rank and written_as in ("mask", "datacomp-uid"):
         raise UsageError(f"--order rank has no meaning with --as {written_as}")
+    if written_as == "datacomp-uid":
+        _check_uids(target, ids)
+
+
+def _check_uids(target: str, ids: pa.Array) -> None:
+    good = (
+        pc.match_substring_regex(ids, "^[0-9a-fA-F]{32}$").to_numpy(zero_copy_only=False)
+        if pa.types.is_large_string(ids.type)
+        else np.zeros(len(ids), np.bool_)
+    )
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(
+            f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid: 32 "
+            "hexadecimal digits"
+        )
 
 
 def store_selection(
@@ -126,12 +143,9 @@ def _ids(kept: Kept) -> pa.Array:
 
 def _datacomp(ids: pa.Array) -> NDArray[Any]:
     """DataComp's form: each uid's two 16-digit halves as ``u8,u8``, sorted, none twice."""
+    halves = np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), ">u8").reshape(-1, 2)
     out = np.empty(len(ids), np.dtype("u8,u8"))
-    for at, uid in enumerate(ids.to_pylist()):
-        text = str(uid)
-        if len(text) != 32 or not all(c in "0123456789abcdefABCDEF" for c in text):
-            raise DataError(f"the id {text!r} is no DataComp uid: 32 hexadecimal digits")
-        out[at] = (int(text[:16], 16), int(text[16:], 16))
+    out["f0"], out["f1"] = halves[:, 0], halves[:, 1]
     return np.unique(out)
 
 

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.io.arrays import npy_fields, npz_fields
 from d2cli.io.fields import Field
 from d2cli.io.files import Format, expand, sniff
-from d2cli.io.tables import TableFile
+from d2cli.io.tables import TableFile, arrow_errors
 
 Role = Literal["embeddings", "scores", "labels", "rows"]
 
@@ -30,6 +31,8 @@ _USUAL = {
     "labels": ("label", "labels", "target", "targets", "class"),
     "rows": ("index", *ID_NAMES),
 }
+#: What pandas calls the row numbers that it adds; never meant.
+_PANDAS_INDEX = ("", "__index_level_0__")
 #: Turns the search for a usual id column off.
 NO_IDS = "none"
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
@@ -85,12 +88,13 @@ class Source:
             mapped = self.parts[0].mapped()
             if mapped is not None:
                 return mapped
-        width = self.parts[0].width()
-        for part in self.parts:
-            if part.width() != width and part.n:
+        filled = [part for part in self.parts if part.n]  # an empty shard has no width
+        width = filled[0].width()
+        for part in filled:
+            if part.width() != width:
                 raise DataError(
                     f"{part.where}: rows have {part.width()} values, those of "
-                    f"{self.parts[0].where} have {width}"
+                    f"{filled[0].where} have {width}"
                 )
         types = {part.dtype.newbyteorder("=") for part in self.parts}
         unusable = [t for t in types if t.kind != "f"]
@@ -141,19 +145,29 @@ class Source:
 
 
 def _joined(parts: list[Field]) -> pa.Array:
-    """The columns of several files as one: integers as int64, text as large_string."""
-    arrays = [part.column() for part in parts]
-    kinds = {_broad(array.type) for array in arrays}
-    if len(kinds) > 1:
-        raise DataError(f"{parts[0].where}: is of another type in {parts[-1].path}")
-    kind = kinds.pop()
-    return pa.concat_arrays([array.cast(kind) for array in arrays])
+    """The columns of several files as one."""
+    arrays = []
+    for part in parts:
+        with arrow_errors(part.where):
+            arrays.append(broadened(part.column()))
+    for part, array in zip(parts, arrays, strict=True):
+        if array.type != arrays[0].type:
+            raise DataError(
+                f"{part.where}: is {array.type}, and {arrays[0].type} in {parts[0].path}"
+            )
+    return pa.concat_arrays(arrays)
 
 
-def _broad(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pa.large_string()
-    return pa.int64() if pa.types.is_integer(kind) else kind
+def broadened(values: pa.Array) -> pa.Array:
+    """Integers as int64 (uint64 where they need it) and text as large_string, to be compared."""
+    kind = values.type
+    if pa.types.is_uint64(kind) and len(values) and pc.max(values).as_py() >= 1 << 63:
+        return values
+    if pa.types.is_integer(kind):
+        return values.cast(pa.int64())
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return values.cast(pa.large_string())
+    return values
 
 
 def _codes(values: pa.Array) -> NDArray[Any]:
@@ -213,8 +227,9 @@ def _one_kind(
         by_kind.setdefault(sniff(path), []).append(path)
     kinds = [kind for kind in _KINDS if kind in by_kind]
     for kind in kinds[:-1]:
+        fields = file_fields(by_kind[kind][0], kind)
         try:
-            _choose(file_fields(by_kind[kind][0], kind), role, option, key, id_column)
+            _choose(fields, role, option, key, id_column)
         except DataError:
             continue
         kinds = [kind]
@@ -242,14 +257,26 @@ def _choose(
                 return _fit(f, role)
         raise DataError(f"{path}: has no column or member {key!r}", listing)
     taken = {id_column, *ID_NAMES} if role != "rows" else set()
-    candidates = [f for f in fields if f.name not in taken and _suits(f, role)]
+    candidates = [
+        f
+        for f in fields
+        if f.name not in taken
+        and _suits(f, role)
+        # not by `in`: a matrix of numbered columns may have no name either
+        and not (len(f.shape) == 1 and f.name in _PANDAS_INDEX)
+    ]
     if len(candidates) == 1:
         return _fit(candidates[0], role)
-    for usual in _USUAL[role]:
+    usual_names = _USUAL[role]
+    if role == "rows" and id_column is not None:
+        usual_names = (id_column, *usual_names)
+    for usual in usual_names:
         for f in candidates:
             if f.name.rstrip("_.") == usual:
                 return _fit(f, role)
     if not candidates:
+        if not fields[0].n:  # then a CSV says no types
+            raise DataError(f"{path}: there are no rows")
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
     raise DataError(
         f"{path}: {', '.join(f.name for f in candidates)} could all be {role}",
@@ -272,6 +299,8 @@ def _suits(f: Field, role: Role) -> bool:
 
 def _fit(f: Field, role: Role) -> Field:
     """Refuse a field whose shape or type cannot serve."""
+    if f.refusal is not None:
+        raise f.refusal
     wanted = 2 if role == "embeddings" else 1
     if len(f.shape) != wanted:
         form = "two-dimensional, (n, d)" if wanted == 2 else "one-dimensional, (n,)"

@@ -48,7 +48,7 @@ class TableFile:
 
     def _open(self) -> None:
         if self.kind == "parquet":
-            file = pa.parquet.ParquetFile(self.path, memory_map=True)
+            file = pa.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
             self.schema, self.n = file.schema_arrow, file.metadata.num_rows
             self._read: Callable[[list[str], int], Iterator[pa.RecordBatch]] = lambda names, rows: (
                 file.iter_batches(batch_size=rows, columns=names)
@@ -75,22 +75,26 @@ class TableFile:
 
     def fields(self) -> list[Field]:
         """Every column, and every family of numbered columns as one matrix."""
-        times = Counter(self.schema.names)  # a name that stands twice cannot be asked for
-        columns = [
-            ColumnField(self, column.name, column.type)
-            for column in self.schema
-            if times[column.name] == 1
-        ]
-        return [*columns, *(FamilyField(self, *f) for f in _families(columns))]
+        with arrow_errors(self.path):
+            times = Counter(self.schema.names)  # a name that stands twice cannot be asked for
+            columns = [
+                ColumnField(self, column.name, column.type)
+                for column in self.schema
+                if times[column.name] == 1
+            ]
+        if not columns:
+            raise DataError(f"{self.path}: has no columns, or only some of the same name")
+        return [*columns, *_families(self, columns)]
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """A CSV, TSV or plain list. A first line of numbers only is data, not a header."""
+    """A CSV, TSV or plain list. A first line of numbers is data, unless it counts 0, 1, 2, …."""
     with path.open("rb") as file:
         first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
     separator = "\t" if "\t" in first else ","
-    cells = first.split(separator)
-    headless = all(_is_number(cell) for cell in cells) or (
+    cells = [cell.strip().strip('"') for cell in first.split(separator)]
+    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]  # by pandas
+    headless = (all(_is_number(cell) for cell in cells) and not counted) or (
         len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     )
     return pa.csv.read_csv(
@@ -102,28 +106,29 @@ def _read_csv(path: Path) -> pa.Table:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell.strip().strip('"'))
+        float(cell)
     except ValueError:
         return False
     return True
 
 
-def _families(columns: list[ColumnField]) -> list[tuple[str, list[str], np.dtype]]:
-    """(prefix, column names in order, common dtype) of columns numbered 0, 1, 2 and so on."""
+def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]:
+    """The columns numbered 0, 1, 2 and so on, of each prefix.
+
+    A member that is not float still belongs: a column of a CSV may happen to hold whole numbers.
+    """
     found: dict[str, dict[int, ColumnField]] = {}
     for column in columns:
         match = _NUMBERED.fullmatch(column.name)
-        if match and column.is_number and column.dtype.kind == "f" and len(column.shape) == 1:
+        if match and len(column.shape) == 1:
             found.setdefault(match[1], {})[int(match[2])] = column
-    return [
-        (
-            prefix,
-            [members[i].name for i in range(len(members))],
-            np.result_type(*(m.dtype for m in members.values())),
-        )
-        for prefix, members in found.items()
-        if len(members) > 1 and set(members) == set(range(len(members)))
-    ]
+    families = []
+    for prefix, members in found.items():
+        ordered = [members[i] for i in range(len(members)) if i in members]
+        floats = [m.dtype for m in ordered if m.dtype.kind == "f"]
+        if len(ordered) == len(members) > 1 and (floats or table.kind == "csv"):
+            families.append(FamilyField(table, prefix, ordered))
+    return families
 
 
 def _numpy_type(kind: pa.DataType) -> np.dtype:
@@ -151,24 +156,29 @@ class ColumnField(Field):
         shape: tuple[int, ...] = (table.n,)
         dtype = _numpy_type(kind)
         self._is_list = _is_list(kind)
+        self._width: int | None = None
         if self._is_list:
             shape = (table.n, kind.list_size if pa.types.is_fixed_size_list(kind) else 0)
             dtype = _numpy_type(kind.value_type)
         super().__init__(table.path, name, shape, dtype)
 
     def width(self) -> int:
-        if self._is_list and not self.shape[1]:
-            for _, batch in self.table.batches([self.name], 1):
+        if not self._is_list or self.shape[1]:
+            return super().width()
+        if self._width is None:
+            self._width = 0
+            for _, batch in self.table.batches([self.name], 1024):
                 if batch.num_rows:
-                    first = batch.column(0)[0]
-                    return len(first) if first.is_valid else 0
-        return super().width()
+                    first = batch.column(self.name)[0]
+                    self._width = len(first) if first.is_valid else 0
+                    break
+        return self._width
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         rows = BLOCK_BYTES // (4 * max(1, self.width() if self._is_list else 1))
         width = self.width() if self._is_list else 0
         for start, batch in self.table.batches([self.name], rows):
-            values = batch.column(0)
+            values = batch.column(self.name)  # not by place: parquet also reads "name.part"
             self._refuse_nulls(values, start)
             if self._is_list:
                 yield self._matrix(values, start, width)
@@ -179,8 +189,9 @@ class ColumnField(Field):
         """The whole column, text or numbers, as one Arrow array without nulls."""
         pieces = []
         for start, batch in self.table.batches([self.name], 1 << 20):
-            self._refuse_nulls(batch.column(0), start)
-            pieces.append(_plain(batch.column(0)))
+            values = batch.column(self.name)
+            self._refuse_nulls(values, start)
+            pieces.append(_plain(values))
         if not pieces:
             return pa.array([], self.kind)
         whole = pa.chunked_array(pieces).combine_chunks()
@@ -211,19 +222,27 @@ class ColumnField(Field):
 class FamilyField(Field):
     """Columns numbered 0, 1, 2, … read as one matrix."""
 
-    def __init__(self, table: TableFile, prefix: str, names: list[str], dtype: np.dtype) -> None:
-        super().__init__(table.path, prefix, (table.n, len(names)), dtype)
-        self.table, self.names = table, names
+    def __init__(self, table: TableFile, prefix: str, members: list[ColumnField]) -> None:
+        numbers = [m.dtype for m in members if m.is_number]
+        dtype = np.result_type(*numbers) if numbers else np.dtype(object)
+        if dtype.kind in "iub" and table.kind == "csv":  # there, whole numbers say no type
+            dtype = np.dtype(np.float64)
+        super().__init__(table.path, prefix, (table.n, len(members)), dtype)
+        self.table, self.names = table, [m.name for m in members]
+        odd = next((m for m in members if not m.is_number), None)
+        if odd is not None:
+            self.refusal = DataError(f"{odd.where}: holds {odd.kind}, and not numbers")
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         rows = BLOCK_BYTES // (self.dtype.itemsize * len(self.names))
         for start, batch in self.table.batches(self.names, rows):
             block = np.empty((batch.num_rows, len(self.names)), self.dtype)
-            for c, values in enumerate(batch.columns):
+            for c, name in enumerate(self.names):
+                values = batch.column(name)
                 if values.null_count:
                     row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-                    raise DataError(f"{self.path}: {self.names[c]}: row {start + row} is null")
-                block[:, c] = values.to_numpy(zero_copy_only=False)
+                    raise DataError(f"{self.path}: {name}: row {start + row} is null")
+                block[:, c] = _plain(values).to_numpy(zero_copy_only=False)
             yield block
 
 

@@ -11,6 +11,7 @@ from d2cli.api import build_graph
 from d2cli.errors import UsageError
 from d2cli.graph import KnnGraph
 from d2cli.io.atomic import Outputs, check_target
+from d2cli.io.files import expand
 from d2cli.io.graph_file import build_record, store_graph
 from d2cli.io.joins import Frame
 from d2cli.io.provenance import describe, describe_files, record, sidecar, write_sidecar
@@ -32,7 +33,8 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     frame = Frame(emb.n, emb.name, emb.ids())
     within, labels = open_labels(request.within, "within", request.id_column, frame)
     exclude = frame.mask(request.exclude, "exclude", request.id_column) if request.exclude else None
-    inputs = [*emb.paths, *(within.paths if within else [])]
+    frame.check_id_column(request.id_column)
+    inputs = [*emb.paths, *(within.paths if within else []), *expand(request.exclude, "exclude")]
     check_target(request.out, inputs)
     if not request.out.endswith((".arrow", ".feather")):
         raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
@@ -42,7 +44,7 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     if within:
         described["within"] = describe(within)
     if request.exclude:
-        described["exclude"] = describe_rows(request.exclude)
+        described["exclude"] = describe_rows(request.exclude, request.id_column)
     entry = record(
         "graph",
         {**given(request.options), "within": bool(within), "exclude": len(request.exclude)},
@@ -109,11 +111,11 @@ def graph_of(
         )
 
 
-def describe_rows(arguments: list[str]) -> list[dict[str, object]]:
+def describe_rows(arguments: list[str], id_column: str | None) -> list[dict[str, object]]:
     """Provenance of the files that name rows."""
     described = []
     for argument in arguments:
-        source = open_source([argument], "rows", "rows")
+        source = open_source([argument], "rows", "rows", None, id_column)
         described.append(describe_files(source.paths, source.n))
     return described
 

@@ -48,6 +48,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
         )
         check_target(request.out, [*scores.paths, Path(request.graph)])
         _, values, origin = read_wanted(scores, frame, request.score_options)
+        frame.check_id_column(request.id_column)
     with clock.stage("propagate"):
         csr, sigma = prepare_edges(graph, edges=messages.edges, bandwidth=messages.bandwidth)
         u = pass_forward(csr, sigma, values, messages, origin, threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,9 @@ from d2cli.io.selection_file import Kept, check_form, print_selection, store_sel
 from d2cli.pipeline.graph import describe_graph
 from d2cli.pipeline.propagate import describe_messages, message_record
 from d2cli.pipeline.requests import Budget, OutputOptions, SelectRequest, given
+from d2cli.pipeline.select_inputs import Inputs
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, Selection
-
-if TYPE_CHECKING:
-    from d2cli.pipeline.select import Inputs
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def plan_targets(
             "put {ratio} or {size} into --out, for example --out kept_{ratio}.npy",
         )
     for target in targets:
-        check_form(target, options.written_as, ids is not None, options.order == "rank")
+        check_form(target, options.written_as, ids, options.order == "rank")
     return targets
 
 
@@ -77,7 +75,7 @@ def write_all(
     clock: Clock,
     threads: int,
     notices: list[str],
-    stdout: Any,
+    stdout: IO[str] | None,
 ) -> Summary:
     """Write every selection, all or none, and say what was done."""
     base = _parameters(request, inputs)
@@ -102,6 +100,7 @@ def write_all(
         for p, entry in zip(picked, entries, strict=True):
             kept = columns.of(p.selection, request.output.order == "rank")
             if p.target == "-":
+                assert stdout is not None, "whoever asks for - gives a stream"
                 print_selection(stdout, kept, written_as)
                 continue
             note = outputs.place(sidecar(p.target))

@@ -1,0 +1,76 @@
+# d2prune: `make demo` shows it, `make test` tests it. Each is complete on a fresh machine with
+# Python >= 3.10 (with venv) and a C++ compiler; everything is installed into .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+BUILD  := build
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo example test check coverage floors clean
+
+help:
+	@echo "make demo      install, and prune the sample data to 30 %"
+	@echo "make example   the same in steps that depend on each other through files"
+	@echo "make test      the tests"
+	@echo "make check     lint and types"
+	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
+	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
+	@echo "make clean     remove what was built"
+
+$(BIN)/d2prune: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# -- the main job, on the data that ships with the repository ---------------------------------------
+demo: $(BIN)/d2prune
+	@mkdir -p $(BUILD)
+	$(BIN)/d2prune select --emb sample_data/emb.npy --scores sample_data/scores.npy \
+	  --ratio 0.3 --out $(BUILD)/selected.npy
+	@$(BIN)/python -c "import numpy; kept = numpy.load('$(BUILD)/selected.npy'); \
+	  print('first rows kept:', *kept[:8], '…')"
+
+# -- data preparation with make: each file is made again when what it depends on has changed ---------
+EXAMPLE := $(BUILD)/example
+
+example: $(EXAMPLE)/train.npy $(EXAMPLE)/dropped.txt
+
+$(EXAMPLE)/graph.arrow: sample_data/emb.npy | $(BIN)/d2prune
+	@mkdir -p $(@D)
+	$(BIN)/d2prune graph --emb $< --out $@
+
+$(EXAMPLE)/propagated.npy: $(EXAMPLE)/graph.arrow sample_data/scores.npy
+	$(BIN)/d2prune propagate --graph $< --scores sample_data/scores.npy --out $@
+
+$(EXAMPLE)/train.npy: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
+	$(BIN)/d2prune select --graph $< --propagated $(EXAMPLE)/propagated.npy --ratio 0.3 --out $@
+
+$(EXAMPLE)/dropped.txt: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
+	$(BIN)/d2prune select --graph $< --propagated $(EXAMPLE)/propagated.npy --ratio 0.3 \
+	  --complement --out $@
+
+# -- for whoever works on it ---------------------------------------------------------------------
+test: $(BIN)/d2prune
+	$(BIN)/python -m pytest
+
+check: $(BIN)/d2prune
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Compiled code is invisible to coverage, so the kernels run as plain Python here.
+coverage: $(BIN)/d2prune
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=95
+
+floors:
+	$(PYTHON) -m venv $(BUILD)/floors
+	$(BUILD)/floors/bin/pip install --quiet --upgrade pip
+	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
+	$(BUILD)/floors/bin/python -m pytest -q
+
+clean:
+	rm -rf $(BUILD) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find d2cli tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,209 @@
+"""What ``select`` reads: every input opened, joined in one order, checked against the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.budgets import cutoff_rows
+from d2cli.defaults import MODES
+from d2cli.errors import DataError, UsageError
+from d2cli.graph import KnnGraph
+from d2cli.io.files import expand
+from d2cli.io.graph_file import load_graph
+from d2cli.io.joins import Frame
+from d2cli.io.provenance import describe, describe_files, fingerprint, read_sidecar
+from d2cli.io.sources import Reordered, Source, blame, open_source
+from d2cli.pipeline.graph import describe_rows, open_labels
+from d2cli.pipeline.propagate import read_wanted
+from d2cli.pipeline.requests import MessageOptions, Messages, SelectRequest
+from d2cli.scores import wanted
+
+
+@dataclass
+class Inputs:
+    """Everything that was read, in the order of one frame."""
+
+    frame: Frame
+    messages: Messages
+    gamma_reverse: float | Literal["auto"]
+    described: dict[str, Any]
+    paths: list[Path]
+    notices: list[str]
+    emb: Source | None = None
+    graph: KnnGraph | None = None
+    scores: NDArray[np.float64] | None = None
+    wanted: NDArray[np.float64] | None = None
+    origin: Source | Reordered | None = None
+    propagated: NDArray[np.float64] | None = None
+    labels: NDArray[np.int64] | None = None
+    within: Source | None = None
+    within_labels: NDArray[np.int64] | None = None
+    include: NDArray[np.bool_] | None = None
+    drop: NDArray[np.bool_] | None = None
+    cut: int = 0
+
+
+def read_inputs(request: SelectRequest) -> Inputs:
+    """Open every input, join them, and settle what depends on them."""
+    emb = None
+    if request.emb is not None:
+        emb = open_source(
+            request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column
+        )
+    if request.graph is not None:
+        inputs = _read_graph(request, request.graph, emb)
+    else:
+        assert emb is not None
+        frame = Frame(emb.n, emb.name, emb.ids())
+        settled, gamma = _settle(request, request.messages, {})
+        described = {"emb": describe(emb)}
+        inputs = Inputs(frame, settled, gamma, described, [*emb.paths], [], emb=emb)
+    _read_scores(request, inputs)
+    _read_rows(request, inputs)
+    for name, given_input in (("labels", request.labels), ("within", request.within)):
+        source, labels = open_labels(given_input, name, request.id_column, inputs.frame)
+        if source is not None:
+            inputs.described[name] = describe(source)
+            inputs.paths += source.paths
+            if name == "labels":
+                inputs.labels = labels
+            else:
+                inputs.within, inputs.within_labels = source, labels
+    inputs.frame.check_id_column(request.id_column)
+    return inputs
+
+
+def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs:
+    """A graph file, and what was propagated on it, checked against one another."""
+    stored = load_graph(path)
+    if emb is not None:
+        built_from = stored.provenance.get("inputs", {}).get("emb", {})
+        if built_from.get("fingerprint") != fingerprint(emb.paths):
+            raise DataError(
+                f"{path}: was not built from {emb.name}",
+                "build the graph again, or leave --emb out",
+            )
+    frame = Frame(stored.graph.n, path, stored.ids)
+    described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
+    inherited: dict[str, Any] = {}
+    if request.propagated is not None:
+        beside = read_sidecar(Path(request.propagated))
+        if beside is not None and beside.get("command") == "propagate":
+            inherited = beside["parameters"]
+            if beside["inputs"]["graph"]["fingerprint"] != described["graph"]["fingerprint"]:
+                raise DataError(
+                    f"{request.propagated}: was propagated on another graph than {path}",
+                    f"run: d2prune propagate --graph {path} --scores SCORES "
+                    f"--out {request.propagated}",
+                )
+    settled, gamma = _settle(request, request.messages, inherited)
+    settled.check_method(stored.graph.info.method)
+    paths = [Path(path), *(emb.paths if emb is not None else [])]
+    inputs = Inputs(frame, settled, gamma, described, paths, [], graph=stored.graph)
+    if request.propagated is not None:
+        source = open_source([request.propagated], "scores", "propagated", None, request.id_column)
+        values, origin = frame.vector(source)
+        with blame(scores=origin):
+            # Checked as scores are, but of any sign: hops under other rules may go below zero.
+            finite = np.isfinite(values)
+            if not finite.all():
+                row = int(np.argmin(finite))
+                raise DataError(f"propagated score is {values[row]}", argument="scores", row=row)
+        inputs.propagated = values
+        described["propagated"] = describe(source)
+        inputs.paths += source.paths
+    return inputs
+
+
+def _settle(
+    request: SelectRequest, options: MessageOptions, inherited: dict[str, Any]
+) -> tuple[Messages, float | Literal["auto"]]:
+    """Messages and γ_r, from what is given, then from an earlier step, then from the mode."""
+    messages = options.or_else(inherited).resolved()
+    gamma = request.gamma_reverse
+    if gamma is None:
+        gamma = MODES[messages.mode].gamma_reverse
+    if gamma is None or (gamma == "auto" and not messages.clamped):
+        raise UsageError(
+            f"--mode {messages.mode} has no automatic gamma_reverse",
+            "give it a number, for example --gamma-reverse 1.0",
+        )
+    if request.emb is not None and request.graph is None and request.graph_options.method == "hnsw":
+        messages.check_method("hnsw")
+    return messages, gamma
+
+
+def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
+    if request.scores is None:
+        return
+    source = open_source(
+        request.scores.paths, "scores", "scores", request.scores.key, request.id_column
+    )
+    if inputs.propagated is None:
+        inputs.scores, inputs.wanted, inputs.origin = read_wanted(
+            source, inputs.frame, request.score_options
+        )
+    else:
+        inputs.scores, inputs.origin = inputs.frame.vector(source)
+    inputs.described["scores"] = describe(source)
+    inputs.paths += source.paths
+
+
+def _read_rows(request: SelectRequest, inputs: Inputs) -> None:
+    """Who is included, excluded and cut off."""
+    frame = inputs.frame
+    excluded = np.zeros(frame.n, np.bool_)
+    if inputs.graph is not None and inputs.graph.excluded is not None:
+        excluded |= inputs.graph.excluded
+    for name, arguments in (("include", request.include), ("exclude", request.exclude)):
+        if not arguments:
+            continue
+        mask = frame.mask(arguments, name, request.id_column)
+        inputs.described[name] = describe_rows(arguments, request.id_column)
+        inputs.paths += expand(arguments, name)
+        if name == "include":
+            inputs.include = mask
+        else:
+            excluded |= mask
+    if inputs.include is not None and (inputs.include & excluded).any():
+        row = int(np.argmax(inputs.include & excluded))
+        raise DataError(f"{request.include[0]}: row {row} is both included and excluded")
+    if request.cutoff:
+        difficulty = _difficulty(request, inputs)
+        spared = excluded if inputs.include is None else excluded | inputs.include
+        cut = cutoff_rows(difficulty, request.cutoff, spared)
+        inputs.cut = int(cut.sum())
+        excluded |= cut
+        if inputs.graph is not None:
+            inputs.notices.append(
+                f"{inputs.cut:,} rows are cut off a graph that was built with them: rows that "
+                "listed them have fewer neighbours than a new graph would give"
+            )
+    if excluded.any():
+        inputs.drop = excluded
+
+
+def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
+    """What the cutoff goes by, higher = harder."""
+    if request.cutoff_scores is None:
+        if inputs.scores is None:
+            raise UsageError("--cutoff needs --scores or --cutoff-scores")
+        values, higher_is = inputs.scores, request.score_options.higher_is
+        origin = inputs.origin
+    else:
+        source = open_source(
+            request.cutoff_scores.paths, "scores", "cutoff-scores",
+            request.cutoff_scores.key, request.id_column,
+        )  # fmt: skip
+        values, origin = inputs.frame.vector(source)
+        inputs.described["cutoff_scores"] = describe(source)
+        inputs.paths += source.paths
+        higher_is = "harder"
+    with blame(scores=origin):
+        # rank only looks at the order, and refuses nothing but what is not finite
+        return wanted(values, request.cutoff_higher_is or higher_is, "rank")

@@ -16,11 +16,11 @@ import numpy as np
 from d2cli._jit import kernel
 from d2cli.messages import weight
 
-#: A bucket spans 2**-12 of an octave: the bits of positive doubles rise with their value, so a
-#: shift of their difference makes a bucket number.
-_SHIFT = 40
-#: Twenty octaves below the largest score; everything smaller shares the last bucket.
-_BUCKETS = 20 << (52 - _SHIFT)
+#: Buckets reach this many octaves below the largest score; all that is smaller shares the last.
+_OCTAVES = 20
+#: An octave has up to 2**12 buckets, fewer where there are fewer nodes to fill them.
+_FINEST = 12
+_MANTISSA_BITS = 52
 
 
 @kernel
@@ -33,8 +33,18 @@ def _send(edges, u, k, message, gamma, sigma, squared, picked):
 
 
 @kernel
-def _bucket(bits, top):
-    return min((top - bits) >> _SHIFT, _BUCKETS - 1)
+def _fineness(n):
+    """log2 of the buckets of an octave, so that there are about as many buckets as nodes."""
+    fine = 0
+    while fine < _FINEST and n >> (fine + 5):
+        fine += 1
+    return fine
+
+
+@kernel
+def _bucket(bits, top, fine):
+    """The bucket of a score, from its bits: those of positive doubles rise with their value."""
+    return min((top - bits) >> (_MANTISSA_BITS - fine), (_OCTAVES << fine) - 1)
 
 
 @kernel
@@ -77,23 +87,24 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
     for i in range(n):
         if eligible[i] and u[i] > 0.0 and bits[i] > top:
             top = bits[i]
-    head = np.full(_BUCKETS, -1, np.int32)
+    fine = _fineness(n)
+    head = np.full(_OCTAVES << fine, -1, np.int32)
     following = np.empty(n, np.int32)
     for i in range(n - 1, -1, -1):  # backwards, so that each list runs forwards through memory
         if eligible[i] and u[i] > 0.0:
-            b = _bucket(bits[i], top)
+            b = _bucket(bits[i], top, fine)
             following[i] = head[b]
             head[b] = i
     values = np.empty(n, np.float64)
     rows = np.empty(n, np.int32)
     count = 0
-    for b in range(_BUCKETS):
+    for b in range(head.shape[0]):
         size = 0
         i = head[b]
         while i >= 0:
             after = following[i]
             if u[i] > 0.0:
-                now = _bucket(bits[i], top)
+                now = _bucket(bits[i], top, fine)
                 if now > b:
                     following[i] = head[now]
                     head[now] = i
@@ -119,7 +130,7 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
                     count += 1
                     _send(edges, u, k, value, gamma, sigma, squared, picked)
             elif value > 0.0:
-                now = _bucket(bits[k], top)
+                now = _bucket(bits[k], top, fine)
                 if now == b:
                     _sink(values, rows, size, 0, value, k)
                     continue

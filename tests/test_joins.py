@@ -1,0 +1,264 @@
+"""Inputs that carry ids are joined by id, in whatever order they come; the rest row by row."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from d2cli.errors import DataError
+from d2cli.io.joins import Frame
+from d2cli.io.sources import open_source
+
+NUMBERS = {"emb": [[1.0, 2.0]] * 3}
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture
+def shuffled(data):
+    """A permutation, and the same data with ids: embeddings in order, the rest permuted."""
+    by = np.random.default_rng(1).permutation(data.n)
+    ids = np.array(data.ids)
+    parquet("e.parquet", id=data.ids, emb=data.emb.tolist())
+    parquet("s.parquet", score=data.scores[by], id=ids[by])
+    parquet("l.parquet", id=ids[by[::-1]], label=data.labels[by[::-1]])
+    return by
+
+
+def kept(path="selected.npy"):
+    return np.load(path).tolist()
+
+
+def test_scores_in_another_order(data, shuffled, select):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 15)
+    assert code == 0
+    assert kept() == by_row
+    assert "notice" not in err
+    # The order is that of the embeddings: swapped, the same rows have other numbers.
+    parquet("e2.parquet", id=np.array(data.ids)[shuffled], emb=data.emb[shuffled].tolist())
+    assert select("--emb", "e2.parquet", "--scores", "s.parquet", "--size", 15)[0] == 0
+    assert sorted(shuffled[kept()].tolist()) == by_row
+
+
+def test_labels_and_cutoff_scores_in_another_order(data, shuffled, select):
+    rest = ["--balance", "uniform", "--cutoff", 0.2, "--size", 12, "--gamma-reverse", 1]
+    plain = ["--emb", "emb.npy", "--scores", "scores.npy", "--labels", "labels.npy"]
+    assert select(*plain, "--cutoff-scores", "scores.npy", *rest)[0] == 0
+    by_row = kept()
+    by_id = ["--emb", "e.parquet", "--scores", "s.parquet", "--labels", "l.parquet"]
+    assert select(*by_id, "--cutoff-scores", "s.parquet", *rest)[0] == 0
+    assert kept() == by_row
+    assert select(*plain, "--within", "labels.npy", *rest)[0] == 0
+    by_row = kept()
+    assert select(*by_id, "--within", "l.parquet", *rest)[0] == 0
+    assert kept() == by_row
+
+
+def test_more_ids_than_rows_is_worth_a_notice(data, shuffled, select):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    ids = [*np.array(data.ids)[shuffled], "extra1", "extra2"]
+    parquet("more.parquet", id=ids, score=[*data.scores[shuffled], 9e9, 9e9])
+    code, _, err = select("--emb", "e.parquet", "--scores", "more.parquet", "--size", 15)
+    assert code == 0
+    assert kept() == by_row
+    text = "2 of 42 ids are not in e.parquet: emb and were not used"
+    assert f"notice: more.parquet: score: {text}" in err.splitlines()
+
+
+def test_the_place_of_a_bad_score_is_that_in_its_file(data, shuffled, select):
+    values = data.scores[shuffled]
+    values[11] = -1
+    parquet("s.parquet", score=values, id=np.array(data.ids)[shuffled])
+    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 15)
+    assert code == 1
+    assert "error: s.parquet: score: row 11: score is negative" in err
+
+
+@pytest.mark.parametrize("name", ["id", "uid", "_curator_dedup_id"])
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint64, str, "S"])
+def test_usual_ids_of_any_type(data, shuffled, select, name, kind):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    ids = np.arange(data.n).astype(kind)
+    np.savez("e.npz", emb=data.emb, **{name: ids})
+    np.savez("s.npz", score=data.scores[shuffled], **{name: ids[shuffled]})
+    assert select("--emb", "e.npz", "--scores", "s.npz", "--size", 15)[0] == 0
+    assert kept() == by_row
+
+
+def test_types_of_whole_numbers_and_of_text_do_not_matter(data, shuffled, select):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    numbers = np.arange(data.n)
+    for a, b in (
+        (pa.array(numbers, pa.int32()), pa.array(numbers[shuffled], pa.uint64())),
+        (pa.array(data.ids), pa.array(np.array(data.ids)[shuffled], pa.large_string())),
+        (pa.array(data.ids).dictionary_encode(), pa.array(np.array(data.ids)[shuffled])),
+    ):
+        parquet("e.parquet", id=a, emb=data.emb.tolist())
+        parquet("s.parquet", id=b, score=data.scores[shuffled])
+        assert select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 15)[0] == 0
+        assert kept() == by_row
+
+
+def test_ids_above_int64(data, shuffled, select):
+    ids = np.arange(data.n, dtype=np.uint64) + np.uint64(2**63)
+    parquet("e.parquet", id=ids, emb=data.emb.tolist())
+    parquet("s.parquet", id=ids[shuffled], score=data.scores[shuffled])
+    code, _, err = select(
+        "--emb", "e.parquet", "--scores", "s.parquet", "--size", 3, "--as", "id", "--out", "k.txt"
+    )
+    assert code == 0, err
+    assert set(map(int, Path("k.txt").read_text().split())) <= set(ids.tolist())
+
+
+def test_id_column_by_name(data, shuffled, select):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    keys = np.array(data.ids)
+    parquet("e.parquet", id=range(40), key=keys, emb=data.emb.tolist())
+    parquet("s.parquet", id=range(40), key=keys[shuffled], score=data.scores[shuffled])
+    files = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 15]
+    assert select(*files)[0] == 0
+    assert kept() != by_row  # by `id`, which says that the rows are as they lie
+    assert select(*files, "--id-column", "key")[0] == 0
+    assert kept() == by_row
+
+
+def test_id_column_none_joins_by_row(data, shuffled, select):
+    parquet("s.parquet", id=np.array(data.ids)[::-1], score=data.scores)
+    files = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 15]
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    assert select(*files, "--id-column", "none")[0] == 0
+    assert kept() == by_row
+    parquet("s.parquet", id=["same"] * 40, score=data.scores)  # and nobody looks at them
+    assert select(*files, "--id-column", "none")[0] == 0
+    assert kept() == by_row
+
+
+def test_ids_of_scores_serve_where_embeddings_have_none(data, shuffled, select):
+    args = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 15]
+    assert select(*args)[0] == 0
+    by_row = kept()
+    parquet("s.parquet", id=data.ids, score=data.scores)
+    args[3] = "s.parquet"
+    assert select(*args, "--as", "id", "--out", "k.npy")[0] == 0
+    assert np.load("k.npy").tolist() == [data.ids[i] for i in by_row]
+
+
+def test_ids_travel_in_the_graph(data, shuffled, run_cli, select):
+    files = ["--scores", "s.parquet", "--size", 15]
+    assert select("--emb", "e.parquet", *files)[0] == 0
+    one_step = kept()
+    assert run_cli("graph", "--emb", "e.parquet", "--out", "g.arrow", "-k", 4)[0] == 0
+    assert run_cli("propagate", "--graph", "g.arrow", *files[:2], "--out", "p.npy")[0] == 0
+    assert select("--graph", "g.arrow", *files)[0] == 0
+    assert kept() == one_step
+    assert select("--graph", "g.arrow", "--propagated", "p.npy", "--size", 15)[0] == 0
+    assert kept() == one_step
+
+
+# -- include and exclude --------------------------------------------------------------------------
+def rows_as(form, rows, data):
+    """The same rows, written in one of the forms that name rows."""
+    ids = [data.ids[row] for row in rows]
+    if form == "npy":
+        np.save("rows.file", np.array(rows, np.int32))
+    elif form == "mask":
+        np.save("rows.file", np.isin(np.arange(data.n), rows))
+    elif form == "ids npy":
+        np.save("rows.file", np.array(ids))
+    elif form == "parquet":
+        parquet("rows.file", index=np.array(rows), rank=np.arange(len(rows)), score=[0.5] * 3)
+    elif form == "parquet ids":
+        parquet("rows.file", rank=np.arange(len(rows)), id=ids, note=ids)
+    elif form == "selection":
+        parquet("rows.file", index=[39, 39, 39], rank=[0, 1, 2], id=ids)
+    else:
+        lines = ids if form == "ids txt" else map(str, rows)
+        Path("rows.file").write_text("\n".join(lines))
+    for path in ("rows.file.npy", "rows.file"):
+        if Path(path).exists():
+            return path
+    raise AssertionError
+
+
+FORMS = [
+    *("npy", "mask", "ids npy", "parquet", "parquet ids", "selection", "txt", "ids txt"),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_in_any_form(data, shuffled, select, form):
+    rows = [5, 30, 17]
+    path = rows_as(form, rows, data)
+    args = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 10]
+    assert select(*args, "--exclude", path)[0] == 0
+    assert not set(rows) & set(kept())
+    assert select(*args, "--include", path)[0] == 0
+    assert set(rows) <= set(kept())
+
+
+def test_rows_by_named_ids(data, shuffled, select):
+    parquet("e.parquet", key=data.ids, emb=data.emb.tolist())
+    parquet("x.parquet", reason=["blurred", "twice"], key=[data.ids[3], data.ids[8]])
+    args = ["--emb", "e.parquet", "--scores", "scores.npy", "--size", 38, "--id-column", "key"]
+    assert select(*args, "--exclude", "x.parquet")[0] == 0
+    assert set(range(40)) - set(kept()) == {3, 8}
+
+
+def test_rows_of_several_files(data, select):
+    Path("a.txt").write_text("1\n2\n")
+    Path("b.txt").write_text("2\n3\n")
+    args = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 37]
+    assert select(*args, "--exclude", "a.txt", "--exclude", "b.txt")[0] == 0
+    assert set(range(40)) - set(kept()) == {1, 2, 3}
+
+
+def test_excluded_rows_of_a_graph_stay_out(data, run_cli, select):
+    Path("x.txt").write_text("1\n2\n3\n")
+    args = ["--emb", "emb.npy", "--out", "g.arrow", "--exclude", "x.txt"]
+    assert run_cli("graph", *args)[0] == 0
+    assert select("--graph", "g.arrow", "--scores", "scores.npy", "--size", 37)[0] == 0
+    assert set(range(40)) - set(kept()) == {1, 2, 3}
+    code, _, err = select("--graph", "g.arrow", "--scores", "scores.npy", "--size", 38)
+    assert code == 2
+    assert "a budget of 38 is more than the 37 of 40 rows" in err
+
+
+# -- the frame itself -----------------------------------------------------------------------------
+def test_equal_ids_need_no_reordering(tmp_path):
+    parquet(tmp_path / "s.parquet", id=["a", "b"], score=[1.0, 2.0])
+    source = open_source([str(tmp_path / "s.parquet")], "scores", "scores")
+    assert Frame(2, "e", pa.array(["a", "b"], pa.large_string())).rows_of(source) is None
+    rows = Frame(2, "e", pa.array(["b", "a"], pa.large_string())).rows_of(source)
+    assert rows.tolist() == [1, 0]
+    assert Frame(1, "e", pa.array(["b"], pa.large_string())).vector(source)[0].tolist() == [2.0]
+
+
+def test_labels_become_class_numbers_in_their_order(tmp_path):
+    for values, names in (
+        (["dog", "cat", "dog"], ["cat", "dog"]),
+        ([10, 9, 10], [9, 10]),
+        ([True, False, True], [False, True]),
+    ):
+        parquet(tmp_path / "l.parquet", label=values)
+        source = open_source([str(tmp_path / "l.parquet")], "labels", "labels")
+        codes, found = Frame(3, "e").labels(source)
+        assert (codes.tolist(), found) == ([1, 0, 1], names)
+
+
+def test_the_first_of_two_equal_ids_is_named(tmp_path):
+    for i, ids in enumerate((["a", "b"], ["c", "b", "c"])):
+        parquet(tmp_path / f"{i}.parquet", id=ids, score=np.arange(len(ids)))
+    with pytest.raises(DataError, match=r"0.parquet: score: row 1: the id 'b' stands 2 times"):
+        open_source([str(tmp_path)], "scores", "scores").ids()

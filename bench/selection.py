@@ -21,7 +21,7 @@ SIGMA, GAMMA = 0.5, 8.0
 
 
 def random_graph(n: int, degree: int) -> tuple[Csr, np.ndarray]:
-    """The worst case for caches: neighbours anywhere. Edges go one way only; greedy does not mind."""
+    """The worst case for caches: neighbours anywhere. Edges go one way, which greedy allows."""
     rng = np.random.default_rng(0)
     indices = rng.integers(0, n, n * degree, dtype=np.int32)
     indices.reshape(n, degree).sort(axis=1)

@@ -118,7 +118,7 @@ def apricot(n: int, degree: int) -> tuple[Any, Any]:
 
 
 def dense(n: int, input: str) -> tuple[Any, Any]:
-    """Embeddings to selection with an n × n matrix, as the research code's dense sampler does it."""
+    """Embeddings to selection with an n × n matrix, as the research code's dense sampler does."""
     vectors, scores = np.load(input, mmap_mode="r")[:n].astype(np.float64), _scores(n)
 
     def run() -> np.ndarray:

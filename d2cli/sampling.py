@@ -205,7 +205,7 @@ class _Run:
         return Selection(order, gains, gamma, at, ran_out_at)
 
     def _start(self):
-        u = np.array(self.propagated, np.float64)
+        u = self.propagated + 0.0  # a copy, in which -0.0 is 0.0
         picked = np.zeros(u.size, np.bool_)
         order = np.empty(self.size, np.int64)
         return u, picked, self.quotas.copy(), order, np.empty(self.size, np.float64)

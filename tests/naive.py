@@ -95,7 +95,7 @@ def greedy(
     quotas=None,
 ):
     """(order, gains): the definition, one pick after another."""
-    u = [float(x) for x in u]
+    u = [float(x) + 0.0 for x in u]
     n = len(u)
     included = set() if include is None else {i for i in range(n) if include[i]}
     dropped = set() if drop is None else {i for i in range(n) if drop[i]}
@@ -116,7 +116,7 @@ def greedy(
         gains.append(u[best])
         if left is not None:
             left[classes[best]] -= 1
-        message = max(u[best], 0.0) if clamped else u[best]
+        message = u[best] if u[best] > 0 or not clamped else 0.0
         for j in graph[best]:
             if j not in picked:
                 u[j] -= weight(graph[best][j], gamma, sigma, kernel) * message

@@ -184,6 +184,14 @@ def test_slices_of_longer_arrays(same, data, make):
     np.testing.assert_array_equal(field._matrix(longer.slice(3, 40), 0, 4), data.emb)
 
 
+@pytest.mark.parametrize("file", ["parquet", "arrow"])
+def test_tensors(same, data, file):
+    kind = pa.fixed_shape_tensor(pa.float32(), [2, 2])
+    table = pa.table({"image": pa.ExtensionArray.from_storage(kind, fixed(data.emb))})
+    FILES[file](table)
+    same(emb="e.file")
+
+
 def test_usual_names_win(same, data):
     table = {"vector": nested(-data.emb), "embedding": nested(data.emb), "other": nested(-data.emb)}
     pq.write_table(pa.table(table), "e.parquet")
@@ -255,6 +263,20 @@ def test_csv_columns_of_whole_numbers(data, run_cli):
     np.savetxt("e.csv", np.round(values), delimiter=",", fmt="%d")
     matrix = open_source(["e.csv"], "embeddings", "emb").matrix()
     np.testing.assert_array_equal(matrix, np.round(values))
+
+
+def test_captions_with_line_breaks(same, data):
+    rows = [f'"a cat,\na ""dog"" {i}",{s}' for i, s in enumerate(data.scores)]
+    Path("s.csv").write_text("\n".join(["caption,clip", *rows]))
+    same(scores="s.csv")
+
+
+def test_a_type_that_shows_late(tmp_path):
+    values = np.ones(400_000)  # more than Arrow reads in one go
+    values[-1] = 0.5
+    np.savetxt(tmp_path / "s.txt", values, fmt="%g")
+    vector = open_source([str(tmp_path / "s.txt")], "scores", "scores").vector()
+    np.testing.assert_array_equal(vector, values)
 
 
 # -- several files --------------------------------------------------------------------------------

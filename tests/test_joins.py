@@ -11,8 +11,6 @@ from d2cli.errors import DataError
 from d2cli.io.joins import Frame
 from d2cli.io.sources import open_source
 
-NUMBERS = {"emb": [[1.0, 2.0]] * 3}
-
 
 def parquet(path, **columns):
     pq.write_table(pa.table(columns), path)
@@ -109,6 +107,34 @@ def test_types_of_whole_numbers_and_of_text_do_not_matter(data, shuffled, select
         assert kept() == by_row
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.large_string()])
+def test_text_that_parquet_calls_binary(data, shuffled, select, kind):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    ids = pa.array(data.ids).cast(kind).take(pa.array(shuffled))
+    parquet("s.parquet", id=ids, score=data.scores[shuffled])
+    assert select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 15)[0] == 0
+    assert kept() == by_row
+
+
+def test_padded_keys_stay_text_in_csv_and_lists(data, shuffled, select):
+    keys = [f"{i * 7:05}" for i in range(40)]
+    parquet("e.parquet", id=keys, emb=data.emb.tolist())
+    rows = [f"{keys[i]},{data.scores[i]},{i}" for i in shuffled]
+    Path("s.csv").write_text("\n".join(["id,score,n", *rows]))
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    args = ["--emb", "e.parquet", "--scores", "s.csv", "--scores-key", "score"]
+    assert select(*args, "--size", 15)[0] == 0
+    assert kept() == by_row
+    Path("x.txt").write_text("00007\n00014\n")  # ids, and not the rows 7 and 14
+    assert select(*args, "--size", 38, "--exclude", "x.txt")[0] == 0
+    assert set(range(40)) - set(kept()) == {1, 2}
+    args[0:2] = ["--emb", "emb.npy"]
+    assert select(*args, "--size", 2, "--as", "id", "--out", "k.txt")[0] == 0
+    assert all(len(key) == 5 for key in Path("k.txt").read_text().split())
+
+
 def test_ids_above_int64(data, shuffled, select):
     ids = np.arange(data.n, dtype=np.uint64) + np.uint64(2**63)
     parquet("e.parquet", id=ids, emb=data.emb.tolist())
@@ -192,9 +218,7 @@ def rows_as(form, rows, data):
     raise AssertionError
 
 
-FORMS = [
-    *("npy", "mask", "ids npy", "parquet", "parquet ids", "selection", "txt", "ids txt"),
-]
+FORMS = ["npy", "mask", "ids npy", "parquet", "parquet ids", "selection", "txt", "ids txt"]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -129,7 +129,7 @@ EMBEDDINGS = {
     "nan csv": (lambda d: csv(put(d.emb, (3, 1), NAN)), ["bad.csv: a_1: row 3"]),
     "inf csv": (lambda d: csv(put(d.emb, (3, 1), INF)), ["bad.csv: a: row 3", "column 1 is inf"]),
     "text csv": (
-        lambda d: csv(d.emb[:3].tolist() + [["1", "2", "x", "4"]] + d.emb[4:].tolist()),
+        lambda d: csv([*d.emb[:3].tolist(), ["1", "2", "x", "4"], *d.emb[4:].tolist()]),
         ["bad.csv: a_2: holds string"],
     ),
     "too long": (lambda d: npy(put(d.emb, (3, 1), 1e200)), ["bad.npy: row 3", "longer"]),
@@ -247,6 +247,8 @@ def test_hints_of_embeddings(refuse, data):
         *select(parquet(emb=lists(data.emb), t=data.ids)), "--emb-key", "img",
         says=["bad.parquet: has no column or member 'img'"], hint="it has: emb, t",
     )  # fmt: skip
+    many = {f"a{i}": data.ids for i in range(30)}
+    refuse(*select(parquet(**many)), hint="a19, … (30)")
     columns = {"emb": lists(data.emb), "meta": data.ids}
     refuse(*select(parquet(**columns)), "--emb-key", "meta", says=["bad.parquet: meta: embeddings"])
 
@@ -395,6 +397,16 @@ SCORES = {
         lambda d: parquet(id=["a", *d.ids[1:-1], "a"], score=d.scores),
         ["bad.parquet: score: row 0", "the id 'a' stands 2 times"],
         "--id-column none",
+    ),
+    "float ids": (
+        lambda d: parquet(id=d.scores, score=d.scores),
+        ["bad.parquet: id: ids must be integers or text, not float64"],
+        "--id-column none",
+    ),
+    "binary ids": (
+        lambda d: parquet(id=pa.array([b"\xff%d" % i for i in range(d.n)]), score=d.scores),
+        ["bad.parquet: id: cannot be read", "UTF8"],
+        "",
     ),
     "null id": (
         lambda d: parquet(id=[*d.ids[:5], None, *d.ids[6:]], score=d.scores),

@@ -136,6 +136,7 @@ class Frame:
         if wrong.any():
             at = int(np.argmax(wrong))
             raise DataError(
-                f"{source.place(at)}: {values[at].as_py()} is no row of {self.name} (0 … {self.n - 1:,})"
+                f"{source.place(at)}: {values[at].as_py()} is no row of {self.name} "
+                f"(0 … {self.n - 1:,})"
             )
         return rows

@@ -111,7 +111,7 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
     """The provenance beside an output, or None where there is none of ours.
 
     Raises:
-        DataError: if the file has changed since.
+        DataError: if the file has changed since, or its provenance cannot be understood.
     """
     beside = sidecar(output)
     try:
@@ -120,9 +120,12 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict) or content.get("program") != "d2prune":
         return None
-    if content.get("output", {}).get("fingerprint") != fingerprint([output]):
+    hint = f"make it again, or remove {beside} if the change was meant"
+    whole = all(isinstance(content.get(part), dict) for part in ("parameters", "inputs", "output"))
+    if not whole or content.get("format_version") != FORMAT_VERSION:
+        raise DataError(f"{output}: {beside} is damaged, or of another version of d2prune", hint)
+    if content["output"].get("fingerprint") != fingerprint([output]):
         raise DataError(
-            f"{output}: is not the file that {beside} describes: it has changed since",
-            f"make it again, or remove {beside} if the change was meant",
+            f"{output}: is not the file that {beside} describes: it has changed since", hint
         )
     return content

@@ -35,6 +35,7 @@ _USUAL = {
 _PANDAS_INDEX = ("", "__index_level_0__")
 #: Turns the search for a usual id column off.
 NO_IDS = "none"
+_MOST_NAMES = 20
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
 
@@ -165,9 +166,7 @@ def broadened(values: pa.Array) -> pa.Array:
         return values
     if pa.types.is_integer(kind):
         return values.cast(pa.int64())
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        return values.cast(pa.large_string())
-    return values
+    return values if pa.types.is_boolean(kind) else values.cast(pa.large_string())
 
 
 def _codes(values: pa.Array) -> NDArray[Any]:
@@ -249,8 +248,7 @@ def _choose(
                 f"{path}: is a plain array and has no {key!r}", f"leave --{option}-key out"
             )
         return _fit(fields[0], role)
-    names = [f.name for f in fields]
-    listing = f"it has: {', '.join(names)}"
+    listing = f"it has: {_names(fields)}"
     if key is not None:
         for f in fields:
             if f.name == key or (len(f.shape) == 2 and f.name.rstrip("_.") == key):
@@ -279,9 +277,16 @@ def _choose(
             raise DataError(f"{path}: there are no rows")
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
     raise DataError(
-        f"{path}: {', '.join(f.name for f in candidates)} could all be {role}",
+        f"{path}: {_names(candidates)} could all be {role}",
         "call the right one 'index' or 'id'" if role == "rows" else f"name one with --{option}-key",
     )
+
+
+def _names(fields: list[Field]) -> str:
+    """What to choose from, for messages; not every one of 768 numbered columns."""
+    names = [f.name for f in fields]
+    shown = names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"… ({len(names)})"]
+    return ", ".join(shown)
 
 
 def _suits(f: Field, role: Role) -> bool:
@@ -307,7 +312,9 @@ def _fit(f: Field, role: Role) -> Field:
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
     good = "fiub" if role in ("embeddings", "scores") else "iubUS"
     if f.dtype.kind not in good:
-        kind = "of a type that is not read" if f.dtype.kind == "O" else f"{f.dtype}"
+        kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
+            f.dtype.kind, str(f.dtype)
+        )
         raise DataError(
             f"{f.where}: {role} must be {'numbers' if 'f' in good else 'integers or text'}, "
             f"not {kind}"
@@ -324,8 +331,10 @@ def _find_ids(fields: list[Field], id_column: str | None) -> list[Field]:
             if f.name == name and len(f.shape) == 1:
                 if f.dtype.kind in "iuUS":
                     return [f]
-                if id_column is not None:
-                    raise DataError(f"{f.where}: ids must be integers or text, not {f.dtype}")
+                raise DataError(
+                    f"{f.where}: ids must be integers or text, not {f.dtype}",
+                    f"--id-column {NO_IDS} joins by row",
+                )
     return []
 
 

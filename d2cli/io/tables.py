@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
@@ -24,6 +25,8 @@ from d2cli.errors import DataError
 from d2cli.io.fields import BLOCK_BYTES, Field
 from d2cli.io.files import Format
 
+#: Parquet's text is binary where its writer did not say what it is.
+_TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 #: Columns `emb_0 … emb_767` are one matrix; this takes the name apart.
 _NUMBERED = re.compile(r"(.*?)[_.]?(0|[1-9]\d*)")
 
@@ -97,11 +100,28 @@ def _read_csv(path: Path) -> pa.Table:
     headless = (all(_is_number(cell) for cell in cells) and not counted) or (
         len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     )
-    return pa.csv.read_csv(
-        path,
-        read_options=pa.csv.ReadOptions(autogenerate_column_names=headless),
-        parse_options=pa.csv.ParseOptions(delimiter=separator),
+    options = {
+        "read_options": pa.csv.ReadOptions(autogenerate_column_names=headless),
+        # Captions have line breaks.
+        "parse_options": pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+    }
+    table = pa.csv.read_csv(path, **options)
+    whole = [
+        column.name
+        for column in table.schema
+        if pa.types.is_integer(column.type) and table.schema.names.count(column.name) == 1
+    ]
+    if not whole:
+        return table
+    # 007 is a name and not a number: such columns keep their text.
+    as_text = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(whole, pa.string()), include_columns=whole
     )
+    texts = pa.csv.read_csv(path, **options, convert_options=as_text)
+    for name in whole:
+        if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
+            table = table.set_column(table.schema.get_field_index(name), name, texts[name])
+    return table
 
 
 def _is_number(cell: str) -> bool:
@@ -135,10 +155,10 @@ def _numpy_type(kind: pa.DataType) -> np.dtype:
     """NumPy's type for a column's values; text is 'U', anything else that is no number object."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if str(kind) in _TEXT:
         return np.dtype("U")
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return np.dtype(kind.to_pandas_dtype())
+        return pa.array([], kind).to_numpy(zero_copy_only=False).dtype
     return np.dtype(object)
 
 
@@ -152,6 +172,8 @@ class ColumnField(Field):
     """One column: numbers, text, or a list of numbers a row."""
 
     def __init__(self, table: TableFile, name: str, kind: pa.DataType) -> None:
+        if isinstance(kind, pa.BaseExtensionType):  # such as fixed_shape_tensor
+            kind = kind.storage_type
         self.table, self.kind = table, kind
         shape: tuple[int, ...] = (table.n,)
         dtype = _numpy_type(kind)
@@ -178,8 +200,7 @@ class ColumnField(Field):
         rows = BLOCK_BYTES // (4 * max(1, self.width() if self._is_list else 1))
         width = self.width() if self._is_list else 0
         for start, batch in self.table.batches([self.name], rows):
-            values = batch.column(self.name)  # not by place: parquet also reads "name.part"
-            self._refuse_nulls(values, start)
+            values = self._values(batch, start)
             if self._is_list:
                 yield self._matrix(values, start, width)
             else:
@@ -189,18 +210,21 @@ class ColumnField(Field):
         """The whole column, text or numbers, as one Arrow array without nulls."""
         pieces = []
         for start, batch in self.table.batches([self.name], 1 << 20):
-            values = batch.column(self.name)
-            self._refuse_nulls(values, start)
-            pieces.append(_plain(values))
+            pieces.append(_plain(self._values(batch, start)))
         if not pieces:
             return pa.array([], self.kind)
         whole = pa.chunked_array(pieces).combine_chunks()
         return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
-    def _refuse_nulls(self, values: pa.Array, start: int) -> None:
+    def _values(self, batch: pa.RecordBatch, start: int) -> pa.Array:
+        """The column in a batch, refusing nulls."""
+        values = batch.column(self.name)  # not by place: parquet also reads "name.part"
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
         if values.null_count:
             row = start + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             raise DataError(f"{self.where}: row {row} is null")
+        return values
 
     def _matrix(self, lists: pa.Array, start: int, width: int) -> NDArray[Any]:
         if not pa.types.is_fixed_size_list(self.kind):

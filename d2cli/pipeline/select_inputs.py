@@ -95,7 +95,8 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
         beside = read_sidecar(Path(request.propagated))
         if beside is not None and beside.get("command") == "propagate":
             inherited = beside["parameters"]
-            if beside["inputs"]["graph"]["fingerprint"] != described["graph"]["fingerprint"]:
+            its_graph = beside["inputs"].get("graph", {})
+            if its_graph.get("fingerprint") != described["graph"]["fingerprint"]:
                 raise DataError(
                     f"{request.propagated}: was propagated on another graph than {path}",
                     f"run: d2prune propagate --graph {path} --scores SCORES "

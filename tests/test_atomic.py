@@ -1,0 +1,177 @@
+"""An output appears whole or not at all."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from d2cli.errors import OutputError
+from d2cli.io.atomic import Outputs
+
+ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+
+
+@pytest.fixture
+def folder(data, tmp_path):
+    """Reads back every file of the current folder, links as what they point to."""
+
+    def read():
+        names = sorted(os.listdir(tmp_path))
+        return {n: os.readlink(n) if os.path.islink(n) else Path(n).read_bytes() for n in names}
+
+    return read
+
+
+def half(error):
+    """A writer that fails after it has written something."""
+
+    def fail(*args, **options):
+        for to in args:
+            if isinstance(to, Path) or (isinstance(to, str) and os.sep in to):
+                Path(to).write_bytes(b"half of it")
+            elif hasattr(to, "write"):
+                to.write(b"half of it")
+        raise error
+
+    return fail
+
+
+FULL = OSError(28, "No space left on device")
+
+
+WRITERS = {
+    "k.npy": (np, "save"),
+    "k.csv": (pa.csv, "write_csv"),
+    "k.parquet": (pa.parquet, "write_table"),
+    "k.arrow": (pa, "OSFile"),
+}
+
+
+@pytest.mark.parametrize("out", WRITERS)
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "interrupted"])
+def test_a_writer_that_fails_midway(folder, select, monkeypatch, out, error):
+    Path(out).write_bytes(b"old")
+    before = folder()
+    with monkeypatch.context() as patch:
+        patch.setattr(*WRITERS[out], half(error))
+        code, stdout, err = select(*ARGS, "--out", out)
+    assert (code, stdout) == (1 if error is FULL else 130, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    assert folder() == before
+    if error is FULL:
+        assert err.endswith(f"{out}: cannot be written (No space left on device)\n")
+    assert select(*ARGS, "--out", out)[0] == 0
+    assert Path(out).read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("command", ["graph", "propagate"])
+def test_the_other_commands(folder, run_cli, monkeypatch, command):
+    assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")[0] == 0
+    args = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
+    if command == "graph":
+        args = ["graph", "--emb", "emb.npy", "--out", "g.arrow", "-k", 2]
+    before = folder()
+    monkeypatch.setattr(np, "save", half(FULL))
+    monkeypatch.setattr(pa, "OSFile", half(FULL))
+    code, out, err = run_cli(*args)
+    assert (code, out) == (1, "")
+    assert err.endswith("cannot be written (No space left on device)\n")
+    assert folder() == before
+
+
+def test_all_budgets_or_none(folder, select, monkeypatch):
+    before = folder()
+    real, calls = np.save, []
+
+    def second_fails(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise FULL
+        real(*args, **options)
+
+    monkeypatch.setattr(np, "save", second_fails)
+    assert select(*ARGS, "--size", 5, "--out", "k_{size}.npy")[0] == 1
+    assert len(calls) == 2
+    assert folder() == before
+
+
+def test_a_disk_that_cannot_flush(folder, select, monkeypatch):
+    Path("k.npy").write_bytes(b"old")
+    before = folder()
+
+    def fail(handle):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    code, _, err = select(*ARGS, "--out", "k.npy")
+    assert code == 1
+    assert "k.npy" in err
+    assert err.endswith("cannot be written (Input/output error)\n")
+    assert folder() == before
+
+
+def test_an_output_is_replaced_and_nobody_sees_half(folder, select):
+    Path("selected.npy").write_bytes(b"old")
+    with open("selected.npy", "rb") as reader:
+        assert select(*ARGS)[0] == 0
+        assert reader.read() == b"old"  # whoever had it open keeps what there was
+    assert np.load("selected.npy").size == 9
+    assert set(folder()) == {
+        *("emb.npy", "labels.npy", "scores.npy", "selected.npy", "selected.npy.json"),
+    }
+
+
+def test_a_link_stays_a_link(folder, select):
+    Path("store").mkdir()
+    os.symlink("store/real.npy", "link.npy")  # there is nothing at its end yet
+    assert select(*ARGS, "--out", "link.npy")[0] == 0
+    assert os.readlink("link.npy") == "store/real.npy"
+    assert np.load("store/real.npy").size == 9
+    assert select(*ARGS[:-1], 5, "--out", "link.npy")[0] == 0
+    assert np.load("link.npy").size == 5
+    assert os.listdir("store") == ["real.npy"]
+    assert Path("link.npy.json").is_file()
+
+
+def test_a_linked_folder(folder, select):
+    Path("store").mkdir()
+    os.symlink("store", "there")
+    assert select(*ARGS, "--out", "there/k.npy")[0] == 0
+    assert sorted(os.listdir("store")) == ["k.npy", "k.npy.json"]
+
+
+# -- the context itself ---------------------------------------------------------------------------
+def test_nothing_is_there_before_the_end(tmp_path):
+    with Outputs() as outputs:
+        outputs.place(tmp_path / "a").write_text("a")
+        outputs.place(tmp_path / "b").write_text("b")
+        assert not (tmp_path / "a").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_moves_are_made_in_order(tmp_path, monkeypatch):
+    moved = []
+    monkeypatch.setattr(os, "replace", lambda a, b: moved.append(Path(b).name))
+    with Outputs() as outputs:
+        for name in ("note", "data"):
+            outputs.place(tmp_path / name).write_text(name)
+    assert moved == ["note", "data"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_never_written(tmp_path):
+    with pytest.raises(OutputError, match=r"a: cannot be written \(No such file"), Outputs() as out:
+        out.place(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(ValueError, match="mine"), Outputs() as outputs:
+        outputs.place(tmp_path / "a").write_text("half")
+        raise ValueError("mine")
+    assert list(tmp_path.iterdir()) == []

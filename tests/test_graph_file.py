@@ -1,0 +1,161 @@
+"""The graph on disk: what is in the file, and that what was written is what is read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2cli import __version__
+from d2cli.errors import OutputError
+from d2cli.graph import BuildInfo, KnnGraph
+from d2cli.io.graph_file import load_graph, read_graph, write_graph
+from tests.strategies import knn_graphs
+
+
+@pytest.fixture
+def table(data, run_cli):
+    """The graph of the small data, k = 3, as any Arrow tool sees it."""
+    args = ["--emb", "emb.npy", "-k", 3, "--metric", "cosine", "--seed", 5, "--out", "g.arrow"]
+    assert run_cli("graph", *args)[0] == 0
+    with pa.memory_map("g.arrow") as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def test_columns(table):
+    assert table.schema.field("neighbors").type == pa.list_(pa.int32(), 3)
+    assert table.schema.field("distances").type == pa.list_(pa.float32(), 3)
+    assert table.column_names == ["neighbors", "distances"]
+    assert table.num_rows == 40
+    assert table.column("neighbors").num_chunks == 1
+
+
+def test_metadata(table):
+    entry = json.loads(table.schema.metadata[b"d2prune"])
+    assert entry["format_version"] == 1
+    assert entry["program"] == "d2prune"
+    assert entry["command"] == "graph"
+    assert entry["versions"]["d2prune"] == __version__
+    built = {"n_neighbors": 3, "metric": "cosine", "method": "exact", "seed": 5, "recall": None}
+    assert entry["graph"].items() >= built.items()
+    assert entry["parameters"].items() >= {"n_neighbors": 3, "method": "auto"}.items()
+    assert entry["counts"] == {"rows": 40, "listed_neighbors": 120, "excluded": 0}
+    assert entry["inputs"]["emb"]["path"] == "emb.npy"
+    assert "run" not in entry  # what differs from run to run is in the .json only
+
+
+def test_distances_are_metric_and_ascending(table, data):
+    graph = read_graph("g.arrow")
+    unit = data.emb / np.linalg.norm(data.emb, axis=1, keepdims=True)
+    for i in range(40):
+        true = np.linalg.norm(unit - unit[i], axis=1)
+        true[i] = np.inf
+        nearest = np.argsort(true, kind="stable")[:3]
+        np.testing.assert_allclose(graph.distances[i], true[nearest], rtol=1e-5)
+        assert i not in graph.neighbors[i]
+
+
+def test_it_is_memory_mapped(table):
+    before = pa.total_allocated_bytes()
+    graph = read_graph("g.arrow")
+    assert pa.total_allocated_bytes() == before
+    assert not graph.neighbors.flags.owndata
+    assert not graph.neighbors.flags.writeable
+
+
+@pytest.mark.parametrize("k", [1, 3, 39, 50])
+def test_missing_places(data, run_cli, k):
+    assert run_cli("graph", "--emb", "emb.npy", "-k", k, "--out", "g.arrow")[0] == 0
+    graph = read_graph("g.arrow")
+    assert graph.neighbors.shape == (40, k)
+    assert (graph.neighbors[:, 39:] == -1).all()
+    assert np.isposinf(graph.distances[:, 39:]).all()
+    assert np.isfinite(graph.distances[:, :39]).all()
+
+
+def test_ids_and_excluded_rows(data, run_cli):
+    pq.write_table(pa.table({"uid": data.ids, "emb": data.emb.tolist()}), "e.parquet")
+    Path("x.txt").write_text(f"{data.ids[4]}\n{data.ids[9]}\n")
+    args = ["--emb", "e.parquet", "--exclude", "x.txt", "--out", "g.arrow"]
+    assert run_cli("graph", *args)[0] == 0
+    stored = load_graph("g.arrow")
+    assert stored.ids.to_pylist() == data.ids
+    assert np.flatnonzero(stored.graph.excluded).tolist() == [4, 9]
+    assert not np.isin(stored.graph.neighbors, [4, 9]).any()
+    assert stored.provenance["counts"]["excluded"] == 2
+
+
+def test_within(data, run_cli):
+    args = ["--emb", "emb.npy", "--within", "labels.npy", "-k", 3, "--out", "g.arrow"]
+    assert run_cli("graph", *args)[0] == 0
+    neighbors = read_graph("g.arrow").neighbors
+    rows, places = np.nonzero(neighbors >= 0)
+    assert (data.labels[neighbors[rows, places]] == data.labels[rows]).all()
+
+
+def test_the_same_command_gives_the_same_bytes(table, run_cli):
+    first = Path("g.arrow").read_bytes()
+    args = ["--emb", "emb.npy", "-k", 3, "--metric", "cosine", "--seed", 5, "--out", "g.arrow"]
+    assert run_cli("graph", *args, "--threads", 1)[0] == 0
+    assert Path("g.arrow").read_bytes() == first
+
+
+@given(knn_graphs(), st.booleans(), st.booleans())
+def test_what_is_written_is_read(tmp_path_factory, lists, with_ids, with_excluded):
+    neighbors, distances = lists[:2]
+    n = len(neighbors)
+    excluded = neighbors[:, 0] == -1 if with_excluded else None
+    ids = pa.array([f"é{i}" for i in range(n)], pa.large_string()) if with_ids else None
+    info = BuildInfo("euclidean", "exact", 3, 0.5, 0.9, 7)
+    graph = KnnGraph(neighbors.astype(np.int32), distances.astype(np.float32), excluded, info)
+    path = tmp_path_factory.mktemp("graph") / "g.arrow"
+    write_graph(path, graph, ids)
+    stored = load_graph(path)
+    np.testing.assert_array_equal(stored.graph.neighbors, graph.neighbors)
+    np.testing.assert_array_equal(stored.graph.distances, graph.distances)
+    assert (stored.graph.excluded is None) == (excluded is None)
+    if excluded is not None:
+        np.testing.assert_array_equal(stored.graph.excluded, excluded)
+    assert stored.graph.info == info
+    assert (stored.ids is None) == (ids is None)
+    assert ids is None or stored.ids.equals(ids)
+
+
+def test_files_of_other_tools(table, data, run_cli, select):
+    """Rewritten in several batches, compressed, with short strings: it is the same graph."""
+    args = ["--scores", "scores.npy", "--size", 9]
+    assert select("--graph", "g.arrow", *args)[0] == 0
+    first = np.load("selected.npy").tolist()
+    again = table.append_column("id", pa.array(data.ids, pa.string()))
+    with pa.OSFile("again.arrow", "wb") as sink:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(sink, again.schema, options=options) as writer:
+            writer.write_table(again, max_chunksize=7)
+    pq.write_table(pa.table({"id": data.ids[::-1], "s": data.scores[::-1]}), "s.parquet")
+    assert select("--graph", "again.arrow", *args)[0] == 0
+    assert np.load("selected.npy").tolist() == first
+    args[1] = "s.parquet"
+    assert select("--graph", "again.arrow", *args)[0] == 0
+    assert np.load("selected.npy").tolist() == first
+    pyarrow.feather.write_feather(table, "again.feather")
+    assert select("--graph", "again.feather", *args)[0] == 0
+
+
+def test_an_old_graph_stays_if_the_new_one_fails(table, monkeypatch):
+    old = Path("g.arrow").read_bytes()
+    graph = read_graph("g.arrow")
+
+    def fail(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("d2cli.io.graph_file.as_metadata", fail)
+    with pytest.raises(OutputError, match=r"g\.arrow: cannot be written"):
+        write_graph("g.arrow", graph)
+    assert Path("g.arrow").read_bytes() == old
+    assert sorted(p.name for p in Path().glob("*g.arrow*")) == ["g.arrow", "g.arrow.json"]

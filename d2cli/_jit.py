@@ -11,12 +11,25 @@ import numba
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` without the interpreter lock, so that threads can share the work.
 
-    The machine code is kept beside the source or in the user's cache folder. Where neither can be
-    written numba refuses to cache; the kernel then compiles anew in each process.
+    Sums keep the order in which they are written, on which ties depend: no ``fastmath``.
+    """
+    return _compiled(function)
 
-    No ``fastmath``: sums keep the order in which they are written, on which ties depend.
+
+def screening_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel whose sums only screen, and may therefore be vectorised.
+
+    The result still depends on nothing but the arguments; NaN and infinity keep their meaning.
+    """
+    return _compiled(function, fastmath={"contract", "reassoc"})
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The machine code is kept beside the source or in the user's cache folder.
+
+    Where neither can be written numba refuses to cache; the kernel then compiles in each process.
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # numba: "cannot cache function …: no locator available"
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Metric = Literal["euclidean", "cosine"]
-Method = Literal["auto", "hnsw", "exact"]
+Method = Literal["auto", "ivf", "hnsw", "exact"]
 Edges = Literal["union", "directed", "mutual"]
 Kernel = Literal["gaussian", "exponential"]
 HigherIs = Literal["harder", "easier", "better"]

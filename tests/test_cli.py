@@ -89,7 +89,7 @@ def test_staged_is_one_shot_byte_for_byte(small, graph, messages):
     assert Path("two.npy").read_bytes() == Path("selected.npy").read_bytes()
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 def test_threads_and_repetition_change_no_byte(small, method):
     outputs = {}
     for attempt, threads in enumerate((1, 2, 4, 2)):

@@ -67,7 +67,7 @@ def test_every_float_type_and_layout(dtype, order):
 def test_scale_does_not_change_neighbours(scale):
     values = clustered(80, 4).astype("f8")
     plain = build_graph(values, 5)
-    for method in ("exact", "hnsw"):
+    for method in ("exact", "ivf", "hnsw"):
         scaled = build_graph((values * scale).astype("f4"), 5, method=method, recall=1.0)
         assert (scaled.neighbors == plain.neighbors).mean() > 0.98
         np.testing.assert_allclose(scaled.distances, plain.distances * scale, rtol=1e-4)
@@ -85,7 +85,7 @@ def test_one_far_point_does_not_spoil_exact_search():
     assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 def test_identical_rows_do_not_crowd_self_out(method):
     values = clustered(150, 4)
     values[20:100] = values[3]
@@ -93,29 +93,30 @@ def test_identical_rows_do_not_crowd_self_out(method):
     assert_same_graph(graph, naive.knn(values, 5))
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 def test_all_rows_identical(method):
     graph = build_graph(np.ones((50, 3), "f4"), 4, method=method)
     assert_same_graph(graph, naive.knn(np.ones((50, 3)), 4))
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7])
 def test_k_at_least_n(method, n):
     values = clustered(n, 3)
     assert_same_graph(build_graph(values, 6, method=method), naive.knn(values, 6))
 
 
-def test_hnsw_reaches_the_recall_it_aims_at():
+@pytest.mark.parametrize("method", ["ivf", "hnsw"])
+def test_approximate_search_reaches_the_recall_it_aims_at(method):
     values = clustered(2500, 16)
     _, truth = naive_free_truth(values, 10)
-    graph = build_graph(values, 10, method="hnsw", recall=0.99)
+    graph = build_graph(values, 10, method=method, recall=0.99)
     graph.check()
     reached = naive.recall(graph.neighbors, graph.distances, truth)
     assert reached >= 0.98
     assert graph.info.recall == pytest.approx(reached, abs=0.02)
     assert graph.info.recall_sample == build.RECALL_SAMPLE
-    assert graph.info.method == "hnsw"
+    assert graph.info.method == method
 
 
 def naive_free_truth(values, k):
@@ -141,13 +142,13 @@ def test_auto_goes_by_size(monkeypatch):
     values = clustered(300, 4)
     assert build_graph(values, 3).info.method == "exact"
     monkeypatch.setattr(build, "EXACT_UP_TO", 200)
-    assert build_graph(values, 3).info.method == "hnsw"
+    assert build_graph(values, 3).info.method == "ivf"
     mixed = build_graph(values, 3, within=np.arange(300) < 250)
-    assert mixed.info.method == "exact+hnsw"
+    assert mixed.info.method == "exact+ivf"
     mixed.check()
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 def test_threads_do_not_change_a_byte(method):
     values = clustered(1200, 8)
     values[500:700] = values[1]
@@ -199,11 +200,16 @@ def test_copies_survive_colliding_hashes(monkeypatch):
 
 
 def test_recall_counts_ties_as_found():
-    truth = Truth(np.array([0]), np.array([[1.0, 2.0]], "f4"))
+    truth = Truth(np.array([0]), np.array([[1, 2]], "i4"), np.array([[1.0, 2.0]], "f4"))
     assert truth.recall(np.array([[2.0, 2.0]], "f4")) == 1.0
     assert truth.recall(np.array([[1.0, 2.5]], "f4")) == 0.5
     assert truth.recall(np.array([[1.0, np.inf]], "f4")) == 0.5
-    assert Truth(np.array([0]), np.array([[np.inf]], "f4")).recall(np.array([[np.inf]])) == 1.0
+    assert (
+        Truth(np.array([0]), np.array([[-1]], "i4"), np.array([[np.inf]], "f4")).recall(
+            np.array([[np.inf]])
+        )
+        == 1.0
+    )
 
 
 def test_samples_are_disjoint_seeded_and_in_range():

@@ -318,6 +318,28 @@ def test_damaged_stored_npz(refuse, data):
     refuse(*select(raw(bytes(damaged), "bad.npz")), says=["bad.npz: emb: ", "CRC"])
 
 
+def damage(path, width, n=40):
+    """Have the offsets of one column point outside its values."""
+    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
+    wrong = offsets.copy()
+    wrong[7] = 10**9
+    whole = Path(path).read_bytes()
+    assert whole.count(offsets.tobytes()) == 1
+    Path(path).write_bytes(whole.replace(offsets.tobytes(), wrong.tobytes()))
+    return path
+
+
+@pytest.mark.parametrize("write", [arrow, stream])
+def test_offsets_into_nowhere_do_not_crash(refuse, data, write):
+    bad = damage(write(emb=lists(data.emb)), 4)
+    refuse(*select(bad), says=[f"{bad}: cannot be read", "ffset"])
+    bad = damage(write(id=data.ids, score=data.scores), 5)
+    refuse(*select(scores=bad), says=[f"{bad}: cannot be read", "ffset"])
+    bad = damage(graph_file("g.arrow", extra=[("id", pa.array(data.ids))]), 5)
+    args = ["--scores", "scores.npy", "--out", "p.npy"]
+    refuse("propagate", "--graph", bad, *args, says=["g.arrow: cannot be read", "ffset"])
+
+
 # -- pickles --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_are_never_opened(refuse, data, protocol):
@@ -466,6 +488,14 @@ def test_unknown_ids(refuse, data):
             *select(scores="with_ids.parquet"), option, bad,
             says=["bad.txt: ", "row 1", "emb.npy has no id 'nobody'"],
         )  # fmt: skip
+
+
+def test_ids_of_rows_of_another_type(refuse, data):
+    parquet("numbers.parquet", id=range(40), score=data.scores)
+    refuse(
+        *select(scores="numbers.parquet"), "--exclude", raw("id001\n", "bad.txt"),
+        says=["bad.txt: ", "ids are large_string, those of emb.npy are int64"],
+    )  # fmt: skip
 
 
 def test_include_and_exclude(refuse):
@@ -852,6 +882,14 @@ def test_ids_that_are_no_datacomp_uids(refuse, data):
             *select(scores=scores), "--as", "datacomp-uid",
             says=[f"the id of row 6, {bad!r}, is no DataComp uid"],
         )  # fmt: skip
+
+
+def test_datacomp_uids_are_npy_only(refuse, data):
+    scores = parquet(uid=[f"{i:032x}" for i in range(data.n)], score=data.scores)
+    refuse(
+        *select(scores=scores), "--as", "datacomp-uid", "--out", "x.txt", code=2,
+        says=["x.txt: --as datacomp-uid is written to .npy only"],
+    )  # fmt: skip
 
 
 def test_ids_with_line_breaks_are_not_written_as_lines(refuse, data):

@@ -108,6 +108,7 @@ def load_graph(path: str | Path) -> StoredGraph:
     with arrow_errors(path):
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)
         entry = _metadata(path, table.schema)
         neighbors = _lists(path, table, "neighbors", pa.int32())
         distances = _lists(path, table, "distances", pa.float32())

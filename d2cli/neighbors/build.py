@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from d2cli.graph import BuildInfo, KnnGraph
 from d2cli.neighbors.duplicates import find_copies, spread
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors
+from d2cli.neighbors.ivf import ivf_neighbors
 from d2cli.neighbors.recall import Truth, sample_rows
 from d2cli.neighbors.vectors import prepare
 from d2cli.parallel import Progress, silent, thread_count
@@ -46,7 +48,8 @@ def build_graph(
         embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
         n_neighbors: k >= 1; where fewer rows can be listed, places stay empty.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
-        method: ``exact``; ``hnsw``; or ``auto``: exact for up to 20,000 rows, above that HNSW.
+        method: ``exact``; ``ivf``: cells and links between neighbours, the quick one for many
+            rows; ``hnsw``: one plain HNSW index; ``auto``: exact up to 20,000 rows, then ivf.
         recall: the recall@k to aim at with an approximate method, 0 < recall <= 1.
         hnsw_m, ef_construction: HNSW's M and ef_construction.
         ef: HNSW's search width; where None it is raised until a sample reaches `recall`.
@@ -156,27 +159,35 @@ class _Searcher:
         self, vectors: NDArray[np.floating]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         n, k = vectors.shape[0], self.n_neighbors
-        small = n <= EXACT_UP_TO if self.method == "auto" else n <= k + 1
-        if self.method == "exact" or small:
+        method = self.method
+        if method == "auto":
+            method = "exact" if n <= EXACT_UP_TO else "ivf"
+        if method == "exact" or n <= k + 1:
             self.methods.add("exact")
             return exact_neighbors(vectors, k, threads=self.threads, progress=self.progress)
-        self.methods.add("hnsw")
+        self.methods.add(method)
         aim, judge = sample_rows(n, RECALL_SAMPLE, self.seed)
-        truth = Truth.of(vectors, k, np.concatenate([aim, judge]), self.threads, self.progress)
-        neighbors, distances, settings = hnsw_neighbors(
-            vectors,
-            k,
-            m=self.hnsw_m,
-            ef_construction=self.ef_construction,
-            ef=self.ef,
+        rows = np.concatenate([aim, judge])
+        truth = Truth.of(vectors, k, rows, self.threads, self.progress)
+        search = partial(ivf_neighbors, vectors, k)
+        if method == "hnsw":
+            search = partial(
+                hnsw_neighbors,
+                vectors,
+                k,
+                m=self.hnsw_m,
+                ef_construction=self.ef_construction,
+                ef=self.ef,
+            )
+        neighbors, distances, settings = search(
             recall=self.recall,
-            truth=Truth(aim, truth.distances[: aim.size]),
+            truth=truth.part(0, aim.size),
             seed=self.seed,
             threads=self.threads,
             progress=self.progress,
         )
         self.settings.update(settings)
-        reached = Truth(judge, truth.distances[aim.size :]).recall(distances[judge])
+        reached = truth.part(aim.size, rows.size).recall(distances[judge])
         self.sampled += judge.size
         self._recalled += reached * judge.size
         return neighbors, distances

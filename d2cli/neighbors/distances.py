@@ -7,14 +7,16 @@ import math
 import numpy as np
 
 from d2cli._jit import kernel
+from d2cli.neighbors._lists import insert
 
 
 @kernel
 def distance(a, b):
     """Euclidean distance of two vectors, rounded to float32.
 
-    Differences are squared and added in float64, in four sums whose order never changes, so that
-    the result does not depend on blocks or threads and is the same for (a, b) and (b, a).
+    Differences are squared and added in float64, in four sums (one alone would wait for each
+    addition to finish) whose order never changes, so that the result does not depend on blocks or
+    threads and is the same for (a, b) and (b, a).
     """
     d = a.shape[0]
     s0 = s1 = s2 = s3 = 0.0
@@ -35,23 +37,11 @@ def distance(a, b):
 
 
 @kernel
-def keep_nearest(row_distance, row, best_distances, best_rows):
-    """Insert one candidate into a full-width list ascending by (distance, row), if it belongs."""
-    k = best_rows.shape[0]
-    p = k - 1
-    if row_distance > best_distances[p] or (
-        row_distance == best_distances[p] and 0 <= best_rows[p] < row
-    ):
-        return
-    while p > 0 and (
-        best_distances[p - 1] > row_distance
-        or (best_distances[p - 1] == row_distance and best_rows[p - 1] > row)
-    ):
-        best_distances[p] = best_distances[p - 1]
-        best_rows[p] = best_rows[p - 1]
-        p -= 1
-    best_distances[p] = row_distance
-    best_rows[p] = row
+def _keep(length, row, distances, rows):
+    """Insert into a full-width list ascending by (distance, row), if it belongs there."""
+    last = distances.shape[0] - 1
+    if length < distances[last] or (length == distances[last] and row < rows[last]):
+        insert(distances, rows, length, row)
 
 
 @kernel
@@ -68,9 +58,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
         for p in range(candidates.shape[1]):
             j = candidates[r, p]
             if j >= 0 and j != i:
-                keep_nearest(
-                    distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r]
-                )
+                _keep(distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r])
 
 
 @kernel
@@ -82,6 +70,4 @@ def nearest_of_all(vectors, rows, out_neighbors, out_distances):
         out_distances[r, :] = np.inf
         for j in range(vectors.shape[0]):
             if j != i:
-                keep_nearest(
-                    distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r]
-                )
+                _keep(distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r])

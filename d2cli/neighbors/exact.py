@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from d2cli._jit import kernel
+from d2cli.neighbors._lists import half_square_norms, keep_smallest
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.vectors import block_rows, power_of_two_scale
 from d2cli.parallel import Progress, for_blocks, silent
 
 #: Rows of one product: queries by base. The product, 8 MB, stays in a core's share of the cache.
 _QUERIES, _BASE = 1024, 2048
+#: Of few queries more blocks are made, so that threads have something to share.
+_FEW, _FEW_QUERIES = 4096, 256
 #: Candidates that screening keeps beyond k.
 _SPARE = 16
 _FLOAT32_STEP = 2.0**-24
@@ -52,7 +54,7 @@ def exact_neighbors(
     neighbors = np.empty((m, k), np.int32)
     distances = np.empty((m, k), np.float32)
     screen = _Screen(vectors)
-    width = min(k + _SPARE, n)
+    width = min(k + 1 + _SPARE, n)
 
     def search(start: int, stop: int) -> None:
         queries = rows[start:stop]
@@ -67,12 +69,16 @@ def exact_neighbors(
                 found[unproven], lengths[unproven] = again, longer
 
     with threadpool_limits(1):  # threads are ours; each product runs on one
-        for_blocks(search, m, _QUERIES, threads, progress, stage)
+        block = _QUERIES if m > _FEW else _FEW_QUERIES
+        for_blocks(search, m, block, threads, progress, stage)
     return neighbors, distances
 
 
 class _Screen:
-    """Finds candidates by ``|x|² - 2 q·x`` in float32, on centred and scaled blocks."""
+    """Finds candidates by ``|x|²/2 - q·x`` in float32, on centred and scaled blocks.
+
+    A row is the nearest candidate to itself; ranking by true distance drops it.
+    """
 
     def __init__(self, vectors: NDArray[np.floating]) -> None:
         self.vectors = vectors
@@ -82,17 +88,17 @@ class _Screen:
         total = np.zeros(d)
         for start in range(0, n, step):
             total += (vectors[start : start + step] * self.scale).sum(axis=0, dtype=np.float64)
-        self.centre = total / n
-        self.squares = np.empty(n, np.float32)
+        # Any centre will do; in the type of the vectors each subtraction rounds once.
+        self.centre = (total / n).astype(vectors.dtype)
+        self.halves = np.empty(n, np.float32)
         self.reach = 0.0
         for start in range(0, n, step):
             block = self._block(vectors[start : start + step])
-            squares = np.einsum("ij,ij->i", block, block)
-            self.squares[start : start + step] = squares
-            self.reach = max(self.reach, float(squares.max()) ** 0.5)
+            half_square_norms(block, self.halves[start : start + step])
+        self.reach = float(2 * self.halves.max()) ** 0.5
 
     def _block(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        return (rows * self.scale - self.centre).astype(np.float32)
+        return (rows * self.scale - self.centre).astype(np.float32, copy=False)
 
     def candidates(
         self, queries: NDArray[np.int64], width: int
@@ -106,34 +112,13 @@ class _Screen:
         for start in range(0, n, _BASE):
             base = self._block(self.vectors[start : start + _BASE])
             block = np.matmul(q, base.T, out=product[:, : base.shape[0]])
-            _scan(block, self.squares[start : start + _BASE], start, queries, values, found)
+            np.subtract(self.halves[start : start + _BASE], block, out=block)
+            keep_smallest(block, start, values, found)
         own = np.einsum("ij,ij->i", q, q, dtype=np.float64)
         # Rounding of a d-term dot product, of the squares and of the inputs themselves, bounded
         # by (d + 8) steps of the largest magnitude that occurs (Higham 2002, section 3.1).
         error = (d + 8) * _FLOAT32_STEP * (np.sqrt(own) + self.reach) ** 2
-        least = own + values[:, -1] - error
+        least = own + 2.0 * values[:, -1] - error
         # Distances compare as rounded to float32: one more step on each side.
         missed_from = np.sqrt(np.maximum(least, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
         return found, missed_from
-
-
-@kernel
-def _scan(products, squares, first, queries, values, found):
-    """Take the columns of one product into each query's list of smallest ``|x|² - 2 q·x``.
-
-    Nearly every column is turned away by one comparison with the last of the list.
-    """
-    width = found.shape[1]
-    for r in range(products.shape[0]):
-        worst = values[r, width - 1]
-        for c in range(products.shape[1]):
-            value = squares[c] - np.float32(2.0) * products[r, c]
-            if value < worst and first + c != queries[r]:
-                p = width - 1
-                while p > 0 and values[r, p - 1] > value:
-                    values[r, p] = values[r, p - 1]
-                    found[r, p] = found[r, p - 1]
-                    p -= 1
-                values[r, p] = value
-                found[r, p] = first + c
-                worst = values[r, width - 1]

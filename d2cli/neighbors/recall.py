@@ -13,9 +13,15 @@ from d2cli.parallel import Progress, silent
 
 @dataclass(frozen=True)
 class Truth:
-    """Exact neighbours of some rows: `rows` (m,) int64 ascending, `distances` (m, k) float32."""
+    """Exact neighbours of some rows.
+
+    Attributes:
+        rows: (m,) int64.
+        neighbors: (m, k) int32 and distances: (m, k) float32, as in a graph.
+    """
 
     rows: NDArray[np.int64]
+    neighbors: NDArray[np.int32]
     distances: NDArray[np.float32]
 
     @classmethod
@@ -31,7 +37,11 @@ class Truth:
         found = exact_neighbors(
             vectors, n_neighbors, rows=rows, threads=threads, progress=progress, stage="sample"
         )
-        return cls(rows, found[1])
+        return cls(rows, *found)
+
+    def part(self, start: int, stop: int) -> Truth:
+        """Some of the rows."""
+        return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
 
     def recall(self, distances: NDArray[np.float32]) -> float:
         """recall@k of lists with these distances (m, k), one row for each of `rows`.
@@ -44,6 +54,10 @@ class Truth:
             return 1.0
         hits = np.isfinite(distances) & (distances <= self.distances.max(axis=1, keepdims=True))
         return float(hits.sum() / possible.sum())
+
+    def share_among(self, candidates: NDArray[np.int32]) -> float:
+        """The share of true neighbours that stand among each row's candidates (m, c)."""
+        return float((self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2).mean())
 
 
 def sample_rows(n: int, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

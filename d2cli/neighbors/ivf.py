@@ -1,0 +1,123 @@
+"""Approximate neighbours from an inverted file of cells, refined by neighbours of neighbours.
+
+Rows are turned onto their principal axes and cut to as many as their neighbours need; grouped into
+cells around k-means centres; each row is compared, by matrix products, with the rows of the few
+cells nearest to it (found by an HNSW index of the centres where there are many); the lists that
+result are improved along their own links; and the best candidates are ranked by true distance.
+
+How many axes, cells and passes that takes is decided by measuring on rows whose neighbours are
+known. Nothing depends on the number of threads: products have fixed shapes and run on one thread
+each, and every kernel writes only the rows of its block.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from d2cli.neighbors.cells import arrange, choose_probes, fit_centres, search_cells
+from d2cli.neighbors.distances import rerank
+from d2cli.neighbors.recall import Truth
+from d2cli.neighbors.reduce import principal_axes, reduce_dimensions
+from d2cli.neighbors.refine import Hoods, exchange, hop
+from d2cli.neighbors.vectors import power_of_two_scale
+from d2cli.parallel import Progress, for_blocks, silent
+
+#: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
+#: find most of what the cells missed, so cells may lose far more than the whole.
+_LOST_BY_REDUCING = 0.3
+_LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 12.0, 0.2
+#: Aimed above the target by this part of what may be lost, as the rows measured are a sample.
+_SPARE = 0.1
+#: A pass that gains less than this part is the last, and there are no more than so many.
+_LEAST_GAIN, _MOST_HOPS = 0.05, 8
+#: Neighbours carried beyond k for true distances to choose from; and how many of a row's nearest,
+#: and of the rows nearest to it, a pass follows. The second pair is for recalls above _STRICT.
+_EFFORT, _STRICT_EFFORT, _STRICT = (15, 14), (20, 24), 0.97
+#: Rows ranked by true distance in one go.
+_RANK_BLOCK = 2048
+
+
+def ivf_neighbors(
+    vectors: NDArray[np.floating],
+    n_neighbors: int,
+    *,
+    recall: float,
+    truth: Truth,
+    seed: int,
+    threads: int,
+    progress: Progress = silent,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
+    """The k nearest of every row, approximately.
+
+    Args:
+        vectors: (n, d) as :func:`~d2cli.neighbors.vectors.prepare` returns them, all distinct,
+            n > n_neighbors + 1.
+        recall: the recall@k to aim at.
+        truth: exact neighbours of some rows to aim with.
+        seed: of the samples that axes and centres are fitted to.
+
+    Returns:
+        neighbors (n, k) int32 and distances (n, k) float32 as in
+        :class:`~d2cli.graph.KnnGraph`, and the settings found. Memory: one float32 copy of the
+        reduced vectors, and about 20·(k + 20) + 24·14 bytes a row.
+    """
+    n, k = len(vectors), n_neighbors
+    rng = np.random.default_rng(seed)
+    lost = 1.0 - recall
+    margin, reach = _STRICT_EFFORT if recall > _STRICT else _EFFORT
+    size = min(k + margin, n - 1)
+    with threadpool_limits(1, user_api="blas"):  # threads are ours; each product runs on one
+        principal = principal_axes(vectors, power_of_two_scale(vectors), rng, threads)
+        wanted = 1.0 - _LOST_BY_REDUCING * lost
+        reduced = reduce_dimensions(vectors, principal, truth, size, wanted, threads)
+        router = fit_centres(reduced, rng, seed, threads)
+        wanted = 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
+        cells = arrange(reduced, router, choose_probes(router, reduced, truth, wanted), k + 1)
+        distances, positions = search_cells(reduced, cells, size, threads, progress)
+
+        place = np.empty(n, np.int64)
+        place[cells.order] = np.arange(n)
+        hoods, reached, aim = None, [0.0], recall + _SPARE * lost
+        while True:
+            exchange(distances, positions, threads)
+            found = _ranked(vectors, cells.order, positions[place[truth.rows]], truth.rows, k)
+            reached.append(truth.recall(found[1]))
+            gain = reached[-1] - reached[-2]
+            if reached[-1] >= aim or gain < _LEAST_GAIN * lost or len(reached) > _MOST_HOPS + 1:
+                break
+            hoods = Hoods(positions, reach, hoods, threads)
+            hop(reduced, cells, hoods, distances, positions, threads, progress)
+        del distances, hoods
+
+        neighbors, lengths = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+
+        def rank(start: int, stop: int) -> None:
+            rows = cells.order[start:stop].astype(np.int64)
+            best = _ranked(vectors, cells.order, positions[start:stop], rows, k)
+            neighbors[rows], lengths[rows] = best
+
+        for_blocks(rank, n, _RANK_BLOCK, threads, progress, "rank")
+    settings: dict[str, object] = {
+        "dimensions": reduced.shape[1],
+        "cells": len(cells.centres),
+        "probes": cells.probes.shape[1],
+        "passes": len(reached) - 2,
+    }
+    return neighbors, lengths, settings
+
+
+def _ranked(
+    vectors: NDArray[np.floating],
+    order: NDArray[np.int32],
+    listed: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k nearest of the positions `listed` (m, size) for `rows` (m,), by true distance."""
+    candidates = np.where(listed < 0, np.int32(-1), order[listed])
+    neighbors = np.empty((len(rows), k), np.int32)
+    distances = np.empty((len(rows), k), np.float32)
+    rerank(vectors, rows, candidates, neighbors, distances)
+    return neighbors, distances

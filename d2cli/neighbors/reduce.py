@@ -1,0 +1,163 @@
+"""Fewer dimensions to search in: principal axes, and how many of them the neighbours need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli._jit import kernel
+from d2cli.neighbors._lists import half_square_norms, keep_smallest
+from d2cli.neighbors.recall import Truth
+from d2cli.parallel import for_blocks
+
+#: Rows that the axes are estimated from, at least, and at least so many for each dimension.
+_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION = 8192, 8
+#: Rows of one matrix product; fixed, so that no result depends on the threads.
+_BLOCK = 1024
+#: Sampled rows that one worker compares with all rows.
+_SAMPLE_BLOCK = 128
+#: Widths tried are multiples of this.
+_WIDTH_STEP = 16
+#: Kept while the width is being chosen: at least so many dimensions, and so much of the variance.
+_FIRST_WIDTH, _FIRST_SHARE = 128, 0.9
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Principal axes of ``vectors · scale``.
+
+    Attributes:
+        scale: a power of two that brings values near 1.
+        mean: (d,) float32.
+        axes: (d, d) float32, widest first, as columns.
+        variances: (d,) float32.
+    """
+
+    scale: float
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    variances: NDArray[np.float32]
+
+    def centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Rows scaled and centred."""
+        return (rows * self.scale).astype(np.float32, copy=False) - self.mean
+
+    def width_of(self, share: float) -> int:
+        """How many axes hold `share` of the variance."""
+        held = np.cumsum(self.variances)
+        return int(np.searchsorted(held, share * held[-1])) + 1
+
+
+def principal_axes(
+    vectors: NDArray[np.floating], scale: float, rng: np.random.Generator, threads: int
+) -> Principal:
+    """Principal axes, estimated from a random sample of the rows."""
+    n, d = vectors.shape
+    size = min(n, max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION * d))
+    sample = vectors[np.sort(rng.choice(n, size, replace=False))] * scale
+    sample = sample.astype(np.float32, copy=False)
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample -= mean
+    products = np.empty((-(-size // _BLOCK), d, d), np.float32)
+
+    def multiply(start: int, stop: int) -> None:
+        rows = sample[start:stop]
+        np.matmul(rows.T, rows, out=products[start // _BLOCK])
+
+    for_blocks(multiply, size, _BLOCK, threads)
+    variances, axes = np.linalg.eigh(products.sum(axis=0))
+    return Principal(
+        scale, mean, np.ascontiguousarray(axes[:, ::-1]), np.maximum(variances[::-1], 0)
+    )
+
+
+def reduce_dimensions(
+    vectors: NDArray[np.floating],
+    principal: Principal,
+    truth: Truth,
+    list_size: int,
+    wanted: float,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Coordinates (n, width) float32 on about the fewest axes that keep neighbours near.
+
+    The width is the least, in steps, in which the share `wanted` of the true neighbours are among
+    the `list_size` nearest. Where all axes are needed the rows are merely turned.
+    """
+    d = vectors.shape[1]
+    held = min(d, max(_FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
+    while True:
+        reduced = _project(vectors, principal, held, threads)
+        narrower = range(_WIDTH_STEP, held, _WIDTH_STEP)
+        low, high = 0, len(narrower)
+        while low < high:  # the share grows with the width, so halve the range
+            middle = (low + high) // 2
+            kept = _share_kept(reduced, narrower[middle], truth, list_size, threads)
+            low, high = (low, middle) if kept >= wanted else (middle + 1, high)
+        if low < len(narrower):
+            return _narrow(reduced, narrower[low])
+        if held == d or _share_kept(reduced, held, truth, list_size, threads) >= wanted:
+            return reduced
+        del reduced  # before the wider one is made: there is never more than one
+        held = min(2 * held, d)
+
+
+def _round_up(width: int) -> int:
+    return -(-width // _WIDTH_STEP) * _WIDTH_STEP
+
+
+def _project(
+    vectors: NDArray[np.floating], principal: Principal, width: int, threads: int
+) -> NDArray[np.float32]:
+    axes = np.ascontiguousarray(principal.axes[:, :width])
+    reduced = np.empty((vectors.shape[0], width), np.float32)
+
+    def turn(start: int, stop: int) -> None:
+        np.matmul(principal.centred(vectors[start:stop]), axes, out=reduced[start:stop])
+
+    for_blocks(turn, vectors.shape[0], _BLOCK, threads)
+    return reduced
+
+
+def _share_kept(
+    reduced: NDArray[np.float32], width: int, truth: Truth, list_size: int, threads: int
+) -> float:
+    """Share of the true neighbours among the `list_size` nearest in the first `width` dimensions.
+
+    It is the highest recall that a search in that many dimensions can lead to.
+    """
+    seen = reduced[:, :width]
+    queries = seen[truth.rows]
+    # One more than the list: the row itself comes first.
+    scores = np.full((len(queries), list_size + 1), np.inf, np.float32)
+    found = np.full((len(queries), list_size + 1), -1, np.int32)
+
+    def compare(start: int, stop: int) -> None:
+        """Keep the smallest |v|²/2 - q·v, which orders as the distance does."""
+        halves = np.empty(_BLOCK, np.float32)
+        for lo in range(0, len(seen), _BLOCK):
+            block = seen[lo : lo + _BLOCK]
+            half_square_norms(block, halves[: len(block)])
+            products = queries[start:stop] @ block.T
+            np.subtract(halves[: len(block)], products, out=products)
+            keep_smallest(products, lo, scores[start:stop], found[start:stop])
+
+    for_blocks(compare, len(queries), _SAMPLE_BLOCK, threads)
+    return truth.share_among(found)
+
+
+def _narrow(reduced: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first `width` columns, moved together inside the memory they already have."""
+    n, held = reduced.shape
+    flat = reduced.reshape(-1)
+    _pack(flat, n, held, width)
+    return flat[: n * width].reshape(n, width)
+
+
+@kernel
+def _pack(flat, n, held, width):
+    for r in range(n):
+        for t in range(width):
+            flat[r * width + t] = flat[r * held + t]

@@ -1,0 +1,181 @@
+"""Better lists by neighbours of neighbours, in the reduced space.
+
+What NN-descent does (Dong, Moses, Li 2011), in a form whose result does not depend on threads: each
+row gathers candidates from lists as they were, and writes its own list only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli._jit import kernel, screening_kernel
+from d2cli.neighbors._lists import insert, square_distance
+from d2cli.neighbors.cells import Cells
+from d2cli.parallel import Progress, for_blocks, silent
+
+#: Principal dimensions measured before most candidates are given up.
+_HEAD = 48
+#: Slots of a row's memory of candidates met, a power of two.
+_SEEN = 2048
+#: Rows refined by one worker.
+_BLOCK = 4096
+
+
+class Hoods:
+    """Who a row knows: its nearest rows, and rows that it is nearest to, at one moment.
+
+    Attributes:
+        known: (n, 2·reach) int32 positions, the nearest first, -1 where there are fewer.
+        fresh: (n, 2·reach) bool, not known at the moment before: only paths with something fresh
+            need to be followed.
+    """
+
+    def __init__(
+        self, positions: NDArray[np.int32], reach: int, before: Hoods | None, threads: int
+    ) -> None:
+        n = len(positions)
+        near = min(reach, positions.shape[1])
+        self.known = np.full((n, 2 * reach), -1, np.int32)
+        self.known[:, :near] = positions[:, :near]
+        _list_followers(self.known[:, :near], self.known[:, reach:])
+        self.fresh = np.ones((n, 2 * reach), np.bool_)
+        if before is not None:
+            known, fresh, earlier = self.known, self.fresh, before.known
+
+            def note(start: int, stop: int) -> None:
+                _note_fresh(start, stop, earlier, known, fresh)
+
+            for_blocks(note, n, _BLOCK, threads)
+
+
+@kernel
+def _list_followers(followed, followers):
+    """followers[j] <- the first rows i with j in followed[i], those that rank it highest first."""
+    n, ranks = followed.shape
+    filled = np.zeros(n, np.int32)
+    for rank in range(ranks):
+        for i in range(n):
+            j = followed[i, rank]
+            if j >= 0 and filled[j] < followers.shape[1]:
+                followers[j, filled[j]] = i
+                filled[j] += 1
+
+
+@kernel
+def _note_fresh(start, stop, before, now, fresh):
+    for i in range(start, stop):
+        for a in range(now.shape[1]):
+            for b in range(before.shape[1]):
+                if now[i, a] == before[i, b]:
+                    fresh[i, a] = False
+
+
+def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threads: int) -> None:
+    """Offer every row to the rows that it lists, which may not have met it.
+
+    Changes the lists (n, size) in place; they stay ascending. No distance is computed.
+    """
+    ends, rows, squares = _offers(distances, positions)
+
+    def accept(start: int, stop: int) -> None:
+        _accept(start, stop, ends, rows, squares, distances, positions)
+
+    for_blocks(accept, len(distances), _BLOCK, threads)
+
+
+@kernel
+def _offers(distances, positions):
+    """For each row j, at ends[j]:ends[j+1], the rows that list j nearer than j's last entry."""
+    n, size = positions.shape
+    # Kept one place late while they are counted, so that filling moves them to where they belong.
+    ends = np.zeros(n + 2, np.int64)
+    for i in range(n):
+        for a in range(size):
+            j = positions[i, a]
+            if j >= 0 and distances[i, a] < distances[j, -1]:
+                ends[j + 2] += 1
+    for j in range(n):
+        ends[j + 2] += ends[j + 1]
+    rows = np.empty(ends[-1], np.int32)
+    squares = np.empty(ends[-1], np.float32)
+    for i in range(n):
+        for a in range(size):
+            j = positions[i, a]
+            if j >= 0 and distances[i, a] < distances[j, -1]:
+                rows[ends[j + 1]] = i
+                squares[ends[j + 1]] = distances[i, a]
+                ends[j + 1] += 1
+    return ends, rows, squares
+
+
+@kernel
+def _accept(start, stop, ends, rows, squares, distances, positions):
+    for j in range(start, stop):
+        for offer in range(ends[j], ends[j + 1]):
+            if squares[offer] < distances[j, -1] and not _holds(positions[j], rows[offer]):
+                insert(distances[j], positions[j], squares[offer], rows[offer])
+
+
+def hop(
+    reduced: NDArray[np.float32],
+    cells: Cells,
+    hoods: Hoods,
+    distances: NDArray[np.float32],
+    positions: NDArray[np.int32],
+    threads: int,
+    progress: Progress = silent,
+) -> None:
+    """Improve the lists, in place, by the neighbours of each row's neighbours."""
+    known, fresh, cell_of = hoods.known, hoods.fresh, cells.of_position
+    n_cells = len(cells.centres)
+
+    def walk(start: int, stop: int) -> None:
+        _hop(
+            reduced, start, stop, known, fresh, cell_of, cells.probes, n_cells, distances, positions
+        )
+
+    for_blocks(walk, len(reduced), _BLOCK, threads, progress, "refine")
+
+
+@screening_kernel
+def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances, positions):
+    head = min(_HEAD, reduced.shape[1])
+    seen = np.empty(_SEEN, np.int32)
+    looked_into = np.full(n_cells, -1, np.int32)
+    for i in range(start, stop):
+        # A lossy memory: two candidates that share a slot may be measured twice, no harm done.
+        seen[:] = -1
+        for a in range(probes.shape[1]):
+            looked_into[probes[i, a]] = i
+        bound = distances[i, -1]
+        for a in range(known.shape[1]):
+            j = known[i, a]
+            if j < 0:
+                continue
+            for b in range(known.shape[1]):
+                candidate = known[j, b]
+                if candidate < 0 or not (fresh[i, a] or fresh[j, b]):
+                    continue
+                # The search of the cells has compared i with all of these, itself included.
+                if looked_into[cell_of[candidate]] == i:
+                    continue
+                slot = candidate & (_SEEN - 1)
+                if candidate == i or seen[slot] == candidate:
+                    continue
+                seen[slot] = candidate
+                square = square_distance(reduced[i, :head], reduced[candidate, :head])
+                if square >= bound:
+                    continue
+                square += square_distance(reduced[i, head:], reduced[candidate, head:])
+                if square < bound and not _holds(positions[i], candidate):
+                    insert(distances[i], positions[i], square, candidate)
+                    bound = distances[i, -1]
+
+
+@kernel
+def _holds(positions, wanted):
+    found = False
+    for a in range(positions.shape[0]):
+        found |= positions[a] == wanted
+    return found

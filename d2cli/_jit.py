@@ -16,10 +16,11 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function)
 
 
-def screening_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel whose sums only screen, and may therefore be vectorised.
+def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel whose sums may be reordered, and therefore vectorised.
 
-    The result still depends on nothing but the arguments; NaN and infinity keep their meaning.
+    For sums that only screen, or that are rounded afterwards. The result still depends on nothing
+    but the arguments; NaN and infinity keep their meaning.
     """
     return _compiled(function, fastmath={"contract", "reassoc"})
 

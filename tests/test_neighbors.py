@@ -213,13 +213,12 @@ def test_recall_counts_ties_as_found():
 
 
 def test_samples_are_disjoint_seeded_and_in_range():
-    aim, judge = sample_rows(100, 30, 1)
-    assert aim.size == judge.size == 30
+    aim, judge = sample_rows(100, 10, 30, 1)
+    assert (aim.size, judge.size) == (10, 30)
     assert not set(aim) & set(judge)
-    assert (
-        aim.tolist() == sample_rows(100, 30, 1)[0].tolist() != sample_rows(100, 30, 2)[0].tolist()
-    )
-    assert sum(part.size for part in sample_rows(5, 30, 0)) == 5
+    again, other = (sample_rows(100, 10, 30, seed)[0].tolist() for seed in (1, 2))
+    assert aim.tolist() == again != other
+    assert [part.size for part in sample_rows(5, 10, 30, 0)] == [2, 3]
 
 
 BAD = [

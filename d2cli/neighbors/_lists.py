@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2cli._jit import kernel, screening_kernel
+from d2cli._jit import kernel, reordering_kernel
 
 #: float32 numbers in one 512-bit register; scans advance by it.
 LANES = 16
@@ -49,7 +49,7 @@ def keep_smallest(scores, first, best, rows):
                 bound = best[q, -1]
 
 
-@screening_kernel
+@reordering_kernel
 def square_distance(a, b):
     """Squared Euclidean distance of two float32 vectors, for screening."""
     total = np.float32(0)
@@ -59,7 +59,7 @@ def square_distance(a, b):
     return total
 
 
-@screening_kernel
+@reordering_kernel
 def half_square_norms(vectors, out):
     """out[r] <- |vectors[r]|² / 2; float32 (n, m) -> (n,)."""
     for r in range(vectors.shape[0]):

@@ -22,8 +22,8 @@ from d2cli.parallel import Progress, silent, thread_count
 
 #: Up to here exact search is the quicker one, and nothing needs to be measured.
 EXACT_UP_TO = 20_000
-#: Rows whose recall is measured, and as many again to aim with.
-RECALL_SAMPLE = 500
+#: Random rows to aim with, and others on which the recall is measured.
+AIM_SAMPLE, RECALL_SAMPLE = 256, 512
 
 
 def build_graph(
@@ -166,7 +166,7 @@ class _Searcher:
             self.methods.add("exact")
             return exact_neighbors(vectors, k, threads=self.threads, progress=self.progress)
         self.methods.add(method)
-        aim, judge = sample_rows(n, RECALL_SAMPLE, self.seed)
+        aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, self.seed)
         rows = np.concatenate([aim, judge])
         truth = Truth.of(vectors, k, rows, self.threads, self.progress)
         search = partial(ivf_neighbors, vectors, k)

@@ -9,7 +9,7 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._jit import kernel, screening_kernel
+from d2cli._jit import kernel, reordering_kernel
 from d2cli.neighbors._lists import LANES, half_square_norms, insert, keep_smallest
 from d2cli.neighbors.recall import Truth
 from d2cli.parallel import Progress, for_blocks, silent
@@ -276,7 +276,7 @@ def _visitors(probes, start, stop, n_cells):
     return visitors, ends
 
 
-@screening_kernel
+@reordering_kernel
 def _centred(reduced, which, centre, out, halves):
     """out[r] <- reduced[which[r]] - centre, and halves[r] half its squared norm."""
     for r in range(which.shape[0]):

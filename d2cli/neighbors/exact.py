@@ -21,7 +21,7 @@ from d2cli.parallel import Progress, for_blocks, silent
 #: Rows of one product: queries by base. The product, 8 MB, stays in a core's share of the cache.
 _QUERIES, _BASE = 1024, 2048
 #: Of few queries more blocks are made, so that threads have something to share.
-_FEW, _FEW_QUERIES = 4096, 256
+_FEW, _FEW_QUERIES = 2048, 384
 #: Candidates that screening keeps beyond k.
 _SPARE = 16
 _FLOAT32_STEP = 2.0**-24

@@ -27,14 +27,15 @@ from d2cli.parallel import Progress, for_blocks, silent
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.
 _LOST_BY_REDUCING = 0.3
-_LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 12.0, 0.2
+_LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 8.0, 0.2
 #: Aimed above the target by this part of what may be lost, as the rows measured are a sample.
 _SPARE = 0.1
 #: A pass that gains less than this part is the last, and there are no more than so many.
-_LEAST_GAIN, _MOST_HOPS = 0.05, 8
+_LEAST_GAIN, _MOST_PASSES = 0.05, 8
 #: Neighbours carried beyond k for true distances to choose from; and how many of a row's nearest,
-#: and of the rows nearest to it, a pass follows. The second pair is for recalls above _STRICT.
-_EFFORT, _STRICT_EFFORT, _STRICT = (15, 14), (20, 24), 0.97
+#: and of the rows nearest to it, a pass follows. Where one pair does not reach the target the next
+#: is tried; recalls above _STRICT begin with the second.
+_EFFORTS, _STRICT = ((15, 14), (20, 24), (30, 36)), 0.97
 #: Rows ranked by true distance in one go.
 _RANK_BLOCK = 2048
 
@@ -66,30 +67,39 @@ def ivf_neighbors(
     n, k = len(vectors), n_neighbors
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
-    margin, reach = _STRICT_EFFORT if recall > _STRICT else _EFFORT
-    size = min(k + margin, n - 1)
+    efforts = _EFFORTS[1:] if recall > _STRICT else _EFFORTS
     with threadpool_limits(1, user_api="blas"):  # threads are ours; each product runs on one
         principal = principal_axes(vectors, power_of_two_scale(vectors), rng, threads)
         wanted = 1.0 - _LOST_BY_REDUCING * lost
-        reduced = reduce_dimensions(vectors, principal, truth, size, wanted, threads)
+        carried = min(k + efforts[0][0], n - 1)
+        reduced = reduce_dimensions(vectors, principal, truth, carried, wanted, threads)
         router = fit_centres(reduced, rng, seed, threads)
         wanted = 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
         cells = arrange(reduced, router, choose_probes(router, reduced, truth, wanted), k + 1)
-        distances, positions = search_cells(reduced, cells, size, threads, progress)
-
         place = np.empty(n, np.int64)
         place[cells.order] = np.arange(n)
-        hoods, reached, aim = None, [0.0], recall + _SPARE * lost
-        while True:
-            exchange(distances, positions, threads)
-            found = _ranked(vectors, cells.order, positions[place[truth.rows]], truth.rows, k)
-            reached.append(truth.recall(found[1]))
-            gain = reached[-1] - reached[-2]
-            if reached[-1] >= aim or gain < _LEAST_GAIN * lost or len(reached) > _MOST_HOPS + 1:
+        known = place[truth.rows]
+
+        def measure(positions: NDArray[np.int32]) -> float:
+            found = _ranked(vectors, cells.order, positions[known], truth.rows, k)
+            return truth.recall(found[1])
+
+        for margin, reach in efforts:
+            size = min(k + margin, n - 1)
+            distances, positions = search_cells(reduced, cells, size, threads, progress)
+            hoods, reached, passes = None, 0.0, 0
+            while True:
+                exchange(distances, positions, threads)
+                before, reached = reached, measure(positions)
+                enough = reached >= recall + _SPARE * lost
+                if enough or reached - before < _LEAST_GAIN * lost or passes == _MOST_PASSES:
+                    break
+                hoods = Hoods(positions, reach, hoods, threads)
+                hop(reduced, cells, hoods, distances, positions, threads, progress)
+                passes += 1
+            del distances, hoods
+            if reached >= recall:
                 break
-            hoods = Hoods(positions, reach, hoods, threads)
-            hop(reduced, cells, hoods, distances, positions, threads, progress)
-        del distances, hoods
 
         neighbors, lengths = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
 
@@ -103,7 +113,8 @@ def ivf_neighbors(
         "dimensions": reduced.shape[1],
         "cells": len(cells.centres),
         "probes": cells.probes.shape[1],
-        "passes": len(reached) - 2,
+        "list_size": size,
+        "passes": passes,
     }
     return neighbors, lengths, settings
 

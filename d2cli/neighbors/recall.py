@@ -60,7 +60,14 @@ class Truth:
         return float((self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2).mean())
 
 
-def sample_rows(n: int, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two disjoint random samples of up to `size` rows: one to aim with, one to measure with."""
-    both = np.random.default_rng(seed).permutation(n)[: 2 * size]
-    return np.sort(both[: (both.size + 1) // 2]), np.sort(both[(both.size + 1) // 2 :])
+def sample_rows(
+    n: int, aim: int, judge: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two disjoint random samples of rows: one to aim with, one to measure with.
+
+    Of fewer than `aim` + `judge` rows a third goes to the first.
+    """
+    shuffled = np.random.default_rng(seed).permutation(n)
+    if n < aim + judge:
+        aim = -(-n // 3)
+    return np.sort(shuffled[:aim]), np.sort(shuffled[aim : aim + judge])

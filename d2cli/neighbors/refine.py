@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._jit import kernel, screening_kernel
+from d2cli._jit import kernel, reordering_kernel
 from d2cli.neighbors._lists import insert, square_distance
 from d2cli.neighbors.cells import Cells
 from d2cli.parallel import Progress, for_blocks, silent
@@ -138,7 +138,7 @@ def hop(
     for_blocks(walk, len(reduced), _BLOCK, threads, progress, "refine")
 
 
-@screening_kernel
+@reordering_kernel
 def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances, positions):
     head = min(_HEAD, reduced.shape[1])
     seen = np.empty(_SEEN, np.int32)

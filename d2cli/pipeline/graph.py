@@ -139,6 +139,13 @@ def describe_graph(graph: KnnGraph) -> str:
     return text
 
 
+#: What helps where an approximate search fell short, by the method that was used.
+_WIDER = {
+    "hnsw": "raise --ef and --ef-construction, or use --method exact",
+    "ivf": "aim higher with --recall, or use --method exact",
+}
+
+
 def graph_notices(graph: KnnGraph) -> list[str]:
     """What deserves a second look in a graph."""
     info = graph.info
@@ -146,5 +153,5 @@ def graph_notices(graph: KnnGraph) -> list[str]:
         return []
     return [
         f"recall@{graph.n_neighbors} reached {info.recall:.3f}, the target is "
-        f"{info.recall_target:g}: raise --ef or --ef-construction, or use --method exact"
+        f"{info.recall_target:g}: {_WIDER[info.method.split('+')[-1]]}"
     ]

@@ -8,7 +8,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example test check coverage floors clean
+.PHONY: help demo example test check coverage floors bench clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
@@ -17,6 +17,8 @@ help:
 	@echo "make check     lint and types"
 	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
 	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
+	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
+	@echo "               dataset-fashion-mnist and wordnet-base)"
 	@echo "make clean     remove what was built"
 
 $(BIN)/d2prune: pyproject.toml
@@ -70,6 +72,18 @@ floors:
 	$(BUILD)/floors/bin/pip install --quiet --upgrade pip
 	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
 	$(BUILD)/floors/bin/python -m pytest -q
+
+# Peers go into an environment of their own. A CPU build of torch will do.
+bench: $(BUILD)/bench-env/installed
+	@mkdir -p $(BUILD)/bench
+	$(BUILD)/bench-env/bin/python bench/inputs.py --out $(BUILD)/bench
+	$(BUILD)/bench-env/bin/python bench/run.py --data $(BUILD)/bench
+
+$(BUILD)/bench-env/installed: pyproject.toml
+	$(PYTHON) -m venv $(BUILD)/bench-env
+	$(BUILD)/bench-env/bin/pip install --quiet --upgrade pip
+	$(BUILD)/bench-env/bin/pip install --quiet --editable '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(BUILD) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -286,3 +286,16 @@ def test_the_first_of_two_equal_ids_is_named(tmp_path):
         parquet(tmp_path / f"{i}.parquet", id=ids, score=np.arange(len(ids)))
     with pytest.raises(DataError, match=r"0.parquet: score: row 1: the id 'b' stands 2 times"):
         open_source([str(tmp_path)], "scores", "scores").ids()
+
+
+def test_two_tables_of_which_one_has_ids_are_noticed(data, select):
+    pq.write_table(pa.table({"id": data.ids, "emb": list(data.emb)}), "e.parquet")
+    pq.write_table(pa.table({"name": data.ids[::-1], "score": data.scores}), "s.parquet")
+    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 5)
+    assert code == 0
+    assert "notice: s.parquet: score: has no ids under the name in use" in err
+    _, _, err = select("--emb", "e.parquet", "--scores", "scores.npy", "--size", 5)
+    assert "has no ids" not in err  # a plain array could not have any
+    names = ["--id-column", "name"]
+    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", *names, "--size", 5)
+    assert "notice: e.parquet: emb: has no ids under the name in use" in err

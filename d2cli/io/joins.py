@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
-from d2cli.io.sources import ID_NAMES, NO_IDS, Reordered, Source, open_source
+from d2cli.io.choice import ID_NAMES, NO_IDS
+from d2cli.io.sources import Reordered, Source, open_source
 
 
 class Frame:
@@ -18,12 +19,21 @@ class Frame:
         n: how many rows.
         name: the input that says so, for messages.
         ids: (n,) their ids, from the first input that brings some, or None.
+        could_have_ids: whether the input has columns, so that a missing id deserves a word.
         notices: what was noticed while joining.
     """
 
-    def __init__(self, n: int, name: str, ids: pa.Array | None = None) -> None:
+    def __init__(
+        self, n: int, name: str, ids: pa.Array | None = None, could_have_ids: bool = False
+    ) -> None:
         self.n, self.name, self.ids = n, name, ids
+        self.could_have_ids = could_have_ids
         self.notices: list[str] = []
+
+    @classmethod
+    def of(cls, source: Source) -> Frame:
+        """The rows of an input, in its order."""
+        return cls(source.n, source.name, source.ids(), source.has_columns)
 
     def check_id_column(self, id_column: str | None) -> None:
         """Refuse, once all inputs are joined, a name of ids that none of them has.
@@ -47,6 +57,7 @@ class Frame:
                     f"{source.name}: has {source.n:,} rows, {self.name} has {self.n:,}",
                     "without ids in both, inputs are joined row by row",
                 )
+            self._note_one_sided_ids(source, theirs)
             self.ids = theirs if self.ids is None else self.ids
             return None
         if self.ids.type != theirs.type:
@@ -68,6 +79,15 @@ class Frame:
                 "and were not used"
             )
         return at.to_numpy().astype(np.int64)
+
+    def _note_one_sided_ids(self, source: Source, theirs: pa.Array | None) -> None:
+        """Two tables of which only one has ids may well be in different orders."""
+        if self.could_have_ids and source.has_columns and (self.ids is None) != (theirs is None):
+            lacking = self.name if self.ids is None else source.name
+            self.notices.append(
+                f"{lacking}: has no ids under the name in use, so {source.name} is joined to "
+                f"{self.name} row by row"
+            )
 
     def vector(self, source: Source) -> tuple[NDArray[np.float64], Source | Reordered]:
         """The numbers of `source` in the order of the frame, (n,), and where each came from."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,25 +17,11 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.io.arrays import npy_fields, npz_fields
+from d2cli.io.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.io.fields import Field
 from d2cli.io.files import Format, expand, sniff
 from d2cli.io.tables import TableFile, arrow_errors
 
-Role = Literal["embeddings", "scores", "labels", "rows"]
-
-ID_NAMES = ("id", "uid", "_curator_dedup_id")
-#: Names that are taken without being asked for, the first that is there.
-_USUAL = {
-    "embeddings": ("embedding", "embeddings", "emb", "vector"),
-    "scores": ("score", "scores"),
-    "labels": ("label", "labels", "target", "targets", "class"),
-    "rows": ("index", *ID_NAMES),
-}
-#: What pandas calls the row numbers that it adds; never meant.
-_PANDAS_INDEX = ("", "__index_level_0__")
-#: Turns the search for a usual id column off.
-NO_IDS = "none"
-_MOST_NAMES = 20
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
 
@@ -71,6 +57,11 @@ class Source:
         """What to call the input in a message."""
         first = self.parts[0].where
         return first if len(self.parts) == 1 else f"{first} … ({len(self.parts)} files)"
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the files hold more than this: tables, which might carry ids."""
+        return any(part.name for part in self.parts)
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""
@@ -185,21 +176,18 @@ def open_source(
 
     Args:
         arguments: paths, folders and globs, in order.
-        role: what is looked for.
-        option: the option's name, for messages: ``emb`` has the key option ``--emb-key``.
-        key: the name of the column or npz member; needed only where there is a choice.
-        id_column: the name of the ids. None looks for a usual name, ``none`` for nothing.
+        role, option, key, id_column: what is looked for, see :class:`~d2cli.io.choice.Wanted`.
 
     Raises:
         DataError: where a file cannot be used, naming it.
     """
+    wanted = Wanted(role, option, key, id_column)
     parts: list[Field] = []
     id_parts: list[Field] = []
     for argument in arguments:
-        files = expand([argument], option)
-        for fields in _one_kind(files, role, option, key, id_column):
-            parts.append(_choose(fields, role, option, key, id_column))
-            id_parts.extend(_find_ids(fields, id_column))
+        for fields in _one_kind(expand([argument], option), wanted):
+            parts.append(choose(fields, wanted))
+            id_parts.extend(find_ids(fields, id_column))
     if id_parts and len(id_parts) != len(parts):
         raise DataError(f"{parts[0].path}: only some files of --{option} carry {id_parts[0].name}")
     source = Source(role, option, parts, id_parts)
@@ -217,9 +205,7 @@ def file_fields(path: Path, kind: Format) -> list[Field]:
     return TableFile(path, kind).fields()
 
 
-def _one_kind(
-    files: list[Path], role: Role, option: str, key: str | None, id_column: str | None
-) -> Iterator[list[Field]]:
+def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
     """The fields of each file; of a folder with several kinds, the first kind that will do."""
     by_kind: dict[Format, list[Path]] = {}
     for path in files:
@@ -228,114 +214,13 @@ def _one_kind(
     for kind in kinds[:-1]:
         fields = file_fields(by_kind[kind][0], kind)
         try:
-            _choose(fields, role, option, key, id_column)
+            choose(fields, wanted)
         except DataError:
             continue
         kinds = [kind]
         break
     for path in by_kind[kinds[-1]]:
         yield file_fields(path, kinds[-1])
-
-
-def _choose(
-    fields: list[Field], role: Role, option: str, key: str | None, id_column: str | None
-) -> Field:
-    """The field of one file that is meant."""
-    path = fields[0].path
-    if len(fields) == 1 and not fields[0].name:
-        if key is not None:
-            raise DataError(
-                f"{path}: is a plain array and has no {key!r}", f"leave --{option}-key out"
-            )
-        return _fit(fields[0], role)
-    listing = f"it has: {_names(fields)}"
-    if key is not None:
-        for f in fields:
-            if f.name == key or (len(f.shape) == 2 and f.name.rstrip("_.") == key):
-                return _fit(f, role)
-        raise DataError(f"{path}: has no column or member {key!r}", listing)
-    taken = {id_column, *ID_NAMES} if role != "rows" else set()
-    candidates = [
-        f
-        for f in fields
-        if f.name not in taken
-        and _suits(f, role)
-        # not by `in`: a matrix of numbered columns may have no name either
-        and not (len(f.shape) == 1 and f.name in _PANDAS_INDEX)
-    ]
-    if len(candidates) == 1:
-        return _fit(candidates[0], role)
-    usual_names = _USUAL[role]
-    if role == "rows" and id_column is not None:
-        usual_names = (id_column, *usual_names)
-    for usual in usual_names:
-        for f in candidates:
-            if f.name.rstrip("_.") == usual:
-                return _fit(f, role)
-    if not candidates:
-        if not fields[0].n:  # then a CSV says no types
-            raise DataError(f"{path}: there are no rows")
-        raise DataError(f"{path}: has no column or member that could be {role}", listing)
-    raise DataError(
-        f"{path}: {_names(candidates)} could all be {role}",
-        "call the right one 'index' or 'id'" if role == "rows" else f"name one with --{option}-key",
-    )
-
-
-def _names(fields: list[Field]) -> str:
-    """What to choose from, for messages; not every one of 768 numbered columns."""
-    names = [f.name for f in fields]
-    shown = names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"… ({len(names)})"]
-    return ", ".join(shown)
-
-
-def _suits(f: Field, role: Role) -> bool:
-    """Whether a field could be meant when nobody says which."""
-    if role == "embeddings":
-        return len(f.shape) == 2 and f.dtype.kind == "f"
-    if len(f.shape) != 1:
-        return False
-    if role == "labels":
-        return f.dtype.kind in "iubUS"
-    if role == "rows":
-        return f.dtype.kind in "iubUS"
-    return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
-
-
-def _fit(f: Field, role: Role) -> Field:
-    """Refuse a field whose shape or type cannot serve."""
-    if f.refusal is not None:
-        raise f.refusal
-    wanted = 2 if role == "embeddings" else 1
-    if len(f.shape) != wanted:
-        form = "two-dimensional, (n, d)" if wanted == 2 else "one-dimensional, (n,)"
-        raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
-    good = "fiub" if role in ("embeddings", "scores") else "iubUS"
-    if f.dtype.kind not in good:
-        kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
-            f.dtype.kind, str(f.dtype)
-        )
-        raise DataError(
-            f"{f.where}: {role} must be {'numbers' if 'f' in good else 'integers or text'}, "
-            f"not {kind}"
-        )
-    return f
-
-
-def _find_ids(fields: list[Field], id_column: str | None) -> list[Field]:
-    """The ids of one file, as a list of one or none."""
-    if id_column == NO_IDS:
-        return []
-    for name in ID_NAMES if id_column is None else (id_column,):
-        for f in fields:
-            if f.name == name and len(f.shape) == 1:
-                if f.dtype.kind in "iuUS":
-                    return [f]
-                raise DataError(
-                    f"{f.where}: ids must be integers or text, not {f.dtype}",
-                    f"--id-column {NO_IDS} joins by row",
-                )
-    return []
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     threads = thread_count(request.threads)
     clock = Clock()
     emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column)
-    frame = Frame(emb.n, emb.name, emb.ids())
+    frame = Frame.of(emb)
     within, labels = open_labels(request.within, "within", request.id_column, frame)
     exclude = frame.mask(request.exclude, "exclude", request.id_column) if request.exclude else None
     frame.check_id_column(request.id_column)

@@ -42,7 +42,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
         stored = load_graph(request.graph)
         graph = stored.graph
         messages.check_method(graph.info.method)
-        frame = Frame(graph.n, request.graph, stored.ids)
+        frame = Frame(graph.n, request.graph, stored.ids, stored.ids is not None)
         scores = open_source(
             request.scores.paths, "scores", "scores", request.scores.key, request.id_column
         )

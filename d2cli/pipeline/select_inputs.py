@@ -59,7 +59,7 @@ def read_inputs(request: SelectRequest) -> Inputs:
         inputs = _read_graph(request, request.graph, emb)
     else:
         assert emb is not None
-        frame = Frame(emb.n, emb.name, emb.ids())
+        frame = Frame.of(emb)
         settled, gamma = _settle(request, request.messages, {})
         described = {"emb": describe(emb)}
         inputs = Inputs(frame, settled, gamma, described, [*emb.paths], [], emb=emb)
@@ -88,7 +88,7 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
                 f"{path}: was not built from {emb.name}",
                 "build the graph again, or leave --emb out",
             )
-    frame = Frame(stored.graph.n, path, stored.ids)
+    frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
     described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
     inherited: dict[str, Any] = {}
     if request.propagated is not None:

@@ -17,7 +17,7 @@ from d2cli.graph import Csr
 from d2cli.sampling import greedy
 
 #: Wide enough that no message runs out, so that clamped and unclamped orders are the same.
-SIGMA, GAMMA = 0.5, 8.0
+SIGMA, GAMMA = 0.5, 10.0
 
 
 def random_graph(n: int, degree: int) -> tuple[Csr, np.ndarray]:

@@ -1,5 +1,5 @@
 # d2prune: `make demo` shows it, `make test` tests it. Each is complete on a fresh machine with
-# Python >= 3.10 (with venv) and a C++ compiler; everything is installed into .venv.
+# Python >= 3.10 (with venv and headers) and a C++ compiler; everything is installed into .venv.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -54,9 +54,13 @@ $(EXAMPLE)/dropped.txt: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
 	$(BIN)/d2prune select --graph $< --propagated $(EXAMPLE)/propagated.npy --ratio 0.3 \
 	  --complement --out $@
 
+# A kernel that another file calls is compiled into that file's cache, which does not notice when
+# only the kernel changes: so the cache for tests is named after all sources.
+KERNELS = $(CURDIR)/$(BUILD)/numba-$(shell cat d2cli/*.py d2cli/*/*.py | cksum | cut -d" " -f1)
+
 # -- for whoever works on it ---------------------------------------------------------------------
 test: $(BIN)/d2prune
-	$(BIN)/python -m pytest
+	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m pytest
 
 check: $(BIN)/d2prune
 	$(BIN)/ruff check

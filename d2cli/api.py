@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.budgets import class_quotas
+from d2cli.budgets import check_size, class_quotas
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
 from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import Csr, KnnGraph
-from d2cli.messages import forward, resolve_bandwidth
+from d2cli.graph import Csr, KnnGraph, check_csr
+from d2cli.messages import check_bandwidth, check_scores, forward, resolve_bandwidth
 from d2cli.neighbors import build_graph
 from d2cli.parallel import Progress, silent
 from d2cli.sampling import Rules, Selection, greedy
@@ -39,7 +39,8 @@ def prepare_edges(
     :func:`propagate` and :func:`select` do this themselves when they are given a graph; whoever
     calls both on one graph can do it first and give them the result.
     """
-    return edges_of(graph, edges, drop), resolve_bandwidth(graph, bandwidth)
+    sigma = resolve_bandwidth(graph, bandwidth)  # first: its median needs a copy of the distances
+    return edges_of(graph, edges, drop), sigma
 
 
 def propagate(
@@ -53,6 +54,7 @@ def propagate(
     hops: int = HOPS,
     floor: float | None = _OURS.floor,
     threads: int | None = None,
+    progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Let each score take in its neighbours': ``u_i = s_i + Σ_j e_ij(γ_f) s_j``.
 
@@ -69,6 +71,7 @@ def propagate(
         hops: how often the step is made.
         floor: the least score that a neighbour sends, or None.
         threads: how many to use (default: every core); the result does not depend on it.
+        progress: called with the stage, and how many rows are done of how many.
 
     Returns:
         (n,) float64, a new array.
@@ -78,14 +81,15 @@ def propagate(
     """
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
     values = np.asarray(scores, np.float64)
-    u = forward(
-        csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
-        hops=hops, floor=floor, threads=threads,
-    )  # fmt: skip
+    check_scores(values, csr.indptr.size - 1)
     negative = values < 0
     if negative.any():
         row = int(np.argmax(negative))
         raise DataError(f"score is negative ({values[row]:g})", argument="scores", row=row)
+    u = forward(
+        csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
+        hops=hops, floor=floor, threads=threads, progress=progress,
+    )  # fmt: skip
     if not np.isfinite(u).all():
         row = int(np.argmin(np.isfinite(u)))
         raise DataError(
@@ -157,7 +161,8 @@ def _edges_and_sigma(
         return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=drop)
     if bandwidth == "median":
         raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
-    return graph, float(bandwidth)
+    check_csr(graph)
+    return graph, check_bandwidth(bandwidth)
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_] | None:
@@ -191,8 +196,5 @@ def _classes(
     takes_part = np.ones(n, np.bool_) if drop is None else ~drop
     available = np.bincount(codes[takes_part], minlength=names.size)
     chosen = None if include is None else np.bincount(codes[include], minlength=names.size)
-    if size > int(available.sum()):
-        raise UsageError(
-            f"a budget of {size:,} is more than the {int(available.sum()):,} rows that take part"
-        )
+    check_size(size, 0 if include is None else int(include.sum()), int(available.sum()))
     return codes, class_quotas(available, size, balance, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,33 @@ from d2cli.defaults import Balance
 from d2cli.errors import DataError, UsageError
 
 
-def budget_of(ratio: float, n: int) -> int:
+def exactly(share: float | str, n: int) -> Fraction:
+    """`share` of n, the share taken as it is written: 0.29 of 50 is 14.5, not a little less."""
+    return Fraction(str(share)) * n
+
+
+def budget_of(ratio: float | str, n: int) -> int:
     """`ratio` of n rows, to the nearest whole count: half up, at least 1.
 
     Raises:
         UsageError: unless 0 < ratio <= 1.
     """
-    if not 0 < ratio <= 1:
-        raise UsageError(f"ratio must be above 0 and at most 1, not {ratio:g}")
-    return max(1, math.floor(ratio * n + 0.5))
+    if not 0 < float(ratio) <= 1:
+        raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}")
+    return max(1, math.floor(exactly(ratio, n) + Fraction(1, 2)))
+
+
+def check_size(size: int, included: int, taking_part: int) -> None:
+    """Refuse a budget that cannot be spent, or that has no room for what is included."""
+    if size < 1:
+        raise UsageError(f"a budget must be at least 1, not {size}")
+    if size < included:
+        raise UsageError(f"a budget of {size:,} has no room for {included:,} included rows")
+    if size > taking_part:
+        raise UsageError(
+            f"a budget of {size:,} is more than the {taking_part:,} rows that take part",
+            "ask for less, or cut off and exclude less",
+        )
 
 
 def cutoff_rows(
@@ -38,8 +57,7 @@ def cutoff_rows(
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
     n = difficulty.size
-    # 0.29 * 100 is 28.999…: the rounding of the product must not cost a row.
-    count = math.floor(round(beta * n, 9))
+    count = math.floor(exactly(beta, n))
     candidates = np.flatnonzero(~spared)
     hardest = candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]
     dropped = np.zeros(n, np.bool_)

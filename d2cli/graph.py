@@ -77,8 +77,8 @@ class KnnGraph:
         """k, the width of the lists."""
         return int(self.neighbors.shape[1])
 
-    def check(self) -> None:
-        """Hold the graph against its contract.
+    def __post_init__(self) -> None:
+        """Hold the graph against its contract: kernels trust it, and would read beyond arrays.
 
         Raises:
             DataError: naming the first row that breaks it.
@@ -103,10 +103,15 @@ class KnnGraph:
         if row >= 0:
             raise DataError(_FAULTS[fault], argument="graph", row=int(row))
         if self.excluded is not None:
-            used = self.excluded & (neighbors[:, 0] != MISSING)
+            gone = self.excluded
+            used = gone & (neighbors[:, 0] != MISSING)
             if used.any():
                 row = int(np.argmax(used))
                 raise DataError("is excluded but lists neighbours", argument="graph", row=row)
+            lists_gone = (gone[neighbors] & (neighbors != MISSING)).any(axis=1)
+            if lists_gone.any():
+                row = int(np.argmax(lists_gone))
+                raise DataError("lists an excluded row", argument="graph", row=row)
 
 
 _OUT_OF_RANGE, _SELF, _BAD_DISTANCE, _UNSORTED, _REPEATED, _NOT_AT_END = range(6)
@@ -151,6 +156,31 @@ def _first_fault(neighbors, distances):
                 return i, _REPEATED
             listed_by[j] = i
     return -1, 0
+
+
+def check_csr(edges: Csr) -> None:
+    """Refuse edges that kernels could not walk: see :class:`Csr`.
+
+    Raises:
+        DataError: if shapes or types are off, or a neighbour is no row.
+    """
+    indptr, indices, distances = edges
+    n = indptr.size - 1
+    if (
+        indptr.dtype != np.int64
+        or indices.dtype != np.int32
+        or distances.dtype != np.float32
+        or n < 1
+        or indices.shape != distances.shape
+        or indptr[0] != 0
+        or indptr[-1] != indices.size
+        or (np.diff(indptr) < 0).any()
+    ):
+        raise DataError("edges are not in compressed sparse rows", argument="graph")
+    if indices.size and (indices.min() < 0 or indices.max() >= n):
+        raise DataError("edges lead to a row that is not there", argument="graph")
+    if not (distances >= 0).all():
+        raise DataError("an edge's distance is negative or NaN", argument="graph")
 
 
 def check_rows(n: int) -> None:

@@ -12,7 +12,7 @@ from d2cli._jit import kernel
 from d2cli.defaults import Kernel, choices
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import Csr, KnnGraph
-from d2cli.parallel import for_blocks, thread_count
+from d2cli.parallel import Progress, for_blocks, silent, thread_count
 
 #: Rows that one task of the forward pass takes.
 _BLOCK = 65_536
@@ -31,10 +31,7 @@ def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> 
         UsageError: if a number is given that is not positive and finite.
     """
     if bandwidth != "median":
-        sigma = float(bandwidth)
-        if not (math.isfinite(sigma) and sigma > 0):
-            raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
-        return sigma
+        return check_bandwidth(bandwidth)
     listed = graph.distances[np.isfinite(graph.distances)]
     if not listed.size:
         return 1.0
@@ -42,6 +39,14 @@ def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> 
     if sigma == 0.0:
         listed = listed[listed > 0]
         sigma = _median(listed) if listed.size else 1.0
+    return sigma
+
+
+def check_bandwidth(bandwidth: float) -> float:
+    """σ as a number, refused unless it is positive and finite."""
+    sigma = float(bandwidth)
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
     return sigma
 
 
@@ -79,6 +84,7 @@ def forward(
     hops: int = 1,
     floor: float | None = None,
     threads: int | None = None,
+    progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ) · s_j``.
 
@@ -91,6 +97,7 @@ def forward(
         hops: how many times the step is made, each on the result of the last; 0 leaves the scores.
         floor: the least score that a neighbour sends (the research code has 1e-7), or None.
         threads: how many threads share the rows; the result does not depend on it.
+        progress: called with the stage, and how many rows are done of how many.
 
     Returns:
         (n,) float64. Each sum runs over the neighbours in ascending row number.
@@ -108,7 +115,7 @@ def forward(
         def rows(start: int, stop: int, before=before, after=after) -> None:
             _forward_rows(edges, before, gamma, sigma, squared, sent_at_least, start, stop, after)
 
-        for_blocks(rows, scores.size, _BLOCK, thread_count(threads))
+        for_blocks(rows, scores.size, _BLOCK, thread_count(threads), progress, "propagate")
         before = after
     return before.copy() if before is scores else before
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._greedy import heap_picks, lazy_picks, silent_picks
+from d2cli.budgets import check_size
 from d2cli.defaults import Kernel
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import Csr
@@ -166,17 +167,7 @@ class _Run:
             row = int(np.argmax(self.include & drop))
             raise DataError("is both included and dropped", argument="include", row=row)
         self.included = int(self.include.sum())
-        if size < 1:
-            raise UsageError(f"size must be at least 1, not {size}")
-        if size < self.included:
-            raise UsageError(
-                f"a budget of {size:,} has no room for {self.included:,} included rows"
-            )
-        taking_part = self.included + int(self.rest.sum())
-        if size > taking_part:
-            raise UsageError(
-                f"a budget of {size:,} is more than the {taking_part:,} rows that take part"
-            )
+        check_size(size, self.included, self.included + int(self.rest.sum()))
         if rules.classes is None or rules.quotas is None:
             self.classes = np.zeros(n, np.int32)
             self.quotas = np.array([size], np.int64)

@@ -40,16 +40,22 @@ def wanted(
         )
     values = np.array(scores, np.float64)
     check_scores(values, values.size)
+    if not values.size:
+        raise DataError("there are no scores", argument="scores")
     if higher_is == "easier":
         values = 0.0 - values  # and not -values, which would make -0.0 of 0
     if transform == "shift":
-        values -= values.min()
+        with np.errstate(over="ignore"):  # looked for below
+            values -= values.min()
     elif transform == "minmax":
         values = _minmax(values)
     elif transform == "rank":
         values = _mean_ranks(values) / values.size
     else:
         _refuse_negative(values, higher_is)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise DataError("score is too far from the lowest", argument="scores", row=row)
     return values
 
 

@@ -123,6 +123,22 @@ def greedy(
     return np.array(order), np.array(gains)
 
 
+def quotas_with(included, share, available, budget):
+    """Shares of a budget where a class keeps what is included, even beyond its share.
+
+    Classes that are beyond theirs are set aside with what they have; the others share the rest.
+    """
+    fixed = {}
+    while True:
+        free = [c for c in range(len(available)) if c not in fixed]
+        shares = share([available[c] for c in free], budget - sum(fixed.values()))
+        beyond = [c for c, q in zip(free, shares, strict=True) if q < included[c]]
+        if not beyond:
+            quotas = dict(zip(free, shares, strict=True)) | fixed
+            return [quotas[c] for c in range(len(available))]
+        fixed |= {c: included[c] for c in beyond}
+
+
 def uniform_quotas(available, budget):
     """One unit at a time, to the class that has the fewest and has room; lowest class first."""
     quotas = [0] * len(available)
@@ -133,8 +149,8 @@ def uniform_quotas(available, budget):
 
 
 def proportional_quotas(available, budget):
-    """Largest remainder."""
-    total = sum(available)
+    """Largest remainder, ties to the lowest class."""
+    total = sum(available) or 1
     quotas = [a * budget // total for a in available]
     by_remainder = sorted(
         range(len(available)), key=lambda c: (-(available[c] * budget % total), c)

@@ -27,6 +27,8 @@ def test_what_is_included_is_never_given_up(available, balance, data):
     included = np.array([data.draw(st.integers(0, a)) for a in available])
     budget = data.draw(st.integers(max(1, int(included.sum())), sum(available)))
     quotas = class_quotas(np.array(available), budget, balance, included)
+    twin = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
+    assert quotas.tolist() == naive.quotas_with(included.tolist(), twin, available, budget)
     assert quotas.sum() == budget
     assert (quotas <= available).all()
     assert (quotas >= included).all()
@@ -49,10 +51,19 @@ def test_more_than_there_is_is_refused():
 
 @pytest.mark.parametrize(
     ("ratio", "n", "size"),
-    [(0.5, 5, 3), (0.5, 4, 2), (0.25, 10, 3), (0.24, 10, 2), (1e-9, 10, 1), (1.0, 7, 7)],
+    [
+        *((0.5, 5, 3), (0.5, 4, 2), (0.25, 10, 3), (0.24, 10, 2), (1e-9, 10, 1), (1.0, 7, 7)),
+        # Half, but for what binary fractions lose.
+        *((0.29, 50, 15), (0.57, 50, 29), (0.145, 100, 15), ("0.29", 50, 15)),
+    ],
 )
 def test_ratio_rounds_half_up_and_to_at_least_one(ratio, n, size):
     assert budget_of(ratio, n) == size
+
+
+@given(st.integers(1, 1000), st.integers(1, 10_000))
+def test_ratio_counts_exactly(thousandths, n):
+    assert budget_of(thousandths / 1000, n) == max(1, (2 * thousandths * n + 1000) // 2000)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.0001, float("nan"), float("inf")])

@@ -92,7 +92,7 @@ def test_staged_is_one_shot_byte_for_byte(small, graph, messages):
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 def test_threads_and_repetition_change_no_byte(small, method):
     outputs = {}
-    for attempt, threads in enumerate((1, 2, 4, 2)):
+    for threads in (1, 2, 4, 2):
         many = ["--threads", str(threads), "-q"]
         assert run(["graph", "--emb", "e.npy", "--method", method, *many, "--out", "g.arrow"]) == 0
         scores = ["--graph", "g.arrow", "--scores", "s.npy", *many]
@@ -100,7 +100,6 @@ def test_threads_and_repetition_change_no_byte(small, method):
         assert run(["select", *scores, "--ratio", "0.4", "--out", "o.parquet"]) == 0
         for name in ("g.arrow", "p.npy", "o.parquet"):
             outputs.setdefault(name, set()).add(Path(name).read_bytes())
-        del attempt
     assert {name: len(found) for name, found in outputs.items()} == dict.fromkeys(outputs, 1)
 
 
@@ -205,9 +204,72 @@ def test_what_propagate_was_told_carries_over_unless_told_otherwise(small):
     )
     assert run([*staged, "--kernel", "gaussian"]) == 0
     assert json.loads(Path("selected.npy.json").read_text())["parameters"]["kernel"] == "gaussian"
-    assert run([*staged, "--mode", "paper", "--gamma-reverse", "1"]) == 0
+
+
+LATE = [
+    (
+        ["--mode", "paper", "--gamma-reverse", "1"],
+        "--mode default, and --mode paper comes too late",
+    ),
+    (["--hops", "3"], "--hops 1, and --hops 3 comes too late"),
+    (["--gamma-forward", "0.5"], "--gamma-forward 0.5 comes too late"),
+    (["--score-transform", "rank"], "--score-transform rank comes too late"),
+    (["--higher-is", "easier"], "--higher-is easier comes too late"),
+    (["--within", "l.npy"], "--within is for building a graph"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), LATE)
+def test_what_comes_too_late_is_refused(small, capsys, options, said):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    forward = ["--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy", "-q"]
+    assert run(["propagate", *forward]) == 0
+    staged = ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "40"]
+    assert run([*staged, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+UNUSED = [
+    (["--metric", "cosine", "-k", "3"], "--n-neighbors, --metric: not used, since --graph"),
+    (["--labels", "l.npy"], "--labels: not used without --balance"),
+    (["--cutoff-scores", "s.npy"], "--cutoff-scores: not used without --cutoff"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), UNUSED)
+def test_what_has_no_effect_is_said(small, capsys, options, said):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    staged = ["select", "--graph", "g.arrow", "--scores", "s.npy", "--size", "40"]
+    assert run([*staged, *options]) == 0
+    assert f"notice: {said}" in capsys.readouterr().err
+    assert run(["select", *ONE, "--size", "9", "--ef", "30"]) == 0
+    assert "notice: --ef: not used without --method hnsw" in capsys.readouterr().err
+
+
+def test_the_direction_of_the_scores_travels_with_what_was_propagated(small):
+    """A cutoff that goes by AUM drops the hardest, in one step and in three."""
+    np.save("aum.npy", np.load(DATA / "aum.npy")[:120])
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    told = ["--higher-is", "easier", "--score-transform", "shift"]
+    forward = ["--graph", "g.arrow", "--scores", "aum.npy"]
+    assert run(["propagate", *forward, *told, "--out", "p.npy", "-q"]) == 0
+    cut = ["--cutoff", "0.2", "--size", "40", "-q"]
+    staged = [*("--graph", "g.arrow", "--propagated", "p.npy", "--scores", "aum.npy"), *cut]
+    assert run(["select", *staged]) == 0
+    hardest = np.argsort(np.load("aum.npy"), kind="stable")[:24]
+    assert not np.isin(hardest, selected()).any()
     found = json.loads(Path("selected.npy.json").read_text())["parameters"]
-    assert (found["mode"], found["kernel"], found["bandwidth"]) == ("paper", "gaussian", 1.0)
+    assert (found["higher_is"], found["score_transform"]) == ("easier", "shift")
+
+
+def test_scores_that_were_not_propagated_are_refused(small, capsys):
+    assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
+    forward = ["--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy", "-q"]
+    assert run(["propagate", *forward]) == 0
+    np.save("other.npy", np.load("s.npy") * 2)
+    staged = ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "40"]
+    assert run([*staged, "--scores", "other.npy"]) == 1
+    assert "p.npy: was not propagated from other.npy" in capsys.readouterr().err
 
 
 def test_embeddings_beside_a_graph_only_check_it(small, capsys):
@@ -220,7 +282,7 @@ def test_embeddings_beside_a_graph_only_check_it(small, capsys):
 
 
 NOTICES = [
-    (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out at pick"),
+    (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out after"),
     (["--ratio", "0.01"], "lower bound of auto"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
@@ -252,7 +314,7 @@ def test_cutting_off_a_graph_that_was_built_before_is_said(small, capsys):
     assert run(["graph", "--emb", "e.npy", "--out", "g.arrow", "-q"]) == 0
     late = ["select", "--graph", "g.arrow", "--scores", "s.npy", "--ratio", "0.5"]
     assert run([*late, "--cutoff", "0.1"]) == 0
-    assert "12 rows are cut off a graph" in capsys.readouterr().err
+    assert "12 rows are left out of a graph" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("budgets", [["--size", "9"], ["--size", "9", "--size", "20"]])
@@ -371,7 +433,10 @@ def test_wrong_usage_is_one_line(arguments, capsys):
 
 def test_no_arguments_show_help(capsys):
     assert run([]) == 2
-    assert "Usage:" in "".join(capsys.readouterr())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: d2prune")
+    assert len(err.splitlines()) > 10
 
 
 def test_interruption_leaves_nothing(small, capsys, monkeypatch):

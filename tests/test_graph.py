@@ -61,7 +61,7 @@ def test_unknown_edges_are_refused():
 
 @given(knn_graphs())
 def test_what_is_built_keeps_the_contract(graph):
-    KnnGraph(*graph).check()
+    KnnGraph(*graph)
 
 
 INF = np.inf
@@ -83,19 +83,19 @@ FAULTS = [
 @pytest.mark.parametrize(("neighbors", "distances", "said"), FAULTS)
 def test_what_breaks_the_contract_is_named(neighbors, distances, said):
     with pytest.raises(DataError, match=said) as caught:
-        KnnGraph(np.array(neighbors, "i4"), np.array(distances, "f4")).check()
+        KnnGraph(np.array(neighbors, "i4"), np.array(distances, "f4"))
     assert caught.value.row == 1
 
 
 def test_shapes_and_types_are_checked():
     good = np.array([[1], [0]], "i4"), np.ones((2, 1), "f4")
     with pytest.raises(DataError, match="must both be"):
-        KnnGraph(good[0], np.ones((2, 2), "f4")).check()
+        KnnGraph(good[0], np.ones((2, 2), "f4"))
     with pytest.raises(DataError, match="must both be"):
-        KnnGraph(np.empty((2, 0), "i4"), np.empty((2, 0), "f4")).check()
+        KnnGraph(np.empty((2, 0), "i4"), np.empty((2, 0), "f4"))
     with pytest.raises(DataError, match="int32"):
-        KnnGraph(good[0].astype("i8"), good[1]).check()
+        KnnGraph(good[0].astype("i8"), good[1])
     with pytest.raises(DataError, match="excluded must be"):
-        KnnGraph(*good, excluded=np.zeros(3, bool)).check()
+        KnnGraph(*good, excluded=np.zeros(3, bool))
     with pytest.raises(DataError, match="excluded but lists"):
-        KnnGraph(*good, excluded=np.array([False, True])).check()
+        KnnGraph(*good, excluded=np.array([False, True]))

@@ -256,7 +256,7 @@ def test_excluded_rows_of_a_graph_stay_out(data, run_cli, select):
     assert set(range(40)) - set(kept()) == {1, 2, 3}
     code, _, err = select("--graph", "g.arrow", "--scores", "scores.npy", "--size", 38)
     assert code == 2
-    assert "a budget of 38 is more than the 37 of 40 rows" in err
+    assert "a budget of 38 is more than the 37 rows" in err
 
 
 # -- the frame itself -----------------------------------------------------------------------------
@@ -270,15 +270,10 @@ def test_equal_ids_need_no_reordering(tmp_path):
 
 
 def test_labels_become_class_numbers_in_their_order(tmp_path):
-    for values, names in (
-        (["dog", "cat", "dog"], ["cat", "dog"]),
-        ([10, 9, 10], [9, 10]),
-        ([True, False, True], [False, True]),
-    ):
+    for values in (["dog", "cat", "dog"], [10, 9, 10], [True, False, True]):
         parquet(tmp_path / "l.parquet", label=values)
         source = open_source([str(tmp_path / "l.parquet")], "labels", "labels")
-        codes, found = Frame(3, "e").labels(source)
-        assert (codes.tolist(), found) == ([1, 0, 1], names)
+        assert Frame(3, "e").labels(source).tolist() == [1, 0, 1]
 
 
 def test_the_first_of_two_equal_ids_is_named(tmp_path):

@@ -18,7 +18,7 @@ FLOORS = {
     "scores": {"bottom", "messages"},
     "budgets": {"bottom"},
     "_greedy": {"bottom", "messages"},
-    "sampling": {"bottom", "messages", "_greedy"},
+    "sampling": {"bottom", "messages", "budgets", "_greedy"},
     "api": {"bottom", "neighbors", "messages", "edges", "budgets", "sampling"},
     "io": {"bottom"},
     "pipeline": {

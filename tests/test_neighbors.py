@@ -27,7 +27,6 @@ def assert_same_graph(graph, expected):
     neighbors, distances = expected
     np.testing.assert_array_equal(graph.neighbors, neighbors)
     np.testing.assert_array_equal(graph.distances, distances)
-    graph.check()
 
 
 @given(embeddings(), st.integers(1, 30))
@@ -111,7 +110,6 @@ def test_approximate_search_reaches_the_recall_it_aims_at(method):
     values = clustered(2500, 16)
     _, truth = naive_free_truth(values, 10)
     graph = build_graph(values, 10, method=method, recall=0.99)
-    graph.check()
     reached = naive.recall(graph.neighbors, graph.distances, truth)
     assert reached >= 0.98
     assert graph.info.recall == pytest.approx(reached, abs=0.02)
@@ -145,7 +143,6 @@ def test_auto_goes_by_size(monkeypatch):
     assert build_graph(values, 3).info.method == "ivf"
     mixed = build_graph(values, 3, within=np.arange(300) < 250)
     assert mixed.info.method == "exact+ivf"
-    mixed.check()
 
 
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])

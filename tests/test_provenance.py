@@ -97,7 +97,7 @@ def test_select(data, select):
     check_input(entry["inputs"]["include"][0], "in.txt", 2)
     check_input(entry["inputs"]["exclude"][0], "out.txt", 1)
     asked = {
-        "ratio": "0.40", "size": None, "balance": "uniform", "cutoff": 0.1, "metric": "cosine",
+        "ratio": 0.4, "size": None, "balance": "uniform", "cutoff": 0.1, "metric": "cosine",
         "seed": 9, "n_neighbors": 4, "gamma_reverse": "auto", "as": "index", "order": "index",
         "complement": False, "mode": "default", "edges": "union", "kernel": "gaussian",
         "bandwidth": "median", "gamma_forward": 1.0, "hops": 1, "score_transform": "none",
@@ -142,7 +142,7 @@ def test_each_budget_has_its_own(data, select):
     for ratio, kept in (("0.1", 4), ("0.2", 8)):
         entry = beside(f"k_{ratio}.npy")
         check_common(entry, f"k_{ratio}.npy", "select")
-        assert entry["parameters"]["ratio"] == ratio
+        assert entry["parameters"]["ratio"] == float(ratio)
         assert entry["counts"]["kept"] == kept
 
 

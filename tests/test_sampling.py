@@ -80,7 +80,13 @@ def test_selection_is_the_plain_loop(graph, edges, kernel, gamma, clamped, balan
     classes = quotas = None
     if balance != "none":
         _, classes = np.unique(labels, return_inverse=True)
-        quotas = np.bincount(classes[selection.order], minlength=classes.max() + 1)
+        part = np.ones(n, bool) if drop is None else ~drop
+        chosen = np.zeros(n, bool) if include is None else include
+        share = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
+        available, included = (
+            np.bincount(classes[m], minlength=classes.max() + 1).tolist() for m in (part, chosen)
+        )
+        quotas = naive.quotas_with(included, share, available, size)
     order, gains = naive.greedy(
         naive.edges(neighbors, distances, edges, drop), u, size, kernel,
         naive.bandwidth(distances), gamma, clamped, include, drop, classes, quotas,
@@ -185,6 +191,11 @@ def test_excluded_rows_of_the_graph_take_no_part():
         (1, {"balance": "equal"}, "balance must be one of"),
         (1, {"balance": "uniform"}, "needs labels"),
         (1, {"include": np.array([True, True, False])}, "no room for 2 included"),
+        (
+            1,
+            {"include": np.array([1, 1, 0], bool), "balance": "uniform", "labels": [0, 1, 1]},
+            "no room for 2 included",
+        ),
     ],
 )
 def test_bad_options_are_refused(size, options, said):

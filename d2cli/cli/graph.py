@@ -54,7 +54,7 @@ def command(
         options=GraphOptions(
             n_neighbors, metric, method, recall, hnsw_m, ef_construction, ef, seed
         ),
-        within=o.as_input(within, labels_key, "within"),
+        within=o.as_input(within, labels_key, "within", "labels-key"),
         exclude=list(exclude or []),
         id_column=id_column,
         threads=threads,

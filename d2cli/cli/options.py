@@ -107,16 +107,19 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the index and of the recal
 
 # -- scores and messages -------------------------------------------------------------------------
 HigherIsOption = Annotated[
-    HigherIs,
+    HigherIs | None,
     typer.Option(
         "--higher-is",
         help="What a high score says: harder (EL2N, forgetting, loss), easier (AUM, confidence), "
-        "better (CLIP similarity).",
+        f"better (CLIP similarity). [default: {defaults.HIGHER_IS}]",
     ),
 ]
 ScoreTransform = Annotated[
-    Transform,
-    typer.Option("--score-transform", help="Brings scores to at least 0, as messages need."),
+    Transform | None,
+    typer.Option(
+        "--score-transform",
+        help=f"Brings scores to at least 0, as messages need. [default: {defaults.TRANSFORM}]",
+    ),
 ]
 ModeOption = Annotated[
     ModeName | None,
@@ -180,11 +183,14 @@ Debug = Annotated[
 ]
 
 
-def as_input(paths: list[str] | None, key: str | None, option: str) -> Input | None:
+def as_input(
+    paths: list[str] | None, key: str | None, option: str, key_option: str = ""
+) -> Input | None:
     """An input option and its key as one value."""
     if not paths:
         if key is not None:
-            raise UsageError(f"--{option}-key names something in --{option}, which is not given")
+            name = key_option or f"{option}-key"
+            raise UsageError(f"--{name} names something in --{option}, which is not given")
         return None
     return Input(list(paths), key)
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from d2cli import defaults
 from d2cli.cli import options as o
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.errors import UsageError
@@ -26,8 +25,8 @@ def command(
     scores: o.ScorePaths = None,
     scores_key: o.ScoresKey = None,
     id_column: o.IdColumn = None,
-    higher_is: o.HigherIsOption = defaults.HIGHER_IS,
-    score_transform: o.ScoreTransform = defaults.TRANSFORM,
+    higher_is: o.HigherIsOption = None,
+    score_transform: o.ScoreTransform = None,
     mode: o.ModeOption = None,
     edges: o.EdgesOption = None,
     kernel: o.KernelOption = None,

@@ -22,6 +22,7 @@ Examples:
 
 
 def command(
+    context: typer.Context,
     emb: o.EmbPaths = None,
     emb_key: o.EmbKey = None,
     graph: Annotated[
@@ -101,8 +102,8 @@ def command(
         ),
     ] = None,
     exclude: o.Exclude = None,
-    higher_is: o.HigherIsOption = defaults.HIGHER_IS,
-    score_transform: o.ScoreTransform = defaults.TRANSFORM,
+    higher_is: o.HigherIsOption = None,
+    score_transform: o.ScoreTransform = None,
     mode: o.ModeOption = None,
     edges: o.EdgesOption = None,
     kernel: o.KernelOption = None,
@@ -162,10 +163,21 @@ def command(
         output=r.OutputOptions(out, written_as, order, complement),
         id_column=id_column,
         threads=threads,
+        named=_named(context),
     )
     with progress_bar() as progress:
         summary = run_select(request, progress, sys.stdout)
     show_summary(summary)
+
+
+def _named(context: typer.Context) -> frozenset[str]:
+    """The options that were given by name, as they are written."""
+    return frozenset(
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name
+        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    )
 
 
 def _ratio(text: str) -> str:

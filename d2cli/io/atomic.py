@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable
@@ -28,7 +29,8 @@ class Outputs:
     def place(self, target: str | Path) -> Path:
         """The temporary path to write, in the folder of `target`."""
         final = resolve(Path(target))
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        # A name of its own length, since that of `final` may be as long as names can be.
+        temporary = final.with_name(f".d2prune-{os.getpid()}-{len(self._moves)}.tmp")
         self._moves.append((temporary, final))
         return temporary
 
@@ -46,7 +48,8 @@ class Outputs:
                 self._finish()
         finally:
             for temporary, _ in self._moves:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise _unwritable(self._moves[-1][1] if self._moves else "output", error) from None
 
@@ -94,16 +97,23 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
     """
     inputs = list(inputs)
     for place in (Path(target), sidecar(target)):
-        final = resolve(place)
-        folder = final.parent
-        if not folder.is_dir():
-            raise OutputError(f"{place}: there is no folder {folder}", f"mkdir -p {folder}")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{place}: the folder {folder} cannot be written")
-        if not final.exists():
-            continue
-        if not stat.S_ISREG(final.stat().st_mode):
-            raise OutputError(f"{place}: is not a regular file", "give --out another name")
-        for path in inputs:
-            if path.exists() and os.path.samefile(final, path):
-                raise UsageError(f"{place}: the output would overwrite this input")
+        try:
+            _check_place(place, inputs)
+        except OSError as error:  # a name too long, a loop of links
+            raise _unwritable(place, error) from None
+
+
+def _check_place(place: Path, inputs: list[Path]) -> None:
+    final = resolve(place)
+    folder = final.parent
+    if not folder.is_dir():
+        raise OutputError(f"{place}: there is no folder {folder}", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{place}: the folder {folder} cannot be written")
+    if not final.exists():
+        return
+    if not stat.S_ISREG(final.stat().st_mode):
+        raise OutputError(f"{place}: is not a regular file", "give --out another name")
+    for path in inputs:
+        if path.exists() and os.path.samefile(final, path):
+            raise UsageError(f"{place}: the output would overwrite this input")

@@ -31,13 +31,13 @@ class Wanted:
 
     Attributes:
         role: what the rows are.
-        option: the option's name, for messages: ``emb`` has the key option ``--emb-key``.
+        key_option: the option that takes the key, for messages; None where there is none.
         key: the name of the column or npz member; needed only where there is a choice.
         id_column: the name of the ids. None looks for a usual name, ``none`` for nothing.
     """
 
     role: Role
-    option: str
+    key_option: str | None
     key: str | None = None
     id_column: str | None = None
 
@@ -52,7 +52,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     if len(fields) == 1 and not fields[0].name:
         if key is not None:
             raise DataError(
-                f"{path}: is a plain array and has no {key!r}", f"leave --{wanted.option}-key out"
+                f"{path}: is a plain array and has no {key!r}", f"leave --{wanted.key_option} out"
             )
         return _fit(fields[0], role)
     listing = f"it has: {_names(fields)}"
@@ -85,10 +85,16 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
     raise DataError(
         f"{path}: {_names(candidates)} could all be {role}",
-        "call the right one 'index' or 'id'"
-        if role == "rows"
-        else f"name one with --{wanted.option}-key",
+        _hint(wanted),
     )
+
+
+def _hint(wanted: Wanted) -> str:
+    if wanted.role == "rows":
+        return "call the right one 'index' or 'id'"
+    if wanted.key_option is None:
+        return "give a file that holds nothing else"
+    return f"name one with --{wanted.key_option}"
 
 
 def _names(fields: list[Field]) -> str:

@@ -48,7 +48,7 @@ def build_record(graph: KnnGraph) -> dict[str, Any]:
         "recall": info.recall,
         "recall_target": info.recall_target,
         "recall_sample": info.recall_sample,
-        **info.settings,
+        "settings": info.settings,
     }
 
 
@@ -121,9 +121,8 @@ def load_graph(path: str | Path) -> StoredGraph:
                 raise DataError(f"{path}: excluded must be bool, not {column.type}")
             excluded = column.to_numpy(zero_copy_only=False)
         ids = broadened(_whole(path, table, "id")) if "id" in table.column_names else None
-    graph = KnnGraph(neighbors, distances, excluded, _info(entry))
     with blame(graph=str(path)):
-        graph.check()
+        graph = KnnGraph(neighbors, distances, excluded, _info(entry))
     return StoredGraph(graph, ids, entry)
 
 
@@ -155,6 +154,7 @@ def _info(entry: dict[str, Any]) -> BuildInfo:
         recall=built.get("recall"),
         recall_target=built.get("recall_target"),
         recall_sample=built.get("recall_sample", 0),
+        settings=built.get("settings", {}),
     )
 
 

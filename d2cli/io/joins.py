@@ -95,8 +95,8 @@ class Frame:
         values = source.vector()
         return (values, source) if rows is None else (values[rows], Reordered(source, rows))
 
-    def labels(self, source: Source) -> tuple[NDArray[np.int64], list[object]]:
-        """Class numbers 0 … C-1 in the order of the frame, and the classes, sorted."""
+    def labels(self, source: Source) -> NDArray[np.int64]:
+        """Class numbers 0 … C-1 in the order of the frame; classes count in sorted order."""
         rows = self.rows_of(source)
         coded = source.column().dictionary_encode()
         names = coded.dictionary.to_numpy(zero_copy_only=False)
@@ -104,7 +104,7 @@ class Frame:
         place = np.empty(order.size, np.int64)
         place[order] = np.arange(order.size)
         codes = place[coded.indices.to_numpy()]
-        return codes if rows is None else codes[rows], names[order].tolist()
+        return codes if rows is None else codes[rows]
 
     def mask(self, arguments: list[str], option: str, id_column: str | None) -> NDArray[np.bool_]:
         """The rows that files name: (n,) bool.

@@ -20,7 +20,7 @@ from d2cli.io.arrays import npy_fields, npz_fields
 from d2cli.io.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.io.fields import Field
 from d2cli.io.files import Format, expand, sniff
-from d2cli.io.tables import TableFile, arrow_errors
+from d2cli.io.tables import ColumnField, FamilyField, TableFile, arrow_errors
 
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
@@ -60,8 +60,8 @@ class Source:
 
     @property
     def has_columns(self) -> bool:
-        """Whether the files hold more than this: tables, which might carry ids."""
-        return any(part.name for part in self.parts)
+        """Whether the files are tables, which might carry ids."""
+        return any(isinstance(part, ColumnField | FamilyField) for part in self.parts)
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""
@@ -171,17 +171,22 @@ def open_source(
     option: str,
     key: str | None = None,
     id_column: str | None = None,
+    *,
+    key_option: str | None = "",
 ) -> Source:
     """Find the files, and the field of each that is meant. Reads headers only, except of CSV.
 
     Args:
         arguments: paths, folders and globs, in order.
-        role, option, key, id_column: what is looked for, see :class:`~d2cli.io.choice.Wanted`.
+        role, key, id_column: what is looked for, see :class:`~d2cli.io.choice.Wanted`.
+        option: the option that it was given by, without dashes.
+        key_option: the option that takes the key; by default ``{option}-key``.
 
     Raises:
         DataError: where a file cannot be used, naming it.
     """
-    wanted = Wanted(role, option, key, id_column)
+    key_option = f"{option}-key" if key_option == "" else key_option
+    wanted = Wanted(role, key_option, key, id_column)
     parts: list[Field] = []
     id_parts: list[Field] = []
     for argument in arguments:

@@ -81,6 +81,8 @@ def build_graph(
             raise UsageError(f"{name} must be at least {least}, not {value}")
     if not 0 < recall <= 1:
         raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")
+    embeddings = np.asanyarray(embeddings)  # a memory map stays one
+    exclude = None if exclude is None else np.asarray(exclude)
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)
     n = vectors.shape[0]
     searcher = _Searcher(
@@ -96,7 +98,7 @@ def build_graph(
             found, lengths = searcher(vectors[rows])
             neighbors[rows] = np.where(found >= 0, rows[found], -1)
             distances[rows] = lengths
-    excluded = None if exclude is None else np.asarray(exclude, np.bool_).copy()
+    excluded = None if exclude is None else exclude.copy()
     info = BuildInfo(
         metric=metric,
         method="+".join(sorted(searcher.methods)) or "exact",
@@ -186,7 +188,8 @@ class _Searcher:
             threads=self.threads,
             progress=self.progress,
         )
-        self.settings.update(settings)
+        # Of several groups each has settings of its own; those of the last would mislead.
+        self.settings = settings if not self.sampled else {}
         reached = truth.part(aim.size, rows.size).recall(distances[judge])
         self.sampled += judge.size
         self._recalled += reached * judge.size

@@ -126,4 +126,5 @@ def power_of_two_scale(vectors: NDArray[np.floating]) -> float:
     )
     if largest == 0.0:
         return 1.0
-    return float(2.0 ** -np.frexp(largest)[1])
+    # Kept within what float32 can hold: denormals stay small.
+    return float(2.0 ** -np.clip(np.frexp(largest)[1], -120, 120))

@@ -47,7 +47,7 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
         described["exclude"] = describe_rows(request.exclude, request.id_column)
     entry = record(
         "graph",
-        {**given(request.options), "within": bool(within), "exclude": len(request.exclude)},
+        {**given(request.options), "id_column": request.id_column},
         inputs=described,
         counts=counts(graph),
         graph=build_record(graph),
@@ -79,8 +79,10 @@ def open_labels(
     """The source of labels and the class number of each row, or (None, None)."""
     if given_input is None:
         return None, None
-    source = open_source(given_input.paths, "labels", option, given_input.key, id_column)
-    return source, frame.labels(source)[0]
+    source = open_source(
+        given_input.paths, "labels", option, given_input.key, id_column, key_option="labels-key"
+    )
+    return source, frame.labels(source)
 
 
 def graph_of(
@@ -146,6 +148,11 @@ _WIDER = {
 }
 
 
+def _wider(method: str) -> str:
+    """What to do; a graph may also come from elsewhere, or be partly exact."""
+    return next((_WIDER[m] for m in method.split("+") if m in _WIDER), "use --method exact")
+
+
 def graph_notices(graph: KnnGraph) -> list[str]:
     """What deserves a second look in a graph."""
     info = graph.info
@@ -153,5 +160,5 @@ def graph_notices(graph: KnnGraph) -> list[str]:
         return []
     return [
         f"recall@{graph.n_neighbors} reached {info.recall:.3f}, the target is "
-        f"{info.recall_target:g}: {_WIDER[info.method.split('+')[-1]]}"
+        f"{info.recall_target:g}: {_wider(info.method)}"
     ]

@@ -36,6 +36,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     threads = thread_count(request.threads)
     clock = Clock()
     messages = request.messages.resolved()
+    score_options = request.score_options.resolved()
     if not request.out.endswith(".npy"):
         raise UsageError(f"{request.out}: propagated scores are a .npy file")
     with clock.stage("read"):
@@ -47,14 +48,18 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
             request.scores.paths, "scores", "scores", request.scores.key, request.id_column
         )
         check_target(request.out, [*scores.paths, Path(request.graph)])
-        _, values, origin = read_wanted(scores, frame, request.score_options)
+        _, values, origin = read_wanted(scores, frame, score_options)
         frame.check_id_column(request.id_column)
     with clock.stage("propagate"):
         csr, sigma = prepare_edges(graph, edges=messages.edges, bandwidth=messages.bandwidth)
-        u = pass_forward(csr, sigma, values, messages, origin, threads)
+        u = pass_forward(csr, sigma, values, messages, origin, threads, progress)
     entry = record(
         "propagate",
-        {**given(request.score_options), **message_record(messages)},
+        {
+            **given(score_options),
+            **message_record(messages),
+            "id_column": request.id_column,
+        },
         inputs={
             "graph": describe_files([Path(request.graph)], graph.n),
             "scores": describe(scores),
@@ -89,6 +94,7 @@ def read_wanted(
     """Scores in the order of the frame: as they are in the file; at least 0 and higher = more
     wanted; and where each came from.
     """
+    assert options.higher_is and options.score_transform, "options are resolved"
     raw, origin = frame.vector(source)
     with blame(scores=origin):
         return raw, wanted(raw, options.higher_is, options.score_transform), origin
@@ -101,6 +107,7 @@ def pass_forward(
     messages: Messages,
     origin: Source | Reordered,
     threads: int,
+    progress: Progress,
 ) -> NDArray[np.float64]:
     """The forward pass under settled options."""
     with blame(scores=origin):
@@ -113,6 +120,7 @@ def pass_forward(
             hops=messages.hops,
             floor=messages.floor,
             threads=threads,
+            progress=progress,
         )
 
 
@@ -150,9 +158,8 @@ def message_notices(
             "--bandwidth median fits the weights to the data"
         )
     if messages.bandwidth == "median":
-        listed = graph.neighbors >= 0
-        zero = int(np.count_nonzero(graph.distances[listed] == 0))
-        if zero and 2 * zero > int(np.count_nonzero(listed)):
+        zero = int(np.count_nonzero(graph.distances == 0))
+        if 2 * zero > int(np.count_nonzero(graph.neighbors >= 0)):
             notices.append(
                 f"more than half of all listed distances are 0 (duplicates): σ = {sigma:.4g} is "
                 "the median of the others"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from d2cli import defaults
 from d2cli.defaults import (
@@ -47,10 +47,16 @@ class GraphOptions:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What the scores mean."""
+    """What the scores mean; None where nobody said."""
 
-    higher_is: HigherIs = defaults.HIGHER_IS
-    score_transform: Transform = defaults.TRANSFORM
+    higher_is: HigherIs | None = None
+    score_transform: Transform | None = None
+
+    def resolved(self) -> ScoreOptions:
+        """Every value settled."""
+        return ScoreOptions(
+            self.higher_is or defaults.HIGHER_IS, self.score_transform or defaults.TRANSFORM
+        )
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,6 @@ class MessageOptions:
     bandwidth: float | Literal["median"] | None = None
     gamma_forward: float | None = None
     hops: int | None = None
-
-    def or_else(self, inherited: dict[str, Any]) -> MessageOptions:
-        """With what is None taken from the parameters of an earlier step."""
-        names = [f.name for f in dataclasses.fields(self)]
-        if self.mode is not None and self.mode != inherited.get("mode"):
-            return self  # another mode is another set of rules: nothing carries over
-        taken = {n: inherited[n] for n in names if getattr(self, n) is None and n in inherited}
-        return dataclasses.replace(self, **taken)
 
     def resolved(self) -> Messages:
         """Every value settled: what is given by name wins over the mode."""
@@ -87,6 +85,32 @@ class MessageOptions:
             clamped=mode.clamped,
             exact=mode.exact,
         )
+
+
+Options = TypeVar("Options", ScoreOptions, MessageOptions)
+
+#: What a propagated file has settled: saying something else later would be believed and not done.
+_SETTLED = ("mode", "gamma_forward", "hops", "higher_is", "score_transform")
+
+
+def inherit(options: Options, parameters: dict[str, Any], path: str) -> Options:
+    """Options with what is None taken from the parameters of the step that made `path`.
+
+    Raises:
+        UsageError: where an option says otherwise of what that step has settled.
+    """
+    taken = {}
+    for name in (f.name for f in dataclasses.fields(options)):
+        said, was = getattr(options, name), parameters.get(name)
+        if said is None:
+            taken[name] = was
+        elif name in _SETTLED and was is not None and said != was:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{path}: was propagated with {flag} {was}, and {flag} {said} comes too late",
+                f"give {flag} to propagate, or leave it out here",
+            )
+    return dataclasses.replace(options, **taken)
 
 
 @dataclass(frozen=True)
@@ -180,6 +204,7 @@ class SelectRequest:
     output: OutputOptions = OutputOptions()
     id_column: str | None = None
     threads: int | None = None
+    named: frozenset[str] = frozenset()  # the options that were given by name
 
 
 def given(options: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, select
-from d2cli.budgets import budget_of
+from d2cli.budgets import budget_of, check_size
 from d2cli.errors import UsageError
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import check_target
@@ -43,7 +43,8 @@ def run_select(
     with clock.stage("read"):
         inputs = read_inputs(request)
     n = inputs.frame.n
-    budgets = [(b, _size(b, n, inputs.drop)) for b in request.budgets]
+    taking_part = n if inputs.drop is None else n - int(inputs.drop.sum())
+    budgets = [(b, _size(b, n, taking_part, inputs.include)) for b in request.budgets]
     targets = plan_targets(request.output, budgets, inputs.frame.ids)
     for target in targets:
         if target != "-":
@@ -64,7 +65,9 @@ def run_select(
     else:
         with clock.stage("propagate"):
             assert inputs.wanted is not None and inputs.origin is not None
-            u = pass_forward(csr, sigma, inputs.wanted, inputs.messages, inputs.origin, threads)
+            u = pass_forward(
+                csr, sigma, inputs.wanted, inputs.messages, inputs.origin, threads, progress
+            )
     with clock.stage("select"):
         selections = _select_all(request, inputs, csr, sigma, u, budgets, progress)
     picked = [
@@ -74,10 +77,22 @@ def run_select(
     notices = [
         *inputs.frame.notices,
         *inputs.notices,
+        *_without_effect(request),
         *graph_notices(graph),
         *message_notices(graph, csr, inputs.messages, sigma, inputs.wanted),
     ]
     return write_all(request, inputs, graph, csr, sigma, u, picked, clock, threads, notices, stdout)
+
+
+#: Options of the graph step alone.
+_HNSW_ONLY = ("--hnsw-m", "--ef-construction", "--ef")
+_GRAPH_ONLY = ("--n-neighbors", "--metric", "--method", "--recall", "--seed", *_HNSW_ONLY)
+#: Options that do nothing without another.
+_NEEDS = {
+    "--cutoff-scores": "--cutoff",
+    "--cutoff-higher-is": "--cutoff",
+    "--labels": "--balance",
+}
 
 
 def _check(request: SelectRequest) -> None:
@@ -92,27 +107,31 @@ def _check(request: SelectRequest) -> None:
         raise UsageError("--within is for building a graph, and --graph has one already")
     if not request.budgets:
         raise UsageError("select needs --ratio or --size")
-    for budget in request.budgets:
-        if budget.size is not None and budget.size < 1:
-            raise UsageError(f"--size must be at least 1, not {budget.size}")
     if request.balance != "none" and request.labels is None:
         raise UsageError(f"--balance {request.balance} needs --labels")
     if request.output.complement and request.output.order == "rank":
         raise UsageError("--complement has no rank: what is dropped was never picked")
 
 
-def _size(budget: Budget, n: int, drop: NDArray[np.bool_] | None) -> int:
+def _without_effect(request: SelectRequest) -> list[str]:
+    """Notices of options whose step is not run: a Makefile may give them to every command."""
+    notices = []
+    late = [name for name in _GRAPH_ONLY if name in request.named and request.graph is not None]
+    if late:
+        notices.append(f"{', '.join(late)}: not used, since --graph is built already")
+    for option, other in _NEEDS.items():
+        if option in request.named and other not in request.named:
+            notices.append(f"{option}: not used without {other}")
+    hnsw = [name for name in _HNSW_ONLY if name in request.named and not late]
+    if hnsw and request.graph_options.method != "hnsw":
+        notices.append(f"{', '.join(hnsw)}: not used without --method hnsw")
+    return notices
+
+
+def _size(budget: Budget, n: int, taking_part: int, include: NDArray[np.bool_] | None) -> int:
     """The budget in rows."""
-    if budget.size is not None:
-        size = budget.size
-    else:
-        size = budget_of(float(budget.ratio or "nan"), n)
-    taking_part = n if drop is None else n - int(drop.sum())
-    if size > taking_part:
-        raise UsageError(
-            f"a budget of {size:,} is more than the {taking_part:,} of {n:,} rows that take part",
-            "ask for less, or cut off and exclude less",
-        )
+    size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
+    check_size(size, 0 if include is None else int(include.sum()), taking_part)
     return size
 
 
@@ -163,10 +182,6 @@ def _select_all(
 
 def _prefix(selection: Selection, size: int) -> Selection:
     """The selection for a smaller budget: budgets nest under one γ_r and no quotas."""
-    if size < selection.included:
-        raise UsageError(
-            f"a budget of {size:,} has no room for {selection.included:,} included rows"
-        )
     ran_out = selection.ran_out_at
     return replace(
         selection,

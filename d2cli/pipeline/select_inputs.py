@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli import defaults
 from d2cli.budgets import cutoff_rows
 from d2cli.defaults import MODES
 from d2cli.errors import DataError, UsageError
@@ -20,8 +21,11 @@ from d2cli.io.provenance import describe, describe_files, fingerprint, read_side
 from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.pipeline.graph import describe_rows, open_labels
 from d2cli.pipeline.propagate import read_wanted
-from d2cli.pipeline.requests import MessageOptions, Messages, SelectRequest
+from d2cli.pipeline.requests import Messages, ScoreOptions, SelectRequest, inherit
 from d2cli.scores import wanted
+
+#: Options of the propagate step alone.
+_PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Inputs:
 
     frame: Frame
     messages: Messages
+    score_options: ScoreOptions
     gamma_reverse: float | Literal["auto"]
     described: dict[str, Any]
     paths: list[Path]
@@ -60,9 +65,8 @@ def read_inputs(request: SelectRequest) -> Inputs:
     else:
         assert emb is not None
         frame = Frame.of(emb)
-        settled, gamma = _settle(request, request.messages, {})
         described = {"emb": describe(emb)}
-        inputs = Inputs(frame, settled, gamma, described, [*emb.paths], [], emb=emb)
+        inputs = Inputs(frame, *_settle(request, {}), described, [*emb.paths], [], emb=emb)
     _read_scores(request, inputs)
     _read_rows(request, inputs)
     for name, given_input in (("labels", request.labels), ("within", request.within)):
@@ -82,11 +86,11 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
     """A graph file, and what was propagated on it, checked against one another."""
     stored = load_graph(path)
     if emb is not None:
-        built_from = stored.provenance.get("inputs", {}).get("emb", {})
-        if built_from.get("fingerprint") != fingerprint(emb.paths):
+        built_from = stored.provenance.get("inputs", {}).get("emb", {}).get("fingerprint")
+        if built_from != fingerprint(emb.paths):
+            known = "was not built from" if built_from else "does not say whether it was built from"
             raise DataError(
-                f"{path}: was not built from {emb.name}",
-                "build the graph again, or leave --emb out",
+                f"{path}: {known} {emb.name}", "build the graph again, or leave --emb out"
             )
     frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
     described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
@@ -95,19 +99,26 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
         beside = read_sidecar(Path(request.propagated))
         if beside is not None and beside.get("command") == "propagate":
             inherited = beside["parameters"]
-            its_graph = beside["inputs"].get("graph", {})
-            if its_graph.get("fingerprint") != described["graph"]["fingerprint"]:
+            its_inputs = beside["inputs"]
+            if its_inputs.get("graph", {}).get("fingerprint") != described["graph"]["fingerprint"]:
                 raise DataError(
                     f"{request.propagated}: was propagated on another graph than {path}",
                     f"run: d2prune propagate --graph {path} --scores SCORES "
                     f"--out {request.propagated}",
                 )
-    settled, gamma = _settle(request, request.messages, inherited)
-    settled.check_method(stored.graph.info.method)
+            described["propagated_from"] = its_inputs.get("scores", {})
+        elif late := [n for n in _PROPAGATE_ONLY if n in request.named]:
+            raise UsageError(
+                f"{late[0]} is for propagate, and {request.propagated} is propagated already"
+            )
+    settled = _settle(request, inherited)
+    settled[0].check_method(stored.graph.info.method)
     paths = [Path(path), *(emb.paths if emb is not None else [])]
-    inputs = Inputs(frame, settled, gamma, described, paths, [], graph=stored.graph)
+    inputs = Inputs(frame, *settled, described, paths, [], graph=stored.graph)
     if request.propagated is not None:
-        source = open_source([request.propagated], "scores", "propagated", None, request.id_column)
+        source = open_source(
+            [request.propagated], "scores", "propagated", None, request.id_column, key_option=None
+        )
         values, origin = frame.vector(source)
         with blame(scores=origin):
             # Checked as scores are, but of any sign: hops under other rules may go below zero.
@@ -122,10 +133,12 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
 
 
 def _settle(
-    request: SelectRequest, options: MessageOptions, inherited: dict[str, Any]
-) -> tuple[Messages, float | Literal["auto"]]:
-    """Messages and γ_r, from what is given, then from an earlier step, then from the mode."""
-    messages = options.or_else(inherited).resolved()
+    request: SelectRequest, inherited: dict[str, Any]
+) -> tuple[Messages, ScoreOptions, float | Literal["auto"]]:
+    """What is given, else what an earlier step recorded, else what the mode says."""
+    path = request.propagated or ""
+    messages = inherit(request.messages, inherited, path).resolved()
+    scores = inherit(request.score_options, inherited, path).resolved()
     gamma = request.gamma_reverse
     if gamma is None:
         gamma = MODES[messages.mode].gamma_reverse
@@ -134,9 +147,9 @@ def _settle(
             f"--mode {messages.mode} has no automatic gamma_reverse",
             "give it a number, for example --gamma-reverse 1.0",
         )
-    if request.emb is not None and request.graph is None and request.graph_options.method == "hnsw":
-        messages.check_method("hnsw")
-    return messages, gamma
+    if request.graph is None and request.graph_options.method != "auto":
+        messages.check_method(request.graph_options.method)
+    return messages, scores, gamma
 
 
 def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
@@ -147,11 +160,17 @@ def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
     )
     if inputs.propagated is None:
         inputs.scores, inputs.wanted, inputs.origin = read_wanted(
-            source, inputs.frame, request.score_options
+            source, inputs.frame, inputs.score_options
         )
     else:
         inputs.scores, inputs.origin = inputs.frame.vector(source)
     inputs.described["scores"] = describe(source)
+    theirs = inputs.described.pop("propagated_from", {}).get("fingerprint")
+    if theirs not in (None, inputs.described["scores"]["fingerprint"]):
+        raise DataError(
+            f"{request.propagated}: was not propagated from {source.name}",
+            "give the scores that it was made from; --cutoff-scores may be others",
+        )
     inputs.paths += source.paths
 
 
@@ -180,10 +199,18 @@ def _read_rows(request: SelectRequest, inputs: Inputs) -> None:
         cut = cutoff_rows(difficulty, request.cutoff, spared)
         inputs.cut = int(cut.sum())
         excluded |= cut
-        if inputs.graph is not None:
+        if inputs.score_options.higher_is == "better" and request.cutoff_scores is None:
             inputs.notices.append(
-                f"{inputs.cut:,} rows are cut off a graph that was built with them: rows that "
-                "listed them have fewer neighbours than a new graph would give"
+                "--cutoff drops the highest scores, which --higher-is better calls the best; "
+                "--cutoff-scores can name a difficulty to go by"
+            )
+    graph = inputs.graph
+    if graph is not None:
+        late = int((excluded if graph.excluded is None else excluded & ~graph.excluded).sum())
+        if late:
+            inputs.notices.append(
+                f"{late:,} rows are left out of a graph that was built with them: rows that listed "
+                "them have fewer neighbours than a new graph would give"
             )
     if excluded.any():
         inputs.drop = excluded
@@ -194,7 +221,7 @@ def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
     if request.cutoff_scores is None:
         if inputs.scores is None:
             raise UsageError("--cutoff needs --scores or --cutoff-scores")
-        values, higher_is = inputs.scores, request.score_options.higher_is
+        values, higher_is = inputs.scores, inputs.score_options.higher_is
         origin = inputs.origin
     else:
         source = open_source(
@@ -204,7 +231,7 @@ def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
         values, origin = inputs.frame.vector(source)
         inputs.described["cutoff_scores"] = describe(source)
         inputs.paths += source.paths
-        higher_is = "harder"
+        higher_is = defaults.HIGHER_IS
     with blame(scores=origin):
         # rank only looks at the order, and refuses nothing but what is not finite
-        return wanted(values, request.cutoff_higher_is or higher_is, "rank")
+        return wanted(values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, "rank")

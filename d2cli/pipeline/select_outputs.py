@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.defaults import WrittenAs
-from d2cli.errors import UsageError
+from d2cli.errors import OutputError, UsageError
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import Outputs
 from d2cli.io.graph_file import build_record
@@ -87,7 +87,7 @@ def write_all(
     entries = [
         record(
             "select",
-            {**base, "ratio": p.budget.ratio, "size": p.budget.size},
+            {**base, **_budget(p)},
             **common,
             counts=_counts(inputs, csr, p.selection),
             selection=_selection_record(p.selection),
@@ -100,8 +100,7 @@ def write_all(
         for p, entry in zip(picked, entries, strict=True):
             kept = columns.of(p.selection, request.output.order == "rank")
             if p.target == "-":
-                assert stdout is not None, "whoever asks for - gives a stream"
-                print_selection(stdout, kept, written_as)
+                _print(stdout, kept, written_as)
                 continue
             note = outputs.place(sidecar(p.target))
             data = outputs.place(p.target)
@@ -110,6 +109,11 @@ def write_all(
             write_sidecar(note, data, entry, clock.run(threads))
     run = clock.run(threads)
     n = inputs.frame.n
+
+    def of(p: Picked) -> str:
+        """Which of several budgets a line is about."""
+        return f"{p.target}: " if len(picked) > 1 else ""
+
     lines = [
         (
             "kept" if not request.output.complement else "dropped",
@@ -121,11 +125,12 @@ def write_all(
     lines += [
         ("graph", describe_graph(graph)),
         ("messages", describe_messages(inputs.messages, sigma, csr)),
-        *(("gamma_r", _describe_gamma(p.selection, inputs.gamma_reverse)) for p in picked),
+        *(("gamma_r", of(p) + _describe_gamma(p.selection, inputs.gamma_reverse)) for p in picked),
         last_line(run),
     ]
     for p in picked:
-        notices += _selection_notices(p.selection, inputs.gamma_reverse)
+        said = _selection_notices(p.selection, inputs.gamma_reverse, inputs.messages.clamped)
+        notices = [*notices, *(of(p) + notice for notice in said)]
     record_of_all = (
         entries[0]
         if len(entries) == 1
@@ -141,6 +146,23 @@ def write_all(
     return Summary([p.target for p in picked], record_of_all, run, lines, notices)
 
 
+def _print(stdout: IO[str] | None, kept: Kept, written_as: WrittenAs) -> None:
+    if stdout is None:  # the shell closed it: >&-
+        raise OutputError("standard output is closed")
+    try:
+        print_selection(stdout, kept, written_as)
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
+
+
+def _budget(p: Picked) -> dict[str, Any]:
+    ratio = p.budget.ratio
+    return {"ratio": None if ratio is None else float(ratio), "size": p.budget.size}
+
+
 def _written(p: Picked, n: int, request: SelectRequest) -> int:
     size = p.selection.order.size
     return n - size if request.output.complement else size
@@ -149,16 +171,18 @@ def _written(p: Picked, n: int, request: SelectRequest) -> int:
 def _parameters(request: SelectRequest, inputs: Inputs) -> dict[str, Any]:
     """Every option that shapes the result."""
     parameters: dict[str, Any] = {
-        **given(request.score_options),
+        **given(inputs.score_options),
         **message_record(inputs.messages),
         "gamma_reverse": inputs.gamma_reverse,
         "balance": request.balance,
         "cutoff": request.cutoff,
+        "cutoff_higher_is": request.cutoff_higher_is,
+        "id_column": request.id_column,
         "order": request.output.order,
         "as": request.output.written_as,
         "complement": request.output.complement,
     }
-    if inputs.emb is not None:
+    if request.graph is None:
         parameters = {**given(request.graph_options), **parameters}
     return parameters
 
@@ -215,26 +239,33 @@ def _describe_gamma(selection: Selection, asked: Any) -> str:
     text = f"{selection.gamma_reverse:.4g}" + (" (auto)" if asked == "auto" else "")
     if selection.ran_out_at is None:
         return f"{text}, messages lasted to the last pick"
-    return f"{text}, messages ran out at pick {selection.ran_out_at:,} of {selection.order.size:,}"
+    return (
+        f"{text}, messages ran out after {selection.ran_out_at:,} of {selection.order.size:,} picks"
+    )
 
 
-def _selection_notices(selection: Selection, asked: Any) -> list[str]:
+def _selection_notices(selection: Selection, asked: Any, clamped: bool) -> list[str]:
     size, at = selection.order.size, selection.ran_out_at
-    notices = []
+    if at is not None and not clamped:
+        return [
+            f"after {at:,} of {size:,} picks the best score is no longer above zero: from there "
+            "each pick raises its neighbours; raise --gamma-reverse (now "
+            f"{selection.gamma_reverse:g}), or use --mode default"
+        ]
     if at is not None and asked != "auto":
-        notices.append(
-            f"the messages ran out at pick {at:,} of {size:,}: {size - at:,} picks had no score "
-            f"left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
+        return [
+            f"the messages ran out after {at:,} of {size:,} picks: the other {size - at:,} had no "
+            f"score left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
             "or let it be auto"
-        )
-    elif at is not None:
-        notices.append(
-            f"the messages ran out at pick {at:,} of {size:,} even at gamma_reverse = "
+        ]
+    if at is not None:
+        return [
+            f"the messages ran out after {at:,} of {size:,} picks even at gamma_reverse = "
             f"{GAMMA_HIGH:g}, the upper bound of auto: scores of 0 and exact duplicates do that"
-        )
-    elif selection.at_bound == "low":
-        notices.append(
+        ]
+    if selection.at_bound == "low":
+        return [
             f"gamma_reverse = {GAMMA_LOW:g}, the lower bound of auto: so little is kept that the "
             "strongest messages leave scores to decide by"
-        )
-    return notices
+        ]
+    return []

@@ -135,7 +135,8 @@ def graph_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
             exact = {"queries": FAISS_EXACT_QUERIES}
             flat = Contestant("faiss exact", peer="faiss exact", options=exact, **spec)
             results = compete([ours, *(p for p in found if p), flat], rounds)
-            results[-1]["seconds"] *= n / FAISS_EXACT_QUERIES  # each query costs the same
+            for figure in ("seconds", "fastest", "slowest"):  # each query costs the same
+                results[-1][figure] *= n / FAISS_EXACT_QUERIES
             cases.append({
                 "case": f"graph, {title}, {n:,} × {d}, recall@{K} ≥ {target}",
                 "against": "hnswlib", "results": results,
@@ -234,11 +235,11 @@ def table(cases: list[dict[str, Any]]) -> str:
         ]
         for r in case["results"]:
             options = ", ".join(f"{k} {v}" for k, v in r["options"].items() if k != "input")
-            ratio = f"{r['seconds'] / base['seconds']:.2f}" if base else "–"
+            ratio = f"{r['seconds'] / base['seconds']:.2g}" if base else "–"
             recall = f"{r['recall']:.3f}" if r.get("recall", 2) <= 1 else "–"
             lines.append(
-                f"| {r['name']}{f' ({options})' if options else ''} | {r['seconds']:.2f} "
-                f"({r['fastest']:.2f} … {r['slowest']:.2f}) | {ratio} | {recall} "
+                f"| {r['name']}{f' ({options})' if options else ''} | {r['seconds']:.3g} "
+                f"({r['fastest']:.3g} … {r['slowest']:.3g}) | {ratio} | {recall} "
                 f"| {r['peak'] / 2**20:,.0f} |"
             )
     return "\n".join(lines).lstrip() + "\n"

@@ -100,6 +100,8 @@ def greedy(
     rules = rules or Rules()
     n = edges.indptr.size - 1
     check_scores(propagated, n)
+    if gamma != "auto" and not isinstance(gamma, int | float | np.number):
+        raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
     run = _Run(edges, propagated, size, kernel_name == "gaussian", sigma, clamped, rules)
     if gamma != "auto":

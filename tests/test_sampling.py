@@ -186,6 +186,7 @@ def test_excluded_rows_of_the_graph_take_no_part():
         (4, {"balance": "uniform", "labels": [0, 0, 1]}, "more than the 3 rows"),
         (1, {"gamma_reverse": -1.0}, "gamma_reverse"),
         (1, {"gamma_reverse": math.nan}, "gamma_reverse"),
+        (1, {"gamma_reverse": None}, "'auto' or a number"),
         (1, {"clamped": False}, "needs clamped"),
         (1, {"kernel": "linear"}, "kernel"),
         (1, {"balance": "equal"}, "balance must be one of"),

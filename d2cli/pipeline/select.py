@@ -15,11 +15,12 @@ from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import check_target
 from d2cli.io.sources import blame
 from d2cli.parallel import Progress, silent, thread_count
-from d2cli.pipeline.graph import graph_notices, graph_of
-from d2cli.pipeline.propagate import message_notices, pass_forward
+from d2cli.pipeline.graph import graph_of
+from d2cli.pipeline.propagate import pass_forward
 from d2cli.pipeline.requests import Budget, SelectRequest
 from d2cli.pipeline.select_inputs import Inputs, read_inputs
-from d2cli.pipeline.select_outputs import Picked, plan_targets, write_all
+from d2cli.pipeline.select_outputs import Outcome, Picked, entries, plan_targets, write_all
+from d2cli.pipeline.select_summary import summarise
 from d2cli.pipeline.summary import Clock, Summary
 from d2cli.sampling import Selection
 
@@ -74,14 +75,10 @@ def run_select(
         Picked(target, budget, selection)
         for target, (budget, _), selection in zip(targets, budgets, selections, strict=True)
     ]
-    notices = [
-        *inputs.frame.notices,
-        *inputs.notices,
-        *_without_effect(request),
-        *graph_notices(graph),
-        *message_notices(graph, csr, inputs.messages, sigma, inputs.wanted),
-    ]
-    return write_all(request, inputs, graph, csr, sigma, u, picked, clock, threads, notices, stdout)
+    outcome = Outcome(request, inputs, graph, csr, sigma, u, picked)
+    provenance = entries(outcome)
+    write_all(outcome, provenance, clock, threads, stdout)
+    return summarise(outcome, provenance, clock.run(threads), _without_effect(request))
 
 
 #: Options of the graph step alone.

@@ -1,4 +1,4 @@
-"""The outputs of ``select``: their names, their columns, their provenance, and the summary."""
+"""The outputs of ``select``: their names, their columns and their provenance."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from d2cli.io.atomic import Outputs
 from d2cli.io.graph_file import build_record
 from d2cli.io.provenance import record, sidecar, write_sidecar
 from d2cli.io.selection_file import Kept, check_form, print_selection, store_selection
-from d2cli.pipeline.graph import describe_graph
-from d2cli.pipeline.propagate import describe_messages, message_record
+from d2cli.pipeline.propagate import message_record
 from d2cli.pipeline.requests import Budget, OutputOptions, SelectRequest, given
 from d2cli.pipeline.select_inputs import Inputs
-from d2cli.pipeline.summary import Clock, Summary, last_line
-from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, Selection
+from d2cli.pipeline.summary import Clock
+from d2cli.sampling import Selection
 
 
 @dataclass(frozen=True)
@@ -64,86 +63,58 @@ def plan_targets(
     return targets
 
 
-def write_all(
-    request: SelectRequest,
-    inputs: Inputs,
-    graph: KnnGraph,
-    csr: Csr,
-    sigma: float,
-    u: NDArray[np.float64],
-    picked: list[Picked],
-    clock: Clock,
-    threads: int,
-    notices: list[str],
-    stdout: IO[str] | None,
-) -> Summary:
-    """Write every selection, all or none, and say what was done."""
-    base = _parameters(request, inputs)
-    common = {
-        "inputs": inputs.described,
-        "messages": {"sigma": sigma},
-        "graph": build_record(graph),
-    }
-    entries = [
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of select came to: its inputs, what was made of them, and the picks."""
+
+    request: SelectRequest
+    inputs: Inputs
+    graph: KnnGraph
+    csr: Csr
+    sigma: float
+    propagated: NDArray[np.float64]
+    picked: list[Picked]
+
+
+def entries(outcome: Outcome) -> list[dict[str, Any]]:
+    """The provenance of each output, as far as it is the same for the same run."""
+    parameters = _parameters(outcome.request, outcome.inputs)
+    return [
         record(
             "select",
-            {**base, **_budget(p)},
-            **common,
-            counts=_counts(inputs, csr, p.selection),
+            {**parameters, **_budget(p)},
+            inputs=outcome.inputs.described,
+            messages={"sigma": outcome.sigma},
+            graph=build_record(outcome.graph),
+            counts=_counts(outcome.inputs, outcome.csr, p.selection),
             selection=_selection_record(p.selection),
         )
-        for p in picked
+        for p in outcome.picked
     ]
-    columns = _Columns(inputs, u, request.output.complement)
-    written_as: WrittenAs = request.output.written_as
+
+
+def write_all(
+    outcome: Outcome,
+    provenance: list[dict[str, Any]],
+    clock: Clock,
+    threads: int,
+    stdout: IO[str] | None,
+) -> None:
+    """Write every selection with its provenance; all, or none."""
+    options = outcome.request.output
+    columns = _Columns(outcome.inputs, outcome.propagated, options.complement)
     with Outputs() as outputs:
-        for p, entry in zip(picked, entries, strict=True):
-            kept = columns.of(p.selection, request.output.order == "rank")
+        for p, entry in zip(outcome.picked, provenance, strict=True):
+            kept = columns.of(p.selection, options.order == "rank")
             if p.target == "-":
-                _print(stdout, kept, written_as)
+                _print(stdout, kept, options.written_as)
                 continue
             note = outputs.place(sidecar(p.target))
             data = outputs.place(p.target)
             with clock.stage("write"):
-                store_selection(data, Path(p.target).suffix.lower(), kept, written_as, entry)
+                ending = Path(p.target).suffix.lower()
+                store_selection(data, ending, kept, options.written_as, entry)
             write_sidecar(note, data, entry, clock.run(threads))
-    run = clock.run(threads)
-    n = inputs.frame.n
-
-    def of(p: Picked) -> str:
-        """Which of several budgets a line is about."""
-        return f"{p.target}: " if len(picked) > 1 else ""
-
-    lines = [
-        (
-            "kept" if not request.output.complement else "dropped",
-            f"{_written(p, n, request):,} of {n:,} rows ({_written(p, n, request) / n:.1%})"
-            f" → {'standard output' if p.target == '-' else p.target}",
-        )
-        for p in picked
-    ]
-    lines += [
-        ("graph", describe_graph(graph)),
-        ("messages", describe_messages(inputs.messages, sigma, csr)),
-        *(("gamma_r", of(p) + _describe_gamma(p.selection, inputs.gamma_reverse)) for p in picked),
-        last_line(run),
-    ]
-    for p in picked:
-        said = _selection_notices(p.selection, inputs.gamma_reverse, inputs.messages.clamped)
-        notices = [*notices, *(of(p) + notice for notice in said)]
-    record_of_all = (
-        entries[0]
-        if len(entries) == 1
-        else {
-            **{k: v for k, v in entries[0].items() if k not in ("counts", "selection")},
-            "parameters": base,
-            "selections": [
-                {"out": p.target, **e["counts"], **e["selection"]}
-                for p, e in zip(picked, entries, strict=True)
-            ],
-        }
-    )
-    return Summary([p.target for p in picked], record_of_all, run, lines, notices)
 
 
 def _print(stdout: IO[str] | None, kept: Kept, written_as: WrittenAs) -> None:
@@ -161,11 +132,6 @@ def _print(stdout: IO[str] | None, kept: Kept, written_as: WrittenAs) -> None:
 def _budget(p: Picked) -> dict[str, Any]:
     ratio = p.budget.ratio
     return {"ratio": None if ratio is None else float(ratio), "size": p.budget.size}
-
-
-def _written(p: Picked, n: int, request: SelectRequest) -> int:
-    size = p.selection.order.size
-    return n - size if request.output.complement else size
 
 
 def _parameters(request: SelectRequest, inputs: Inputs) -> dict[str, Any]:
@@ -233,39 +199,3 @@ class _Columns:
         if not self.complement:
             columns["gain"] = pa.array(selection.gains[rank])
         return Kept(index.astype(np.int64), n, self.inputs.frame.ids, columns)
-
-
-def _describe_gamma(selection: Selection, asked: Any) -> str:
-    text = f"{selection.gamma_reverse:.4g}" + (" (auto)" if asked == "auto" else "")
-    if selection.ran_out_at is None:
-        return f"{text}, messages lasted to the last pick"
-    return (
-        f"{text}, messages ran out after {selection.ran_out_at:,} of {selection.order.size:,} picks"
-    )
-
-
-def _selection_notices(selection: Selection, asked: Any, clamped: bool) -> list[str]:
-    size, at = selection.order.size, selection.ran_out_at
-    if at is not None and not clamped:
-        return [
-            f"after {at:,} of {size:,} picks the best score is no longer above zero: from there "
-            "each pick raises its neighbours; raise --gamma-reverse (now "
-            f"{selection.gamma_reverse:g}), or use --mode default"
-        ]
-    if at is not None and asked != "auto":
-        return [
-            f"the messages ran out after {at:,} of {size:,} picks: the other {size - at:,} had no "
-            f"score left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
-            "or let it be auto"
-        ]
-    if at is not None:
-        return [
-            f"the messages ran out after {at:,} of {size:,} picks even at gamma_reverse = "
-            f"{GAMMA_HIGH:g}, the upper bound of auto: scores of 0 and exact duplicates do that"
-        ]
-    if selection.at_bound == "low":
-        return [
-            f"gamma_reverse = {GAMMA_LOW:g}, the lower bound of auto: so little is kept that the "
-            "strongest messages leave scores to decide by"
-        ]
-    return []

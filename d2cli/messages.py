@@ -16,8 +16,8 @@ from d2cli.parallel import Progress, for_blocks, silent, thread_count
 
 #: Rows that one task of the forward pass takes.
 _BLOCK = 65_536
-#: exp(-x) is zero in float64 from here on.
-_UNDERFLOW = 745.14
+#: From here on exp(-x) is below 2**-53: added to a score of like size it changes nothing.
+_UNFELT = 53 * math.log(2)
 
 
 def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
@@ -132,13 +132,13 @@ def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out)
 
 
 def vanished_share(edges: Csr, kernel_name: Kernel, gamma: float, sigma: float) -> float:
-    """The share of edges whose weight underflows to zero, so that no message passes (0 … 1).
+    """The share of edges whose weight is too small for any message to be felt (0 … 1).
 
     Raw distances on unnormalised features can make it 1: then nothing is diverse about the result.
     """
     if not edges.indices.size or gamma == 0:
         return 0.0
-    x = _UNDERFLOW / gamma
+    x = _UNFELT / gamma
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size
 

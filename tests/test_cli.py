@@ -286,7 +286,7 @@ NOTICES = [
     (["--ratio", "0.01"], "lower bound of auto"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
-    (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are zero"),
+    (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are below 2^-53"),
     (["--emb", "same.npy", "--ratio", "0.5"], "duplicates"),
     (
         ["--method", "hnsw", "--ef", "4", "--hnsw-m", "2", "--recall", "1", "--ratio", "0.1"],

@@ -23,7 +23,7 @@ from d2cli.pipeline.requests import Messages, PropagateRequest, ScoreOptions, gi
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
 
-#: Above this share of weights that underflow to zero the user hears of it.
+#: Above this share of weights that are too small to be felt the user hears of it.
 VANISHED_NOTICE = 0.5
 
 
@@ -154,8 +154,8 @@ def message_notices(
     gone = vanished_share(csr, messages.kernel, messages.gamma_forward, sigma)
     if gone > VANISHED_NOTICE:
         notices.append(
-            f"{gone:.0%} of the edge weights are zero at σ = {sigma:.4g}: their messages vanish; "
-            "--bandwidth median fits the weights to the data"
+            f"{gone:.0%} of the edge weights are below 2^-53 at σ = {sigma:.4g}: their messages "
+            "vanish; --bandwidth median fits the weights to the data"
         )
     if messages.bandwidth == "median":
         zero = int(np.count_nonzero(graph.distances == 0))

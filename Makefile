@@ -69,7 +69,7 @@ check: $(BIN)/d2prune
 
 # Compiled code is invisible to coverage, so the kernels run as plain Python here.
 coverage: $(BIN)/d2prune
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=95
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report=term --cov-fail-under=95
 
 floors:
 	$(PYTHON) -m venv $(BUILD)/floors

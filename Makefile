@@ -75,7 +75,7 @@ floors:
 	$(PYTHON) -m venv $(BUILD)/floors
 	$(BUILD)/floors/bin/pip install --quiet --upgrade pip
 	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
-	$(BUILD)/floors/bin/python -m pytest -q
+	NUMBA_CACHE_DIR=$(KERNELS) $(BUILD)/floors/bin/python -m pytest -q -n auto
 
 # Peers go into an environment of their own. A CPU build of torch will do.
 bench: $(BUILD)/bench-env/installed

@@ -98,7 +98,7 @@ def test_types_of_whole_numbers_and_of_text_do_not_matter(data, shuffled, select
     numbers = np.arange(data.n)
     for a, b in (
         (pa.array(numbers, pa.int32()), pa.array(numbers[shuffled], pa.uint64())),
-        (pa.array(data.ids), pa.array(np.array(data.ids)[shuffled], pa.large_string())),
+        (pa.array(data.ids), pa.array(np.array(data.ids)[shuffled].tolist(), pa.large_string())),
         (pa.array(data.ids).dictionary_encode(), pa.array(np.array(data.ids)[shuffled])),
     ):
         parquet("e.parquet", id=a, emb=data.emb.tolist())

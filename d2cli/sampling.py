@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -112,15 +112,7 @@ def greedy(
     if not clamped:
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
     value, bound = _smallest(run.lasts, progress)
-    selection = run.full(value)
-    return Selection(
-        selection.order,
-        selection.gains,
-        value,
-        selection.included,
-        selection.ran_out_at,
-        bound,
-    )
+    return replace(run.full(value), at_bound=bound)
 
 
 def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:

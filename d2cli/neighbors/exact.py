@@ -91,7 +91,6 @@ class _Screen:
         # Any centre will do; in the type of the vectors each subtraction rounds once.
         self.centre = (total / n).astype(vectors.dtype)
         self.halves = np.empty(n, np.float32)
-        self.reach = 0.0
         for start in range(0, n, step):
             block = self._block(vectors[start : start + step])
             half_square_norms(block, self.halves[start : start + step])

@@ -6,8 +6,9 @@ import numpy as np
 
 from d2cli._jit import kernel, reordering_kernel
 
-#: float32 numbers in one 512-bit register; scans advance by it.
-LANES = 16
+#: Scores looked at together. Compilers turn a loop of constant length into vector instructions,
+#: but one of 16 or 32 into as many scalar ones first.
+LANES = 64
 
 
 @kernel
@@ -26,27 +27,46 @@ def insert(distances, rows, distance, row):
 
 
 @kernel
-def keep_smallest(scores, first, best, rows):
-    """Merge scores (q, b) of the rows first … into the lists best, rows (q, size), ascending."""
-    whole = scores.shape[1] // LANES * LANES
-    for q in range(scores.shape[0]):
-        line = scores[q]
-        bound = best[q, -1]
+def below(halves, products, bound, spots):
+    """Where scores halves - products, LANES of them, are below the bound: spots[:count]; count.
+
+    Nearly every run of scores has none: a few vector compares drop it. Where there are some they
+    are gathered without branches, which no processor could predict.
+    """
+    some = False
+    for c in range(LANES):
+        some |= halves[c] - products[c] < bound
+    count = 0
+    if some:
+        for c in range(LANES):
+            spots[count] = c
+            count += halves[c] - products[c] < bound
+    return count
+
+
+@kernel
+def keep_nearest(products, halves, first, best, rows):
+    """Merge the rows first … into the lists best, rows (q, size), ascending by score.
+
+    The score halves[c] - products[q, c], that is |x|²/2 - q·x, orders as the distance does.
+    """
+    whole = products.shape[1] // LANES * LANES
+    spots = np.empty(LANES, np.int32)
+    for q in range(products.shape[0]):
+        line, listed, numbers = products[q], best[q], rows[q]
+        bound = listed[-1]
         for start in range(0, whole, LANES):
-            # Nearly every run of scores has none below the bound: one vector compare drops it.
-            run = line[start : start + LANES]
-            below = np.int32(0)
-            for c in range(LANES):
-                below += np.int32(run[c] < bound)
-            if below:
-                for c in range(LANES):
-                    if run[c] < bound:
-                        insert(best[q], rows[q], run[c], first + start + c)
-                        bound = best[q, -1]
-        for c in range(whole, scores.shape[1]):
-            if line[c] < bound:
-                insert(best[q], rows[q], line[c], first + c)
-                bound = best[q, -1]
+            run, half = line[start : start + LANES], halves[start : start + LANES]
+            for s in range(below(half, run, bound, spots)):
+                score = half[spots[s]] - run[spots[s]]
+                if score < bound:
+                    insert(listed, numbers, score, first + start + spots[s])
+                    bound = listed[-1]
+        for c in range(whole, products.shape[1]):
+            score = halves[c] - line[c]
+            if score < bound:
+                insert(listed, numbers, score, first + c)
+                bound = listed[-1]
 
 
 @reordering_kernel

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel, reordering_kernel
-from d2cli.neighbors._lists import LANES, half_square_norms, insert, keep_smallest
+from d2cli.neighbors._lists import LANES, below, half_square_norms, insert, keep_nearest
 from d2cli.neighbors.recall import Truth
 from d2cli.parallel import Progress, for_blocks, silent
 
@@ -72,10 +72,8 @@ class Router:
             if self._index is not None:
                 routed[start:stop] = self._index.knn_query(asking, probes, num_threads=1)[0]
                 return
-            scores = asking @ self.centres.T
-            np.subtract(self._halves, scores, out=scores)
             nearest = np.full((len(asking), probes), np.inf, np.float32)
-            keep_smallest(scores, 0, nearest, routed[start:stop])
+            keep_nearest(asking @ self.centres.T, self._halves, 0, nearest, routed[start:stop])
 
         for_blocks(find, count, _ROUTE_ROWS, self.threads)
         return routed
@@ -232,11 +230,12 @@ def search_cells(
     distances = np.full((n, size), np.inf, np.float32)
     positions = np.full((n, size), -1, np.int32)
     widest = int(np.diff(cells.starts).max())
+    wide = widest + LANES
 
     def join(start: int, stop: int) -> None:
-        targets, target_halves = np.empty((widest, m), np.float32), np.empty(widest, np.float32)
+        targets, target_halves = np.empty((widest, m), np.float32), np.empty(wide, np.float32)
         queries, query_halves = np.empty((_QUERIES, m), np.float32), np.empty(_QUERIES, np.float32)
-        products = np.empty(_QUERIES * widest, np.float32)
+        products = np.zeros(_QUERIES * widest + LANES, np.float32)
         # A row's nearest cell first: it leaves few of the other cells' rows near enough to insert.
         for columns in (cells.probes[:, :1], cells.probes[:, 1:]):
             visitors, ends = _visitors(columns, start, stop, len(cells.centres))
@@ -245,13 +244,17 @@ def search_cells(
                 members = np.arange(first, cells.starts[cell + 1], dtype=np.int32)
                 near = targets[: len(members)]
                 _centred(reduced, members, centre, near, target_halves)
+                target_halves[len(near) : len(near) + LANES] = np.inf
                 for lo in range(ends[cell], ends[cell + 1], _QUERIES):
                     mine = visitors[lo : min(lo + _QUERIES, ends[cell + 1])]
                     asking = queries[: len(mine)]
                     _centred(reduced, mine, centre, asking, query_halves)
                     scores = products[: len(mine) * len(near)].reshape(len(mine), len(near))
                     np.matmul(asking, near.T, out=scores)
-                    _admit(mine, query_halves, first, target_halves, scores, distances, positions)
+                    _admit(
+                        mine, query_halves, first, target_halves, products, len(near),
+                        distances, positions,
+                    )  # fmt: skip
 
     for_blocks(join, n, _JOIN_ROWS, threads, progress, "search")
     return distances, positions
@@ -289,29 +292,27 @@ def _centred(reduced, which, centre, out, halves):
 
 
 @kernel
-def _admit(which, query_halves, first, target_halves, products, distances, positions):
-    """Put into the lists of `which` the rows first … that are nearer than their last entries.
+def _admit(which, query_halves, first, target_halves, products, count, distances, positions):
+    """Put into the lists of `which` the `count` rows first … nearer than their last entries.
 
     |x-y|²/2 = query half + target half - product, so target half - product is compared with what
-    the last entry leaves: one subtraction and compare a candidate, which nearly all fail.
+    the last entry leaves: one subtraction and compare a candidate, which nearly all fail. Products
+    follow each other row by row; the last run of a row reaches into the next, or into what is left
+    free, where infinite target halves make nothing near.
     """
-    count = products.shape[1]
+    spots = np.empty(LANES, np.int32)
     for q in range(which.shape[0]):
         i = which[q]
         own = query_halves[q]
         listed, rows = distances[i], positions[i]
         bound = np.float32(0.5) * listed[-1] - own
         for start in range(0, count, LANES):
-            run = products[q, start : start + LANES]
-            half = target_halves[start : start + LANES]
-            below = np.int32(0)
-            for b in range(run.shape[0]):
-                below += np.int32(half[b] - run[b] < bound)
-            if below:
-                for b in range(run.shape[0]):
-                    score = half[b] - run[b]
-                    candidate = first + start + b
-                    if score < bound and candidate != i:
-                        square = max(np.float32(2) * (score + own), np.float32(0))
-                        insert(listed, rows, square, candidate)
-                        bound = np.float32(0.5) * listed[-1] - own
+            at = q * count + start
+            run, half = products[at : at + LANES], target_halves[start : start + LANES]
+            for s in range(below(half, run, bound, spots)):
+                score = half[spots[s]] - run[spots[s]]
+                candidate = first + start + spots[s]
+                if score < bound and candidate != i:
+                    square = max(np.float32(2) * (score + own), np.float32(0))
+                    insert(listed, rows, square, candidate)
+                    bound = np.float32(0.5) * listed[-1] - own

@@ -73,15 +73,11 @@ def spread(
 
 
 def _hashes(rows: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row (multiply and shift, in the manner of FNV-1a)."""
-    numbers = rows.T + rows.dtype.type(0)  # + 0 turns -0.0 into 0.0
-    bits = numbers.view(np.uint32 if rows.itemsize == 4 else np.uint64)
-    hashes = np.full(rows.shape[0], 14695981039346656037, np.uint64)
-    for column in bits:
-        hashes ^= column
-        hashes *= np.uint64(1099511628211)
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
+    """A 64-bit hash of each row: its numbers' bits times odd keys, summed modulo 2^64."""
+    bits = np.uint32 if rows.itemsize == 4 else np.uint64
+    keys = np.random.default_rng(0).integers(0, 2**64 - 1, rows.shape[1], np.uint64) | np.uint64(1)
+    numbers = rows + rows.dtype.type(0)  # + 0 turns -0.0 into 0.0
+    return np.einsum("rc,c->r", numbers.view(bits), keys, dtype=np.uint64, casting="unsafe")
 
 
 @kernel

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from d2cli.neighbors._lists import half_square_norms, keep_smallest
+from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.vectors import block_rows, power_of_two_scale
-from d2cli.parallel import Progress, for_blocks, silent
+from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
-#: Rows of one product: queries by base. The product, 8 MB, stays in a core's share of the cache.
-_QUERIES, _BASE = 1024, 2048
-#: Of few queries more blocks are made, so that threads have something to share.
-_FEW, _FEW_QUERIES = 2048, 384
-#: Candidates that screening keeps beyond k.
-_SPARE = 16
+#: Rows of one product: queries by base. The product, 1 MB, stays in a core's own cache.
+_QUERIES, _BASE = 256, 1024
+#: Candidates that screening keeps beyond k; the second time for rows that the first left unproven.
+_SPARE = (4, 64)
+#: Of at most so many numbers the scaled and centred blocks are kept: 32 MB.
+_KEPT_NUMBERS = 1 << 23
+#: Rows whose mean is taken for the centre.
+_CENTRE_ROWS = 4096
 _FLOAT32_STEP = 2.0**-24
 
 
@@ -46,73 +47,91 @@ def exact_neighbors(
 
     Returns:
         neighbors (m, k) int32 and distances (m, k) float32 as in
-        :class:`~d2cli.graph.KnnGraph`. Working memory is about 12 MB a thread.
+        :class:`~d2cli.graph.KnnGraph`. Working memory is at most 32 MB, and 2 MB a thread.
     """
     n = vectors.shape[0]
     rows = np.arange(n) if rows is None else rows
     m, k = rows.size, n_neighbors
     neighbors = np.empty((m, k), np.int32)
     distances = np.empty((m, k), np.float32)
-    screen = _Screen(vectors)
-    width = min(k + 1 + _SPARE, n)
+    screen = _Screen(vectors, threads)
+    widths = [min(k + 1 + spare, n) for spare in _SPARE]
 
     def search(start: int, stop: int) -> None:
-        queries = rows[start:stop]
-        candidates, missed_from = screen.candidates(queries, width)
-        found, lengths = neighbors[start:stop], distances[start:stop]
-        rerank(vectors, queries, candidates, found, lengths)
-        if width < n:
-            unproven = np.flatnonzero(~(lengths[:, -1] < missed_from))
-            if unproven.size:
-                again, longer = np.empty((unproven.size, k), np.int32), lengths[unproven]
-                nearest_of_all(vectors, queries[unproven], again, longer)
-                found[unproven], lengths[unproven] = again, longer
+        queries, found, lengths = rows[start:stop], neighbors[start:stop], distances[start:stop]
+        unproven = np.arange(stop - start)
+        for width in widths:
+            candidates, missed_from = screen.candidates(queries[unproven], width)
+            nearest, shortest = found[unproven], lengths[unproven]
+            rerank(vectors, queries[unproven], candidates, nearest, shortest)
+            found[unproven], lengths[unproven] = nearest, shortest
+            if width == n:
+                return
+            unproven = unproven[~(shortest[:, -1] < missed_from)]
+            if not unproven.size:
+                return
+        nearest, shortest = found[unproven], lengths[unproven]
+        nearest_of_all(vectors, queries[unproven], nearest, shortest)
+        found[unproven], lengths[unproven] = nearest, shortest
 
-    with threadpool_limits(1):  # threads are ours; each product runs on one
-        block = _QUERIES if m > _FEW else _FEW_QUERIES
-        for_blocks(search, m, block, threads, progress, stage)
+    with one_thread_per_product():
+        for_blocks(search, m, _QUERIES, threads, progress, stage)
     return neighbors, distances
 
 
 class _Screen:
-    """Finds candidates by ``|x|²/2 - q·x`` in float32, on centred and scaled blocks.
+    """Finds candidates by ``|x|²/2 - q·x`` in float32, on blocks that are scaled and centred where
+    that helps.
 
     A row is the nearest candidate to itself; ranking by true distance drops it.
     """
 
-    def __init__(self, vectors: NDArray[np.floating]) -> None:
+    def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:
         self.vectors = vectors
         n, d = vectors.shape
-        self.scale = power_of_two_scale(vectors)
-        step = block_rows(d)
-        total = np.zeros(d)
-        for start in range(0, n, step):
-            total += (vectors[start : start + step] * self.scale).sum(axis=0, dtype=np.float64)
+        self.scale = power_of_two_scale(vectors, threads)
         # Any centre will do; in the type of the vectors each subtraction rounds once.
-        self.centre = (total / n).astype(vectors.dtype)
+        some = vectors[:: -(-n // _CENTRE_ROWS)] * self.scale
+        centre = some.mean(axis=0, dtype=np.float64)
+        spread = np.square(some - centre).sum(axis=1).max()
+        # Rows around the origin are as good as centred.
+        self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
+        self.kept = self._centred(vectors) if n * d <= _KEPT_NUMBERS else None
         self.halves = np.empty(n, np.float32)
-        for start in range(0, n, step):
-            block = self._block(vectors[start : start + step])
-            half_square_norms(block, self.halves[start : start + step])
+
+        def measure(start: int, stop: int) -> None:
+            half_square_norms(self._block(start, stop), self.halves[start:stop])
+
+        for_blocks(measure, n, block_rows(d), threads)
         self.reach = float(2 * self.halves.max()) ** 0.5
 
-    def _block(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        return (rows * self.scale - self.centre).astype(np.float32, copy=False)
+    def _centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        if self.scale != 1.0:
+            rows = rows * self.scale
+        if self.centre is not None:
+            rows = rows - self.centre
+        return rows.astype(np.float32, copy=False)
+
+    def _block(self, start: int, stop: int) -> NDArray[np.float32]:
+        if self.kept is not None:
+            return self.kept[start:stop]
+        return self._centred(self.vectors[start:stop])
 
     def candidates(
         self, queries: NDArray[np.int64], width: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """`width` candidates of each query, and the distance below which none was missed."""
         n, d = self.vectors.shape
-        q = self._block(self.vectors[queries])
+        q = self._centred(self.vectors[queries])
         found = np.full((queries.size, width), -1, np.int32)
         values = np.full((queries.size, width), np.inf, np.float32)
-        product = np.empty((queries.size, min(_BASE, n)), np.float32)
+        product = np.empty(queries.size * min(_BASE, n), np.float32)
         for start in range(0, n, _BASE):
-            base = self._block(self.vectors[start : start + _BASE])
-            block = np.matmul(q, base.T, out=product[:, : base.shape[0]])
-            np.subtract(self.halves[start : start + _BASE], block, out=block)
-            keep_smallest(block, start, values, found)
+            base = self._block(start, start + _BASE)
+            # Cut from the front: a product with gaps between its rows is slower.
+            block = product[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
+            np.matmul(q, base.T, out=block)
+            keep_nearest(block, self.halves[start : start + _BASE], start, values, found)
         own = np.einsum("ij,ij->i", q, q, dtype=np.float64)
         # Rounding of a d-term dot product, of the squares and of the inputs themselves, bounded
         # by (d + 8) steps of the largest magnitude that occurs (Higham 2002, section 3.1).

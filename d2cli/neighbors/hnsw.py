@@ -50,7 +50,7 @@ def hnsw_neighbors(
         copy of the vectors, and about 8·m + 20 bytes a row.
     """
     n, d = vectors.shape
-    scale = power_of_two_scale(vectors)
+    scale = power_of_two_scale(vectors, threads)
     index = hnswlib.Index("l2", d)
     index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
     for start in range(0, n, _BLOCK):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from d2cli.neighbors.cells import arrange, choose_probes, fit_centres, search_cells
 from d2cli.neighbors.distances import rerank
@@ -22,7 +21,7 @@ from d2cli.neighbors.recall import Truth
 from d2cli.neighbors.reduce import principal_axes, reduce_dimensions
 from d2cli.neighbors.refine import Hoods, exchange, hop
 from d2cli.neighbors.vectors import power_of_two_scale
-from d2cli.parallel import Progress, for_blocks, silent
+from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.
@@ -68,8 +67,8 @@ def ivf_neighbors(
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
     efforts = _EFFORTS[1:] if recall > _STRICT else _EFFORTS
-    with threadpool_limits(1, user_api="blas"):  # threads are ours; each product runs on one
-        principal = principal_axes(vectors, power_of_two_scale(vectors), rng, threads)
+    with one_thread_per_product():
+        principal = principal_axes(vectors, power_of_two_scale(vectors, threads), rng, threads)
         wanted = 1.0 - _LOST_BY_REDUCING * lost
         carried = min(k + efforts[0][0], n - 1)
         reduced = reduce_dimensions(vectors, principal, truth, carried, wanted, threads)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel
-from d2cli.neighbors._lists import half_square_norms, keep_smallest
+from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.recall import Truth
 from d2cli.parallel import for_blocks
 
@@ -42,7 +42,9 @@ class Principal:
 
     def centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Rows scaled and centred."""
-        return (rows * self.scale).astype(np.float32, copy=False) - self.mean
+        if self.scale != 1.0:
+            rows = rows * self.scale
+        return rows.astype(np.float32, copy=False) - self.mean
 
     def width_of(self, share: float) -> int:
         """How many axes hold `share` of the variance."""
@@ -141,8 +143,7 @@ def _share_kept(
             block = seen[lo : lo + _BLOCK]
             half_square_norms(block, halves[: len(block)])
             products = queries[start:stop] @ block.T
-            np.subtract(halves[: len(block)], products, out=products)
-            keep_smallest(products, lo, scores[start:stop], found[start:stop])
+            keep_nearest(products, halves, lo, scores[start:stop], found[start:stop])
 
     for_blocks(compare, len(queries), _SAMPLE_BLOCK, threads)
     return truth.share_among(found)

@@ -16,6 +16,8 @@ from d2cli.parallel import Progress, for_blocks, silent, thread_count
 _BLOCK_NUMBERS = 1 << 21
 #: A longer vector's distances may not fit float32.
 _LARGEST_NORM = 1e38
+#: Values of up to 2 to this power, and of as little, are squared and added in float32 without harm.
+_HARMLESS_EXPONENT = 24
 
 
 def block_rows(d: int) -> int:
@@ -113,18 +115,22 @@ def _norms(block: NDArray[np.floating], first_row: int) -> NDArray[np.float64]:
     )
 
 
-def power_of_two_scale(vectors: NDArray[np.floating]) -> float:
-    """A factor that brings the largest value near 1 without rounding anything.
+def power_of_two_scale(vectors: NDArray[np.floating], threads: int) -> float:
+    """A factor that brings the largest value near 1 without rounding anything; mostly 1.
 
     float32 arithmetic on squares overflows for values of 1e20 and vanishes for 1e-25; searches
     work on scaled blocks, and final distances come from the vectors as they are.
     """
-    step = block_rows(vectors.shape[1])
-    largest = max(
-        float(np.abs(vectors[start : start + step]).max())
-        for start in range(0, vectors.shape[0], step)
-    )
-    if largest == 0.0:
+    n, step = vectors.shape[0], block_rows(vectors.shape[1])
+    largest = np.zeros(-(-n // step))
+
+    def look(start: int, stop: int) -> None:
+        block = vectors[start:stop]
+        largest[start // step] = max(block.max(), -block.min())
+
+    for_blocks(look, n, step, threads)
+    exponent = int(np.frexp(largest.max())[1])
+    if largest.max() == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
         return 1.0
     # Kept within what float32 can hold: denormals stay small.
-    return float(2.0 ** -np.clip(np.frexp(largest)[1], -120, 120))
+    return float(2.0 ** -np.clip(exponent, -120, 120))

@@ -23,7 +23,7 @@ from d2cli.parallel import Progress, silent, thread_count
 #: Up to here exact search is the quicker one, and nothing needs to be measured.
 EXACT_UP_TO = 20_000
 #: Random rows to aim with, and others on which the recall is measured.
-AIM_SAMPLE, RECALL_SAMPLE = 256, 512
+AIM_SAMPLE, RECALL_SAMPLE = 256, 256
 
 
 def build_graph(

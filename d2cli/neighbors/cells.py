@@ -15,7 +15,7 @@ from d2cli.neighbors.recall import Truth
 from d2cli.parallel import Progress, for_blocks, silent
 
 #: Cells per √n: routing costs n·cells, searching n·probes·n/cells.
-_CELLS_PER_ROOT = 3.0
+_CELLS_PER_ROOT = 2.0
 #: Rows per cell on average, at least.
 _SMALLEST_MEAN = 32
 #: A cell of more than this many times the average is cut.
@@ -23,16 +23,18 @@ _LARGEST = 4
 #: Rows per cell that the centres are fitted to, and how often they are moved.
 _SAMPLE_PER_CELL, _FITTING_ROUNDS = 12, 3
 #: Rows routed by one matrix product.
-_ROUTE_ROWS = 512
+_ROUTE_ROWS = 256
 #: With fewer probes cells hardly overlap, and no path leads from one to the next.
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
 #: Leading dimensions that centres are fitted and rows are routed in.
 _ROUTE_WIDTH = 64
 #: With more cells than this an HNSW index finds a row's nearest cells.
-_HNSW_CELLS = 2048
+_HNSW_CELLS = 1024
 _HNSW_M, _HNSW_EF_CONSTRUCTION = 16, 100
 #: Width of that index's search: at least, and for each cell that is asked for.
 _HNSW_EF, _HNSW_EF_PER_PROBE = 10, 2
+#: Columns permuted by one worker.
+_PERMUTED_COLUMNS = 32
 #: Rows (of neighbouring cells) searched by one worker, and those multiplied with a cell at once.
 _JOIN_ROWS, _QUERIES = 8192, 512
 
@@ -160,7 +162,11 @@ def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: i
     order = np.argsort(label, kind="stable").astype(np.int32)
     starts = np.zeros(len(centres) + 1, np.int32)
     np.cumsum(np.bincount(label, minlength=len(centres)), out=starts[1:])
-    _permute(reduced, order)
+
+    def permute(start: int, stop: int) -> None:
+        _permute(reduced[:, start:stop], order)
+
+    for_blocks(permute, reduced.shape[1], _PERMUTED_COLUMNS, router.threads)
     sums = np.add.reduceat(reduced, starts[:-1])
     means = (sums / np.diff(starts)[:, None]).astype(np.float32)
     return Cells(order, starts, means, routed[order])
@@ -283,10 +289,11 @@ def _visitors(probes, start, stop, n_cells):
 def _centred(reduced, which, centre, out, halves):
     """out[r] <- reduced[which[r]] - centre, and halves[r] half its squared norm."""
     for r in range(which.shape[0]):
+        row, moved = reduced[which[r]], out[r]  # named once, or each step would look them up again
         total = np.float32(0)
         for t in range(centre.shape[0]):
-            gap = reduced[which[r], t] - centre[t]
-            out[r, t] = gap
+            gap = row[t] - centre[t]
+            moved[t] = gap
             total += gap * gap
         halves[r] = np.float32(0.5) * total
 

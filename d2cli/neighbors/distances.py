@@ -39,14 +39,20 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
     `rows` (m,) are the rows of `vectors` that `candidates` (m, c) belong to; candidates are row
     numbers without repeats, or -1; a row's own number is passed over. Writes out_* (m, k).
     """
+    count = candidates.shape[1]
+    lengths = np.empty(count, np.float32)
     for r in range(rows.shape[0]):
-        i = rows[r]
-        out_neighbors[r, :] = -1
-        out_distances[r, :] = np.inf
-        for p in range(candidates.shape[1]):
-            j = candidates[r, p]
-            if j >= 0 and j != i:
-                _keep(distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r])
+        i, mine = rows[r], candidates[r]
+        # All at once: with nothing to decide in between, memory is fetched while sums are made.
+        vector = vectors[i]
+        for p in range(count):
+            lengths[p] = distance(vector, vectors[max(mine[p], 0)])
+        nearest, shortest = out_neighbors[r], out_distances[r]
+        nearest[:] = -1
+        shortest[:] = np.inf
+        for p in range(count):
+            if mine[p] >= 0 and mine[p] != i:
+                _keep(lengths[p], mine[p], shortest, nearest)
 
 
 @kernel

@@ -25,16 +25,17 @@ from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.
-_LOST_BY_REDUCING = 0.3
+_LOST_BY_REDUCING = 0.15
 _LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 8.0, 0.2
 #: Aimed above the target by this part of what may be lost, as the rows measured are a sample.
 _SPARE = 0.1
 #: A pass that gains less than this part is the last, and there are no more than so many.
 _LEAST_GAIN, _MOST_PASSES = 0.05, 8
 #: Neighbours carried beyond k for true distances to choose from; and how many of a row's nearest,
-#: and of the rows nearest to it, a pass follows. Where one pair does not reach the target the next
-#: is tried; recalls above _STRICT begin with the second.
-_EFFORTS, _STRICT = ((15, 14), (20, 24), (30, 36)), 0.97
+#: and of the rows nearest to it, a pass follows: when passes gain no more, the next number. Where
+#: one effort does not reach the target the next is made; recalls above _STRICT begin with the
+#: second.
+_EFFORTS, _STRICT = ((10, (10, 16)), (20, (16, 24)), (30, (36,))), 0.97
 #: Rows ranked by true distance in one go.
 _RANK_BLOCK = 2048
 
@@ -61,7 +62,7 @@ def ivf_neighbors(
     Returns:
         neighbors (n, k) int32 and distances (n, k) float32 as in
         :class:`~d2cli.graph.KnnGraph`, and the settings found. Memory: one float32 copy of the
-        reduced vectors, and about 20·(k + 20) + 24·14 bytes a row.
+        reduced vectors, and about 20·(k + 10) + 24·10 bytes a row.
     """
     n, k = len(vectors), n_neighbors
     rng = np.random.default_rng(seed)
@@ -83,19 +84,22 @@ def ivf_neighbors(
             found = _ranked(vectors, cells.order, positions[known], truth.rows, k)
             return truth.recall(found[1])
 
-        for margin, reach in efforts:
+        for margin, reaches in efforts:
             size = min(k + margin, n - 1)
             distances, positions = search_cells(reduced, cells, size, threads, progress)
-            hoods, reached, passes = None, 0.0, 0
-            while True:
-                exchange(distances, positions, threads)
-                before, reached = reached, measure(positions)
-                enough = reached >= recall + _SPARE * lost
-                if enough or reached - before < _LEAST_GAIN * lost or passes == _MOST_PASSES:
-                    break
+            exchange(distances, positions, threads)
+            hoods, reached, passes, widenings = None, measure(positions), 0, iter(reaches)
+            reach = next(widenings)
+            while reached < recall + _SPARE * lost and passes < _MOST_PASSES:
                 hoods = Hoods(positions, reach, hoods, threads)
                 hop(reduced, cells, hoods, distances, positions, threads, progress)
+                exchange(distances, positions, threads)
                 passes += 1
+                before, reached = reached, measure(positions)
+                if reached - before < _LEAST_GAIN * lost:
+                    reach = next(widenings, 0) if reached < recall else 0
+                    if not reach:
+                        break
             del distances, hoods
             if reached >= recall:
                 break

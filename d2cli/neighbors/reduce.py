@@ -16,10 +16,10 @@ from d2cli.parallel import for_blocks
 _SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION = 8192, 8
 #: Rows of one matrix product; fixed, so that no result depends on the threads.
 _BLOCK = 1024
-#: Sampled rows that one worker compares with all rows.
-_SAMPLE_BLOCK = 128
-#: Widths tried are multiples of this.
-_WIDTH_STEP = 16
+#: Rows with known neighbours that the width is chosen by, and how many one worker takes.
+_WIDTH_SAMPLE, _SAMPLE_BLOCK = 128, 64
+#: Widths tried are multiples of this: what loops over floats take at a time.
+_WIDTH_STEP = 32
 #: Kept while the width is being chosen: at least so many dimensions, and so much of the variance.
 _FIRST_WIDTH, _FIRST_SHARE = 128, 0.9
 
@@ -30,21 +30,22 @@ class Principal:
 
     Attributes:
         scale: a power of two that brings values near 1.
-        mean: (d,) float32.
+        mean: (d,) float32; None where rows lie around the origin anyway.
         axes: (d, d) float32, widest first, as columns.
         variances: (d,) float32.
     """
 
     scale: float
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32] | None
     axes: NDArray[np.float32]
     variances: NDArray[np.float32]
 
     def centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Rows scaled and centred."""
+        """Rows scaled and centred; they themselves where nothing needs to be done."""
         if self.scale != 1.0:
             rows = rows * self.scale
-        return rows.astype(np.float32, copy=False) - self.mean
+        rows = rows.astype(np.float32, copy=False)
+        return rows if self.mean is None else rows - self.mean
 
     def width_of(self, share: float) -> int:
         """How many axes hold `share` of the variance."""
@@ -70,8 +71,11 @@ def principal_axes(
 
     for_blocks(multiply, size, _BLOCK, threads)
     variances, axes = np.linalg.eigh(products.sum(axis=0))
+    variances = np.maximum(variances[::-1], 0)
+    # Where the origin stands does not matter to a distance, but to how it is rounded.
+    around = mean @ mean <= variances.sum() / size
     return Principal(
-        scale, mean, np.ascontiguousarray(axes[:, ::-1]), np.maximum(variances[::-1], 0)
+        scale, None if around else mean, np.ascontiguousarray(axes[:, ::-1]), variances
     )
 
 
@@ -89,6 +93,7 @@ def reduce_dimensions(
     the `list_size` nearest. Where all axes are needed the rows are merely turned.
     """
     d = vectors.shape[1]
+    truth = truth.part(0, _WIDTH_SAMPLE)
     held = min(d, max(_FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
     while True:
         reduced = _project(vectors, principal, held, threads)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._jit import kernel, reordering_kernel
+from d2cli._jit import kernel
 from d2cli.neighbors._lists import insert, square_distance
 from d2cli.neighbors.cells import Cells
 from d2cli.parallel import Progress, for_blocks, silent
 
-#: Principal dimensions measured before most candidates are given up.
-_HEAD = 48
 #: Slots of a row's memory of candidates met, a power of two.
 _SEEN = 2048
 #: Rows refined by one worker.
@@ -138,39 +136,50 @@ def hop(
     for_blocks(walk, len(reduced), _BLOCK, threads, progress, "refine")
 
 
-@reordering_kernel
+@kernel
 def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances, positions):
-    head = min(_HEAD, reduced.shape[1])
     seen = np.empty(_SEEN, np.int32)
     looked_into = np.full(n_cells, -1, np.int32)
+    most = known.shape[1] * known.shape[1]
+    met, squares = np.empty(most, np.int32), np.empty(most, np.float32)
     for i in range(start, stop):
-        # A lossy memory: two candidates that share a slot may be measured twice, no harm done.
         seen[:] = -1
         for a in range(probes.shape[1]):
             looked_into[probes[i, a]] = i
-        bound = distances[i, -1]
-        for a in range(known.shape[1]):
-            j = known[i, a]
-            if j < 0:
+        count = _meet(i, known, fresh, cell_of, looked_into, seen, met)
+        # All at once: with nothing to decide in between, memory is fetched while sums are made.
+        row = reduced[i]
+        for c in range(count):
+            squares[c] = square_distance(row, reduced[met[c]])
+        listed, rows = distances[i], positions[i]
+        for c in range(count):
+            if squares[c] < listed[-1] and not _holds(rows, met[c]):
+                insert(listed, rows, squares[c], met[c])
+
+
+@kernel
+def _meet(i, known, fresh, cell_of, looked_into, seen, met):
+    """Put into met[:count] the rows to compare row i with, and return count."""
+    count = 0
+    for a in range(known.shape[1]):
+        j = known[i, a]
+        if j < 0:
+            continue
+        theirs, new, mine_new = known[j], fresh[j], fresh[i, a]
+        for b in range(theirs.shape[0]):
+            candidate = theirs[b]
+            if candidate < 0 or not (mine_new or new[b]):
                 continue
-            for b in range(known.shape[1]):
-                candidate = known[j, b]
-                if candidate < 0 or not (fresh[i, a] or fresh[j, b]):
-                    continue
-                # The search of the cells has compared i with all of these, itself included.
-                if looked_into[cell_of[candidate]] == i:
-                    continue
-                slot = candidate & (_SEEN - 1)
-                if candidate == i or seen[slot] == candidate:
-                    continue
+            # The search of the cells has compared i with all of these, itself included.
+            if looked_into[cell_of[candidate]] == i:
+                continue
+            # A lossy memory: two candidates that share a slot may be met twice, no harm done.
+            slot = candidate & (_SEEN - 1)
+            if seen[slot] != candidate and candidate != i:
                 seen[slot] = candidate
-                square = square_distance(reduced[i, :head], reduced[candidate, :head])
-                if square >= bound:
-                    continue
-                square += square_distance(reduced[i, head:], reduced[candidate, head:])
-                if square < bound and not _holds(positions[i], candidate):
-                    insert(distances[i], positions[i], square, candidate)
-                    bound = distances[i, -1]
+                met[count] = candidate
+                count += 1
+    return count
 
 
 @kernel

@@ -26,7 +26,7 @@ from peers import LADDERS
 
 HERE = Path(__file__).resolve().parent
 K = 10
-TRUTH_ROWS = 2000
+TRUTH_ROWS, TRUTH_BLOCK = 2000, 4096
 FAISS_EXACT_QUERIES = 2000
 REAL = {"fashion_mnist": "Fashion-MNIST, CNN", "wordnet": "WordNet glosses, MiniLM"}
 GROWTH = (125_000, 250_000, 500_000, 1_000_000)
@@ -98,16 +98,16 @@ def truth_of(path: Path) -> str:
     """The true k-th distance of a random sample of rows, by plain NumPy; kept beside the input."""
     out = path.with_suffix(".truth.npz")
     if not out.exists():
-        vectors = np.load(path).astype(np.float32)
+        vectors = np.load(path, mmap_mode="r")
         rows = np.sort(np.random.default_rng(1).permutation(len(vectors))[:TRUTH_ROWS])
-        kth = np.empty(rows.size)
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        for at, row in enumerate(rows):
-            screened = squares - 2 * (vectors @ vectors[row])
-            near = np.argpartition(screened, 4 * K)[: 4 * K]
-            gaps = vectors[near].astype(np.float64) - vectors[row]
-            kth[at] = np.partition(np.sqrt((gaps**2).sum(axis=1)[near != row]), K - 1)[K - 1]
-        np.savez(out, rows=rows, kth=kth)
+        queries = np.asarray(vectors[rows], np.float64)
+        kth = np.full((rows.size, K + 1), np.inf)  # of the row itself, too: it is dropped below
+        for start in range(0, len(vectors), TRUTH_BLOCK):
+            block = np.asarray(vectors[start : start + TRUTH_BLOCK], np.float64)
+            squares = np.square(queries).sum(axis=1)[:, None] + np.square(block).sum(axis=1)
+            squares -= 2 * (queries @ block.T)
+            kth = np.partition(np.hstack([kth, squares]), K, axis=1)[:, : K + 1]
+        np.savez(out, rows=rows, kth=np.sqrt(kth.max(axis=1)))
     return str(out)
 
 

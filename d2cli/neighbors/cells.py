@@ -16,8 +16,9 @@ from d2cli.parallel import Progress, for_blocks, silent
 
 #: Cells per √n: routing costs n·cells, searching n·probes·n/cells.
 _CELLS_PER_ROOT = 2.0
-#: Rows per cell on average, at least.
-_SMALLEST_MEAN = 32
+#: Rows per cell on average, at least; and at most: where there are that many cells, an index makes
+#: the cost of routing nearly independent of how many.
+_SMALLEST_MEAN, _LARGEST_MEAN = 32, 320
 #: A cell of more than this many times the average is cut.
 _LARGEST = 4
 #: Rows per cell that the centres are fitted to, and how often they are moved.
@@ -29,7 +30,7 @@ _FEWEST_PROBES, _MOST_PROBES = 4, 32
 #: Leading dimensions that centres are fitted and rows are routed in.
 _ROUTE_WIDTH = 64
 #: With more cells than this an HNSW index finds a row's nearest cells.
-_HNSW_CELLS = 1024
+_HNSW_CELLS = 2048
 _HNSW_M, _HNSW_EF_CONSTRUCTION = 16, 100
 #: Width of that index's search: at least, and for each cell that is asked for.
 _HNSW_EF, _HNSW_EF_PER_PROBE = 10, 2
@@ -108,7 +109,8 @@ def fit_centres(
 ) -> Router:
     """Centres by k-means on a sample, near ones close in number; and the way to them."""
     n = len(reduced)
-    count = max(1, min(round(_CELLS_PER_ROOT * math.sqrt(n)), n // _SMALLEST_MEAN))
+    count = max(round(_CELLS_PER_ROOT * math.sqrt(n)), n // _LARGEST_MEAN)
+    count = max(1, min(count, n // _SMALLEST_MEAN))
     size = min(n, _SAMPLE_PER_CELL * count)
     sample = reduced[np.sort(rng.choice(n, size, replace=False)), :_ROUTE_WIDTH]
     centres = sample[rng.choice(len(sample), count, replace=False)]

@@ -8,7 +8,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example test check coverage floors bench clean
+.PHONY: help demo example test check coverage fuzz floors bench clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
@@ -16,6 +16,7 @@ help:
 	@echo "make test      the tests"
 	@echo "make check     lint and types"
 	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
+	@echo "make fuzz      damage files of every format for FUZZ_SECONDS (600) and look what readers do"
 	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
 	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
@@ -70,6 +71,15 @@ check: $(BIN)/d2prune
 # Compiled code is invisible to coverage, so the kernels run as plain Python here.
 coverage: $(BIN)/d2prune
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report=term --cov-fail-under=95
+
+# Coverage-guided, for FUZZ_SECONDS; what was learnt is kept in build/fuzz for the next time.
+FUZZ_SECONDS ?= 600
+
+fuzz: $(BIN)/d2prune
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	@mkdir -p $(BUILD)/fuzz
+	$(BIN)/python -m tests.fuzz.readers $(BUILD)/fuzz/corpus -artifact_prefix=$(BUILD)/fuzz/ \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=6000 -timeout=10
 
 floors:
 	$(PYTHON) -m venv $(BUILD)/floors

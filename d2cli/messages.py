@@ -18,6 +18,7 @@ from d2cli.parallel import Progress, for_blocks, silent, thread_count
 _BLOCK = 65_536
 #: From here on exp(-x) is below 2**-53: added to a score of like size it changes nothing.
 _UNFELT = 53 * math.log(2)
+_FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
 def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
@@ -68,6 +69,8 @@ def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
 @kernel
 def weight(distance, gamma, sigma, squared):
     """e(γ) of one edge: exp(-γ (d/σ)²) where `squared`, else exp(-γ d/σ); float64."""
+    if gamma == 0.0:
+        return 1.0  # however far: d/σ may be beyond float64, and 0 · inf is no number
     x = np.float64(distance) / sigma
     if squared:
         x = x * x
@@ -140,6 +143,8 @@ def vanished_share(edges: Csr, kernel_name: Kernel, gamma: float, sigma: float) 
         return 0.0
     x = _UNFELT / gamma
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
+    if farthest >= _FLOAT32_MOST:
+        return 0.0
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size
 
 

@@ -52,6 +52,8 @@ def edges(neighbors, distances, kind, drop=None):
 
 
 def weight(distance, gamma, sigma, kernel):
+    if gamma == 0:
+        return 1.0
     x = distance / sigma
     return math.exp(-gamma * (x * x if kernel == "gaussian" else x))
 

@@ -36,6 +36,8 @@ class _Console:
 
 CONSOLE = _Console()
 
+#: Longer lines are cut: a message may repeat what a file holds.
+_LINE_MOST = 8_000
 #: Work that is done sooner shows no bar.
 _QUIET_SECONDS = 0.5
 
@@ -48,8 +50,9 @@ def show_error(message: str, hint: str | None = None) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Names of files may hold line breaks; messages must not."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    """Names of files may hold line breaks and what steers a terminal; messages must not."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown if len(shown) <= _LINE_MOST else f"{shown[:_LINE_MOST]} …"
 
 
 def show_summary(summary: Summary) -> None:

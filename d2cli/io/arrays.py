@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 import math
+import struct
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,17 +20,27 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.io.fields import BLOCK_BYTES, Field
+from d2cli.io.room import room
 
 #: The longest header that is read; NumPy's own limit for untrusted files.
 _HEADER_MOST = 10_000
+#: How the length of the header stands in each version of the format.
+_LENGTHS = {(1, 0): "<H", (2, 0): "<I"}
+_LONGEST = 2**63 - 1
+#: Deflate packs no byte into less than this (zlib's own figure).
+_DEFLATE_RATIO = 1032
 _SAVE_AGAIN = "save it again: numpy.save(path, numpy.asarray(values, dtype='float32'))"
 _UNZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
+    struct.error,
     NotImplementedError,
     RuntimeError,
     OSError,
     EOFError,
+    ValueError,  # a name that is not UTF-8
+    MemoryError,  # lzma, whose window may be claimed to be of any size
 )
 
 
@@ -46,6 +60,9 @@ def npz_fields(path: Path) -> list[Field]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            twice = [name for name, times in Counter(names).items() if times > 1]
+            if twice:
+                raise DataError(f"{path}: {twice[0]} stands in it more than once")
             for entry in archive.infolist():
                 if not entry.filename.endswith(".npy"):
                     continue
@@ -54,6 +71,7 @@ def npz_fields(path: Path) -> list[Field]:
                 with archive.open(entry) as member:
                     shape, fortran, dtype = _header(member, where)
                     header = member.tell()
+                _check_packed(entry, where)
                 _check_size(entry.file_size - header, shape, dtype, where)
                 fields.append(NpzField(path, name, shape, fortran, dtype, entry.filename))
     except _UNZIP_ERRORS as error:
@@ -75,20 +93,32 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy remarks on headers that Python 2 wrote
             version = npy_format.read_magic(file)
-            if version == (1, 0):
-                header = npy_format.read_array_header_1_0(file, max_header_size=_HEADER_MOST)
-            elif version == (2, 0):
-                header = npy_format.read_array_header_2_0(file, max_header_size=_HEADER_MOST)
-            else:
+            if version not in _LENGTHS:
                 raise DataError(f"{where}: .npy version {version} is not known", _SAVE_AGAIN)
+            start = _header_bytes(file, _LENGTHS[version], where)
+            if version == (1, 0):
+                header = npy_format.read_array_header_1_0(start, max_header_size=_HEADER_MOST)
+            else:
+                header = npy_format.read_array_header_2_0(start, max_header_size=_HEADER_MOST)
     except DataError:
         raise
     except Exception as error:  # NumPy lets through whatever a damaged header makes Python raise
         raise DataError(f"{where}: the .npy header cannot be read ({_brief(error)})") from None
     shape, fortran, dtype = header
-    if any(length < 0 for length in shape):
+    if not all(type(length) is int and 0 <= length <= _LONGEST for length in shape):
         raise DataError(f"{where}: the header claims the shape {shape}")
+    if not dtype.itemsize:  # any number of them would fit into an empty file
+        raise DataError(f"{where}: holds values of no size ({dtype})", _SAVE_AGAIN)
     return shape, fortran, dtype
+
+
+def _header_bytes(file: IO[bytes], form: str, where: str) -> IO[bytes]:
+    """The length of the header and the header; NumPy would read gigabytes before it looks."""
+    length = file.read(struct.calcsize(form))
+    (claimed,) = struct.unpack(form, length)
+    if claimed > _HEADER_MOST:
+        raise DataError(f"{where}: claims a .npy header of {claimed:,} bytes", _SAVE_AGAIN)
+    return io.BytesIO(length + file.read(claimed))
 
 
 def _brief(error: Exception) -> str:
@@ -105,6 +135,22 @@ def _check_size(held: int, shape: tuple[int, ...], dtype: np.dtype, where: str) 
         raise DataError(
             f"{where}: is cut off: the header claims {claimed:,} bytes of data and {held:,} are "
             "there",
+            "make or copy the file again",
+        )
+    if held > claimed:
+        raise DataError(
+            f"{where}: the header claims {claimed:,} bytes of data and {held:,} are there",
+            "save one array in one file",
+        )
+
+
+def _check_packed(entry: zipfile.ZipInfo, where: str) -> None:
+    """Refuse a member that is said to unpack to more than it can."""
+    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_RATIO}.get(entry.compress_type)
+    if ratio is not None and entry.file_size > ratio * entry.compress_size:
+        raise DataError(
+            f"{where}: claims to unpack {entry.compress_size:,} bytes to {entry.file_size:,}, "
+            "which they cannot hold",
             "make or copy the file again",
         )
 
@@ -181,12 +227,12 @@ class NpzField(_ArrayField):
             raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
 
     def _take(self, member: IO[bytes], count: int) -> NDArray[Any]:
-        buffer = bytearray(count * self.dtype.itemsize)
-        view, got = memoryview(buffer), 0
-        while got < len(buffer):
-            piece = member.read(min(len(buffer) - got, BLOCK_BYTES))
+        values = room((count,), self.dtype, self.where)
+        view, got = memoryview(values.view(np.uint8).data), 0
+        while got < len(view):
+            piece = member.read(min(len(view) - got, BLOCK_BYTES))
             if not piece:
                 raise DataError(f"{self.where}: is cut off")
             view[got : got + len(piece)] = piece
             got += len(piece)
-        return np.frombuffer(buffer, self.dtype)
+        return values

@@ -22,7 +22,8 @@ _USUAL = {
 _PANDAS_INDEX = ("", "__index_level_0__")
 #: Turns the search for a usual id column off.
 NO_IDS = "none"
-_MOST_NAMES = 20
+#: Of names to choose from so many are shown, and so much of each.
+_MOST_NAMES, _LONG_NAME = 20, 40
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _hint(wanted: Wanted) -> str:
 
 def _names(fields: list[Field]) -> str:
     """What to choose from, for messages; not every one of 768 numbered columns."""
-    names = [f.name for f in fields]
+    names = [f.name if len(f.name) <= _LONG_NAME else f"{f.name[:_LONG_NAME]}…" for f in fields]
     shown = names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"… ({len(names)})"]
     return ", ".join(shown)
 
@@ -123,6 +124,8 @@ def _fit(f: Field, role: Role) -> Field:
     if len(f.shape) != dimensions:
         form = "two-dimensional, (n, d)" if dimensions == 2 else "one-dimensional, (n,)"
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
+    if dimensions == 2 and f.n and not f.shape[1] and not f.width_shows_late:
+        raise DataError(f"{f.where}: embeddings have no columns")
     good = "fiub" if role in ("embeddings", "scores") else "iubUS"
     if f.dtype.kind not in good:
         kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
@@ -141,11 +144,12 @@ def find_ids(fields: list[Field], id_column: str | None) -> list[Field]:
         return []
     for name in ID_NAMES if id_column is None else (id_column,):
         for f in fields:
-            if f.name == name and len(f.shape) == 1:
-                if f.dtype.kind in "iuUS":
+            if f.name == name and (len(f.shape) == 1 or id_column is not None):
+                if f.dtype.kind in "iuUS" and len(f.shape) == 1:
                     return [f]
                 raise DataError(
-                    f"{f.where}: ids must be integers or text, not {f.dtype}",
+                    f"{f.where}: ids must be integers or text, not "
+                    f"{f.dtype if len(f.shape) == 1 else 'lists'}",
                     f"--id-column {NO_IDS} joins by row",
                 )
     return []

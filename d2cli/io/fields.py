@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ class Field(ABC):
     """
 
     refusal: DataError | None = None
+    #: Whether the width of a row shows only in the data.
+    width_shows_late = False
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
@@ -56,7 +59,7 @@ class Field(ABC):
 
     def width(self) -> int:
         """How many values a row has; for a column of lists this reads the first rows."""
-        return int(np.prod(self.shape[1:]))
+        return math.prod(self.shape[1:])
 
     def mapped(self) -> NDArray[Any] | None:
         """The whole array, if it can be had without reading it."""
@@ -73,7 +76,7 @@ class Field(ABC):
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """(start, stop) of blocks of about :data:`BLOCK_BYTES`."""
-        row = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        row = max(1, self.dtype.itemsize * math.prod(self.shape[1:]))
         step = max(1, BLOCK_BYTES // row)
         for start in range(0, self.n, step):
             yield start, min(start + step, self.n)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -47,23 +50,48 @@ def expand(arguments: list[str], what: str) -> list[Path]:
         if not argument:  # an unset variable in a script; Path("") would be the current folder
             raise UsageError(f"--{what} is given an empty path")
         path = Path(argument)
-        if path.is_dir():
-            files = [p for p in path.iterdir() if _is_data(p)]
-            if not files:
-                raise DataError(
-                    f"{argument}: the folder holds no data files for --{what}",
-                    f"files ending in {', '.join(sorted(_ENDINGS))} are looked for",
-                )
-        elif path.exists() or not glob.has_magic(argument):
-            files = [path]
-        else:
-            files = [Path(p) for p in glob.glob(argument, recursive=True) if not Path(p).is_dir()]
-            if not files:
-                raise DataError(f"{argument}: no file matches this pattern")
+        with _system_errors(argument):
+            if path.is_dir():
+                files = [p for p in path.iterdir() if _is_data(p)]
+                if not files:
+                    raise DataError(
+                        f"{argument}: the folder holds no data files for --{what}",
+                        f"files ending in {', '.join(sorted(_ENDINGS))} are looked for",
+                    )
+            elif not glob.has_magic(argument) or path.exists():
+                files = [path]
+            else:
+                files = [Path(p) for p in _matches(argument) if not Path(p).is_dir()]
+                if not files:
+                    raise DataError(f"{argument}: no file matches this pattern")
         found.extend(sorted(files, key=natural_key))
     for file in found:
         check_regular(file)
     return found
+
+
+def _matches(pattern: str) -> set[str]:
+    """What a glob matches. ``**`` does not follow links to folders, which may lead in circles."""
+    before, deep, after = pattern.partition("**")
+    if not deep or (before and not before.endswith(os.sep)) or after[:1] not in ("", os.sep):
+        return set(glob.glob(pattern))
+    found: set[str] = set()
+    for top in glob.glob(before) if before else [""]:
+        for folder, _, _ in os.walk(top or os.curdir):
+            inside = os.path.join(top, os.path.relpath(folder, top or os.curdir))
+            inside = "" if inside == os.curdir else os.path.normpath(inside)
+            rest = after.lstrip(os.sep) or "*"
+            found |= _matches(os.path.join(glob.escape(inside), rest))
+    return found
+
+
+@contextmanager
+def _system_errors(place: object) -> Iterator[None]:
+    """Turn what the system says of a path into one line: no permission, a name too long."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{place}: {error.strerror}") from None
 
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
@@ -79,11 +107,12 @@ def _is_data(path: Path) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is not there, and folders, pipes and devices."""
+    """Refuse what is not there, and folders, pipes, sockets and devices."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file or folder") from None
+        link = f", where the link leads ({os.readlink(path)})" if path.is_symlink() else ""
+        raise DataError(f"{path}: no such file or folder{link}") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(mode):
@@ -96,11 +125,8 @@ def sniff(path: Path) -> Format:
     Raises:
         DataError: for an empty or unreadable file, a pickle, and anything else that is not data.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    with _system_errors(path), path.open("rb") as file:
+        head = file.read(_HEAD)
     if not head:
         raise DataError(f"{path}: the file is empty")
     for magic, kind in _MAGIC:

@@ -8,6 +8,7 @@ under the schema's metadata key ``d2prune``.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from d2cli.graph import BuildInfo, KnnGraph
 from d2cli.io.atomic import Outputs
 from d2cli.io.files import check_regular, sniff
 from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, record
-from d2cli.io.sources import blame, broadened
+from d2cli.io.sources import blame, broadened, check_unique
 from d2cli.io.tables import arrow_errors
 
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
@@ -86,7 +87,7 @@ def store_graph(
         columns["excluded"] = pa.array(graph.excluded)
     batch = pa.record_batch(columns)
     schema = batch.schema.with_metadata(as_metadata(entry))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
 
 
@@ -106,7 +107,7 @@ def load_graph(path: str | Path) -> StoredGraph:
     if sniff(path) != "arrow":
         raise DataError(f"{path}: is not a graph, which is an Arrow file", _MAKE)
     with arrow_errors(path):
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(os.fsencode(path)) as source:
             table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
         entry = _metadata(path, table.schema)
@@ -120,9 +121,9 @@ def load_graph(path: str | Path) -> StoredGraph:
             if not pa.types.is_boolean(column.type):
                 raise DataError(f"{path}: excluded must be bool, not {column.type}")
             excluded = column.to_numpy(zero_copy_only=False)
-        ids = broadened(_whole(path, table, "id")) if "id" in table.column_names else None
+        ids = _ids(path, table) if "id" in table.column_names else None
     with blame(graph=str(path)):
-        graph = KnnGraph(neighbors, distances, excluded, _info(entry))
+        graph = KnnGraph(neighbors, distances, excluded, _info(path, entry))
     return StoredGraph(graph, ids, entry)
 
 
@@ -135,18 +136,35 @@ def _metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
         version = entry["format_version"]
         # What later steps look into must be there to be looked into.
         entry = {**entry, **{part: dict(entry.get(part) or {}) for part in ("graph", "inputs")}}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: its 'd2prune' metadata cannot be read", _MAKE) from None
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise DataError(
-            f"{path}: has format version {version}, this program reads {FORMAT_VERSION}",
+            f"{path}: has format version {str(version)[:40]}, this program reads {FORMAT_VERSION}",
             "install a newer d2prune, or make the graph again",
         )
     return entry
 
 
-def _info(entry: dict[str, Any]) -> BuildInfo:
+#: The types of what is recorded of a graph; what is not recorded has a default.
+_RECORDED: dict[str, tuple[type, ...]] = {
+    "metric": (str,),
+    "method": (str,),
+    "seed": (int,),
+    "recall": (int, float, type(None)),
+    "recall_target": (int, float, type(None)),
+    "recall_sample": (int,),
+    "settings": (dict,),
+}
+
+
+def _info(path: Path, entry: dict[str, Any]) -> BuildInfo:
     built = entry["graph"]
+    for name, types in _RECORDED.items():
+        if name in built and type(built[name]) not in types:
+            raise DataError(
+                f"{path}: its 'd2prune' metadata says {name} is {str(built[name])[:40]!r}", _MAKE
+            )
     return BuildInfo(
         metric=built.get("metric", "unknown"),
         method=built.get("method", "unknown"),
@@ -156,6 +174,24 @@ def _info(entry: dict[str, Any]) -> BuildInfo:
         recall_sample=built.get("recall_sample", 0),
         settings=built.get("settings", {}),
     )
+
+
+def _ids(path: Path, table: pa.Table) -> pa.Array:
+    """The column of ids, spelled out: text or integers, none missing, none twice."""
+    column = table.column("id")
+    if pa.types.is_dictionary(column.type):  # which may hold a null of its own
+        at = table.column_names.index("id")
+        table = table.set_column(at, "id", column.cast(column.type.value_type))
+    ids = _whole(path, table, "id")
+    if not (
+        pa.types.is_integer(ids.type)
+        or pa.types.is_string(ids.type)
+        or pa.types.is_large_string(ids.type)
+    ):
+        raise DataError(f"{path}: ids must be integers or text, not {ids.type}")
+    ids = broadened(ids)
+    check_unique(ids, lambda row: f"{path}: id: row {row}")
+    return ids
 
 
 def _whole(path: Path, table: pa.Table, name: str) -> pa.Array:

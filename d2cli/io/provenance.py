@@ -17,6 +17,7 @@ from typing import Any
 
 from d2cli import __version__
 from d2cli.errors import DataError
+from d2cli.io.files import check_regular
 from d2cli.io.sources import Source
 
 #: Of the graph file and of the ``.json`` beside each output.
@@ -26,6 +27,8 @@ KEY = b"d2prune"
 #: Files up to here are fingerprinted whole, larger ones by this many bytes spread over them.
 WHOLE_UP_TO = 8 << 20
 _PIECE = 1 << 16
+#: A file beside an output that is larger than this is none of ours.
+_SIDECAR_MOST = 1 << 28
 
 _PACKAGES = ("numpy", "pyarrow", "numba", "hnswlib")
 
@@ -107,6 +110,13 @@ def write_sidecar(path: Path, output: Path, entry: dict[str, Any], run: dict[str
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def fingerprint_of(entry: dict[str, Any], name: str) -> str | None:
+    """The fingerprint that a provenance records of the input `name`, if it records one."""
+    described = entry["inputs"].get(name)
+    value = described.get("fingerprint") if isinstance(described, dict) else None
+    return value if isinstance(value, str) else None
+
+
 def read_sidecar(output: Path) -> dict[str, Any] | None:
     """The provenance beside an output, or None where there is none of ours.
 
@@ -115,11 +125,14 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
     """
     beside = sidecar(output)
     try:
+        if not beside.is_file() or beside.stat().st_size > _SIDECAR_MOST:
+            return None  # a pipe would be waited for
         content = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("program") != "d2prune":
         return None
+    check_regular(output)
     hint = f"make it again, or remove {beside} if the change was meant"
     whole = all(isinstance(content.get(part), dict) for part in ("parameters", "inputs", "output"))
     if not whole or content.get("format_version") != FORMAT_VERSION:

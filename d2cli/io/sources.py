@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
+from d2cli.graph import MAX_ROWS
 from d2cli.io.arrays import npy_fields, npz_fields
 from d2cli.io.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.io.fields import Field
 from d2cli.io.files import Format, expand, sniff
+from d2cli.io.room import room
 from d2cli.io.tables import ColumnField, FamilyField, TableFile, arrow_errors
 
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
@@ -98,11 +100,14 @@ class Source:
         return self._gather((self.n,), np.dtype(np.float64))
 
     def _gather(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
-        out = np.empty(shape, dtype)
+        out = room(shape, dtype, self.name)
         start = 0
         for part in self.parts:
             for block in part.blocks():
-                out[start : start + block.shape[0]] = block
+                if block.shape[0] > shape[0] - start:
+                    raise DataError(f"{part.where}: has more rows than the {part.n:,} it claims")
+                with np.errstate(over="ignore"):  # an infinity is refused where values are checked
+                    out[start : start + block.shape[0]] = block
                 start += block.shape[0]
         if start != shape[0]:
             raise DataError(f"{self.name}: {start:,} rows were read where {shape[0]:,} were said")
@@ -123,16 +128,8 @@ class Source:
             DataError: if an id stands twice.
         """
         ids = self.id_values()
-        if ids is None:
-            return None
-        _, first, times = np.unique(_codes(ids), return_index=True, return_counts=True)
-        if (times > 1).any():
-            again = int(first[np.argmax(times > 1)])
-            raise DataError(
-                f"{self.place(again)}: the id {ids[again].as_py()!r} stands "
-                f"{int(times.max())} times",
-                f"ids must be unique; --id-column {NO_IDS} joins by row instead",
-            )
+        if ids is not None:
+            check_unique(ids, self.place)
         return ids
 
 
@@ -158,6 +155,17 @@ def broadened(values: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind):
         return values.cast(pa.int64())
     return values if pa.types.is_boolean(kind) else values.cast(pa.large_string())
+
+
+def check_unique(ids: pa.Array, place: Callable[[int], str]) -> None:
+    """Refuse an id that stands twice; `place` says where a row is."""
+    _, first, times = np.unique(_codes(ids), return_index=True, return_counts=True)
+    if (times > 1).any():
+        again = int(first[np.argmax(times > 1)])
+        raise DataError(
+            f"{place(again)}: the id {ids[again].as_py()!r} stands {int(times.max())} times",
+            f"ids must be unique; --id-column {NO_IDS} joins by row instead",
+        )
 
 
 def _codes(values: pa.Array) -> NDArray[Any]:
@@ -198,6 +206,8 @@ def open_source(
     source = Source(role, option, parts, id_parts)
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
+    if source.n > MAX_ROWS:
+        raise DataError(f"{source.name}: {source.n:,} rows are more than {MAX_ROWS:,}")
     return source
 
 

@@ -6,7 +6,7 @@ reshaped.
 
 from __future__ import annotations
 
-import re
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +27,10 @@ from d2cli.io.files import Format
 
 #: Parquet's text is binary where its writer did not say what it is.
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
-#: Columns `emb_0 … emb_767` are one matrix; this takes the name apart.
-_NUMBERED = re.compile(r"(.*?)[_.]?(0|[1-9]\d*)")
+#: Digits of a number that columns `emb_0 … emb_767` may end in.
+_DIGITS_MOST = 9
+#: Of what Arrow says of a file no more is repeated.
+_REASON_MOST = 300
 
 
 @contextmanager
@@ -36,9 +38,9 @@ def arrow_errors(where: object) -> Iterator[None]:
     """Turn what Arrow raises into one line that names the place."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{where}: cannot be read ({reason})") from None
+        raise DataError(f"{where}: cannot be read ({reason[:_REASON_MOST]})") from None
 
 
 class TableFile:
@@ -48,10 +50,14 @@ class TableFile:
         self.path, self.kind = path, kind
         with arrow_errors(path):
             self._open()
+        if self.n < 0:
+            raise DataError(f"{path}: claims to have {self.n:,} rows")
 
     def _open(self) -> None:
         if self.kind == "parquet":
-            file = pa.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
+            # As bytes: Arrow's own paths are UTF-8, and the system's need not be.
+            source = pa.OSFile(os.fsencode(self.path))
+            file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
             self.schema, self.n = file.schema_arrow, file.metadata.num_rows
             self._read: Callable[[list[str], int], Iterator[pa.RecordBatch]] = lambda names, rows: (
                 file.iter_batches(batch_size=rows, columns=names)
@@ -61,7 +67,7 @@ class TableFile:
             self.schema, self.n = table.schema, table.num_rows
             self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
         else:
-            source = pa.memory_map(str(self.path))
+            source = pa.memory_map(os.fsencode(self.path))
             opened = (pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream)(source)
             self.schema = opened.schema
             table = opened.read_all()  # a view of the mapped file, unless that is compressed
@@ -107,11 +113,12 @@ def _read_csv(path: Path) -> pa.Table:
         # Captions have line breaks.
         "parse_options": pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
     }
-    table = pa.csv.read_csv(path, **options)
+    table = pa.csv.read_csv(pa.OSFile(os.fsencode(path)), **options)
+    times = Counter(table.schema.names)
     whole = [
         column.name
         for column in table.schema
-        if pa.types.is_integer(column.type) and table.schema.names.count(column.name) == 1
+        if pa.types.is_integer(column.type) and times[column.name] == 1
     ]
     if not whole:
         return table
@@ -119,11 +126,17 @@ def _read_csv(path: Path) -> pa.Table:
     as_text = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(whole, pa.string()), include_columns=whole
     )
-    texts = pa.csv.read_csv(path, **options, convert_options=as_text)
-    for name in whole:
-        if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
-            table = table.set_column(table.schema.get_field_index(name), name, texts[name])
-    return table
+    again = pa.OSFile(os.fsencode(path))
+    texts = pa.csv.read_csv(again, **options, convert_options=as_text)
+    named = {
+        name: texts[name]
+        for name in whole
+        if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py()
+    }
+    if not named:
+        return table
+    columns = [named.get(name, table.column(i)) for i, name in enumerate(table.schema.names)]
+    return pa.table(columns, names=table.schema.names)
 
 
 def _is_number(cell: str) -> bool:
@@ -141,9 +154,11 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
     """
     found: dict[str, dict[int, ColumnField]] = {}
     for column in columns:
-        match = _NUMBERED.fullmatch(column.name)
-        if match and len(column.shape) == 1:
-            found.setdefault(match[1], {})[int(match[2])] = column
+        number = _trailing_number(column.name)
+        if number and len(number) <= _DIGITS_MOST and len(column.shape) == 1:
+            prefix = column.name[: -len(number)]
+            prefix = prefix[:-1] if prefix.endswith(("_", ".")) else prefix
+            found.setdefault(prefix, {})[int(number)] = column
     families = []
     for prefix, members in found.items():
         ordered = [members[i] for i in range(len(members)) if i in members]
@@ -151,6 +166,12 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
         if len(ordered) == len(members) > 1 and (floats or table.kind == "csv"):
             families.append(FamilyField(table, prefix, ordered))
     return families
+
+
+def _trailing_number(name: str) -> str:
+    """The digits at the end of a name, from the first that is not 0; one 0 if all are."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return digits.lstrip("0") or digits[-1:]
 
 
 def _numpy_type(kind: pa.DataType) -> np.dtype:
@@ -182,12 +203,13 @@ class ColumnField(Field):
         self._is_list = _is_list(kind)
         self._width: int | None = None
         if self._is_list:
-            shape = (table.n, kind.list_size if pa.types.is_fixed_size_list(kind) else 0)
+            self.width_shows_late = not pa.types.is_fixed_size_list(kind)
+            shape = (table.n, 0 if self.width_shows_late else kind.list_size)
             dtype = _numpy_type(kind.value_type)
         super().__init__(table.path, name, shape, dtype)
 
     def width(self) -> int:
-        if not self._is_list or self.shape[1]:
+        if not self.width_shows_late:
             return super().width()
         if self._width is None:
             self._width = 0
@@ -206,26 +228,25 @@ class ColumnField(Field):
             if self._is_list:
                 yield self._matrix(values, start, width)
             else:
-                yield _plain(values).to_numpy(zero_copy_only=False)
+                yield values.to_numpy(zero_copy_only=False)
 
     def column(self) -> pa.Array:
         """The whole column, text or numbers, as one Arrow array without nulls."""
         pieces = []
         for start, batch in self.table.batches([self.name], 1 << 20):
-            pieces.append(_plain(self._values(batch, start)))
+            pieces.append(self._values(batch, start))
         if not pieces:
             return pa.array([], self.kind)
         whole = pa.chunked_array(pieces).combine_chunks()
         return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
     def _values(self, batch: pa.RecordBatch, start: int) -> pa.Array:
-        """The column in a batch, refusing nulls."""
+        """The column in a batch, spelled out, refusing nulls."""
         values = batch.column(self.name)  # not by place: parquet also reads "name.part"
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
-        if values.null_count:
-            row = start + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{self.where}: row {row} is null")
+        values = _plain(values)
+        _refuse_nulls(values, self.where, start)
         return values
 
     def _matrix(self, lists: pa.Array, start: int, width: int) -> NDArray[Any]:
@@ -238,7 +259,7 @@ class ColumnField(Field):
                     f"{self.where}: row {start + row} has {lengths[row]} values, "
                     f"the rows before it {width}"
                 )
-        values = lists.flatten()
+        values = _plain(lists.flatten())
         if values.null_count:
             at = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             raise DataError(f"{self.where}: row {start + at // width}, column {at % width} is null")
@@ -264,14 +285,18 @@ class FamilyField(Field):
         for start, batch in self.table.batches(self.names, rows):
             block = np.empty((batch.num_rows, len(self.names)), self.dtype)
             for c, name in enumerate(self.names):
-                values = batch.column(name)
-                if values.null_count:
-                    row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-                    raise DataError(f"{self.path}: {name}: row {start + row} is null")
-                block[:, c] = _plain(values).to_numpy(zero_copy_only=False)
+                values = _plain(batch.column(name))
+                _refuse_nulls(values, f"{self.path}: {name}", start)
+                block[:, c] = values.to_numpy(zero_copy_only=False)
             yield block
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Dictionary-encoded values, spelled out."""
+    """Dictionary-encoded values, spelled out; a dictionary may hold a null of its own."""
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def _refuse_nulls(values: pa.Array, where: str, start: int) -> None:
+    if values.null_count:
+        row = start + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        raise DataError(f"{where}: row {row} is null")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from d2cli import defaults
 from d2cli.defaults import Method, Metric, choices
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import BuildInfo, KnnGraph
+from d2cli.graph import MAX_ROWS, BuildInfo, KnnGraph
 from d2cli.neighbors.duplicates import find_copies, spread
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors
@@ -79,6 +79,8 @@ def build_graph(
     ):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
+    if n_neighbors > MAX_ROWS:
+        raise UsageError(f"n_neighbors must be at most {MAX_ROWS:,}, not {n_neighbors}")
     if not 0 < recall <= 1:
         raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")
     embeddings = np.asanyarray(embeddings)  # a memory map stays one

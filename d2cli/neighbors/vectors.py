@@ -14,8 +14,11 @@ from d2cli.parallel import Progress, for_blocks, silent, thread_count
 
 #: About this many numbers are looked at in one go.
 _BLOCK_NUMBERS = 1 << 21
-#: A longer vector's distances may not fit float32.
-_LARGEST_NORM = 1e38
+#: A longer vector's distances may not fit float32; and where all vectors are shorter than its
+#: smallest normal number, it cannot tell them apart.
+_LARGEST_NORM, _SMALLEST_NORM = 1e38, float(np.finfo(np.float32).tiny)
+#: Under ``cosine`` rows longer or shorter than these are brought near 1 first.
+_LARGE, _SMALL = 1e30, 1e-30
 #: Values of up to 2 to this power, and of as little, are squared and added in float32 without harm.
 _HARMLESS_EXPONENT = 24
 
@@ -45,8 +48,9 @@ def prepare(
         float64) scaled to unit length.
 
     Raises:
-        DataError: for another shape or type, an empty set, a value that is not finite, a vector
-            longer than 1e38 and, under ``cosine``, a vector of zeros.
+        DataError: for another shape or type, an empty set, a value that is not finite; under
+            ``euclidean`` for a vector longer than 1e38, and where all are shorter than 1.2e-38 and
+            not 0; under ``cosine`` for a vector of zeros.
     """
     if metric not in choices(Metric):
         raise UsageError(f"metric must be one of {', '.join(choices(Metric))}, not {metric!r}")
@@ -74,9 +78,17 @@ def prepare(
     wide = np.float64 if dtype == np.float64 else np.float32
     vectors = embeddings if as_is else np.empty((n, d), wide)
 
+    step = block_rows(d)
+    longest = np.zeros(-(-n // step))
+
     def check(start: int, stop: int) -> None:
         block = embeddings[start:stop]
-        norms = _norms(block, start)
+        norms = _norms(block)
+        if metric == "cosine" and not ((norms > _SMALL) & (norms < _LARGE)).all():
+            block = _near_one(block)
+            norms = _norms(block)
+        _check_finite(block, norms, start)
+        longest[start // step] = norms.max() or np.abs(block).max()
         if metric == "cosine":
             if not norms.all():
                 raise DataError(
@@ -89,16 +101,33 @@ def prepare(
         elif not as_is:
             vectors[start:stop] = block
 
-    for_blocks(check, n, block_rows(d), thread_count(threads), progress, "read")
+    for_blocks(check, n, step, thread_count(threads), progress, "read")
+    if metric == "euclidean" and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
+        raise DataError(
+            f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances",
+            "scale the embeddings up",
+            argument="embeddings",
+        )
     return vectors
 
 
-def _norms(block: NDArray[np.floating], first_row: int) -> NDArray[np.float64]:
-    """Lengths of the rows in float64, after a look at every value."""
+def _near_one(block: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each row divided by a power of two, which rounds nothing and leaves its direction."""
+    largest = np.abs(block).max(axis=1)
+    largest[~np.isfinite(largest)] = 1.0
+    return np.ldexp(block.astype(np.float64), -np.frexp(largest)[1][:, None])
+
+
+def _norms(block: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Lengths of the rows in float64."""
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+
+
+def _check_finite(block: NDArray[np.floating], norms: NDArray[np.float64], first_row: int) -> None:
+    """Refuse a value that is not finite, and a row that is too long."""
     if np.isfinite(norms).all() and norms.max() <= _LARGEST_NORM:
-        return norms
+        return
     finite = np.isfinite(block)
     if not finite.all():
         row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)

@@ -17,10 +17,17 @@ from d2cli.graph import KnnGraph
 from d2cli.io.files import expand
 from d2cli.io.graph_file import load_graph
 from d2cli.io.joins import Frame
-from d2cli.io.provenance import describe, describe_files, fingerprint, read_sidecar
+from d2cli.io.provenance import (
+    describe,
+    describe_files,
+    fingerprint,
+    fingerprint_of,
+    read_sidecar,
+)
 from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.pipeline.graph import describe_rows, open_labels
 from d2cli.pipeline.propagate import read_wanted
+from d2cli.pipeline.recorded import check_recorded
 from d2cli.pipeline.requests import Messages, ScoreOptions, SelectRequest, inherit
 from d2cli.scores import wanted
 
@@ -86,7 +93,7 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
     """A graph file, and what was propagated on it, checked against one another."""
     stored = load_graph(path)
     if emb is not None:
-        built_from = stored.provenance.get("inputs", {}).get("emb", {}).get("fingerprint")
+        built_from = fingerprint_of(stored.provenance, "emb")
         if built_from != fingerprint(emb.paths):
             known = "was not built from" if built_from else "does not say whether it was built from"
             raise DataError(
@@ -99,8 +106,9 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
         beside = read_sidecar(Path(request.propagated))
         if beside is not None and beside.get("command") == "propagate":
             inherited = beside["parameters"]
+            check_recorded(inherited, request.propagated)
             its_inputs = beside["inputs"]
-            if its_inputs.get("graph", {}).get("fingerprint") != described["graph"]["fingerprint"]:
+            if fingerprint_of(beside, "graph") != described["graph"]["fingerprint"]:
                 raise DataError(
                     f"{request.propagated}: was propagated on another graph than {path}",
                     f"run: d2prune propagate --graph {path} --scores SCORES "

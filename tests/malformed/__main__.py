@@ -1,0 +1,25 @@
+"""Write the files of the table, each in a folder beside its command line: ``… DIR``."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tests.malformed import CASES, GOOD, good_files
+
+
+def main() -> None:
+    """Make every case in a folder of its own, named by its number."""
+    top = Path(sys.argv[1]).resolve()
+    for number, case in enumerate((*CASES, *GOOD)):
+        folder = top / f"{number:03}"
+        folder.mkdir(parents=True)
+        os.chdir(folder)
+        good_files()
+        words = case.prepare()
+        said = {"name": case.name, "command": ["d2prune", *words], "exit": case.code}
+        Path("case.json").write_text(json.dumps({**said, "says": case.says}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What one line of the table says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Where the bad file goes. `BAD` stands for its name.
+EMB = "select --emb BAD --scores scores.npy --ratio 0.5"
+COSINE = "select --emb BAD --scores scores.npy --ratio 0.5 --metric cosine"
+BUILD = "graph --emb BAD --out out.arrow -k 3"
+SCORES = "select --emb emb.npy --scores BAD --ratio 0.5"
+CUTOFF = "select --emb emb.npy --scores scores.npy --ratio 0.5 --cutoff 0.1 --cutoff-scores BAD"
+LABELS = "select --emb emb.npy --scores scores.npy --ratio 0.5 --balance uniform --labels BAD"
+WITHIN = "graph --emb emb.npy --out out.arrow -k 3 --within BAD"
+EXCLUDE = "select --emb emb.npy --scores scores.npy --ratio 0.5 --exclude BAD"
+INCLUDE = "select --emb emb.npy --scores scores.npy --ratio 0.5 --include BAD"
+EXCLUDE_IDS = "select --emb ids.parquet --scores scores.npy --ratio 0.5 --exclude BAD"
+JOINED = "select --emb ids.parquet --scores BAD --ratio 0.5"
+GRAPH = "propagate --graph BAD --scores scores.npy --out out.npy"
+PICK = "select --graph BAD --scores scores.npy --ratio 0.5"
+BUILT_FROM = "select --graph BAD --emb emb.npy --scores scores.npy --ratio 0.5"
+PROPAGATE = "propagate --graph graph.arrow --scores BAD --out out.npy"
+PROPAGATED = "select --graph graph.arrow --propagated BAD --ratio 0.5"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One malformed input, or one that is odd and good.
+
+    Attributes:
+        name: says what is wrong with it.
+        command: the command line, with `BAD` for the file.
+        file: the file's name.
+        make: its content, or what gives it, or does what else is needed in the folder that holds
+            the good files.
+        says: words that the error line must have beside the name of the file.
+        code: the exit code; 0 for what must work, and give the bytes of the plain form.
+        hint: words of the hint, if there is to be one.
+        shown: the name as the error line has it, where that differs.
+    """
+
+    name: str
+    command: str
+    file: str
+    make: bytes | Callable[[], object]
+    says: tuple[str, ...] = ()
+    code: int = 1
+    hint: str = ""
+    shown: str = ""
+
+    def prepare(self) -> list[str]:
+        """Make the file in the current folder; returns the command line."""
+        content = self.make if isinstance(self.make, bytes) else self.make()
+        if isinstance(content, bytes):
+            Path(self.file).write_bytes(content)
+        return [self.file if word == "BAD" else word for word in self.command.split()]
+
+
+def case(name, command, file, make, *says, code=1, hint="", shown="") -> Case:
+    return Case(name, command, file, make, says, code, hint, shown)
+
+
+def good(name, command, file, make) -> Case:
+    """An input that is odd, and must work."""
+    return Case(name, command, file, make, code=0)
+
+
+def cut(name: str, command: str, file: str, content: bytes, lengths: list[int]) -> list[Case]:
+    """The file cut off at each of these lengths; below 0 they count from its end."""
+    whole = len(content)
+    return [case(f"{name} cut at {at} of {whole}", command, file, content[:at]) for at in lengths]

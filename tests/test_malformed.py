@@ -5,6 +5,7 @@ behind, nothing unpickled, little memory, and no wait. ``python -m tests.malform
 files, each beside its command line.
 """
 
+import os
 import resource
 import signal
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.malformed import CASES, GOOD, good_files, plain_form
+from tests.malformed import CASES, GOOD, UNREADABLE, good_files, plain_form
 
 #: Address space that a case may take beyond what the process has; processor time; and hanging.
-ROOM, SECONDS, HANGS = 1 << 30, 2.0, 20
+ROOM, SECONDS, HANGS = 1 << 30, 2.0, 60
+NOBODY = 65534
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +75,38 @@ def test_is_refused(case, folder, run_cli):
     before = snapshot(folder)
     with bounded():
         code, out, err = run_cli(*args)
+    check(case, code, out, err)
+    assert snapshot(folder) == before
+
+
+@contextmanager
+def as_nobody(folder):
+    """For root, to whom nothing is unreadable, somebody else."""
+    folder.chmod(0o777)
+    mine = os.geteuid()
+    if not mine:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.name)
+def test_without_permission(case, folder, run_cli):
+    args = case.prepare()
+    before = sorted(os.listdir())
+    try:
+        with as_nobody(folder), bounded():
+            code, out, err = run_cli(*args)
+    finally:
+        Path("bad").chmod(0o700)
+    check(case, code, out, err)
+    assert sorted(os.listdir()) == before
+
+
+def check(case, code, out, err):
+    """The exit code; one line that names the file and says what is wrong; a hint or none."""
     lines = err.splitlines()
     assert (code, out) == (case.code, ""), err
     assert lines[0].startswith(f"error: {case.shown or case.file}"), err
@@ -84,7 +118,6 @@ def test_is_refused(case, folder, run_cli):
     for words in case.says:
         assert words in lines[0]
     assert case.hint in lines[-1]
-    assert snapshot(folder) == before
 
 
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
@@ -102,6 +135,6 @@ def test_works_as_the_plain_form(case, folder, run_cli):
 
 
 def test_the_table_is_long_enough():
-    names = [case.name for case in (*CASES, *GOOD)]
+    names = [case.name for case in (*CASES, *GOOD, *UNREADABLE)]
     assert len(CASES) >= 150
     assert len(set(names)) == len(names)

@@ -1,8 +1,10 @@
 """Numbers at the edge of what floats hold, through the command line: README, "Numerical edges"."""
 
+import resource
 import warnings
 from pathlib import Path
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -197,7 +199,7 @@ def test_k_beyond_row_numbers(run_cli, k):
 @pytest.mark.parametrize("distinct", [1, 10])
 @pytest.mark.parametrize("method", METHODS)
 def test_many_identical_rows(run_cli, method, distinct):
-    """A row's copies are its neighbours, the lowest first; `make soak` has a million of them."""
+    """A row's copies are its neighbours, the lowest first."""
     n = 3_000
     rows = RNG.normal(size=(distinct, 8)).astype("f4")[np.arange(n) % distinct]
     np.save("e.npy", rows)
@@ -211,6 +213,21 @@ def test_many_identical_rows(run_cli, method, distinct):
     code, _, err = run_cli("select", "--graph", "g.arrow", "--scores", "s.npy", "--ratio", 0.3)
     assert code == 0
     assert f"messages ran out after {distinct} of 900" in err
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a million rows need compiled kernels")
+@pytest.mark.parametrize("distinct", [1, 10])
+def test_a_million_identical_rows(run_cli, distinct):
+    n = 1_000_000
+    np.save("e.npy", np.repeat(PLAIN[:distinct, :2].astype("f4"), n // distinct, axis=0))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    args = ["graph", "--emb", "e.npy", "--out", "g.arrow", "-k", 3, "--method", "ivf"]
+    assert run_cli(*args)[0] == 0
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 400 << 10, "KiB; the lists alone are 24 MB"
+    graph = read_graph("g.arrow")
+    assert not graph.distances.any()
+    assert graph.neighbors[-1].tolist() == [n - n // distinct + i for i in range(3)]
 
 
 def test_the_graph_of_one_row(run_cli):

@@ -11,6 +11,7 @@ from tests.malformed.case import Case
 
 _ALL: list[Case] = [*numpy_files.CASES, *tables.CASES, *graphs.CASES, *places.CASES]
 CASES = [case for case in _ALL if case.code]
+UNREADABLE = places.UNREADABLE
 GOOD = [case for case in _ALL if not case.code]
 
 
@@ -26,9 +27,42 @@ def good_files() -> None:
     Path("graph.arrow").write_bytes(m.arrow(m.graph()))
     # Each way of the data once, so that nothing is left to compile.
     assert run(["graph", "--emb", "emb.npy", "--out", "out.arrow", "-k", "3", "-q"]) == 0
-    assert run(["propagate", "--graph", "out.arrow", "--scores", "scores.npy", "--out", "out.npy", "-q"]) == 0
-    assert run(["select", "--graph", "out.arrow", "--propagated", "out.npy", "--ratio", "0.5", "-q"]) == 0
-    assert run(["select", "--emb", "emb.npy", "--scores", "scores.npy", "--size", "9", "--metric", "cosine", "-q"]) == 0
+    assert (
+        run(
+            [
+                "propagate",
+                "--graph",
+                "out.arrow",
+                "--scores",
+                "scores.npy",
+                "--out",
+                "out.npy",
+                "-q",
+            ]
+        )
+        == 0
+    )
+    assert (
+        run(["select", "--graph", "out.arrow", "--propagated", "out.npy", "--ratio", "0.5", "-q"])
+        == 0
+    )
+    assert (
+        run(
+            [
+                "select",
+                "--emb",
+                "emb.npy",
+                "--scores",
+                "scores.npy",
+                "--size",
+                "9",
+                "--metric",
+                "cosine",
+                "-q",
+            ]
+        )
+        == 0
+    )
     for made in ("out.arrow", "out.npy", "selected.npy"):
         Path(made).unlink()
         Path(f"{made}.json").unlink()

@@ -29,7 +29,18 @@ def beside(name, change, *says):
         from d2cli.cli.main import run
         from d2cli.io.provenance import fingerprint
 
-        run(["propagate", "--graph", "graph.arrow", "--scores", "scores.npy", "--out", "bad.npy", "-q"])
+        run(
+            [
+                "propagate",
+                "--graph",
+                "graph.arrow",
+                "--scores",
+                "scores.npy",
+                "--out",
+                "bad.npy",
+                "-q",
+            ]
+        )
         with open("bad.npy.json", encoding="utf-8") as file:
             entry = json.load(file)
         assert entry["output"]["fingerprint"] == fingerprint([Path("bad.npy")])

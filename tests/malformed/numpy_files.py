@@ -1,5 +1,6 @@
 """``.npy`` and ``.npz``."""
 
+import base64
 import pickle
 import zipfile
 from pathlib import Path
@@ -43,22 +44,20 @@ def pickled():
     return m.npy(objects)
 
 
-def bomb(size=1 << 26):
+def bomb(size=1 << 24):
     """An archive of a few KiB whose member is an array with `size` zeros behind it."""
     return m.npz(DEFLATED, emb=WHOLE + bytes(size))
 
 
 def long_header():
-    """An archive whose header claims, and has, 64 MiB."""
-    return m.npz(DEFLATED, emb=m.header(b" " * (1 << 26), version=(2, 0)))
+    """An archive whose header claims, and has, 16 MiB."""
+    return m.npz(DEFLATED, emb=m.header(b" " * (1 << 24), version=(2, 0)))
 
 
 ARRAYS = [
     *cut("npy", EMB, F, WHOLE, [1, 5, 6, 7, 8, 9, 10, 11, 64, 127, 128, 129, 300, -1]),
     *cut("scores npy", SCORES, F, m.npy(m.SCORES), [8, 100, 128, 200, -1]),
     *cut("npy version 2", BUILD, F, m.npy(m.EMB, (2, 0)), [8, 10, 12, 100, -1]),
-    case("npy with a tail", EMB, F, WHOLE + b"x", "claims 640 bytes", "641 are there"),
-    case("two arrays in one npy", EMB, F, WHOLE + WHOLE, "claims 640 bytes"),
     case("npy version 3", EMB, F, m.header("{}", version=(3, 0)), "version (3, 0) is not known"),
     case("npy version 9", EMB, F, m.header("{}", version=(9, 9)), "version (9, 9) is not known"),
     case("header of 4 GB", EMB, F, b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "header of 4,294,967,295"),
@@ -156,8 +155,8 @@ ARCHIVES = [
                                         b"\xff\xff\xff\xff\xff"), "emb"),
     case("lzma with a window of 4 GB", EMB, Z, m.damaged(
         m.npz(LZMA, emb=m.EMB), b"\x5d\x00\x00\x80\x00", b"\x5d\xff\xff\xff\xff")),
-    case("bomb behind the array", EMB, Z, bomb, "67,109,504 are there"),
-    case("bomb in the header", EMB, Z, long_header, "header of 67,108,864 bytes"),
+    case("bomb behind the array", EMB, Z, bomb, "less than the 16,777,856 bytes"),
+    case("bomb in the header", EMB, Z, long_header, "header of 16,777,216 bytes"),
     case("stored, said to unpack", EMB, Z, m.npz_lying(m.claims("<f4", (2**26, 4)), 2**30 + 128),
          "which they cannot hold"),
     case("a petabyte, stored", EMB, Z, m.npz_lying(m.claims("<f4", (PB // 16, 4)), PB), "cannot hold"),
@@ -171,8 +170,8 @@ ARCHIVES = [
          "cut off"),
     case("rows of nothing in an archive", BUILD, Z, m.npz(emb=m.claims("<f4", (10**18, 0), data=b"")),
          "emb: embeddings have no columns"),
-    case("a tail in an archive", EMB, Z, m.npz(emb=WHOLE + b"x"), "emb", "641 are there"),
-    case("a shape that shrank", EMB, Z, m.npz(DEFLATED, emb=m.claims("<f4", (39, 4))), "640 are there"),
+    case("a tail in an archive", EMB, Z, m.npz(emb=WHOLE + b"x"), "emb", "less than the 641 bytes"),
+    case("a shape that shrank", EMB, Z, m.npz(DEFLATED, emb=m.claims("<f4", (39, 4))), "less than the 640 bytes"),
     case("pickles in an archive", EMB, Z, m.npz(emb=pickled()), "emb"),
     case("PyTorch file", SCORES, "bad.pt", m.npz(**{"a/data": b""}).replace(b".npy", b".pkl"),
          "PyTorch file"),
@@ -186,6 +185,7 @@ ARCHIVES = [
 GOOD = [
     good("big-endian", EMB, F, m.npy(m.EMB.astype(">f4"))),
     good("big-endian half", EMB, F, m.npy(m.EMB.astype(">f2"))),
+    good("npy with a tail", EMB, F, WHOLE + b"x"),
     good("float64", EMB, F, m.npy(m.EMB.astype("f8"))),
     good("big-endian Fortran", EMB, F, m.npy(np.asfortranarray(m.EMB.astype(">f8")))),
     good("Fortran order", EMB, F, m.npy(np.asfortranarray(m.EMB))),
@@ -200,4 +200,10 @@ GOOD = [
     good("half scores", SCORES, F, m.npy(m.SCORES.astype("f2"))),
     good("npy by another name", EMB, "bad.parquet", WHOLE),
 ]  # fmt: skip
-CASES = [*ARRAYS, *ARCHIVES, *GOOD]
+#: What fuzzing found, as it found it.
+FOUND = [
+    case("found: a directory whose names are no UTF-8", EMB, Z, base64.b64decode(
+        "UEsDBBQAAABiLm5weZNOVU1QWQEAdgB7J2Rlc2NyJzoAAAAAAAAAAP7///8AAAAAEQACAAAAAABQSwECFAMUAAAAAACgjnZdp9ZexMgAAADIAAAABwAAAAAAAAAAAAAAgAEAAAAAZW1iLm5weVBLAQIUAxQAAMgAAAAHAAAAAAAAAAAAAACAAQAACABlbWIubnB5UEsBAhQDFAAAAAAAoI52XeaBLJGwAAEAUP////X/AAAAAAAAFACwAAAAsAAAAAoAAAAAAAAAAAAAAIABxQEAAGxhYmVscy5ucHlQSwUGAAAAAAMAAwClAAAAnQIAAAAA"
+    ), "is not a readable .npz file"),
+]  # fmt: skip
+CASES = [*ARRAYS, *ARCHIVES, *FOUND, *GOOD]

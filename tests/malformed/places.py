@@ -62,8 +62,23 @@ def beside(kind):
     def make():
         from d2cli.cli.main import run
 
-        run(["propagate", "--graph", "graph.arrow", "--scores", "scores.npy", "--out", "bad", "-q"][:5])
-        run(["propagate", "--graph", "graph.arrow", "--scores", "scores.npy", "--out", "bad.npy", "-q"])
+        run(
+            ["propagate", "--graph", "graph.arrow", "--scores", "scores.npy", "--out", "bad", "-q"][
+                :5
+            ]
+        )
+        run(
+            [
+                "propagate",
+                "--graph",
+                "graph.arrow",
+                "--scores",
+                "scores.npy",
+                "--out",
+                "bad.npy",
+                "-q",
+            ]
+        )
         Path("bad.npy").unlink()
         if kind == "pipe":
             os.mkfifo("bad.npy")
@@ -161,5 +176,22 @@ GOOD = [
         Path("bad.npy").write_bytes(m.npy(m.SCORES)), os.symlink("/dev/zero", "bad.npy.json"))[1]),
     good("provenance that is not ours", PROPAGATED, "bad.npy", lambda: (
         Path("bad.npy").write_bytes(m.npy(m.SCORES)), Path("bad.npy.json").write_text("[" * 9999))[1:0]),
+]  # fmt: skip
+#: For whoever is not root.
+UNREADABLE = [
+    *(
+        case(f"--{option}: no permission", command, "bad", lambda: (
+            Path("bad").write_bytes(WHOLE), Path("bad").chmod(0))[1], "Permission denied")
+        for option, command in EVERY.items()
+    ),
+    case("a folder without permission", EMB, "bad", lambda: Path("bad").mkdir(mode=0), "Permission"),
+    case("a path through a folder without permission", EMB, "bad/emb.npy", lambda: (
+        folder(emb__npy=WHOLE)(), Path("bad").chmod(0))[1], "Permission denied"),
+    case("a graph in a folder without permission", GRAPH, "bad/g.arrow", lambda: (
+        folder(g__arrow=m.arrow(m.graph()))(), Path("bad").chmod(0))[1], "Permission denied"),
+    case("a folder that can be listed only", EMB, "bad", lambda: (
+        folder(emb__npy=WHOLE)(), Path("bad").chmod(0o444))[1], "Permission denied"),
+    case("a pattern into a folder without permission", EMB, "bad/*.npy", lambda: (
+        folder(emb__npy=WHOLE)(), Path("bad").chmod(0))[1], "Permission denied"),
 ]  # fmt: skip
 CASES = [*BAD, *GOOD]

@@ -29,6 +29,8 @@ def choices(literal: object) -> tuple[str, ...]:
 N_NEIGHBORS = 10
 METRIC: Metric = "euclidean"
 METHOD: Method = "auto"
+#: Up to so many rows exact search is the quicker one, and nothing needs to be measured.
+EXACT_UP_TO = 20_000
 RECALL = 0.95
 HNSW_M = 16
 EF_CONSTRUCTION = 100

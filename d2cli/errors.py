@@ -41,5 +41,9 @@ class DataError(D2Error):
         self.row = row
 
 
+class LimitError(D2Error):
+    """The run would need more than it was allowed."""
+
+
 class OutputError(D2Error):
     """An output cannot be written."""

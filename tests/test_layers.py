@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "d2cli"
 
 #: Each floor, and the floors below it that it may use. What is not named is at the bottom.
 FLOORS = {
-    "bottom": {"errors", "defaults", "_jit", "parallel", "graph"},
+    "bottom": {"errors", "defaults", "units", "_jit", "parallel", "graph"},
     "neighbors": {"bottom"},
     "messages": {"bottom"},
     "edges": {"bottom"},
@@ -20,9 +20,11 @@ FLOORS = {
     "_greedy": {"bottom", "messages"},
     "sampling": {"bottom", "messages", "budgets", "_greedy"},
     "api": {"bottom", "neighbors", "messages", "edges", "budgets", "sampling"},
+    "planning": {"bottom"},
     "io": {"bottom"},
     "pipeline": {
         *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
+        "planning",
     },
     "cli": {"bottom", "pipeline"},
 }
@@ -86,6 +88,17 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys; from d2cli.cli.main import run; run(['--help']); run(['select', '--help']);"
         "print([m for m in ('numba', 'numpy', 'pyarrow', 'hnswlib', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_plan_loads_no_kernel(tmp_path):
+    code = (
+        "import sys; import numpy as np; from d2cli.cli.main import run;"
+        f"np.save({str(tmp_path / 'e.npy')!r}, np.ones((9, 2), np.float32));"
+        f"run(['graph', '--emb', {str(tmp_path / 'e.npy')!r}, '--out', 'g.arrow', '--plan']);"
+        "print([m for m in ('numba', 'hnswlib', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from d2cli.pipeline.summary import Summary
@@ -59,14 +59,23 @@ def show_summary(summary: Summary) -> None:
     """Notices and what was done, or one JSON object on standard output."""
     if CONSOLE.json:
         print(json.dumps(summary.as_json(), indent=2))
-    if CONSOLE.quiet:
-        return
-    for notice in summary.notices:
-        print(f"notice: {_one_line(notice)}", file=sys.stderr)
-    if not CONSOLE.json:
-        width = max(len(label) for label, _ in summary.lines)
-        for label, text in summary.lines:
-            print(f"{label:<{width}}  {_one_line(text)}", file=sys.stderr)
+    show_notices(summary.notices)
+    if not (CONSOLE.quiet or CONSOLE.json):
+        show_labelled(summary.lines, sys.stderr)
+
+
+def show_notices(notices: list[str]) -> None:
+    """What deserves a second look, one line each."""
+    if not CONSOLE.quiet:
+        for notice in notices:
+            print(f"notice: {_one_line(notice)}", file=sys.stderr)
+
+
+def show_labelled(lines: list[tuple[str, str]], file: IO[str] | None = None) -> None:
+    """Labels in a column of their own; to standard output unless told otherwise."""
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        print(f"{label:<{width}}  {_one_line(text)}", file=file)
 
 
 @contextmanager

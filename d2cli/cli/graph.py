@@ -8,6 +8,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.errors import UsageError
 
@@ -34,6 +35,8 @@ def command(
     exclude: o.Exclude = None,
     threads: o.Threads = None,
     seed: o.Seed = defaults.SEED,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -42,7 +45,7 @@ def command(
 
     The recall@k that an approximate search reached is measured on a sample, reported and recorded.
     """
-    from d2cli.pipeline.graph import run_graph
+    from d2cli.pipeline.plans import plan_graph
     from d2cli.pipeline.requests import GraphOptions, GraphRequest
 
     source = o.as_input(emb, emb_key, "emb")
@@ -59,6 +62,10 @@ def command(
         id_column=id_column,
         threads=threads,
     )
+    if not look_ahead(lambda: plan_graph(request), plan, max_memory):
+        return
+    from d2cli.pipeline.graph import run_graph
+
     with progress_bar() as progress:
         summary = run_graph(request, progress)
     show_summary(summary)

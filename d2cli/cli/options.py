@@ -164,6 +164,23 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", help="Threads; results do not depend on it. [default: every core]"),
 ]
+PlanOnly = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Say what the run would read, write and need (memory, disk, rough time), and exit. "
+        "Reads headers only.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse, before the work, a run that is predicted to need more: 8GiB, 8GB, 500MiB or "
+        "bytes. [default: a notice where it is more than what is available]",
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("-q", "--quiet", help="No notices, no summary.", callback=_remember("quiet")),

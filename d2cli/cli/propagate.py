@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.errors import UsageError
 
@@ -34,6 +35,8 @@ def command(
     gamma_forward: o.GammaForward = None,
     hops: o.Hops = None,
     threads: o.Threads = None,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -43,7 +46,7 @@ def command(
     What is chosen here travels with P: `select` uses the same edges, kernel and bandwidth unless
     it is told otherwise.
     """
-    from d2cli.pipeline.propagate import run_propagate
+    from d2cli.pipeline.plans import plan_propagate
     from d2cli.pipeline.requests import MessageOptions, PropagateRequest, ScoreOptions
 
     source = o.as_input(scores, scores_key, "scores")
@@ -60,6 +63,10 @@ def command(
         id_column=id_column,
         threads=threads,
     )
+    if not look_ahead(lambda: plan_propagate(request), plan, max_memory):
+        return
+    from d2cli.pipeline.propagate import run_propagate
+
     with progress_bar() as progress:
         summary = run_propagate(request, progress)
     show_summary(summary)

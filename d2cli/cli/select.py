@@ -9,6 +9,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import CONSOLE, progress_bar, show_summary
 from d2cli.defaults import Balance, HigherIs, RowOrder, WrittenAs
 from d2cli.errors import UsageError
@@ -120,6 +121,8 @@ def command(
     within: o.Within = None,
     threads: o.Threads = None,
     seed: o.Seed = defaults.SEED,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -130,7 +133,7 @@ def command(
     on it. --ratio is the fraction that is kept.
     """
     from d2cli.pipeline import requests as r
-    from d2cli.pipeline.select import run_select
+    from d2cli.pipeline.plans import plan_select
 
     if CONSOLE.json and out == "-":
         raise UsageError("--json and --out - both want standard output")
@@ -165,6 +168,10 @@ def command(
         threads=threads,
         named=_named(context),
     )
+    if not look_ahead(lambda: plan_select(request), plan, max_memory):
+        return
+    from d2cli.pipeline.select import run_select
+
     with progress_bar() as progress:
         summary = run_select(request, progress, sys.stdout)
     show_summary(summary)

@@ -175,6 +175,8 @@ class NpyField(_ArrayField):
         self, path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int
     ) -> None:
         super().__init__(path, "", shape, dtype)
+        #: Whether it lies as C does, in native byte order, and can be used as it is.
+        self.is_plain = not fortran and dtype.isnative
         self._order, self._offset = "F" if fortran else "C", offset
 
     def mapped(self) -> NDArray[Any] | None:

@@ -27,6 +27,8 @@ from d2cli.io.tables import ColumnField, FamilyField, TableFile, arrow_errors
 #: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
 
+FieldsOf = Callable[[Path, Format], list[Field]]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -181,6 +183,7 @@ def open_source(
     id_column: str | None = None,
     *,
     key_option: str | None = "",
+    fields_of: FieldsOf | None = None,
 ) -> Source:
     """Find the files, and the field of each that is meant. Reads headers only, except of CSV.
 
@@ -189,6 +192,7 @@ def open_source(
         role, key, id_column: what is looked for, see :class:`~d2cli.io.choice.Wanted`.
         option: the option that it was given by, without dashes.
         key_option: the option that takes the key; by default ``{option}-key``.
+        fields_of: what finds every field of one file; by default :func:`file_fields`.
 
     Raises:
         DataError: where a file cannot be used, naming it.
@@ -198,7 +202,7 @@ def open_source(
     parts: list[Field] = []
     id_parts: list[Field] = []
     for argument in arguments:
-        for fields in _one_kind(expand([argument], option), wanted):
+        for fields in _one_kind(expand([argument], option), wanted, fields_of or file_fields):
             parts.append(choose(fields, wanted))
             id_parts.extend(find_ids(fields, id_column))
     if id_parts and len(id_parts) != len(parts):
@@ -220,14 +224,14 @@ def file_fields(path: Path, kind: Format) -> list[Field]:
     return TableFile(path, kind).fields()
 
 
-def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
+def _one_kind(files: list[Path], wanted: Wanted, fields_of: FieldsOf) -> Iterator[list[Field]]:
     """The fields of each file; of a folder with several kinds, the first kind that will do."""
     by_kind: dict[Format, list[Path]] = {}
     for path in files:
         by_kind.setdefault(sniff(path), []).append(path)
     kinds = [kind for kind in _KINDS if kind in by_kind]
     for kind in kinds[:-1]:
-        fields = file_fields(by_kind[kind][0], kind)
+        fields = fields_of(by_kind[kind][0], kind)
         try:
             choose(fields, wanted)
         except DataError:
@@ -235,7 +239,7 @@ def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
         kinds = [kind]
         break
     for path in by_kind[kinds[-1]]:
-        yield file_fields(path, kinds[-1])
+        yield fields_of(path, kinds[-1])
 
 
 @dataclass(frozen=True)

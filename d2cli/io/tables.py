@@ -63,7 +63,7 @@ class TableFile:
                 file.iter_batches(batch_size=rows, columns=names)
             )
         elif self.kind == "csv":
-            table = _read_csv(self.path)
+            table = read_csv(self.path)
             self.schema, self.n = table.schema, table.num_rows
             self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
         else:
@@ -98,8 +98,11 @@ class TableFile:
         return [*columns, *_families(self, columns)]
 
 
-def _read_csv(path: Path) -> pa.Table:
-    """A CSV, TSV or plain list. A first line of numbers is data, unless it counts 0, 1, 2, …."""
+def read_csv(path: Path, head: bytes | None = None) -> pa.Table:
+    """A CSV, TSV or plain list. A first line of numbers is data, unless it counts 0, 1, 2, ….
+
+    Of `head`, the beginning of the file, where that is given; its last row may be cut off.
+    """
     with path.open("rb") as file:
         first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
     separator = "\t" if "\t" in first else ","
@@ -111,9 +114,17 @@ def _read_csv(path: Path) -> pa.Table:
     options = {
         "read_options": pa.csv.ReadOptions(autogenerate_column_names=headless),
         # Captions have line breaks.
-        "parse_options": pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        "parse_options": pa.csv.ParseOptions(
+            delimiter=separator,
+            newlines_in_values=True,
+            invalid_row_handler=None if head is None else lambda row: "skip",
+        ),
     }
-    table = pa.csv.read_csv(pa.OSFile(os.fsencode(path)), **options)
+
+    def content() -> pa.NativeFile:
+        return pa.OSFile(os.fsencode(path)) if head is None else pa.BufferReader(head)
+
+    table = pa.csv.read_csv(content(), **options)
     times = Counter(table.schema.names)
     whole = [
         column.name
@@ -126,8 +137,7 @@ def _read_csv(path: Path) -> pa.Table:
     as_text = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(whole, pa.string()), include_columns=whole
     )
-    again = pa.OSFile(os.fsencode(path))
-    texts = pa.csv.read_csv(again, **options, convert_options=as_text)
+    texts = pa.csv.read_csv(content(), **options, convert_options=as_text)
     named = {
         name: texts[name]
         for name in whole

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from d2cli import defaults
-from d2cli.defaults import Method, Metric, choices
+from d2cli.defaults import EXACT_UP_TO, Method, Metric, choices
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import MAX_ROWS, BuildInfo, KnnGraph
 from d2cli.neighbors.duplicates import find_copies, spread
@@ -20,8 +20,6 @@ from d2cli.neighbors.recall import Truth, sample_rows
 from d2cli.neighbors.vectors import prepare
 from d2cli.parallel import Progress, silent, thread_count
 
-#: Up to here exact search is the quicker one, and nothing needs to be measured.
-EXACT_UP_TO = 20_000
 #: Random rows to aim with, and others on which the recall is measured.
 AIM_SAMPLE, RECALL_SAMPLE = 256, 256
 

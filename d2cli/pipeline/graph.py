@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import build_graph
-from d2cli.errors import UsageError
 from d2cli.graph import KnnGraph
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.files import expand
@@ -17,7 +16,7 @@ from d2cli.io.joins import Frame
 from d2cli.io.provenance import describe, describe_files, record, sidecar, write_sidecar
 from d2cli.io.sources import Source, blame, open_source
 from d2cli.parallel import Progress, silent, thread_count
-from d2cli.pipeline.requests import GraphOptions, GraphRequest, Input, given
+from d2cli.pipeline.requests import GraphOptions, GraphRequest, Input, check_graph, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 
 
@@ -27,6 +26,7 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
+    check_graph(request)
     threads = thread_count(request.threads)
     clock = Clock()
     emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column)
@@ -36,8 +36,6 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     frame.check_id_column(request.id_column)
     inputs = [*emb.paths, *(within.paths if within else []), *expand(request.exclude, "exclude")]
     check_target(request.out, inputs)
-    if not request.out.endswith((".arrow", ".feather")):
-        raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
     with clock.stage("graph"):
         graph = graph_of(emb, request.options, labels, within, exclude, threads, progress)
     described: dict[str, Any] = {"emb": describe(emb)}

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, propagate
-from d2cli.errors import UsageError
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.graph_file import load_graph
@@ -19,7 +18,7 @@ from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.messages import vanished_share
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.graph import describe_graph
-from d2cli.pipeline.requests import Messages, PropagateRequest, ScoreOptions, given
+from d2cli.pipeline.requests import Messages, PropagateRequest, ScoreOptions, check_propagate, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
 
@@ -33,12 +32,11 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
+    check_propagate(request)
     threads = thread_count(request.threads)
     clock = Clock()
     messages = request.messages.resolved()
     score_options = request.score_options.resolved()
-    if not request.out.endswith(".npy"):
-        raise UsageError(f"{request.out}: propagated scores are a .npy file")
     with clock.stage("read"):
         stored = load_graph(request.graph)
         graph = stored.graph

@@ -207,6 +207,36 @@ class SelectRequest:
     named: frozenset[str] = frozenset()  # the options that were given by name
 
 
+def check_graph(request: GraphRequest) -> None:
+    """Refuse a graph that is to be no Arrow file."""
+    if not request.out.endswith((".arrow", ".feather")):
+        raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
+
+
+def check_propagate(request: PropagateRequest) -> None:
+    """Refuse propagated scores that are to be no ``.npy`` file."""
+    if not request.out.endswith(".npy"):
+        raise UsageError(f"{request.out}: propagated scores are a .npy file")
+
+
+def check_select(request: SelectRequest) -> None:
+    """Refuse what makes no sense whatever the data."""
+    if request.emb is None and request.graph is None:
+        raise UsageError("select needs --emb or --graph", "d2prune select --help has examples")
+    if request.scores is None and request.propagated is None:
+        raise UsageError("select needs --scores or --propagated")
+    if request.propagated is not None and request.graph is None:
+        raise UsageError("--propagated belongs to a graph: give --graph too")
+    if request.within is not None and request.graph is not None:
+        raise UsageError("--within is for building a graph, and --graph has one already")
+    if not request.budgets:
+        raise UsageError("select needs --ratio or --size")
+    if request.balance != "none" and request.labels is None:
+        raise UsageError(f"--balance {request.balance} needs --labels")
+    if request.output.complement and request.output.order == "rank":
+        raise UsageError("--complement has no rank: what is dropped was never picked")
+
+
 def given(options: Any) -> dict[str, Any]:
     """The fields of one of the dataclasses above as a dictionary, for provenance."""
     return dataclasses.asdict(options)

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, select
 from d2cli.budgets import budget_of, check_size
-from d2cli.errors import UsageError
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import check_target
 from d2cli.io.sources import blame
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.graph import graph_of
 from d2cli.pipeline.propagate import pass_forward
-from d2cli.pipeline.requests import Budget, SelectRequest
+from d2cli.pipeline.requests import Budget, SelectRequest, check_select
 from d2cli.pipeline.select_inputs import Inputs, read_inputs
 from d2cli.pipeline.select_outputs import Outcome, Picked, entries, plan_targets, write_all
 from d2cli.pipeline.select_summary import summarise
@@ -38,7 +37,7 @@ def run_select(
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    _check(request)
+    check_select(request)
     threads = thread_count(request.threads)
     clock = Clock()
     with clock.stage("read"):
@@ -90,24 +89,6 @@ _NEEDS = {
     "--cutoff-higher-is": "--cutoff",
     "--labels": "--balance",
 }
-
-
-def _check(request: SelectRequest) -> None:
-    """Refuse what makes no sense whatever the data."""
-    if request.emb is None and request.graph is None:
-        raise UsageError("select needs --emb or --graph", "d2prune select --help has examples")
-    if request.scores is None and request.propagated is None:
-        raise UsageError("select needs --scores or --propagated")
-    if request.propagated is not None and request.graph is None:
-        raise UsageError("--propagated belongs to a graph: give --graph too")
-    if request.within is not None and request.graph is not None:
-        raise UsageError("--within is for building a graph, and --graph has one already")
-    if not request.budgets:
-        raise UsageError("select needs --ratio or --size")
-    if request.balance != "none" and request.labels is None:
-        raise UsageError(f"--balance {request.balance} needs --labels")
-    if request.output.complement and request.output.order == "rank":
-        raise UsageError("--complement has no rank: what is dropped was never picked")
 
 
 def _without_effect(request: SelectRequest) -> list[str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.defaults import WrittenAs
-from d2cli.errors import OutputError, UsageError
+from d2cli.errors import OutputError
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import Outputs
 from d2cli.io.graph_file import build_record
@@ -21,6 +21,7 @@ from d2cli.pipeline.propagate import message_record
 from d2cli.pipeline.requests import Budget, OutputOptions, SelectRequest, given
 from d2cli.pipeline.select_inputs import Inputs
 from d2cli.pipeline.summary import Clock
+from d2cli.pipeline.targets import name_targets
 from d2cli.sampling import Selection
 
 
@@ -41,23 +42,7 @@ def plan_targets(
     Raises:
         UsageError: if several budgets would go to one file, or the form is not known.
     """
-    out = options.out
-    if out is None:
-        out = "selected.npy"
-        if len(budgets) > 1:
-            out = (
-                "selected_{size}.npy" if any(b.size for b, _ in budgets) else "selected_{ratio}.npy"
-            )
-    targets = []
-    for budget, size in budgets:
-        if "{ratio}" in out and budget.ratio is None:
-            raise UsageError("{ratio} in --out needs every budget to be a --ratio", "use {size}")
-        targets.append(out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size)))
-    if len(set(targets)) < len(targets):
-        raise UsageError(
-            f"several budgets would be written to {targets[0]}",
-            "put {ratio} or {size} into --out, for example --out kept_{ratio}.npy",
-        )
+    targets = name_targets(options, budgets)
     for target in targets:
         check_form(target, options.written_as, ids, options.order == "rank")
     return targets

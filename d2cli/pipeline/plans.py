@@ -1,0 +1,300 @@
+"""The plan of each command: which headers it reads, and which stages it runs on those sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from d2cli.budgets import budget_of
+from d2cli.defaults import EXACT_UP_TO, MODES
+from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
+from d2cli.io.provenance import sidecar
+from d2cli.parallel import thread_count
+from d2cli.pipeline.plan import Plan, Variant
+from d2cli.pipeline.requests import (
+    GraphOptions,
+    GraphRequest,
+    Input,
+    PropagateRequest,
+    SelectRequest,
+    check_graph,
+    check_propagate,
+    check_select,
+    inherit,
+)
+from d2cli.pipeline.targets import name_targets
+from d2cli.planning import messages, search
+from d2cli.planning.ledger import Estimate, Ledger
+from d2cli.planning.sizes import Ids, Matrix, Picks, Search
+
+#: Loading the program and its compiled kernels, seconds of one core of the reference machine.
+_START = 2.0
+#: Bytes of a row in a table of picks, without its id: as it is, and as zstd leaves it.
+_TABLE_ROW, _PACKED_ROW, _CSV_ROW = 40, 27, 68
+
+_FIRST_RUN = (
+    "the first run after an installation also compiles its kernels: some 20 s and 150 MiB more"
+)
+_COPIES = "exact duplicates add a copy of the distinct vectors: up to {} more"
+_GROUPS = "as if all rows were one group: labels are not looked at"
+
+
+def plan_graph(request: GraphRequest) -> Plan:
+    """The plan of ``d2prune graph``."""
+    check_graph(request)
+    threads = thread_count(request.threads)
+    emb = _header(request.emb, "embeddings", "emb", request.id_column)
+    reads = [emb]
+    if request.within:
+        reads.append(_header(request.within, "labels", "within", request.id_column))
+    reads += _rows(request.exclude, "exclude", request.id_column)
+    options = _search(request.options, threads, bool(request.within or request.exclude))
+
+    def run(matrix: Matrix, options: Search) -> Estimate:
+        ledger = _started()
+        messages.read_ids(ledger, _ids(emb))
+        search.build(ledger, matrix, options)
+        ledger.stage = "write"
+        ledger.spend(steps=emb.rows * options.n_neighbors * 4e-9)
+        return ledger.estimate()
+
+    matrix = _matrix(emb)
+    size = emb.rows * (8 * options.n_neighbors + _id_bytes(emb)) + 4096
+    return Plan(
+        "graph",
+        list(reads),
+        _method(options, emb.rows),
+        run(matrix, options),
+        [(request.out, round(size))],
+        threads,
+        _build_notes(matrix, options),
+        lambda: _lighter(matrix, options, run),
+    )
+
+
+def plan_propagate(request: PropagateRequest) -> Plan:
+    """The plan of ``d2prune propagate``."""
+    check_propagate(request)
+    threads = thread_count(request.threads)
+    graph = read_graph_header(request.graph)
+    scores = _header(request.scores, "scores", "scores", request.id_column)
+    settled = request.messages.resolved()
+    n, k = graph.rows, graph.n_neighbors
+    picks = Picks((), settled.edges, hops=settled.hops, threads=threads)
+    ledger = _started()
+    _read_graph(ledger, graph)
+    messages.read_ids(ledger, _ids(scores))
+    messages.read_vectors(ledger, n, 2)
+    messages.edges(ledger, n, k, picks)
+    messages.forward(ledger, n, k, picks)
+    return Plan(
+        "propagate",
+        [graph, scores],
+        f"{settled.edges} edges, {settled.kernel} kernel",
+        ledger.estimate(),
+        [(request.out, 8 * n + 128)],
+        threads,
+    )
+
+
+def plan_select(request: SelectRequest) -> Plan:
+    """The plan of ``d2prune select``."""
+    check_select(request)
+    threads = thread_count(request.threads)
+    ids = request.id_column
+    graph = read_graph_header(request.graph) if request.graph is not None else None
+    emb = _header(request.emb, "embeddings", "emb", ids) if request.emb else None
+    vectors = [
+        _header(given, "scores", name, ids)
+        for given, name in (
+            (request.scores, "scores"),
+            (Input([request.propagated]) if request.propagated else None, "propagated"),
+            (request.cutoff_scores, "cutoff-scores"),
+        )
+        if given is not None
+    ]
+    labels = [
+        _header(given, "labels", name, ids)
+        for given, name in ((request.labels, "labels"), (request.within, "within"))
+        if given is not None
+    ]
+    rows = [*_rows(request.include, "include", ids), *_rows(request.exclude, "exclude", ids)]
+    first = graph or emb
+    assert first is not None, "check_select saw to it"
+    n = first.rows
+    inherited = _recorded(request.propagated) if request.propagated else {}
+    settled = inherit(request.messages, inherited, request.propagated or "").resolved()
+    gamma = MODES[settled.mode].gamma_reverse if request.gamma_reverse is None else None
+    auto = "auto" in (gamma, request.gamma_reverse)
+    sizes = tuple(b.size or budget_of(b.ratio or "nan", n) for b in request.budgets)
+    picks = Picks(
+        sizes,
+        settled.edges,
+        messages.GAMMA_SEARCHES if auto else 0,
+        None if request.propagated else settled.hops,
+        auto or request.balance != "none",
+        threads,
+    )
+    options = _search(
+        replace(request.graph_options, method="exact") if settled.exact else request.graph_options,
+        threads,
+        bool(request.within or request.exclude or request.cutoff),
+        1 - request.cutoff,
+    )
+
+    def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:
+        ledger = _started()
+        messages.read_ids(ledger, _ids(first))
+        for header in (*vectors, *labels):
+            messages.read_ids(ledger, _ids(header), kept=False)
+        messages.read_vectors(ledger, n, len(vectors) + (not request.propagated))
+        messages.read_vectors(ledger, n, len(labels))
+        if from_file is not None:
+            _read_graph(ledger, from_file, with_ids=False)
+        elif matrix is not None:
+            search.build(ledger, matrix, options)
+        k = from_file.n_neighbors if from_file else options.n_neighbors
+        messages.edges(ledger, n, k, picks)
+        messages.forward(ledger, n, k, picks)
+        messages.greedy(ledger, n, k, picks)
+        return ledger.estimate()
+
+    matrix = _matrix(emb) if emb is not None and graph is None else None
+    notes = _build_notes(matrix, options) if matrix else []
+    targets = name_targets(request.output, list(zip(request.budgets, sizes, strict=True)))
+    return Plan(
+        "select",
+        [*([graph] if graph else []), *([emb] if emb else []), *vectors, *labels, *rows],
+        _method(options, n) if graph is None else f"the graph as it is, {graph.method}",
+        run(matrix, options, graph),
+        [
+            (
+                target,
+                _output_bytes(
+                    target,
+                    n - size if request.output.complement else size,
+                    n,
+                    first,
+                    request.output.written_as,
+                ),
+            )
+            for target, size in zip(targets, sizes, strict=True)
+        ],
+        threads,
+        notes,
+        lambda: [] if matrix is None else _lighter(matrix, options, lambda m, o: run(m, o, None)),
+    )
+
+
+# -- inputs ----------------------------------------------------------------------------------------
+def _header(given: Input, role: Any, option: str, id_column: str | None) -> Header:
+    names = {"within": "labels-key", "propagated": None}
+    return read_header(
+        given.paths, role, option, given.key, id_column, key_option=names.get(option, "")
+    )
+
+
+def _rows(arguments: list[str], option: str, id_column: str | None) -> list[Header]:
+    return [
+        read_header([argument], "rows", option, None, id_column, key_option=None)
+        for argument in arguments
+    ]
+
+
+def _matrix(emb: Header) -> Matrix:
+    return Matrix(
+        emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
+        emb.plain,
+    )  # fmt: skip
+
+
+def _ids(header: Header | GraphHeader) -> Ids | None:
+    return None if header.ids is None else Ids(header.rows, header.ids, header.text_ids)
+
+
+def _id_bytes(header: Header | GraphHeader) -> float:
+    """Bytes of an id in an Arrow column."""
+    return 0.0 if header.ids is None else header.ids + (8 if header.text_ids else 0)
+
+
+def _read_graph(ledger: Ledger, graph: GraphHeader, with_ids: bool = True) -> None:
+    if with_ids:
+        messages.read_ids(ledger, _ids(graph))
+    messages.read_graph(ledger, graph.rows, graph.n_neighbors)
+
+
+def _recorded(propagated: str) -> dict[str, Any]:
+    """The parameters that a propagated file was made with; the run itself checks them."""
+    try:
+        content = json.loads(sidecar(Path(propagated)).read_text(encoding="utf-8"))
+        return dict(content["parameters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+# -- the search ------------------------------------------------------------------------------------
+def _search(options: GraphOptions, threads: int, grouped: bool, share: float = 1.0) -> Search:
+    return Search(
+        options.n_neighbors, options.metric, options.method, options.recall, options.hnsw_m,
+        options.ef_construction, options.ef, threads, grouped, share,
+    )  # fmt: skip
+
+
+def _method(options: Search, n: int) -> str:
+    method = options.method_for(n)
+    why = ""
+    if options.method == "auto":
+        bound = f"{EXACT_UP_TO:,} rows"
+        why = f" (auto: {'up to' if method == 'exact' else 'above'} {bound})"
+    return f"{method}{why}, {options.metric}, k = {options.n_neighbors}"
+
+
+def _build_notes(matrix: Matrix, options: Search) -> list[str]:
+    return [_GROUPS] if options.grouped else []
+
+
+def _lighter(
+    matrix: Matrix, options: Search, run: Callable[[Matrix, Search], Estimate]
+) -> list[Variant]:
+    """Other ways to build, those that change the least first."""
+    return [Variant(text, run(m, o).peak) for text, m, o in _ways(matrix, options)]
+
+
+def _ways(matrix: Matrix, options: Search) -> Iterator[tuple[str, Matrix, Search]]:
+    if options.threads > 1:
+        yield "--threads 1", matrix, replace(options, threads=1)
+    if not (matrix.mapped and matrix.plain and matrix.itemsize >= 4):
+        mapped = replace(matrix, itemsize=4, mapped=True, plain=True, largest_file=0, reading=0)
+        yield "one float32 .npy file, which is memory-mapped,", mapped, options
+    for method in ("ivf", "exact"):
+        if method != options.method_for(matrix.rows):
+            yield f"--method {method}", matrix, replace(options, method=method)
+    if options.n_neighbors > 5:
+        yield "-k 5", matrix, replace(options, n_neighbors=5)
+
+
+def _started() -> Ledger:
+    ledger = Ledger()
+    ledger.spend(steps=_START)
+    return ledger
+
+
+def _output_bytes(
+    target: str, size: int, n: int, first: Header | GraphHeader, written_as: str
+) -> int:
+    """Bytes of a selection of `size` rows in the form that its name says."""
+    ending, id_bytes = Path(target).suffix.lower(), _id_bytes(first)
+    if ending in (".parquet", ".arrow", ".csv"):
+        row = {".parquet": _PACKED_ROW, ".arrow": _TABLE_ROW, ".csv": _CSV_ROW}[ending]
+        return round(size * (row + id_bytes)) + 4096
+    if ending == ".npy":
+        one = {"index": 8.0, "id": 4 * (first.ids or 2), "datacomp-uid": 16.0}.get(written_as)
+        return round(n if one is None else size * one) + 128
+    digits = len(str(n)) + 1.0
+    return round(2 * n if written_as == "mask" else size * digits)
+
+
+__all__ = ["plan_graph", "plan_propagate", "plan_select"]

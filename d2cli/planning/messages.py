@@ -1,0 +1,86 @@
+"""Edges, the forward pass and greedy picks: :mod:`d2cli.edges`, ``messages`` and ``sampling``."""
+
+from __future__ import annotations
+
+from d2cli.planning.ledger import Ledger
+from d2cli.planning.sizes import Ids, Picks
+
+#: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
+GAMMA_SEARCHES = 12
+
+# -- seconds of one core of the reference machine, each for one of what is named -------------------
+_EDGE_MADE = 25e-9  # listed neighbour brought into its rows
+_EDGE_SENT = 12e-9  # edge that a message takes
+_PICK = 250e-9  # row picked, and the rows before it that had to wait
+_ROW_WRITTEN = 100e-9
+_TEXT_WRITTEN = 250e-9
+
+
+def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
+    """The rows' ids, checked to be unique (:meth:`Source.ids`); `kept` for the whole run."""
+    if ids is None:
+        return
+    ledger.stage = "read"
+    ledger.hold("ids" if kept else "other ids", ids.rows * (8 + ids.length if ids.text else 8))
+    table = ids.rows * ((2 * ids.length + 24 if ids.text else 16) + 4)
+    ledger.touch("unique ids", table + 40 * ids.rows)
+    ledger.spend(steps=ids.rows * (400e-9 if ids.text else 250e-9))
+    if not kept:
+        ledger.free("other ids")
+
+
+def read_vectors(ledger: Ledger, n: int, count: int) -> None:
+    """Scores and what else is one number a row, float64."""
+    ledger.stage = "read"
+    ledger.hold("scores", 8 * n * count)
+    ledger.spend(steps=n * count * 15e-9)
+
+
+def read_graph(ledger: Ledger, n: int, k: int) -> None:
+    """A graph file, memory-mapped and held against its contract."""
+    ledger.stage = "read"
+    ledger.hold("graph", n * k * 8, mapped=True)
+    ledger.touch("check", 4 * n)
+    ledger.spend(steps=n * k * 6e-9)
+
+
+def edges(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
+    """σ, and the edges in compressed rows (:func:`prepare_edges`)."""
+    ledger.stage = "edges"
+    ledger.touch("median", 5 * n * k)
+    room = n * k * (2 if picks.edges == "union" else 1)
+    ledger.hold("edges", 8 * n + 8 * room)
+    ledger.touch("filling", 8 * n + (4 * room if picks.edges == "mutual" else 0))
+    ledger.spend(steps=room * _EDGE_MADE)
+
+
+def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
+    """Forward messages."""
+    if picks.hops is None:
+        return
+    ledger.stage = "propagate"
+    ledger.hold("propagated", 8 * n)
+    if picks.hops > 1:
+        ledger.touch("hop", 8 * n)
+    ledger.spend(steps=_sent(n, k, picks) * max(1, picks.hops) * _EDGE_SENT, threads=picks.threads)
+
+
+def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
+    """Picks with reverse messages, for every budget, and what is written of them."""
+    ledger.stage = "select"
+    sizes = picks.sizes if picks.each else (max(picks.sizes),)
+    for size in sizes:
+        # Who may be picked, classes; scores, queue and heap of one run; and its result.
+        with ledger.passing("picking", n * (7 + 26) + 16 * size):
+            sent = _sent(n, k, picks) * size / n
+            once = sent * _EDGE_SENT + size * _PICK + n * 30e-9
+            ledger.spend(steps=once * (1 + picks.searches))
+        ledger.hold("picks", 16 * size)
+    ledger.stage = "write"
+    ledger.touch("columns", 48 * max(picks.sizes))
+    ledger.spend(steps=sum(picks.sizes) * _ROW_WRITTEN)
+
+
+def _sent(n: int, k: int, picks: Picks) -> float:
+    """Edges, both ways counted; of listed pairs about half list each other."""
+    return float(n) * k * {"union": 1.4, "directed": 1.0, "mutual": 0.6}[picks.edges]

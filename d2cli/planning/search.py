@@ -1,0 +1,186 @@
+"""Building a graph: :mod:`d2cli.neighbors`, stage by stage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from d2cli.planning.ledger import MIB, Ledger
+from d2cli.planning.sizes import Matrix, Search
+
+# -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
+QUERIES, BASE_ROWS, SPARE = 1024, 2048, 16  # exact
+FEW_QUERIES, SAMPLE_ROWS = 384, 256 + 512
+FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, FEWEST_PROBES, CELL_QUERIES = 3.0, 32, 4, 4, 512  # cells
+STRICT, EFFORTS = 0.97, ((15, 14), (20, 24))  # ivf
+CHECKED_BYTES = 2 * MIB  # numbers looked at in one go: 2²¹ of them, in float64 at the most
+
+# -- what depends on the data, as it is with embeddings that were learnt ---------------------------
+#: Of more dimensions than FIRST_WIDTH, how many are kept while the width is being chosen, as a
+#: share, and how many are searched in the end.
+_HELD_SHARE, _SEARCHED = 0.4, 64
+#: Of the entries of all lists, the share that is offered to the row listed.
+_OFFERED = 0.5
+#: Passes along the links, and the share of a pass's candidates that is new and measured.
+_PASSES, _MEASURED = 1.0, 0.35
+
+# -- seconds of one core of the reference machine, each for one of what is named -------------------
+_CHECK = 0.6e-9  # number looked at
+_SCREEN = 0.20e-9  # score compared with a list's last
+_EXACT_DISTANCE = 0.5e-9  # number of a final distance
+_HASH = 1.2e-9  # number hashed, and its row sorted in
+_ADMIT = 0.35e-9  # score of a cell's search
+_HOP = 0.35e-9  # number of a candidate met along links
+_INSERTED = 60e-9  # entry that a list takes in
+_LINK = 6e-9  # candidate looked up
+_INDEXED = 0.9e-9  # number of a distance while an HNSW index is built
+
+
+def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
+    """Embeddings as an array: memory-mapped, or one copy (:meth:`Source.matrix`)."""
+    ledger.stage = "read"
+    if matrix.mapped:
+        ledger.hold("embeddings", matrix.size, mapped=True)
+        return
+    wide = max(4, matrix.itemsize)
+    ledger.hold("embeddings", matrix.rows * matrix.width * wide)
+    if matrix.largest_file:
+        ledger.hold("file being read", matrix.largest_file, mapped=True)
+        ledger.free("file being read")
+    ledger.hold("reading", matrix.reading)  # Arrow keeps its buffers for the next time
+    ledger.spend(steps=matrix.rows * matrix.width * 1e-9)
+
+
+def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
+    """From embeddings to lists of neighbours; ends with only the graph held."""
+    n, d, k = matrix.rows, matrix.width, search.n_neighbors
+    wide = max(4, matrix.itemsize)
+    read_matrix(ledger, matrix)
+    as_is = search.metric == "euclidean" and matrix.plain and matrix.itemsize >= 4
+    if not as_is:
+        ledger.hold("vectors", n * d * wide)
+    ledger.touch("checking", 2 * 8 * CHECKED_BYTES / 4 * search.threads)
+    ledger.spend(steps=n * d * _CHECK * (1 if as_is else 2), threads=search.threads)
+    if search.grouped:
+        # Lists of all rows, and the group's vectors; how large groups are no header says.
+        ledger.hold("graph", n * k * 8)
+        n = max(1, round(n * search.taking_part))
+        matrix = replace(matrix, rows=n)
+        ledger.hold("group", n * (d * wide + 16))
+    ledger.stage = "neighbors"
+    with ledger.passing("duplicates", 24 * n):  # hashes, their order, groups
+        ledger.spend(steps=n * (d * _HASH + 150e-9))
+    {"exact": _exact, "ivf": _ivf, "hnsw": _hnsw}[search.method_for(n)](ledger, matrix, search)
+    ledger.free("embeddings", "vectors", "group", "duplicates")
+    if search.grouped:
+        ledger.free("lists")
+    else:
+        ledger.held["graph"] = ledger.held.pop("lists")
+    ledger.touch("check", 4 * n)
+
+
+def _screening(matrix: Matrix, search: Search, queries: int) -> float:
+    """Bytes that the threads of an exact search work in."""
+    d, wide = matrix.width, max(4, matrix.itemsize)
+    base = min(BASE_ROWS, matrix.rows)
+    block = base * d * (wide + (wide if wide == 4 else 4))  # scaled, then centred
+    query = queries * (d * (wide + 4) + 8 * (search.n_neighbors + 1 + SPARE))
+    return (4 * queries * base + block + query) * search.threads
+
+
+def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int) -> None:
+    """The work of comparing `rows` with all, by :func:`exact_neighbors`."""
+    n, d = matrix.rows, matrix.width
+    width = min(search.n_neighbors + 1 + SPARE, n)
+    pairs = float(rows) * n
+    blocks = max(1.0, rows / QUERIES) * n * d * 1.5e-9  # the base is scaled again for each block
+    # A list of w takes in about w·ln(n/w) of n scores that come in no order.
+    taken = rows * width * math.log(max(2.0, n / width))
+    steps = pairs * _SCREEN + blocks + taken * _INSERTED + rows * width * d * _EXACT_DISTANCE
+    ledger.spend(2.0 * pairs * d, steps, search.threads)
+
+
+def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
+    n, k = matrix.rows, search.n_neighbors
+    ledger.hold("lists", n * k * 8)
+    with ledger.passing("screening", 12 * n + _screening(matrix, search, QUERIES)):
+        _compare(ledger, matrix, search, n)
+
+
+def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
+    """Exact neighbours of some rows, to aim and to judge with (:class:`Truth`)."""
+    ledger.stage = "sample"
+    with ledger.passing("screening", 12 * matrix.rows + _screening(matrix, search, FEW_QUERIES)):
+        _compare(ledger, matrix, search, min(SAMPLE_ROWS, matrix.rows))
+
+
+def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
+    n, d, k, threads = matrix.rows, matrix.width, search.n_neighbors, search.threads
+    _sample(ledger, matrix, search)
+    strict = search.recall > STRICT
+    margin, reach = EFFORTS[1 if strict else 0]
+    size = min(k + margin, n - 1)
+
+    ledger.stage = "reduce"
+    rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
+    with ledger.passing("axes", 8 * rows * d + 4 * d * d * (rows / AXES_BLOCK + 8)):
+        ledger.spend(2.0 * rows * d * d, 10e-9 * d * d * d / 4)
+    held = min(d, max(FIRST_WIDTH, round(_HELD_SHARE * d)))
+    width = min(d, _SEARCHED)
+    ledger.hold("reduced", 4 * n * held)
+    halvings = math.log2(max(2, held / 16))
+    ledger.spend(2.0 * n * d * held, n * d * 1.5e-9, threads)
+    ledger.spend(halvings * 2.0 * n * 256 * width, halvings * n * 256 * _SCREEN, threads)
+
+    ledger.stage = "cells"
+    cells = max(1, min(round(CELLS_PER_ROOT * math.sqrt(n)), n // SMALLEST_MEAN))
+    probes = FEWEST_PROBES
+    ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
+    ledger.touch("arranging", n * (8 * probes + 24))
+    ledger.spend(2.0 * n * cells * width, n * cells * _SCREEN, threads)
+    ledger.spend(steps=n * 400e-9)
+
+    ledger.stage = "search"
+    ledger.hold("candidates", n * size * 8)
+    widest = LARGEST * max(n // cells, SMALLEST_MEAN)
+    compared = float(n) * probes * n / cells
+    with ledger.passing("search", threads * 4 * (CELL_QUERIES + widest) * (width + widest)):
+        taken = n * size * math.log(max(2.0, compared / n / size))
+        ledger.spend(2.0 * compared * width, compared * _ADMIT + taken * _INSERTED, threads)
+
+    ledger.stage = "refine"
+    hoods = n * 2 * reach * 5
+    ledger.hold("links", hoods)
+    ledger.touch("links before", n * size * 8 * _OFFERED)
+    met = n * (2.0 * reach) ** 2 * (_PASSES + (1 if strict else 0))
+    ledger.spend(steps=met * (_LINK + _MEASURED * width * _HOP), threads=threads)
+    ledger.spend(steps=n * size * 12e-9 * (1 + _PASSES))
+    ledger.free("links")
+
+    ledger.stage = "rank"
+    ledger.held["candidates"] = n * size * 4
+    ledger.hold("lists", n * k * 8)
+    ledger.spend(steps=n * size * (d * _EXACT_DISTANCE + 40e-9), threads=threads)
+    ledger.free("candidates", "cells", "reduced")
+
+
+def _hnsw(ledger: Ledger, matrix: Matrix, search: Search) -> None:
+    n, d, k, threads = matrix.rows, matrix.width, search.n_neighbors, search.threads
+    _sample(ledger, matrix, search)
+    m, wide = search.hnsw_m, search.ef_construction
+    ledger.stage = "index"
+    # Of each row: its vector, 2m links and their count, label, lock, the links of upper levels and
+    # the pointer to them, the table of labels; and what each search has visited.
+    links = 4 * d + 8 * m + 4 + 8 + 40 + 8 + 4 + 56 + (4 * m + 4) / m
+    ledger.hold("index", n * (links + 2 * (1 + threads)))
+    levels = math.log(max(2, n))
+    ledger.spend(steps=n * (wide + 2 * m) * levels * (d * _INDEXED + 8e-9) * 0.9)
+    ledger.stage = "neighbors"
+    ledger.hold("lists", n * k * 8)
+    ef = search.ef or 2 * k
+    ledger.spend(
+        steps=n * (ef + m) * levels * (d * _INDEXED + 8e-9) * 0.9 + n * k * d * _EXACT_DISTANCE,
+        threads=threads,
+    )
+    ledger.free("index")

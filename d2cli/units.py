@@ -1,0 +1,39 @@
+"""Sizes of memory, as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from d2cli.errors import UsageError
+
+_POWERS = {
+    **{unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
+    **{unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)},
+}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.ASCII)
+
+
+def parse_size(text: str, option: str) -> int:
+    """Bytes from ``8GiB`` (of 1024), ``8GB`` (of 1000), ``500MiB`` or a plain number.
+
+    Raises:
+        UsageError: for anything else, and for 0.
+    """
+    match = _SIZE.fullmatch(text.lower())
+    unit = _POWERS.get(match[2] or "b") if match else None
+    size = round(float(match[1]) * unit) if match and unit else 0
+    if not 0 < size < 1 << 62:
+        raise UsageError(
+            f"--{option} must be a size such as 8GiB, 8GB, 500MiB or a number of bytes, "
+            f"not {text!r}"
+        )
+    return size
+
+
+def binary(size: float) -> str:
+    """Bytes with about three figures: ``215 MiB``, ``1.23 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.3g} TiB"

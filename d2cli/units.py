@@ -32,8 +32,10 @@ def parse_size(text: str, option: str) -> int:
 
 def binary(size: float) -> str:
     """Bytes with about three figures: ``215 MiB``, ``1.23 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.3g} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while size >= 1000 and power < len(units) - 1:
         size /= 1024
-    return f"{size:,.3g} TiB"
+        power += 1
+    figures = f"{size:,.0f}" if power == 0 or size >= 100 else f"{size:.3g}"
+    return f"{figures} {units[power]}"

@@ -135,6 +135,7 @@ class Plan:
                 **{stage: round(value, 3) for stage, value in seconds.items()},
                 "total": round(sum(seconds.values()), 3),
             },
+            "core_seconds": round(self.estimate.core_seconds(machine.speed), 3),
             "notices": self.notices(machine),
         }
 

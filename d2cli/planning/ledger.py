@@ -11,7 +11,7 @@ from d2cli.planning.speed import Speed
 MIB = 1 << 20
 #: Interpreter, numpy, pyarrow, numba with LLVM, and our compiled kernels, once all are loaded:
 #: as measured on Linux x86-64. Half of it are pages of shared libraries.
-BASE = 205 * MIB
+BASE = 213 * MIB
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Estimate:
             stage: sum(speed.seconds(w.flops, w.steps, w.threads) for w in works)
             for stage, works in self.work.items()
         }
+
+    def core_seconds(self, speed: Speed) -> float:
+        """What all stages would take one core, if it did nothing else."""
+        return sum(speed.core_seconds(w.flops, w.steps) for ws in self.work.values() for w in ws)
 
 
 @dataclass

@@ -10,9 +10,11 @@ from d2cli.planning.sizes import Matrix, Search
 
 # -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
 QUERIES, BASE_ROWS, SPARE = 1024, 2048, 16  # exact
-FEW_QUERIES, SAMPLE_ROWS = 384, 256 + 512
+FEW_QUERIES, AIM_ROWS, SAMPLE_ROWS = 384, 256, 256 + 512
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, FEWEST_PROBES, CELL_QUERIES = 3.0, 32, 4, 4, 512  # cells
+SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 2048, 16
+INDEX_BLOCK = 8192  # hnsw
 STRICT, EFFORTS = 0.97, ((15, 14), (20, 24))  # ivf
 CHECKED_BYTES = 2 * MIB  # numbers looked at in one go: 2²¹ of them, in float64 at the most
 
@@ -23,18 +25,25 @@ _HELD_SHARE, _SEARCHED = 0.4, 64
 #: Of the entries of all lists, the share that is offered to the row listed.
 _OFFERED = 0.5
 #: Passes along the links, and the share of a pass's candidates that is new and measured.
-_PASSES, _MEASURED = 1.0, 0.35
+_PASSES, _MEASURED = 0.5, 0.35
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
-_CHECK = 0.6e-9  # number looked at
-_SCREEN = 0.20e-9  # score compared with a list's last
-_EXACT_DISTANCE = 0.5e-9  # number of a final distance
-_HASH = 1.2e-9  # number hashed, and its row sorted in
-_ADMIT = 0.35e-9  # score of a cell's search
-_HOP = 0.35e-9  # number of a candidate met along links
+_CHECK = 3e-9  # number looked at for the first time: it comes from the disk's cache
+_HASH = 8e-9  # number hashed
+_COPY = 1e-9  # number moved
+_SCREEN = 0.3e-9  # score compared with a list's last
+_SCALE = 1.5e-9  # number scaled and centred for a block
+_EXACT_DISTANCE = 0.3e-9  # number of a final distance
 _INSERTED = 60e-9  # entry that a list takes in
-_LINK = 6e-9  # candidate looked up
-_INDEXED = 0.9e-9  # number of a distance while an HNSW index is built
+_EIGEN = 0.45e-9  # d³ of the principal axes
+_ROUTE = 30e-9  # centre that an HNSW index of centres looks at
+_ARRANGED = 2e-6  # row brought to its cell
+_ADMIT = 0.5e-9  # score of a cell's search
+_LINK = 6e-9  # candidate looked up along links
+_HOP = 0.35e-9  # number of a candidate's distance
+_OFFER = 25e-9  # entry of a list offered back
+_INDEXED = 0.55e-9  # number of a distance in an HNSW index
+_VISITED = 5e-9  # node of an HNSW index
 
 
 def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
@@ -49,7 +58,7 @@ def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
         ledger.hold("file being read", matrix.largest_file, mapped=True)
         ledger.free("file being read")
     ledger.hold("reading", matrix.reading)  # Arrow keeps its buffers for the next time
-    ledger.spend(steps=matrix.rows * matrix.width * 1e-9)
+    ledger.spend(steps=matrix.rows * matrix.width * _COPY)
 
 
 def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
@@ -70,7 +79,7 @@ def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
         ledger.hold("group", n * (d * wide + 16))
     ledger.stage = "neighbors"
     with ledger.passing("duplicates", 24 * n):  # hashes, their order, groups
-        ledger.spend(steps=n * (d * _HASH + 150e-9))
+        ledger.spend(steps=n * (d * _HASH + 150e-9), threads=1)
     {"exact": _exact, "ivf": _ivf, "hnsw": _hnsw}[search.method_for(n)](ledger, matrix, search)
     ledger.free("embeddings", "vectors", "group", "duplicates")
     if search.grouped:
@@ -89,12 +98,12 @@ def _screening(matrix: Matrix, search: Search, queries: int) -> float:
     return (4 * queries * base + block + query) * search.threads
 
 
-def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int) -> None:
-    """The work of comparing `rows` with all, by :func:`exact_neighbors`."""
+def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int, queries: int) -> None:
+    """The work of comparing `rows` with all, `queries` at a time, by :func:`exact_neighbors`."""
     n, d = matrix.rows, matrix.width
     width = min(search.n_neighbors + 1 + SPARE, n)
     pairs = float(rows) * n
-    blocks = max(1.0, rows / QUERIES) * n * d * 1.5e-9  # the base is scaled again for each block
+    blocks = math.ceil(rows / queries) * n * d * _SCALE  # all is scaled again for each block
     # A list of w takes in about w·ln(n/w) of n scores that come in no order.
     taken = rows * width * math.log(max(2.0, n / width))
     steps = pairs * _SCREEN + blocks + taken * _INSERTED + rows * width * d * _EXACT_DISTANCE
@@ -105,14 +114,15 @@ def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
     with ledger.passing("screening", 12 * n + _screening(matrix, search, QUERIES)):
-        _compare(ledger, matrix, search, n)
+        _compare(ledger, matrix, search, n, QUERIES)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """Exact neighbours of some rows, to aim and to judge with (:class:`Truth`)."""
     ledger.stage = "sample"
+    rows = min(SAMPLE_ROWS, matrix.rows)
     with ledger.passing("screening", 12 * matrix.rows + _screening(matrix, search, FEW_QUERIES)):
-        _compare(ledger, matrix, search, min(SAMPLE_ROWS, matrix.rows))
+        _compare(ledger, matrix, search, rows, FEW_QUERIES)
 
 
 def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
@@ -125,21 +135,30 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.stage = "reduce"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
     with ledger.passing("axes", 8 * rows * d + 4 * d * d * (rows / AXES_BLOCK + 8)):
-        ledger.spend(2.0 * rows * d * d, 10e-9 * d * d * d / 4)
+        ledger.spend(2.0 * rows * d * d, _EIGEN * d**3)
     held = min(d, max(FIRST_WIDTH, round(_HELD_SHARE * d)))
     width = min(d, _SEARCHED)
     ledger.hold("reduced", 4 * n * held)
     halvings = math.log2(max(2, held / 16))
-    ledger.spend(2.0 * n * d * held, n * d * 1.5e-9, threads)
-    ledger.spend(halvings * 2.0 * n * 256 * width, halvings * n * 256 * _SCREEN, threads)
+    ledger.spend(2.0 * n * d * held, n * d * _SCALE, threads)
+    # Blocks of few queries and narrow rows: products run at half their speed.
+    pairs = halvings * n * AIM_ROWS
+    ledger.spend(2 * 2.0 * pairs * width, pairs * _SCREEN, threads)
 
     ledger.stage = "cells"
     cells = max(1, min(round(CELLS_PER_ROOT * math.sqrt(n)), n // SMALLEST_MEAN))
     probes = FEWEST_PROBES
     ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
     ledger.touch("arranging", n * (8 * probes + 24))
-    ledger.spend(2.0 * n * cells * width, n * cells * _SCREEN, threads)
-    ledger.spend(steps=n * 400e-9)
+    sampled = min(n, SAMPLE_PER_CELL * cells) * (FITTING_ROUNDS + 1)
+    if cells > HNSW_CELLS:
+        looked = 3 * HNSW_M * math.log(cells)
+        ledger.spend(steps=cells * (FITTING_ROUNDS + 2) * 100 * HNSW_M * _ROUTE)
+        ledger.spend(steps=(n + sampled) * looked * _ROUTE, threads=threads)
+    else:
+        pairs = float(n + sampled) * cells
+        ledger.spend(2.0 * pairs * width, pairs * _SCREEN, threads)
+    ledger.spend(steps=n * _ARRANGED)
 
     ledger.stage = "search"
     ledger.hold("candidates", n * size * 8)
@@ -155,7 +174,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.touch("links before", n * size * 8 * _OFFERED)
     met = n * (2.0 * reach) ** 2 * (_PASSES + (1 if strict else 0))
     ledger.spend(steps=met * (_LINK + _MEASURED * width * _HOP), threads=threads)
-    ledger.spend(steps=n * size * 12e-9 * (1 + _PASSES))
+    ledger.spend(steps=n * size * _OFFER * (1 + _PASSES))
     ledger.free("links")
 
     ledger.stage = "rank"
@@ -174,13 +193,17 @@ def _hnsw(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     # the pointer to them, the table of labels; and what each search has visited.
     links = 4 * d + 8 * m + 4 + 8 + 40 + 8 + 4 + 56 + (4 * m + 4) / m
     ledger.hold("index", n * (links + 2 * (1 + threads)))
-    levels = math.log(max(2, n))
-    ledger.spend(steps=n * (wide + 2 * m) * levels * (d * _INDEXED + 8e-9) * 0.9)
+    blocks = 2 * 4 * min(n, INDEX_BLOCK) * d
+    ledger.touch("block", blocks / 2)
+    ledger.spend(steps=n * (wide + 2 * m) * _levels(n) * (d * _INDEXED + _VISITED))
     ledger.stage = "neighbors"
     ledger.hold("lists", n * k * 8)
+    ledger.touch("block", blocks)
     ef = search.ef or 2 * k
-    ledger.spend(
-        steps=n * (ef + m) * levels * (d * _INDEXED + 8e-9) * 0.9 + n * k * d * _EXACT_DISTANCE,
-        threads=threads,
-    )
+    visits = n * (ef + m) * _levels(n) * (d * _INDEXED + _VISITED)
+    ledger.spend(steps=visits + n * k * d * _EXACT_DISTANCE, threads=threads)
     ledger.free("index")
+
+
+def _levels(n: int) -> float:
+    return math.log(max(2, n))

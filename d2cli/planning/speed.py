@@ -37,10 +37,14 @@ class Speed:
     alone: float = 1.0
     shared: float = 1.0
 
+    def core_seconds(self, flops: float, steps: float) -> float:
+        """Seconds that one core, if it did nothing else, would take for that much work."""
+        return flops / self.products + steps / self.steps
+
     def seconds(self, flops: float, steps: float, threads: int) -> float:
-        """Of that much work shared by so many threads."""
-        core_seconds = flops / self.products + steps / self.steps
-        return core_seconds / (self.alone if threads == 1 else threads * self.shared)
+        """Seconds that go by while so many threads share that much work."""
+        share = self.alone if threads == 1 else threads * self.shared
+        return self.core_seconds(flops, steps) / share
 
 
 def measure(threads: int) -> Speed:

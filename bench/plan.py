@@ -1,0 +1,220 @@
+"""Hold `--plan` against what is then measured: `make bench-plan`.
+
+Every case is planned first (`--plan --json`) and then run, each in a process of its own, on
+synthetic embeddings. Printed are predicted and measured peak memory (resident, memory-mapped pages
+included), seconds that went by, and seconds of a core. On a machine that does other things the last
+is the steadier one.
+
+    python bench/plan.py [PATTERN ...] [--data build/bench-plan] [--rows 100000]
+
+Exits with 1 if a peak is predicted worse than ±30 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+#: What a prediction must keep to: memory within ±, time within a factor.
+MEMORY, TIME = 0.30, 2.0
+CLUSTER_ROWS, BLOCK = 200, 50_000
+GROUP_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a command on n rows of width d in one form."""
+
+    command: str
+    n: int
+    d: int
+    form: str = "npy"
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What is printed and matched."""
+        return " ".join([self.command, f"{self.n}x{self.d}", self.form, *self.options])
+
+
+def method(name: str) -> tuple[str, ...]:
+    """The option."""
+    return ("--method", name)
+
+
+CASES = [
+    *(
+        Case("graph", 10_000, d, "npy", method(m))
+        for d in (128, 768)
+        for m in ("exact", "ivf", "hnsw")
+    ),
+    *(Case("graph", 50_000, 384, "npy", method(m)) for m in ("exact", "ivf", "hnsw")),
+    *(Case("graph", 100_000, 128, "npy", method(m)) for m in ("exact", "ivf", "hnsw")),
+    Case("graph", 100_000, 128, "npy", ("--threads", "1")),
+    Case("graph", 100_000, 128, "npy", ("-k", "30")),
+    Case("graph", 100_000, 128, "npy", ("--recall", "0.99")),
+    Case("graph", 100_000, 128, "npy", ("--metric", "cosine")),
+    *(Case("graph", 100_000, 384, form) for form in ("npy", "npy16", "parquet", "npz")),
+    Case("graph", 100_000, 128, "npy64"),
+    Case("graph", 100_000, 768),
+    Case("graph", 300_000, 128),
+    Case("graph", 1_000_000, 64),
+    Case("graph", 1_000_000, 128),
+    Case("graph", 1_000_000, 128, "npy16"),
+    *(Case("propagate", n, 128) for n in (10_000, 100_000, 1_000_000)),
+    *(Case("select", n, 128, "graph") for n in (10_000, 100_000, 1_000_000)),
+    Case("select", 1_000_000, 128, "graph", ("--edges", "mutual", "--gamma-reverse", "1")),
+    *(Case("select", n, 128) for n in (10_000, 100_000, 1_000_000)),
+    *(Case("select", 100_000, 384, form) for form in ("npy16", "parquet")),
+    Case("select", 100_000, 128, "npy", ("--cutoff", "0.1")),
+]
+
+
+def embeddings(n: int, d: int) -> np.ndarray:
+    """Clusters that overlap, with variances that fall off as those of learnt features do."""
+    rng = np.random.default_rng((n, d))
+    spread = ((1 + np.arange(d)) ** -0.5).astype(np.float32)
+    centres = rng.standard_normal((max(8, n // CLUSTER_ROWS), d), dtype=np.float32) * spread
+    rows = np.empty((n, d), np.float32)
+    for start in range(0, n, BLOCK):
+        block = rows[start : start + BLOCK]
+        block[:] = 0.7 * rng.standard_normal(block.shape, dtype=np.float32) * spread
+        block += centres[rng.integers(0, len(centres), len(block))]
+    return rows
+
+
+def input_file(data: Path, n: int, d: int, form: str) -> Path:
+    """The embeddings in one form, made where they are not there yet."""
+    ending = {"npy": ".npy", "npy16": "_16.npy", "npy64": "_64.npy"}.get(form, f".{form}")
+    path = data / f"emb_{n}_{d}{ending}"
+    if path.exists():
+        return path
+    if form == "npy":
+        np.save(path, embeddings(n, d))
+        return path
+    rows = np.load(input_file(data, n, d, "npy"), mmap_mode="r")
+    if form == "npy16":
+        np.save(path, rows.astype(np.float16))
+    elif form == "npy64":
+        np.save(path, rows.astype(np.float64))
+    elif form == "npz":
+        np.savez(path, emb=rows)
+    else:
+        values = pa.array(np.ascontiguousarray(rows).ravel())
+        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * d)
+        ids = pa.array([f"image-{i:09}" for i in range(n)])
+        table = pa.table({"id": ids, "embedding": pa.ListArray.from_arrays(offsets, values)})
+        pa.parquet.write_table(table, path, row_group_size=GROUP_ROWS)
+    return path
+
+
+def command_line(data: Path, case: Case) -> list[str]:
+    """The command, its inputs made."""
+    scores = data / f"scores_{case.n}.npy"
+    if not scores.exists():
+        np.save(scores, np.random.default_rng(case.n).random(case.n))
+    if case.command == "graph":
+        emb = input_file(data, case.n, case.d, case.form)
+        return ["graph", "--emb", str(emb), "--out", str(data / "out.arrow"), *case.options]
+    source = []
+    if case.command == "propagate" or case.form == "graph":
+        graph = data / f"graph_{case.n}_{case.d}.arrow"
+        if not graph.exists():
+            emb = input_file(data, case.n, case.d, "npy")
+            run(["graph", "--emb", str(emb), "--out", str(graph), "-q"])
+        source = ["--graph", str(graph)]
+    else:
+        source = ["--emb", str(input_file(data, case.n, case.d, case.form))]
+    line = [case.command, *source, "--scores", str(scores), *case.options]
+    if case.command == "propagate":
+        return [*line, "--out", str(data / "out.npy")]
+    return [*line, "--ratio", "0.3", "--out", str(data / "selected.npy")]
+
+
+def run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
+    """The JSON that a command prints, the seconds that went by, and those of a core."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2cli", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"bench: d2prune {' '.join(arguments)} failed")
+    return json.loads(text) if text else {}, seconds, usage.ru_utime + usage.ru_stime
+
+
+def measure(data: Path, case: Case) -> dict[str, float]:
+    """Predicted over measured, and what was measured."""
+    line = command_line(data, case)
+    plan, _, _ = run([*line, "--plan", "--json", "-q"])
+    found, seconds, core = run([*line, "--json", "-q"])
+    peak = found["run"]["peak_memory_bytes"]
+    return {
+        "MiB": peak / 2**20,
+        "memory": plan["memory"]["peak_bytes"] / peak,
+        "seconds": seconds,
+        "time": plan["seconds"]["total"] / seconds,
+        "core": core,
+        "work": plan["core_seconds"] / core,
+    }
+
+
+def main() -> int:
+    """Run the cases that match and print a line for each."""
+    parser = argparse.ArgumentParser(description="Hold --plan against what is then measured.")
+    parser.add_argument("patterns", nargs="*", default=["*"], metavar="PATTERN")
+    parser.add_argument("--data", type=Path, default=Path("build/bench-plan"))
+    parser.add_argument("--rows", type=int, default=1_000_000, help="leave larger cases out")
+    arguments = parser.parse_args()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    # Kernels are compiled once, and not while something is measured.
+    for name in ("exact", "ivf", "hnsw"):
+        run(command_line(arguments.data, Case("select", 3000, 16, "npy", method(name))))
+    run(command_line(arguments.data, Case("select", 3000, 16, "npy64")))
+    run(command_line(arguments.data, Case("propagate", 3000, 16)))
+    print("peak memory, seconds, core seconds: measured, and predicted / measured")
+    memory: list[float] = []
+    time_: list[float] = []
+    for case in CASES:
+        if case.n > arguments.rows or not any(
+            fnmatch.fnmatch(case.name, f"*{pattern}*") for pattern in arguments.patterns
+        ):
+            continue
+        row = measure(arguments.data, case)
+        memory.append(row["memory"])
+        time_.append(row["time"])
+        marks = "M" * (abs(row["memory"] - 1) > MEMORY)
+        marks += "T" * (not 1 / TIME <= row["time"] <= TIME)
+        print(
+            f"{case.name:<62} {row['MiB']:6,.0f} MiB {row['memory']:5.2f}   "
+            f"{row['seconds']:7.1f} s {row['time']:5.2f}   {row['core']:7.1f} s {row['work']:5.2f}"
+            f"  {marks}",
+            flush=True,
+        )
+    inside = [abs(ratio - 1) <= MEMORY for ratio in memory]
+    quick = [1 / TIME <= ratio <= TIME for ratio in time_]
+    print(
+        f"memory within ±{MEMORY:.0%}: {sum(inside)} of {len(inside)}; "
+        f"time within a factor of {TIME:g}: {sum(quick)} of {len(quick)}"
+    )
+    return 0 if all(inside) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""How much memory is left, and how sizes are written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2cli.errors import UsageError
+from d2cli.io.limits import available_memory
+from d2cli.units import binary, parse_size
+
+GIB = 1 << 30
+MEMINFO = "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:    8388608 kB\n"
+V2 = "31 23 0:28 {inside} /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw\n"
+V1 = (
+    "30 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+    "32 31 0:29 {inside} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Writes the files of a kernel below a folder: ``machine(path=content)``."""
+
+    def write(files):
+        for name, content in {"proc/meminfo": MEMINFO, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return available_memory(tmp_path)
+
+    return write
+
+
+def test_the_machine_alone(machine):
+    found = machine({})
+    assert (found.size, found.source) == (8 * GIB, "of the machine")
+
+
+def test_nothing_is_known(tmp_path):
+    assert available_memory(tmp_path) is None
+
+
+def test_this_machine():
+    assert available_memory().size > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("limits", "left", "group"),
+    [
+        ({"a/b": (2, 1, 0)}, 1, "/a/b"),
+        ({"a/b": (4, 1, 0), "a": (3, 2, 0)}, 1, "/a"),
+        ({"a/b": (4, 3, 2)}, 3, "/a/b"),  # files that nobody uses are given back
+        ({"a/b": (2, 3, 0)}, 0, "/a/b"),
+        ({"a/b": ("max", 3, 0), "a": (20, 3, 0)}, 8, None),
+        ({"": (5, 1, 0)}, 4, "/"),
+    ],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_nested_control_groups(machine, limits, left, group, old):
+    top = "sys/fs/cgroup/memory" if old else "sys/fs/cgroup"
+    names = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if old
+        else ("memory.max", "memory.current", "inactive_file")
+    )
+    files = {
+        "proc/self/cgroup": "5:cpu,cpuacct:/z\n4:memory:/a/b\n0::/\n" if old else "0::/a/b\n",
+        "proc/self/mountinfo": (V1 if old else V2).format(inside="/"),
+        f"{top}/a/b/cgroup.procs": "",
+    }
+    for name, (limit, used, idle) in limits.items():
+        if limit == "max":
+            files[f"{top}/{name}/{names[0]}"] = f"{(1 << 63) - 4096}\n" if old else "max\n"
+        else:
+            files[f"{top}/{name}/{names[0]}"] = f"{limit * GIB}\n"
+        files[f"{top}/{name}/{names[1]}"] = f"{used * GIB}\n"
+        files[f"{top}/{name}/memory.stat"] = f"file 7\n{names[2]} {idle * GIB}\nother 3\n"
+    found = machine(files)
+    assert found.size == left * GIB
+    assert found.source == (
+        f"within the limit of the control group {group}" if group else "of the machine"
+    )
+
+
+@pytest.mark.parametrize("inside", ["/docker/x", "/other"])
+def test_a_container_sees_its_group_as_the_root_of_the_mount(machine, inside):
+    found = machine(
+        {
+            "proc/self/cgroup": "0::/docker/x\n",
+            "proc/self/mountinfo": V2.format(inside=inside),
+            "sys/fs/cgroup/memory.max": f"{2 * GIB}",
+            "sys/fs/cgroup/memory.current": f"{GIB}",
+        }
+    )
+    assert found.size == GIB
+
+
+SIZES = [
+    ("8GiB", 8 << 30), ("8GB", 8_000_000_000), ("500MiB", 500 << 20), ("4096", 4096), ("7B", 7),
+    ("1.5 gib", 3 << 29), (" 2kb ", 2000), ("2KiB", 2048), ("1TiB", 1 << 40), ("1TB", 10**12),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES)
+def test_a_size(text, size):
+    assert parse_size(text, "max-memory") == size
+
+
+@pytest.mark.parametrize("text", ["", "8G", "GiB", "-1", "0", "8 GiBs", "1e9", "nan", "9999999TiB"])
+def test_no_size(text):
+    with pytest.raises(UsageError, match="--max-memory must be a size"):
+        parse_size(text, "max-memory")
+
+
+@given(st.integers(1, 1 << 50))
+def test_sizes_are_shown_to_about_three_figures(size):
+    shown = binary(size).replace(",", "")
+    assert parse_size(shown, "x") == pytest.approx(size, rel=0.01, abs=0.5)

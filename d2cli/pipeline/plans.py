@@ -18,6 +18,7 @@ from d2cli.pipeline.requests import (
     GraphOptions,
     GraphRequest,
     Input,
+    OutputOptions,
     PropagateRequest,
     SelectRequest,
     check_graph,
@@ -29,17 +30,16 @@ from d2cli.pipeline.targets import name_targets
 from d2cli.planning import messages, search
 from d2cli.planning.ledger import Estimate, Ledger
 from d2cli.planning.sizes import Ids, Matrix, Picks, Search
+from d2cli.units import binary
 
 #: Loading the program and its compiled kernels, seconds of one core of the reference machine.
 _START = 2.0
-#: Bytes of a row in a table of picks, without its id: as it is, and as zstd leaves it.
-_TABLE_ROW, _PACKED_ROW, _CSV_ROW = 40, 27, 68
+#: Bytes of a row in tables, without its id: of picks, and of what is dropped, which has no rank and
+#: no gain.
+_TABLE_ROWS = {".arrow": (40, 24), ".parquet": (27, 19), ".csv": (68, 44)}
 
-_FIRST_RUN = (
-    "the first run after an installation also compiles its kernels: some 20 s and 150 MiB more"
-)
-_COPIES = "exact duplicates add a copy of the distinct vectors: up to {} more"
-_GROUPS = "as if all rows were one group: labels are not looked at"
+_COPIES = "if there are exact duplicates, which no header shows, up to {} more memory"
+_GROUPS = "memory and time as if all rows were one group: which label is where no header says"
 
 
 def plan_graph(request: GraphRequest) -> Plan:
@@ -171,16 +171,7 @@ def plan_select(request: SelectRequest) -> Plan:
         _method(options, n) if graph is None else f"the graph as it is, {graph.method}",
         run(matrix, options, graph),
         [
-            (
-                target,
-                _output_bytes(
-                    target,
-                    n - size if request.output.complement else size,
-                    n,
-                    first,
-                    request.output.written_as,
-                ),
-            )
+            (target, _output_bytes(target, size, n, first, request.output))
             for target, size in zip(targets, sizes, strict=True)
         ],
         threads,
@@ -253,7 +244,8 @@ def _method(options: Search, n: int) -> str:
 
 
 def _build_notes(matrix: Matrix, options: Search) -> list[str]:
-    return [_GROUPS] if options.grouped else []
+    copy = matrix.rows * matrix.width * max(4, matrix.itemsize)
+    return [*([_GROUPS] if options.grouped else []), _COPIES.format(binary(copy))]
 
 
 def _lighter(
@@ -283,18 +275,19 @@ def _started() -> Ledger:
 
 
 def _output_bytes(
-    target: str, size: int, n: int, first: Header | GraphHeader, written_as: str
+    target: str, size: int, n: int, first: Header | GraphHeader, options: OutputOptions
 ) -> int:
     """Bytes of a selection of `size` rows in the form that its name says."""
     ending, id_bytes = Path(target).suffix.lower(), _id_bytes(first)
-    if ending in (".parquet", ".arrow", ".csv"):
-        row = {".parquet": _PACKED_ROW, ".arrow": _TABLE_ROW, ".csv": _CSV_ROW}[ending]
-        return round(size * (row + id_bytes)) + 4096
-    if ending == ".npy":
-        one = {"index": 8.0, "id": 4 * (first.ids or 2), "datacomp-uid": 16.0}.get(written_as)
-        return round(n if one is None else size * one) + 128
-    digits = len(str(n)) + 1.0
-    return round(2 * n if written_as == "mask" else size * digits)
+    rows = n - size if options.complement else size
+    if ending in _TABLE_ROWS:
+        return round(rows * (_TABLE_ROWS[ending][options.complement] + id_bytes)) + 4096
+    if options.written_as == "mask":
+        return n + 128 if ending == ".npy" else 2 * n
+    if ending == ".npy":  # text ids take four bytes a letter
+        ids = 4 * (first.ids or 2) if first.text_ids else 8.0
+        return round(rows * {"index": 8.0, "id": ids}.get(options.written_as, 16.0)) + 128
+    return round(rows * (len(str(n)) + 1 if options.written_as == "index" else id_bytes + 1))
 
 
 __all__ = ["plan_graph", "plan_propagate", "plan_select"]

@@ -5,35 +5,39 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from d2cli.planning.ledger import MIB, Ledger
+from d2cli.planning.ledger import Ledger
 from d2cli.planning.sizes import Matrix, Search
 
 # -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
-QUERIES, BASE_ROWS, SPARE = 1024, 2048, 16  # exact
-FEW_QUERIES, AIM_ROWS, SAMPLE_ROWS = 384, 256, 256 + 512
+QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 4096  # exact
+AIM_ROWS, SAMPLE_ROWS = 256, 256 + 512  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
-CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, FEWEST_PROBES, CELL_QUERIES = 3.0, 32, 4, 4, 512  # cells
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, CELL_QUERIES = 3.0, 32, 4, 512  # cells
 SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 2048, 16
-INDEX_BLOCK = 8192  # hnsw
 STRICT, EFFORTS = 0.97, ((15, 14), (20, 24))  # ivf
-CHECKED_BYTES = 2 * MIB  # numbers looked at in one go: 2²¹ of them, in float64 at the most
+INDEX_BLOCK = 8192  # hnsw
+CHECKED = 1 << 21  # numbers looked at in one go
 
 # -- what depends on the data, as it is with embeddings that were learnt ---------------------------
-#: Of more dimensions than FIRST_WIDTH, how many are kept while the width is being chosen, as a
-#: share, and how many are searched in the end.
-_HELD_SHARE, _SEARCHED = 0.4, 64
+#: Of more dimensions than FIRST_WIDTH, the share that is held while the width is being chosen.
+_HELD_SHARE = 0.7
+#: Dimensions that are searched in the end: so many, and this share of all.
+_SEARCHED, _SEARCHED_SHARE = 48, 0.25
+#: Cells that a row looks into.
+_PROBES = 6
 #: Of the entries of all lists, the share that is offered to the row listed.
 _OFFERED = 0.5
 #: Passes along the links, and the share of a pass's candidates that is new and measured.
-_PASSES, _MEASURED = 0.5, 0.35
+_PASSES, _MEASURED = 1.0, 0.35
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
 _CHECK = 3e-9  # number looked at for the first time: it comes from the disk's cache
-_HASH = 8e-9  # number hashed
+_HASH = 2e-9  # number hashed
 _COPY = 1e-9  # number moved
 _SCREEN = 0.3e-9  # score compared with a list's last
 _SCALE = 1.5e-9  # number scaled and centred for a block
 _EXACT_DISTANCE = 0.3e-9  # number of a final distance
+_FETCH = 60e-9  # row brought from memory for a final distance
 _INSERTED = 60e-9  # entry that a list takes in
 _EIGEN = 0.45e-9  # d³ of the principal axes
 _ROUTE = 30e-9  # centre that an HNSW index of centres looks at
@@ -41,7 +45,7 @@ _ARRANGED = 2e-6  # row brought to its cell
 _ADMIT = 0.5e-9  # score of a cell's search
 _LINK = 6e-9  # candidate looked up along links
 _HOP = 0.35e-9  # number of a candidate's distance
-_OFFER = 25e-9  # entry of a list offered back
+_OFFER = 40e-9  # entry of a list offered back
 _INDEXED = 0.55e-9  # number of a distance in an HNSW index
 _VISITED = 5e-9  # node of an HNSW index
 
@@ -69,7 +73,7 @@ def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     as_is = search.metric == "euclidean" and matrix.plain and matrix.itemsize >= 4
     if not as_is:
         ledger.hold("vectors", n * d * wide)
-    ledger.touch("checking", 2 * 8 * CHECKED_BYTES / 4 * search.threads)
+    ledger.touch("checking", wide * min(CHECKED * search.threads, n * d))
     ledger.spend(steps=n * d * _CHECK * (1 if as_is else 2), threads=search.threads)
     if search.grouped:
         # Lists of all rows, and the group's vectors; how large groups are no header says.
@@ -89,40 +93,41 @@ def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.touch("check", 4 * n)
 
 
-def _screening(matrix: Matrix, search: Search, queries: int) -> float:
-    """Bytes that the threads of an exact search work in."""
-    d, wide = matrix.width, max(4, matrix.itemsize)
-    base = min(BASE_ROWS, matrix.rows)
-    block = base * d * (wide + (wide if wide == 4 else 4))  # scaled, then centred
-    query = queries * (d * (wide + 4) + 8 * (search.n_neighbors + 1 + SPARE))
-    return (4 * queries * base + block + query) * search.threads
+def _screening(matrix: Matrix, search: Search) -> float:
+    """Bytes that an exact search works in, besides its lists."""
+    n, d, wide = matrix.rows, matrix.width, max(4, matrix.itemsize)
+    kept = 4 * n * d if wide == 8 and n * d <= KEPT_NUMBERS else 0  # of float32 it is a view
+    base = min(BASE_ROWS, n)
+    block = 0 if kept or wide == 4 else 4 * base * d
+    query = QUERIES * (d * (wide + 4) + 8 * (search.n_neighbors + 1 + SPARE))
+    return 4 * n + kept + (4 * QUERIES * base + block + query) * search.threads
 
 
-def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int, queries: int) -> None:
-    """The work of comparing `rows` with all, `queries` at a time, by :func:`exact_neighbors`."""
+def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int) -> None:
+    """The work of comparing `rows` with all, by :func:`exact_neighbors`."""
     n, d = matrix.rows, matrix.width
+    some = math.ceil(n / math.ceil(n / CENTRE_ROWS))  # as they are; centred and squared in float64
+    ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
     width = min(search.n_neighbors + 1 + SPARE, n)
     pairs = float(rows) * n
-    blocks = math.ceil(rows / queries) * n * d * _SCALE  # all is scaled again for each block
     # A list of w takes in about w·ln(n/w) of n scores that come in no order.
     taken = rows * width * math.log(max(2.0, n / width))
-    steps = pairs * _SCREEN + blocks + taken * _INSERTED + rows * width * d * _EXACT_DISTANCE
-    ledger.spend(2.0 * pairs * d, steps, search.threads)
+    steps = pairs * _SCREEN + 2 * n * d * _SCALE + taken * _INSERTED
+    ledger.spend(2.0 * pairs * d, steps + rows * width * d * _EXACT_DISTANCE, search.threads)
 
 
 def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
-    with ledger.passing("screening", 12 * n + _screening(matrix, search, QUERIES)):
-        _compare(ledger, matrix, search, n, QUERIES)
+    with ledger.passing("screening", 8 * n + _screening(matrix, search)):
+        _compare(ledger, matrix, search, n)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """Exact neighbours of some rows, to aim and to judge with (:class:`Truth`)."""
     ledger.stage = "sample"
-    rows = min(SAMPLE_ROWS, matrix.rows)
-    with ledger.passing("screening", 12 * matrix.rows + _screening(matrix, search, FEW_QUERIES)):
-        _compare(ledger, matrix, search, rows, FEW_QUERIES)
+    with ledger.passing("screening", 8 * matrix.rows + _screening(matrix, search)):
+        _compare(ledger, matrix, search, min(SAMPLE_ROWS, matrix.rows))
 
 
 def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
@@ -137,7 +142,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     with ledger.passing("axes", 8 * rows * d + 4 * d * d * (rows / AXES_BLOCK + 8)):
         ledger.spend(2.0 * rows * d * d, _EIGEN * d**3)
     held = min(d, max(FIRST_WIDTH, round(_HELD_SHARE * d)))
-    width = min(d, _SEARCHED)
+    width = min(d, round(_SEARCHED + _SEARCHED_SHARE * d))
     ledger.hold("reduced", 4 * n * held)
     halvings = math.log2(max(2, held / 16))
     ledger.spend(2.0 * n * d * held, n * d * _SCALE, threads)
@@ -147,7 +152,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
 
     ledger.stage = "cells"
     cells = max(1, min(round(CELLS_PER_ROOT * math.sqrt(n)), n // SMALLEST_MEAN))
-    probes = FEWEST_PROBES
+    probes = min(_PROBES, cells)
     ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
     ledger.touch("arranging", n * (8 * probes + 24))
     sampled = min(n, SAMPLE_PER_CELL * cells) * (FITTING_ROUNDS + 1)
@@ -171,8 +176,9 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.stage = "refine"
     hoods = n * 2 * reach * 5
     ledger.hold("links", hoods)
-    ledger.touch("links before", n * size * 8 * _OFFERED)
-    met = n * (2.0 * reach) ** 2 * (_PASSES + (1 if strict else 0))
+    # While links are made those of the pass before are there; then offers are.
+    ledger.touch("links before", max(hoods, n * size * 8 * _OFFERED))
+    met = n * (2.0 * reach) ** 2 * _PASSES
     ledger.spend(steps=met * (_LINK + _MEASURED * width * _HOP), threads=threads)
     ledger.spend(steps=n * size * _OFFER * (1 + _PASSES))
     ledger.free("links")
@@ -180,7 +186,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.stage = "rank"
     ledger.held["candidates"] = n * size * 4
     ledger.hold("lists", n * k * 8)
-    ledger.spend(steps=n * size * (d * _EXACT_DISTANCE + 40e-9), threads=threads)
+    ledger.spend(steps=n * size * (d * _EXACT_DISTANCE + _FETCH), threads=threads)
     ledger.free("candidates", "cells", "reduced")
 
 

@@ -8,7 +8,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example test check coverage fuzz floors bench clean
+.PHONY: help demo example test check coverage fuzz floors bench bench-plan clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
@@ -20,6 +20,7 @@ help:
 	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
 	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
+	@echo "make bench-plan  hold --plan against what is then measured (a quarter of an hour)"
 	@echo "make clean     remove what was built"
 
 $(BIN)/d2prune: pyproject.toml
@@ -92,6 +93,9 @@ bench: $(BUILD)/bench-env/installed
 	@mkdir -p $(BUILD)/bench
 	$(BUILD)/bench-env/bin/python bench/inputs.py --out $(BUILD)/bench
 	$(BUILD)/bench-env/bin/python bench/run.py --data $(BUILD)/bench
+
+bench-plan: $(BIN)/d2prune
+	$(BIN)/python bench/plan.py --data $(BUILD)/bench-plan
 
 $(BUILD)/bench-env/installed: pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/bench-env

@@ -97,6 +97,14 @@ def test_no_data_are_read(form, tmp_path):
     assert (header.rows, header.width) == (20_000, D)
 
 
+def test_a_column_may_have_dots_in_its_name(tmp_path):
+    rows = np.ones((5, 3), np.float32)
+    table = pa.table({"a.emb": lists(rows, "list"), "a": lists(rows[:, :2], "list")})
+    pq.write_table(table, tmp_path / "e.parquet")
+    assert read_header([str(tmp_path)], "embeddings", "emb", "a.emb").width == 3
+    assert read_header([str(tmp_path)], "embeddings", "emb", "a").width == 2
+
+
 def test_rows_of_a_long_csv_are_estimated(tmp_path):
     path = tmp_path / "long.csv"
     line = '"a caption\nof two lines",0.25,0.125\n'

@@ -93,19 +93,20 @@ class TableHeader(TableFile):
         footer = pa.parquet.ParquetFile(self.path)
         about = footer.metadata
         self.schema, self.n = footer.schema_arrow, about.num_rows
-        values: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        largest = 0
-        for group in range(about.num_row_groups):
-            for column in range(about.num_columns):
-                chunk = about.row_group(group).column(column)
-                name = chunk.path_in_schema.partition(".")[0]
-                values[name] = values.get(name, 0) + chunk.num_values
-                sizes[name] = sizes.get(name, 0) + chunk.total_uncompressed_size
-                largest = max(largest, chunk.total_uncompressed_size)
-        rows = max(1, self.n)
-        self._widths = {name: count // rows for name, count in values.items()}
-        self._id_lengths = {name: size / rows for name, size in sizes.items()}
+        groups = (about.row_group(i) for i in range(about.num_row_groups))
+        group = next((group for group in groups if group.num_rows), None)
+        if group is None:
+            return
+        names, largest = set(self.schema.names), 0
+        # The first group with rows speaks for all; a file may have thousands.
+        for column in range(group.num_columns):
+            chunk = group.column(column)
+            name = chunk.path_in_schema  # of a list "name.list.element"
+            while name not in names and "." in name:
+                name = name.rpartition(".")[0]
+            self._widths[name] = chunk.num_values // group.num_rows
+            self._id_lengths[name] = chunk.total_uncompressed_size / group.num_rows
+            largest = max(largest, chunk.total_uncompressed_size)
         self.reading += min(largest, 4 * BLOCK_BYTES)
 
     def _open_arrow(self) -> None:
@@ -137,9 +138,10 @@ class TableHeader(TableFile):
             return 1
         if field.shape[1]:
             return field.shape[1]
-        if field.name in self._widths:
-            return self._widths[field.name]
-        return self._first_length(field.name)
+        if self.kind == "parquet":
+            return self._widths.get(field.name, 0)
+        with arrow_errors(field.where):
+            return self._first_length(field.name)
 
     def _first_length(self, name: str) -> int:
         """The length of the first list of an Arrow column: two of its offsets."""

@@ -158,7 +158,7 @@ class Plan:
             *(("reads", _line(header)) for header in self.reads),
             ("method", self.method),
             *memory,
-            *(("writes", f"{path}, about {binary(size)}") for path, size in self.writes),
+            *(("writes", f"{_place(path)}, about {binary(size)}") for path, size in self.writes),
             (
                 "time",
                 f"roughly {_duration(sum(s for _, s in seconds))} on {self.threads} "
@@ -233,6 +233,10 @@ def _line(header: Header | GraphHeader) -> str:
         f"{header.name}: {about}{header.rows:,}{width} {header.type_name}, "
         f"{binary(header.size)}{mapped}"
     )
+
+
+def _place(target: str) -> str:
+    return "standard output" if target == "-" else target
 
 
 def _duration(seconds: float) -> str:

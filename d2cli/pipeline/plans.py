@@ -125,21 +125,9 @@ def plan_select(request: SelectRequest) -> Plan:
     first = graph or emb
     assert first is not None, "check_select saw to it"
     n = first.rows
-    inherited = _recorded(request.propagated) if request.propagated else {}
-    settled = inherit(request.messages, inherited, request.propagated or "").resolved()
-    gamma = MODES[settled.mode].gamma_reverse if request.gamma_reverse is None else None
-    auto = "auto" in (gamma, request.gamma_reverse)
-    sizes = tuple(b.size or budget_of(b.ratio or "nan", n) for b in request.budgets)
-    picks = Picks(
-        sizes,
-        settled.edges,
-        messages.GAMMA_SEARCHES if auto else 0,
-        None if request.propagated else settled.hops,
-        auto or request.balance != "none",
-        threads,
-    )
+    picks, exact = _picks(request, n, threads)
     options = _search(
-        replace(request.graph_options, method="exact") if settled.exact else request.graph_options,
+        replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
         bool(request.within or request.exclude or request.cutoff),
         1 - request.cutoff,
@@ -164,7 +152,7 @@ def plan_select(request: SelectRequest) -> Plan:
 
     matrix = _matrix(emb) if emb is not None and graph is None else None
     notes = _build_notes(matrix, options) if matrix else []
-    targets = name_targets(request.output, list(zip(request.budgets, sizes, strict=True)))
+    targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
     return Plan(
         "select",
         [*([graph] if graph else []), *([emb] if emb else []), *vectors, *labels, *rows],
@@ -172,12 +160,29 @@ def plan_select(request: SelectRequest) -> Plan:
         run(matrix, options, graph),
         [
             (target, _output_bytes(target, size, n, first, request.output))
-            for target, size in zip(targets, sizes, strict=True)
+            for target, size in zip(targets, picks.sizes, strict=True)
         ],
         threads,
         notes,
         lambda: [] if matrix is None else _lighter(matrix, options, lambda m, o: run(m, o, None)),
     )
+
+
+def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
+    """How rows would be picked, and whether the mode asks for an exact graph."""
+    inherited = _recorded(request.propagated) if request.propagated else {}
+    settled = inherit(request.messages, inherited, request.propagated or "").resolved()
+    gamma = request.gamma_reverse
+    auto = (MODES[settled.mode].gamma_reverse if gamma is None else gamma) == "auto"
+    picks = Picks(
+        tuple(b.size or budget_of(b.ratio or "nan", n) for b in request.budgets),
+        settled.edges,
+        messages.GAMMA_SEARCHES if auto else 0,
+        None if request.propagated else settled.hops,
+        auto or request.balance != "none",
+        threads,
+    )
+    return picks, settled.exact
 
 
 # -- inputs ----------------------------------------------------------------------------------------

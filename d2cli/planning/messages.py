@@ -8,10 +8,14 @@ from d2cli.planning.sizes import Ids, Picks
 #: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
 GAMMA_SEARCHES = 12
 
+#: How far such a run gets on average before it is known that messages run out.
+_SEARCHED_SHARE = 0.7
+
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
 _EDGE_MADE = 25e-9  # listed neighbour brought into its rows
-_EDGE_SENT = 12e-9  # edge that a message takes
-_PICK = 250e-9  # row picked, and the rows before it that had to wait
+_EDGE_FORWARD = 25e-9  # edge in the forward pass
+_EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
+_PICK = 500e-9  # row picked, and the rows before it that had to wait
 _ROW_WRITTEN = 100e-9
 _TEXT_WRITTEN = 250e-9
 
@@ -62,7 +66,9 @@ def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
     ledger.hold("propagated", 8 * n)
     if picks.hops > 1:
         ledger.touch("hop", 8 * n)
-    ledger.spend(steps=_sent(n, k, picks) * max(1, picks.hops) * _EDGE_SENT, threads=picks.threads)
+    ledger.spend(
+        steps=_sent(n, k, picks) * max(1, picks.hops) * _EDGE_FORWARD, threads=picks.threads
+    )
 
 
 def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
@@ -73,8 +79,8 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         # Who may be picked, classes; scores, queue and heap of one run; and its result.
         with ledger.passing("picking", n * (7 + 26) + 16 * size):
             sent = _sent(n, k, picks) * size / n
-            once = sent * _EDGE_SENT + size * _PICK + n * 30e-9
-            ledger.spend(steps=once * (1 + picks.searches))
+            once = sent * _EDGE_REVERSE + size * _PICK + n * 30e-9
+            ledger.spend(steps=once * (1 + _SEARCHED_SHARE * picks.searches))
         ledger.hold("picks", 16 * size)
     ledger.stage = "write"
     ledger.touch("columns", 48 * max(picks.sizes))

@@ -10,11 +10,12 @@ from d2cli.planning.sizes import Matrix, Search
 
 # -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
 QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 4096  # exact
-AIM_ROWS, SAMPLE_ROWS = 256, 256 + 512  # build
+SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
-CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, CELL_QUERIES = 3.0, 32, 4, 512  # cells
-SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 2048, 16
-STRICT, EFFORTS = 0.97, ((15, 14), (20, 24))  # ivf
+WIDTH_ROWS, WIDTH_STEP = 128, 32
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, CELL_QUERIES = 2.0, 32, 4, 512  # cells
+SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 1024, 16
+STRICT, EFFORTS = 0.97, ((10, (10, 16)), (20, (16, 24)))  # ivf
 INDEX_BLOCK = 8192  # hnsw
 CHECKED = 1 << 21  # numbers looked at in one go
 
@@ -22,7 +23,7 @@ CHECKED = 1 << 21  # numbers looked at in one go
 #: Of more dimensions than FIRST_WIDTH, the share that is held while the width is being chosen.
 _HELD_SHARE = 0.7
 #: Dimensions that are searched in the end: so many, and this share of all.
-_SEARCHED, _SEARCHED_SHARE = 48, 0.25
+_SEARCHED, _SEARCHED_SHARE = 64, 0.25
 #: Cells that a row looks into.
 _PROBES = 6
 #: Of the entries of all lists, the share that is offered to the row listed.
@@ -134,7 +135,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, d, k, threads = matrix.rows, matrix.width, search.n_neighbors, search.threads
     _sample(ledger, matrix, search)
     strict = search.recall > STRICT
-    margin, reach = EFFORTS[1 if strict else 0]
+    margin, (reach, _) = EFFORTS[1 if strict else 0]
     size = min(k + margin, n - 1)
 
     ledger.stage = "reduce"
@@ -144,10 +145,10 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     held = min(d, max(FIRST_WIDTH, round(_HELD_SHARE * d)))
     width = min(d, round(_SEARCHED + _SEARCHED_SHARE * d))
     ledger.hold("reduced", 4 * n * held)
-    halvings = math.log2(max(2, held / 16))
+    halvings = math.log2(max(2, held / WIDTH_STEP))
     ledger.spend(2.0 * n * d * held, n * d * _SCALE, threads)
     # Blocks of few queries and narrow rows: products run at half their speed.
-    pairs = halvings * n * AIM_ROWS
+    pairs = halvings * n * WIDTH_ROWS
     ledger.spend(2 * 2.0 * pairs * width, pairs * _SCREEN, threads)
 
     ledger.stage = "cells"

@@ -17,7 +17,6 @@ _EDGE_FORWARD = 25e-9  # edge in the forward pass
 _EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
 _PICK = 500e-9  # row picked, and the rows before it that had to wait
 _ROW_WRITTEN = 100e-9
-_TEXT_WRITTEN = 250e-9
 
 
 def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:

@@ -13,6 +13,7 @@ _SEARCHED_SHARE = 0.7
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
 _EDGE_MADE = 25e-9  # listed neighbour brought into its rows
+_RETURN = 100e-9  # edge whose return is looked for
 _EDGE_FORWARD = 25e-9  # edge in the forward pass
 _EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
 _PICK = 500e-9  # row picked, and the rows before it that had to wait
@@ -54,7 +55,7 @@ def edges(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
     room = n * k * (2 if picks.edges == "union" else 1)
     ledger.hold("edges", 8 * n + 8 * room)
     ledger.touch("filling", 8 * n + (4 * room if picks.edges == "mutual" else 0))
-    ledger.spend(steps=room * _EDGE_MADE)
+    ledger.spend(steps=room * (_EDGE_MADE + (_RETURN if picks.edges == "mutual" else 0)))
 
 
 def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:

@@ -25,6 +25,9 @@ def choices(literal: object) -> tuple[str, ...]:
     return get_args(literal)
 
 
+#: Row numbers are int32.
+MAX_ROWS = 2**31 - 1
+
 # -- the graph ---------------------------------------------------------------------------------
 N_NEIGHBORS = 10
 METRIC: Metric = "euclidean"

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel
+from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 
 #: Stands in `neighbors` where a row has fewer than k neighbours; its distance is +inf.
 MISSING = -1
-#: Row numbers are int32.
-MAX_ROWS = 2**31 - 1
 
 
 class Csr(NamedTuple):

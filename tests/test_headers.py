@@ -1,5 +1,8 @@
 """Headers: what inputs say of themselves, with their data never read."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -95,6 +98,16 @@ def test_no_data_are_read(form, tmp_path):
     path.write_bytes(content)
     header = read_header([str(path)], "embeddings", "emb")
     assert (header.rows, header.width) == (20_000, D)
+
+
+@pytest.mark.parametrize("form", ["npy", "list", "fixed", "stream"])
+def test_a_name_need_not_be_utf8(form, tmp_path):
+    rows = np.ones((N, D), np.float32)
+    path = tmp_path / "plain.npy"
+    write(form, path, rows)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
+    path.rename(odd)
+    assert read_header([str(odd)], "embeddings", "emb").rows == N
 
 
 def test_a_column_may_have_dots_in_its_name(tmp_path):

@@ -231,6 +231,7 @@ def test_mapped_pages_can_be_taken_back():
 
 # -- the arithmetic -------------------------------------------------------------------------------
 def test_the_plan_knows_the_kernels_numbers():
+    assert cells._LARGEST_MEAN == search.LARGEST_MEAN
     assert exact._CENTRE_ROWS == search.CENTRE_ROWS
     assert vectors._BLOCK_NUMBERS == search.CHECKED
     assert (

@@ -7,6 +7,7 @@ read, and the rest is taken to be alike.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class TableHeader(TableFile):
             self._open_arrow()
 
     def _open_parquet(self) -> None:
-        footer = pa.parquet.ParquetFile(self.path)
+        footer = pa.parquet.ParquetFile(pa.OSFile(os.fsencode(self.path)))
         about = footer.metadata
         self.schema, self.n = footer.schema_arrow, about.num_rows
         groups = (about.row_group(i) for i in range(about.num_row_groups))
@@ -110,12 +111,12 @@ class TableHeader(TableFile):
         self.reading += min(largest, 4 * BLOCK_BYTES)
 
     def _open_arrow(self) -> None:
-        source = pa.memory_map(str(self.path))
+        source = pa.memory_map(os.fsencode(self.path))
         if self.kind == "arrow":
             from pyarrow import dataset  # noqa: PLC0415, only needed here
 
             self.schema = pa.ipc.open_file(source).schema
-            self.n = dataset.dataset(str(self.path), format="arrow").count_rows()
+            self.n = dataset.IpcFileFormat().make_fragment(source).count_rows()
         else:
             reader = pa.ipc.open_stream(source)
             self.schema, self.n = reader.schema, sum(batch.num_rows for batch in reader)
@@ -147,7 +148,7 @@ class TableHeader(TableFile):
         """The length of the first list of an Arrow column: two of its offsets."""
         index = self.schema.get_field_index(name)
         options = pa.ipc.IpcReadOptions(included_fields=[index])
-        source = pa.memory_map(str(self.path))
+        source = pa.memory_map(os.fsencode(self.path))
         if self.kind == "arrow":
             reader = pa.ipc.open_file(source, options=options)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
@@ -155,6 +156,7 @@ class TableHeader(TableFile):
             batches = iter(pa.ipc.open_stream(source, options=options))
         for batch in batches:
             if batch.num_rows:
+                batch.validate()  # of a damaged one there may be no offsets
                 first, second = batch.column(0).offsets[:2].to_pylist()
                 return int(second - first)
         return 0
@@ -284,7 +286,7 @@ def read_graph_header(path: str) -> GraphHeader:
     try:
         built = json.loads((table.schema.metadata or {})[KEY])["graph"]
         method = str(built.get("method", "unknown"))
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise fault from None
     if lists is None or not pa.types.is_fixed_size_list(lists):
         raise fault

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.graph import MAX_ROWS
 from d2cli.io.arrays import npy_fields, npz_fields
 from d2cli.io.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.io.fields import Field

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from d2cli import defaults
-from d2cli.defaults import EXACT_UP_TO, Method, Metric, choices
+from d2cli.defaults import EXACT_UP_TO, MAX_ROWS, Method, Metric, choices
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import MAX_ROWS, BuildInfo, KnnGraph
+from d2cli.graph import BuildInfo, KnnGraph
 from d2cli.neighbors.duplicates import find_copies, spread
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors

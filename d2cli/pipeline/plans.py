@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from d2cli.budgets import budget_of
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
-from d2cli.io.provenance import sidecar
+from d2cli.io.provenance import read_sidecar
 from d2cli.parallel import thread_count
 from d2cli.pipeline.plan import Plan, Variant
+from d2cli.pipeline.recorded import check_recorded
 from d2cli.pipeline.requests import (
     GraphOptions,
     GraphRequest,
@@ -223,12 +223,13 @@ def _read_graph(ledger: Ledger, graph: GraphHeader, with_ids: bool = True) -> No
 
 
 def _recorded(propagated: str) -> dict[str, Any]:
-    """The parameters that a propagated file was made with; the run itself checks them."""
-    try:
-        content = json.loads(sidecar(Path(propagated)).read_text(encoding="utf-8"))
-        return dict(content["parameters"])
-    except (OSError, ValueError, KeyError, TypeError):
+    """The parameters that a propagated file was made with."""
+    beside = read_sidecar(Path(propagated))
+    if beside is None or beside.get("command") != "propagate":
         return {}
+    parameters: dict[str, Any] = beside["parameters"]
+    check_recorded(parameters, propagated)
+    return parameters
 
 
 # -- the search ------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 40
 SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 WIDTH_ROWS, WIDTH_STEP = 128, 32
-CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST, CELL_QUERIES = 2.0, 32, 4, 512  # cells
-SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 1024, 16
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN, LARGEST, CELL_QUERIES = 2.0, 32, 320, 4, 512  # cells
+SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 2048, 16
 STRICT, EFFORTS = 0.97, ((10, (10, 16)), (20, (16, 24)))  # ivf
 INDEX_BLOCK = 8192  # hnsw
 CHECKED = 1 << 21  # numbers looked at in one go
@@ -152,7 +152,8 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.spend(2 * 2.0 * pairs * width, pairs * _SCREEN, threads)
 
     ledger.stage = "cells"
-    cells = max(1, min(round(CELLS_PER_ROOT * math.sqrt(n)), n // SMALLEST_MEAN))
+    cells = max(round(CELLS_PER_ROOT * math.sqrt(n)), n // LARGEST_MEAN)
+    cells = max(1, min(cells, n // SMALLEST_MEAN))
     probes = min(_PROBES, cells)
     ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
     ledger.touch("arranging", n * (8 * probes + 24))

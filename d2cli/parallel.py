@@ -14,6 +14,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
+from d2cli import stopping
 from d2cli.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -71,6 +72,7 @@ def for_blocks(
             work(start, stop)
             done += stop - start
             progress(stage, done, n)
+            stopping.check()
         return
     with ThreadPoolExecutor(max_workers=threads) as pool:
         futures = {pool.submit(work, start, stop): stop - start for start, stop in spans}
@@ -79,6 +81,7 @@ def for_blocks(
                 future.result()
                 done += futures[future]
                 progress(stage, done, n)
+                stopping.check()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

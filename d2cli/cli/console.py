@@ -20,7 +20,9 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class _Console:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from d2cli import __version__
-from d2cli.cli import graph, propagate, select
+from d2cli import __version__, stopping
+from d2cli.cli import graph, propagate, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
 from d2cli.errors import D2Error, UsageError
 
@@ -29,7 +30,7 @@ Example, in one step and in three:
   d2prune select --graph g.arrow --propagated p.npy --ratio 0.5
 \b
 Exit codes: 0 the output is complete; 1 the data or the run failed; 2 wrong usage;
-130 interrupted.
+130 interrupted (143, 129: by SIGTERM, SIGHUP).
 """
 
 app = typer.Typer(
@@ -98,6 +99,13 @@ _root.__doc__ = _ABOUT
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     CONSOLE.reset()
+    with signals.heard():
+        code = _outcome(arguments)
+    return code
+
+
+def _outcome(arguments: list[str] | None) -> int:
+    """Run it and say what went wrong, if anything did."""
     try:
         return int(app(arguments, prog_name="d2prune", standalone_mode=False) or Exit.DONE)
     except D2Error as error:
@@ -109,15 +117,16 @@ def run(arguments: list[str] | None = None) -> int:
         # Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
-    except _InterruptedError:
-        show_error("interrupted; no output was changed")
-        return Exit.INTERRUPTED
+    except (_InterruptedError, KeyboardInterrupt):
+        return _stopped()
     except MemoryError as error:
         if CONSOLE.debug:
             raise
         show_error(f"out of memory {error}".strip())
         return Exit.FAILED
     except Exception as error:
+        if stopping.asked():  # whoever was interrupted made another error of it
+            return _stopped()
         # What the parser of the command line raises knows how to say what is wrong.
         say = getattr(error, "format_message", None)
         if say is None:
@@ -134,6 +143,15 @@ def run(arguments: list[str] | None = None) -> int:
         if message:
             show_error(" ".join(message.split()), f"{command} --help lists the options")
         return Exit.USAGE
+
+
+def _stopped() -> int:
+    """Say so, and what became of the outputs."""
+    stopping.heard()
+    number = stopping.asked() or signal.SIGINT
+    became = "the output was complete" if stopping.written() else "no output was changed"
+    show_error(f"{signals.NAMES[signal.Signals(number)]}; {became}")
+    return Exit(128 + number)
 
 
 def main() -> None:

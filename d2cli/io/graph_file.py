@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.graph import BuildInfo, KnnGraph
-from d2cli.io.atomic import Outputs
+from d2cli.io.atomic import Outputs, resolve
 from d2cli.io.files import check_regular, sniff
 from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, record
 from d2cli.io.sources import blame, broadened, check_unique
 from d2cli.io.tables import arrow_errors
+from d2cli.io.temporary import sweep
 
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
 
@@ -67,6 +68,7 @@ def write_graph(
         ids: (n,) one id a row, or None.
         provenance: what the metadata is to say; by default how the graph was built.
     """
+    sweep(resolve(Path(path)).parent)
     with Outputs() as outputs:
         store_graph(outputs.place(path), graph, ids, provenance)
 

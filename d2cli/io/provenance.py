@@ -13,7 +13,7 @@ import platform
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from d2cli import __version__
 from d2cli.errors import DataError
@@ -29,6 +29,12 @@ WHOLE_UP_TO = 8 << 20
 _PIECE = 1 << 16
 #: A file beside an output that is larger than this is none of ours.
 _SIDECAR_MOST = 1 << 28
+
+#: What provenance holds besides; and where it keeps that of the output which is being replaced.
+_PARTS = ("parameters", "inputs", "output")
+_PREVIOUS = "previous"
+#: A run may replace an output and its provenance while they are read.
+_TRIES = 3
 
 _PACKAGES = ("numpy", "pyarrow", "numba", "hnswlib")
 
@@ -117,6 +123,51 @@ def fingerprint_of(entry: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def bridge(note: Path, old_note: Path, old: Path) -> str | None:
+    """The provenance written at `note`, with that of the file that it is about to replace inside.
+
+    None where there is no such file, or nothing of ours beside it that describes it.
+    """
+    try:
+        fits = _fitting(load_note(old_note), fingerprint([old]))
+    except OSError:
+        return None
+    if fits is None:
+        return None
+    after = json.loads(note.read_text(encoding="utf-8"))
+    return json.dumps({**after, _PREVIOUS: fits}, indent=2) + "\n"
+
+
+def load_note(path: Path) -> Any:
+    """What a file beside an output says, or None where it cannot be read as JSON."""
+    try:
+        if not path.is_file() or path.stat().st_size > _SIDECAR_MOST:
+            return None  # a pipe would be waited for
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_ours(content: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether this is provenance, whole, of a format that is understood."""
+    return (
+        isinstance(content, dict)
+        and content.get("program") == "d2prune"
+        and content.get("format_version") == FORMAT_VERSION
+        and all(isinstance(content.get(part), dict) for part in _PARTS)
+    )
+
+
+def _fitting(content: Any, found: str) -> dict[str, Any] | None:
+    """Of new provenance, and old inside it, what describes the file with this fingerprint."""
+    if not isinstance(content, dict):
+        return None
+    for one in (content, content.get(_PREVIOUS)):
+        if is_ours(one) and one["output"].get("fingerprint") == found:
+            return {key: value for key, value in one.items() if key != _PREVIOUS}
+    return None
+
+
 def read_sidecar(output: Path) -> dict[str, Any] | None:
     """The provenance beside an output, or None where there is none of ours.
 
@@ -124,21 +175,17 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         DataError: if the file has changed since, or its provenance cannot be understood.
     """
     beside = sidecar(output)
-    try:
-        if not beside.is_file() or beside.stat().st_size > _SIDECAR_MOST:
-            return None  # a pipe would be waited for
-        content = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("program") != "d2prune":
-        return None
-    check_regular(output)
+    for _ in range(_TRIES):
+        content = load_note(beside)
+        if not isinstance(content, dict) or content.get("program") != "d2prune":
+            return None
+        check_regular(output)
+        fits = _fitting(content, fingerprint([output]))
+        if fits is not None:
+            return fits
     hint = f"make it again, or remove {beside} if the change was meant"
-    whole = all(isinstance(content.get(part), dict) for part in ("parameters", "inputs", "output"))
-    if not whole or content.get("format_version") != FORMAT_VERSION:
+    if not is_ours(content):
         raise DataError(f"{output}: {beside} is damaged, or of another version of d2prune", hint)
-    if content["output"].get("fingerprint") != fingerprint([output]):
-        raise DataError(
-            f"{output}: is not the file that {beside} describes: it has changed since", hint
-        )
-    return content
+    raise DataError(
+        f"{output}: is not the file that {beside} describes: it has changed since", hint
+    )

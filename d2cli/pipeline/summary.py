@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from d2cli import stopping
+
 
 @dataclass
 class Summary:
@@ -48,9 +50,11 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to `name`."""
+        """Add the time of the block to `name`. Between stages a run may be stopped."""
+        stopping.check()
         start = time.perf_counter()
         yield
+        stopping.check()
         spent = time.perf_counter() - start
         self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
 

@@ -107,7 +107,9 @@ def run(arguments: list[str] | None = None) -> int:
 def _outcome(arguments: list[str] | None) -> int:
     """Run it and say what went wrong, if anything did."""
     try:
-        return int(app(arguments, prog_name="d2prune", standalone_mode=False) or Exit.DONE)
+        code = int(app(arguments, prog_name="d2prune", standalone_mode=False) or Exit.DONE)
+        # The parser makes a number of an interruption that comes while it is at work.
+        return _stopped() if stopping.asked() else code
     except D2Error as error:
         if CONSOLE.debug:
             raise

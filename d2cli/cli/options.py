@@ -159,6 +159,14 @@ Hops = Annotated[
     int | None, typer.Option("--hops", help=f"Forward passes. [default: {defaults.HOPS}]")
 ]
 
+AllowStale = Annotated[
+    bool,
+    typer.Option(
+        "--allow-stale",
+        help="Use a graph or propagated scores although what they were made from has changed.",
+    ),
+]
+
 # -- the run -------------------------------------------------------------------------------------
 Threads = Annotated[
     int | None,

@@ -34,6 +34,7 @@ def command(
     bandwidth: o.Bandwidth = None,
     gamma_forward: o.GammaForward = None,
     hops: o.Hops = None,
+    allow_stale: o.AllowStale = False,
     threads: o.Threads = None,
     plan: o.PlanOnly = False,
     max_memory: o.MaxMemory = None,
@@ -61,6 +62,7 @@ def command(
             mode, edges, kernel, o.number_or(o.MEDIAN, bandwidth, "bandwidth"), gamma_forward, hops
         ),
         id_column=id_column,
+        allow_stale=allow_stale,
         threads=threads,
     )
     if not look_ahead(lambda: plan_propagate(request), plan, max_memory):

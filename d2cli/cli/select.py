@@ -119,6 +119,7 @@ def command(
     ef_construction: o.EfConstruction = defaults.EF_CONSTRUCTION,
     ef: o.Ef = None,
     within: o.Within = None,
+    allow_stale: o.AllowStale = False,
     threads: o.Threads = None,
     seed: o.Seed = defaults.SEED,
     plan: o.PlanOnly = False,
@@ -165,6 +166,7 @@ def command(
         exclude=list(exclude or []),
         output=r.OutputOptions(out, written_as, order, complement),
         id_column=id_column,
+        allow_stale=allow_stale,
         threads=threads,
         named=_named(context),
     )

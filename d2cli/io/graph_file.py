@@ -22,7 +22,7 @@ from d2cli.errors import DataError
 from d2cli.graph import BuildInfo, KnnGraph
 from d2cli.io.atomic import Outputs, resolve
 from d2cli.io.files import check_regular, sniff
-from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, record
+from d2cli.io.provenance import FORMAT_VERSION, KEY, as_metadata, read_sidecar, record
 from d2cli.io.sources import blame, broadened, check_unique
 from d2cli.io.tables import arrow_errors
 from d2cli.io.temporary import sweep
@@ -127,6 +127,15 @@ def load_graph(path: str | Path) -> StoredGraph:
     with blame(graph=str(path)):
         graph = KnnGraph(neighbors, distances, excluded, _info(path, entry))
     return StoredGraph(graph, ids, entry)
+
+
+def whole_provenance(stored: StoredGraph, path: str | Path) -> dict[str, Any]:
+    """The provenance of a graph, with that of its run where the file beside it has it."""
+    try:
+        beside = read_sidecar(Path(path)) or {}
+    except DataError:  # beside another graph: the graph itself says all but that
+        beside = {}
+    return {**stored.provenance, "run": beside.get("run", {})}
 
 
 def _metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:

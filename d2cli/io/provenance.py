@@ -7,10 +7,12 @@ format has room. What differs from run to run (timings, threads, memory) is kept
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,8 +26,9 @@ from d2cli.io.sources import Source
 FORMAT_VERSION = 1
 #: The key in the metadata of Arrow and parquet schemas.
 KEY = b"d2prune"
-#: Files up to here are fingerprinted whole, larger ones by this many bytes spread over them.
-WHOLE_UP_TO = 8 << 20
+#: Files up to here are fingerprinted whole, larger ones by this many bytes spread over them; of
+#: many files less each, so that it stays at so many bytes in all, but never below two pieces.
+WHOLE_UP_TO, _ALL_UP_TO = 8 << 20, 64 << 20
 _PIECE = 1 << 16
 #: A file beside an output that is larger than this is none of ours.
 _SIDECAR_MOST = 1 << 28
@@ -44,21 +47,35 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
     Of a file above 8 MiB it reads 128 pieces of 64 KiB, evenly spread, the first and the last
     bytes among them: a file that was made again differs nearly everywhere, but a single value
-    changed by hand in a large file can go unseen.
+    changed by hand in a large file can go unseen (then its time of change tells, see
+    :mod:`d2cli.io.staleness`). Of more than 8 files it reads 64 MiB in all, or 128 KiB of each
+    where that is more.
     """
+    paths = list(paths)
+    most = pieces_of(len(paths))
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         size = path.stat().st_size
         digest.update(size.to_bytes(8, "little"))
         with path.open("rb") as file:
-            if size <= WHOLE_UP_TO:
+            if size <= most * _PIECE:
                 digest.update(file.read())
                 continue
-            pieces = WHOLE_UP_TO // _PIECE
-            for piece in range(pieces):
-                file.seek((size - _PIECE) * piece // (pieces - 1))
+            for piece in range(most):
+                file.seek((size - _PIECE) * piece // (most - 1))
                 digest.update(file.read(_PIECE))
     return digest.hexdigest()
+
+
+def pieces_of(files: int) -> int:
+    """How many pieces of each of so many files are read."""
+    return max(2, min(WHOLE_UP_TO, _ALL_UP_TO // max(files, 1)) // _PIECE)
+
+
+def is_sampled(paths: list[Path]) -> bool:
+    """Whether :func:`fingerprint` reads less than all of them."""
+    most = pieces_of(len(paths)) * _PIECE
+    return any(path.stat().st_size > most for path in paths)
 
 
 def describe(source: Source) -> dict[str, Any]:
@@ -111,7 +128,7 @@ def write_sidecar(path: Path, output: Path, entry: dict[str, Any], run: dict[str
     content = {
         **entry,
         "output": {"size": output.stat().st_size, "fingerprint": fingerprint([output])},
-        "run": run,
+        "run": {**whereabouts(entry.get("inputs", {})), **run},
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -166,6 +183,32 @@ def _fitting(content: Any, found: str) -> dict[str, Any] | None:
         if is_ours(one) and one["output"].get("fingerprint") == found:
             return {key: value for key, value in one.items() if key != _PREVIOUS}
     return None
+
+
+def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Where the paths of inputs begin, and when each file was last changed, in nanoseconds."""
+    times: dict[str, list[int]] = {}
+    for name, one in each_input(inputs):
+        with contextlib.suppress(OSError):
+            times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in paths_of(one))
+    try:
+        return {"folder": os.getcwd(), "modified_ns": times}
+    except OSError:  # it has been removed
+        return {}
+
+
+def each_input(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The inputs of a record by name; an option that repeats has several of one name."""
+    for name, value in inputs.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and one.get("path"):
+                yield name, one
+
+
+def paths_of(described: dict[str, Any]) -> list[str]:
+    """The paths of one input, as :func:`describe_files` wrote them."""
+    path = described["path"]
+    return [path] if isinstance(path, str) else list(path)
 
 
 def read_sidecar(output: Path) -> dict[str, Any] | None:

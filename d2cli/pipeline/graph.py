@@ -11,10 +11,18 @@ from d2cli.api import build_graph
 from d2cli.graph import KnnGraph
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.files import expand
-from d2cli.io.graph_file import build_record, store_graph
+from d2cli.io.graph_file import StoredGraph, build_record, store_graph, whole_provenance
 from d2cli.io.joins import Frame
-from d2cli.io.provenance import describe, describe_files, record, sidecar, write_sidecar
+from d2cli.io.provenance import (
+    describe,
+    describe_files,
+    record,
+    sidecar,
+    whereabouts,
+    write_sidecar,
+)
 from d2cli.io.sources import Source, blame, open_source
+from d2cli.io.staleness import changes, refuse_stale
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.requests import GraphOptions, GraphRequest, Input, check_graph, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
@@ -36,13 +44,14 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     frame.check_id_column(request.id_column)
     inputs = [*emb.paths, *(within.paths if within else []), *expand(request.exclude, "exclude")]
     check_target(request.out, inputs)
-    with clock.stage("graph"):
-        graph = graph_of(emb, request.options, labels, within, exclude, threads, progress)
     described: dict[str, Any] = {"emb": describe(emb)}
     if within:
         described["within"] = describe(within)
     if request.exclude:
         described["exclude"] = describe_rows(request.exclude, request.id_column)
+    found = {"inputs": described, "run": whereabouts(described)}
+    with clock.stage("graph"):
+        graph = graph_of(emb, request.options, labels, within, exclude, threads, progress)
     entry = record(
         "graph",
         {**given(request.options), "id_column": request.id_column},
@@ -55,7 +64,7 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
         data = outputs.place(request.out)
         with clock.stage("write"):
             store_graph(data, graph, frame.ids, entry)
-        run = clock.run(threads)
+        run = {**clock.run(threads), **found["run"]}
         write_sidecar(note, data, entry, run)
     return Summary(
         [request.out],
@@ -67,8 +76,23 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
             ("written", request.out),
             last_line(run),
         ],
-        [*frame.notices, *graph_notices(graph)],
+        [*frame.notices, *graph_notices(graph), *changed_meanwhile(found)],
     )
+
+
+def changed_meanwhile(found: dict[str, Any]) -> list[str]:
+    """Notices of inputs that are no longer what they were when the run began."""
+    return [
+        f"{change.path}: was changed while it was used; make the output again"
+        for change in changes(found)
+    ]
+
+
+def stale_graph(path: str, stored: StoredGraph, allowed: bool) -> list[str]:
+    """Refuse a graph whose inputs have changed since, or say so where it is `allowed`."""
+    hint = f"build the graph again: d2prune graph --emb EMB --out {path}"
+    entry = whole_provenance(stored, path)
+    return refuse_stale(path, entry, "built from", hint, allowed)
 
 
 def open_labels(

@@ -17,7 +17,7 @@ from d2cli.io.provenance import describe, describe_files, record, sidecar, write
 from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.messages import vanished_share
 from d2cli.parallel import Progress, silent, thread_count
-from d2cli.pipeline.graph import describe_graph
+from d2cli.pipeline.graph import describe_graph, stale_graph
 from d2cli.pipeline.requests import Messages, PropagateRequest, ScoreOptions, check_propagate, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
@@ -40,6 +40,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     with clock.stage("read"):
         stored = load_graph(request.graph)
         graph = stored.graph
+        stale = stale_graph(request.graph, stored, request.allow_stale)
         messages.check_method(graph.info.method)
         frame = Frame(graph.n, request.graph, stored.ids, stored.ids is not None)
         scores = open_source(
@@ -82,7 +83,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
             ("written", request.out),
             last_line(run),
         ],
-        [*frame.notices, *message_notices(graph, csr, messages, sigma, values)],
+        [*stale, *frame.notices, *message_notices(graph, csr, messages, sigma, values)],
     )
 
 

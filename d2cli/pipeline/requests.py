@@ -177,6 +177,7 @@ class PropagateRequest:
     score_options: ScoreOptions = ScoreOptions()
     messages: MessageOptions = MessageOptions()
     id_column: str | None = None
+    allow_stale: bool = False
     threads: int | None = None
 
 
@@ -203,6 +204,7 @@ class SelectRequest:
     exclude: list[str] = dataclasses.field(default_factory=list)
     output: OutputOptions = OutputOptions()
     id_column: str | None = None
+    allow_stale: bool = False
     threads: int | None = None
     named: frozenset[str] = frozenset()  # the options that were given by name
 

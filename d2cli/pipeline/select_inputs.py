@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,11 @@ from d2cli.io.provenance import (
     fingerprint,
     fingerprint_of,
     read_sidecar,
+    whereabouts,
 )
 from d2cli.io.sources import Reordered, Source, blame, open_source
-from d2cli.pipeline.graph import describe_rows, open_labels
+from d2cli.io.staleness import SECOND_HAND, refuse_stale
+from d2cli.pipeline.graph import describe_rows, open_labels, stale_graph
 from d2cli.pipeline.propagate import read_wanted
 from d2cli.pipeline.recorded import check_recorded
 from d2cli.pipeline.requests import Messages, ScoreOptions, SelectRequest, inherit
@@ -37,7 +39,7 @@ _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
 
 @dataclass
 class Inputs:
-    """Everything that was read, in the order of one frame."""
+    """Everything that was read, in the order of one frame; `found` says where and of when."""
 
     frame: Frame
     messages: Messages
@@ -58,6 +60,7 @@ class Inputs:
     include: NDArray[np.bool_] | None = None
     drop: NDArray[np.bool_] | None = None
     cut: int = 0
+    found: dict[str, Any] = field(default_factory=dict)
 
 
 def read_inputs(request: SelectRequest) -> Inputs:
@@ -86,6 +89,7 @@ def read_inputs(request: SelectRequest) -> Inputs:
             else:
                 inputs.within, inputs.within_labels = source, labels
     inputs.frame.check_id_column(request.id_column)
+    inputs.found = whereabouts(inputs.described)
     return inputs
 
 
@@ -99,6 +103,7 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
             raise DataError(
                 f"{path}: {known} {emb.name}", "build the graph again, or leave --emb out"
             )
+    stale = stale_graph(path, stored, request.allow_stale)
     frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
     described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
     inherited: dict[str, Any] = {}
@@ -114,7 +119,15 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
                     f"run: d2prune propagate --graph {path} --scores SCORES "
                     f"--out {request.propagated}",
                 )
-            described["propagated_from"] = its_inputs.get("scores", {})
+            stale += refuse_stale(
+                request.propagated,
+                beside,
+                "propagated from",
+                f"run: d2prune propagate --graph {path} --scores SCORES --out {request.propagated}",
+                request.allow_stale,
+                "graph",
+            )
+            described[SECOND_HAND] = its_inputs.get("scores", {})
         elif late := [n for n in _PROPAGATE_ONLY if n in request.named]:
             raise UsageError(
                 f"{late[0]} is for propagate, and {request.propagated} is propagated already"
@@ -122,7 +135,7 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
     settled = _settle(request, inherited)
     settled[0].check_method(stored.graph.info.method)
     paths = [Path(path), *(emb.paths if emb is not None else [])]
-    inputs = Inputs(frame, *settled, described, paths, [], graph=stored.graph)
+    inputs = Inputs(frame, *settled, described, paths, stale, graph=stored.graph)
     if request.propagated is not None:
         source = open_source(
             [request.propagated], "scores", "propagated", None, request.id_column, key_option=None
@@ -173,7 +186,7 @@ def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
     else:
         inputs.scores, inputs.origin = inputs.frame.vector(source)
     inputs.described["scores"] = describe(source)
-    theirs = inputs.described.pop("propagated_from", {}).get("fingerprint")
+    theirs = inputs.described.pop(SECOND_HAND, {}).get("fingerprint")
     if theirs not in (None, inputs.described["scores"]["fingerprint"]):
         raise DataError(
             f"{request.propagated}: was not propagated from {source.name}",

@@ -99,7 +99,8 @@ def write_all(
             with clock.stage("write"):
                 ending = Path(p.target).suffix.lower()
                 store_selection(data, ending, kept, options.written_as, entry)
-            write_sidecar(note, data, entry, clock.run(threads))
+            run = {**clock.run(threads), **outcome.inputs.found}
+            write_sidecar(note, data, entry, run)
 
 
 def _print(stdout: IO[str] | None, kept: Kept, written_as: WrittenAs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from d2cli.pipeline.graph import describe_graph, graph_notices
+from d2cli.pipeline.graph import changed_meanwhile, describe_graph, graph_notices
 from d2cli.pipeline.propagate import describe_messages, message_notices
 from d2cli.pipeline.select_outputs import Outcome, Picked
 from d2cli.pipeline.summary import Summary, last_line
@@ -32,6 +32,7 @@ def summarise(
     said = [
         *inputs.frame.notices,
         *inputs.notices,
+        *changed_meanwhile({"inputs": inputs.described, "run": inputs.found}),
         *notices,
         *graph_notices(outcome.graph),
         *message_notices(outcome.graph, outcome.csr, inputs.messages, outcome.sigma, inputs.wanted),

@@ -1,0 +1,199 @@
+"""Runs that are stopped on purpose, and what must be true afterwards.
+
+A warm process forks once a trial, so that a trial takes as long as the command and no longer. The
+child stops after a given time, or at a given line of the code that puts outputs into place.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from d2cli.cli.main import run
+from d2cli.io import atomic, temporary
+from d2cli.io.provenance import fingerprint, read_sidecar, sidecar
+
+#: Files whose every line is a moment of its own.
+DELICATE = {m.__file__ for m in (atomic, temporary)}
+HIDDEN = ".d2prune-"
+
+
+def quiet(command):
+    """One command line in this process, its words kept in ``said``."""
+    with open("said", "w", encoding="utf-8") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        sys.stdout = sys.stderr = said
+        code = run(command)
+        said.flush()
+    return code
+
+
+def start(folder, command, line=None, limit=None):
+    """Run a command in a child; at the delicate line of that number it kills itself.
+
+    Without a line the number of lines is what ``lines`` holds at the end.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.chdir(folder)
+        if limit:
+            limit()
+        if line is not None:
+            sys.settrace(counting(line))
+        code = quiet(command)
+    finally:
+        sys.settrace(None)
+        os._exit(code)
+
+
+def counting(line):
+    """A trace function that kills the process at one line, and writes down how many there were."""
+    seen = 0
+
+    def inside(frame, event, _):
+        nonlocal seen
+        if event == "line":
+            seen += 1
+            if seen == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if line == 0:
+                Path("lines").write_text(str(seen))
+        return inside
+
+    def outside(frame: types.FrameType, event, _):
+        return inside if frame.f_code.co_filename in DELICATE else None
+
+    return outside
+
+
+def ended(child):
+    """The exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@dataclass
+class Scene:
+    """A command with what stood at its outputs before, and what must stand there in the end.
+
+    Attributes:
+        command: the command line.
+        outputs: the names of its outputs.
+        before: a command line that makes other outputs of the same names; None: nothing is there.
+        tries: trials so far, by what was found: old, new, mixed.
+    """
+
+    home: Path
+    name: str
+    command: list[str]
+    outputs: list[str]
+    before: list[str] | None
+    tally: dict[str, int] = field(default_factory=dict)
+
+    def prepare(self):
+        """Make both states, and measure."""
+        self.folder = self.home / self.name
+        self.states = {}
+        for state, command in (("old", self.before), ("new", self.command)):
+            self._empty()
+            if command:
+                assert ended(start(self.folder, command)) == 0, self.said()
+            self.states[state] = self._read()
+            if state == "old":
+                shutil.rmtree(self.home / f"{self.name}-before", ignore_errors=True)
+                shutil.copytree(self.folder, self.home / f"{self.name}-before")
+        began = time.monotonic()
+        self._begin()
+        assert ended(start(self.folder, self.command)) == 0
+        self.seconds = time.monotonic() - began
+        self._begin()
+        assert ended(start(self.folder, self.command, line=0)) == 0
+        self.lines = int((self.folder / "lines").read_text())
+
+    def said(self):
+        return (self.folder / "said").read_text()
+
+    def _empty(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+
+    def _begin(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.home / f"{self.name}-before", self.folder)
+
+    def _read(self):
+        return {
+            n: (self.folder / n).read_bytes() for n in self.outputs if (self.folder / n).exists()
+        }
+
+    def trial(self, number, *, line=None, after=None, by=signal.SIGKILL, limit=None):
+        """Stop a run, look at what is there, run again, and look again."""
+        self._begin()
+        child = start(self.folder, self.command, line, limit)
+        if after is not None:
+            time.sleep(after)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, by)
+        code = ended(child)
+        killed = {-signal.SIGKILL} if by == signal.SIGKILL else {128 + by, -by}
+        fine = code in killed | {0} if limit is None else code == 1
+        assert fine, (self.name, by, line, after, code, self.said())
+        self._count("stopped" if code else "too late")
+        if code not in (0, -signal.SIGKILL, -by):
+            assert not self._strangers(), self._strangers()  # it tidied up itself
+            assert len(self.said().splitlines()) == 1, self.said()
+        self._count(self._state())
+        self._count("left behind", len(self._strangers()))
+        self._again(number)
+
+    def _state(self):
+        """Which bytes are there: old, new, or old here and new there; nothing else."""
+        found = self._read()
+        states = set()
+        for name in self.outputs:
+            is_in = {s for s, files in self.states.items() if found.get(name) == files.get(name)}
+            assert is_in, f"{name} is neither old nor new"
+            states |= is_in if len(is_in) == 1 else set()
+            if name in found:  # its provenance belongs to it
+                entry = read_sidecar(self.folder / name)
+                assert entry is not None
+                assert entry["output"]["fingerprint"] == fingerprint([self.folder / name])
+        return states.pop() if len(states) == 1 else "mixed" if states else "same"
+
+    def _strangers(self):
+        """What is neither an output nor its provenance."""
+        known = {"said", "lines", *self.outputs, *(sidecar(n).name for n in self.outputs)}
+        alone = {
+            sidecar(n).name for n in self.outputs if not (self.folder / n).exists()
+        }  # provenance of nothing
+        there = set(os.listdir(self.folder))
+        return (there - known) | (there & alone)
+
+    def _again(self, number):
+        """The next run, of something else or of the same, clears what was left."""
+        if number % 2:
+            atomic.check_target(self.folder / "another.npy", [])
+            left = {n for n in self._strangers() if n.startswith(HIDDEN)}
+            assert not left, left
+            assert not {n for n in self._strangers() if n.endswith(".json")}
+        assert ended(start(self.folder, self.command)) == 0, self.said()
+        if "resumed" in self.said():
+            self._count("resumed")
+        assert self._state() in ("new", "same")
+        assert not self._strangers(), self._strangers()
+        for name in self.outputs:
+            entry = json.loads(sidecar(self.folder / name).read_text(encoding="utf-8"))
+            assert "previous" not in entry
+
+    def _count(self, what, times=1):
+        self.tally[what] = self.tally.get(what, 0) + times

@@ -1,0 +1,112 @@
+"""Kills at random moments: ``python -m tests.soak --kills 1000 --seed 0``.
+
+Half of the runs are stopped after a random time, half at a random line of the code that puts
+outputs into place. Each time the outputs must be the old ones or the new, each with the provenance
+that belongs to it, and the next run must leave nothing else behind.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from d2cli.cli.main import run
+from d2cli.io.provenance import read_sidecar
+from tests.faults import Scene, ended, start
+
+STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def write_inputs(home, rows):
+    """Embeddings, scores, a graph, propagated scores."""
+    rng = np.random.default_rng(3)
+    np.save(home / "emb.npy", rng.normal(size=(rows, 12)).astype(np.float32))
+    np.save(home / "s.npy", rng.random(rows))
+    os.chdir(home)
+    for command in (
+        ["graph", "--emb", "emb.npy", "--out", "g.arrow", "-q"],
+        ["propagate", "--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy", "-q"],
+        ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "9", "-q"],
+    ):
+        assert run(command) == 0
+
+
+def scenes(home):
+    """Each command, over outputs of another run of it or over none."""
+    emb, scores, graph, p = (f"../{n}" for n in ("emb.npy", "s.npy", "g.arrow", "p.npy"))
+    build = ["graph", "--emb", emb, "--out", "out.arrow"]
+    pass_on = ["propagate", "--graph", graph, "--scores", scores, "--out", "out.npy"]
+    pick = ["select", "--graph", graph, "--propagated", p]
+    several = [*("--ratio", "0.1", "--ratio", "0.2", "--ratio", "0.3"), "--out", "k_{ratio}.npy"]
+    table = ["--size", "70", "--out", "k.parquet"]
+    names = [f"k_{r}.npy" for r in ("0.1", "0.2", "0.3")]
+    listed = [
+        Scene(home, "graph", build, ["out.arrow"], [*build, "-k", "4"]),
+        Scene(home, "propagate", pass_on, ["out.npy"], [*pass_on, "--gamma-forward", "2"]),
+        Scene(home, "first", pass_on, ["out.npy"], None),
+        Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),
+        Scene(home, "table", [*pick, *table], ["k.parquet"], [*pick, *table, "--complement"]),
+    ]
+    for scene in listed:
+        scene.prepare()
+    return listed
+
+
+def kill(home, kills, seed):
+    """Many trials; returns what was found in each scene."""
+    draw = random.Random(seed)
+    listed = scenes(home)
+    for number in range(kills):
+        scene = listed[number % len(listed)]
+        if draw.random() < 0.5:
+            scene.trial(number, line=1 + draw.randrange(scene.lines))
+        else:
+            after = draw.random() * 1.05 * scene.seconds
+            scene.trial(number, after=after, by=draw.choice(STOPS))
+    return {scene.name: dict(sorted(scene.tally.items())) for scene in listed}
+
+
+def race(home, races):
+    """Two runs on one output at once: that of one stands there in the end, with its provenance."""
+    folder = home / "race"
+    folder.mkdir()
+    pick = ["select", "--graph", "../g.arrow", "--propagated", "../p.npy", "--out", "k.npy"]
+    won = {}
+    for _ in range(races):
+        children = [start(folder, [*pick, "--size", size]) for size in ("30", "40")]
+        assert [ended(child) for child in children] == [0, 0]
+        entry = read_sidecar(folder / "k.npy")
+        size = np.load(folder / "k.npy").size
+        assert entry["counts"]["kept"] == size
+        assert sorted(os.listdir(folder)) == ["k.npy", "k.npy.json", "said"]
+        won[f"by {size}"] = won.get(f"by {size}", 0) + 1
+    return won
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--races", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="soak") as home:
+        write_inputs(Path(home), options.rows)
+        found = kill(Path(home), options.kills, options.seed)
+        found["races"] = race(Path(home), options.races)
+        os.chdir("/")
+    for name, tally in found.items():
+        print(f"{name:<12}", ", ".join(f"{count} {what}" for what, count in tally.items()))
+    print(f"{options.kills} kills, seed {options.seed}, {time.monotonic() - began:.0f} s")
+    print("every output old or new, each with its provenance, nothing left after the next run")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,409 @@
+"""Whatever happens to a run: old outputs or new ones, nothing else, and nothing left behind."""
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2cli import stopping
+from d2cli.io import atomic, temporary
+from d2cli.io.atomic import Outputs
+from d2cli.io.provenance import read_sidecar, sidecar
+from d2cli.pipeline import select as step
+
+ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def old(data, select):
+    """Outputs that a run might replace."""
+    assert select(*ARGS[:-1], 4, "--size", 5, "--out", "k_{size}.csv")[0] == 0
+    assert select(*ARGS[:-1], 4)[0] == 0
+
+
+def contents(folder="."):
+    return {p: (Path(folder) / p).read_bytes() for p in sorted(os.listdir(folder))}
+
+
+def stopped(select, *args, code=1, says=""):
+    """A run that fails and changes nothing."""
+    before = contents()
+    result = select(*ARGS, *args)
+    assert result[0] == code, result
+    assert says in result[2]
+    assert result[2].startswith("error: ")
+    assert contents() == before
+
+
+# -- killed ---------------------------------------------------------------------------------------
+def test_kills_at_random_moments():
+    command = [sys.executable, "-m", "tests.soak", "--kills", "12", "--races", "3", "--rows", "80"]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "12 kills" in done.stdout
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_an_output_killed_between_two_moves_is_usable(data, run_cli, monkeypatch, moves):
+    """Its provenance says truly how it was made, and the next step goes by that."""
+    assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow")[0] == 0
+    pass_on = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
+    assert run_cli(*pass_on, "--edges", "mutual")[0] == 0
+    real, made = os.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def replace(*names):
+        if len(made) == moves:
+            raise Killed
+        made.append(names)
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(atomic._Undo, "__exit__", lambda *_: None)
+    with pytest.raises(Killed):
+        run_cli(*pass_on, "--edges", "directed")
+    monkeypatch.undo()
+    assert '"previous"' in Path("p.npy.json").read_text()
+    edges = ["mutual", "directed"][moves - 1]
+    assert read_sidecar(Path("p.npy"))["parameters"]["edges"] == edges
+    code, *_ = run_cli("select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", 3)
+    assert code == 0
+    assert read_sidecar(Path("selected.npy"))["parameters"]["edges"] == edges
+
+
+# -- told to stop ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (signal.SIGINT, 130, "interrupted; no output was changed"),
+        (signal.SIGTERM, 143, "terminated; no output was changed"),
+        (signal.SIGHUP, 129, "hung up; no output was changed"),
+    ],
+)
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_signals(old, select, monkeypatch, number, code, says, swallowed):
+    """Also where the exception is lost in a callback from C, as in llvmlite's object cache."""
+    real = step.prepare_edges
+
+    def interrupted(*args, **options):
+        ask = lambda: os.kill(os.getpid(), number)  # noqa: E731
+        ctypes.CFUNCTYPE(None)(ask)() if swallowed else ask()
+        return real(*args, **options)
+
+    monkeypatch.setattr(step, "prepare_edges", interrupted)
+    before = signal.getsignal(number)
+    stopped(select, code=code, says=f"error: {says}\n")
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(old, select, monkeypatch):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        real = step.prepare_edges
+        monkeypatch.setattr(
+            step,
+            "prepare_edges",
+            lambda *a, **o: signal.raise_signal(signal.SIGHUP) or real(*a, **o),
+        )
+        assert select(*ARGS)[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_moves_are_not_cut_in_half(old, select, monkeypatch):
+    real = os.replace
+
+    def interrupted(*names):
+        signal.raise_signal(signal.SIGTERM)
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    code, _, err = select(*ARGS)
+    assert (code, err) == (143, "error: terminated; the output was complete\n")
+    assert np.load("selected.npy").size == 9
+    assert read_sidecar(Path("selected.npy"))["counts"]["kept"] == 9
+    assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+def test_any_error_that_an_interruption_turned_into(old, select, monkeypatch):
+    def fail(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed to import") from None
+
+    monkeypatch.setattr(step, "prepare_edges", fail)
+    stopped(select, code=130, says="interrupted")
+
+
+def test_a_wish_is_heard_between_blocks():
+    from d2cli.parallel import for_blocks
+
+    for threads in (1, 2):
+        stopping.reset()
+        done = []
+
+        def work(start, stop, done=done):
+            done.append(start)
+            stopping._WISH.signal = signal.SIGINT
+
+        with pytest.raises(KeyboardInterrupt):
+            for_blocks(work, 100, 1, threads)
+        assert len(done) < 100
+    stopping.reset()
+
+
+# -- the disk -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("out", ["selected.npy", "k_{size}.csv", "k.arrow", "k.parquet", "k.txt"])
+@pytest.mark.parametrize("size", [0, 100, 600])
+def test_files_may_not_grow(old, select, out, size):
+    sizes = ("--size", 5) if "{" in out else ()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    read, write = os.pipe()  # the captured words are a file too
+    try:
+        before = contents()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        kept = os.dup(2)
+        os.dup2(write, 2)
+        code = select(*ARGS, *sizes, "--out", out)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        os.dup2(kept, 2)
+        os.close(write)
+    with os.fdopen(read) as said:
+        words = said.read()
+    assert (code, contents()) == (1, before)
+    assert "cannot be written" in words
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True)
+    except OSError as error:
+        pytest.skip(str(error))
+    if done.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk(old, select, small_disk):
+    assert select(*ARGS, "--out", "disk/k.npy")[0] == 0
+    before = contents("disk")
+    with open("disk/filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="space"):
+        while True:
+            filler.write(bytes(1024))
+    before["filler"] = Path("disk/filler").read_bytes()
+    for out in ("disk/k.npy", "disk/k.csv", "disk/k.parquet"):
+        code, _, err = select(*ARGS[:-1], 20, "--out", out)
+        assert (code, contents("disk")) == (1, before)
+        assert "cannot be written" in err
+    Path("disk/filler").unlink()
+    assert select(*ARGS[:-1], 20, "--out", "disk/k.npy")[0] == 0
+    assert sorted(contents("disk")) == ["k.npy", "k.npy.json"]
+
+
+def test_a_disk_that_becomes_read_only(old, select, small_disk, monkeypatch):
+    assert select(*ARGS, "--out", "disk/k.npy")[0] == 0
+    before, real = contents("disk"), step.prepare_edges
+    mount = ["mount", "-o", "remount,ro", str(small_disk)]
+    monkeypatch.setattr(
+        step, "prepare_edges", lambda *a, **o: subprocess.run(mount, check=True) and real(*a, **o)
+    )
+    code, _, err = select(*ARGS[:-1], 20, "--out", "disk/k.npy")
+    assert (code, contents("disk")) == (1, before)
+    assert err.endswith("k.npy.json: cannot be written (Read-only file system)\n")
+    assert select(*ARGS, "--out", "disk/k.npy")[0] == 1  # now it is seen before any work
+
+
+def test_a_folder_that_vanishes(old, select, monkeypatch):
+    os.mkdir("there")
+    real = np.save
+
+    def vanish(*args, **options):
+        real(*args, **options)
+        for name in os.listdir("there"):
+            os.unlink(f"there/{name}")
+        os.rmdir("there")
+
+    monkeypatch.setattr(np, "save", vanish)
+    code, _, err = select(*ARGS, "--out", "there/k.npy")
+    assert code == 1
+    assert err.endswith("cannot be written (No such file or directory)\n")
+    os.mkdir("there")
+    monkeypatch.setattr(step, "prepare_edges", lambda *a, **o: os.rmdir("there"))
+    monkeypatch.setattr(step, "_select_all", lambda *a: [])
+    assert select(*ARGS, "--out", "there/k.npy")[0] == 1
+
+
+@pytest.fixture
+def nobody():
+    """Not root, in a folder of one's own."""
+    place = Path.cwd()
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as home:
+        os.chdir(home)
+        os.chmod(home, 0o777)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if root:
+                os.seteuid(0)
+            os.chmod(home, 0o777)
+            os.chdir(place)
+
+
+def test_permissions_that_are_revoked(nobody):
+    with Outputs() as outputs:
+        outputs.place("k").write_text("old")
+    with pytest.raises(atomic.OutputError, match=r"\(Permission denied\)"), Outputs() as outputs:
+        outputs.place("k").write_text("new")
+        os.chmod(".", 0o555)
+    os.chmod(".", 0o777)
+    assert Path("k").read_text() == "old"
+    assert len(os.listdir()) == 3  # what could not be removed …
+    atomic.check_target("k", [])
+    assert os.listdir() == ["k"]  # … goes with the next run
+
+
+def test_moves_that_fail_are_undone(old, select, monkeypatch):
+    """As in a sticky folder where one of the outputs is somebody else's."""
+    real, made = os.replace, []
+
+    def refused(source, final):
+        made.append(final)
+        if len(made) == 4:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        real(source, final)
+
+    monkeypatch.setattr(os, "replace", refused)
+    before = contents()
+    code, _, err = select(*ARGS[:-1], 4, "--size", 5, "--out", "k_{size}.csv", "--order", "rank")
+    assert code == 1
+    assert err.endswith("k_5.csv: cannot be written (Operation not permitted)\n")
+    assert contents() == before
+
+
+def test_what_cannot_be_undone_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "no links")))
+    real = os.replace
+    for name in "ab":
+        (tmp_path / name).write_text("old")
+
+    def refused(source, final):
+        if final.name == "b":
+            raise OSError(errno.EPERM, "Operation not permitted")
+        real(source, final)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(atomic.OutputError) as caught, Outputs() as outputs:
+        for name in "ab":
+            outputs.place(tmp_path / name).write_text("new")
+    assert "b: cannot be written" in caught.value.message
+    assert caught.value.hint.endswith("/a")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+# -- what is swept --------------------------------------------------------------------------------
+def leave(folder, host=None, locked=True):
+    """What a killed run leaves."""
+    run = folder / f".d2prune-{host or temporary._host()}-0123456789ab"
+    Path(f"{run}-0.tmp").write_text("half")
+    if locked:
+        Path(f"{run}.lock").touch()
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_dead_runs_are_swept(tmp_path, locked):
+    leave(tmp_path, locked=locked)
+    temporary.sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_live_runs_are_not(tmp_path):
+    with Outputs() as outputs:
+        path = outputs.place(tmp_path / "k")
+        path.write_text("whole")
+        temporary.sweep(tmp_path)
+        assert path.exists()
+    assert os.listdir(tmp_path) == ["k"]
+
+
+def test_nothing_is_swept_where_there_are_no_locks(tmp_path, monkeypatch):
+    leave(tmp_path)
+    monkeypatch.setattr(temporary, "fcntl", None)
+    temporary.sweep(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+    with Outputs() as outputs:  # and one can still write
+        outputs.place(tmp_path / "k").write_text("whole")
+    assert (tmp_path / "k").read_text() == "whole"
+
+
+def test_other_hosts_are_given_a_day(tmp_path, monkeypatch):
+    leave(tmp_path, host="00000000")
+    temporary.sweep(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+    later = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    temporary.sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_files_are_left_alone(tmp_path):
+    names = [".d2prune-note.tmp", "d2prune-00000000-0123456789ab-0.tmp", "k.json", "half.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    run = f".d2prune-{temporary._host()}-"
+    (tmp_path / f"{run}0123456789ab-0.tmp").mkdir()
+    os.mkfifo(tmp_path / f"{run}ba9876543210-0.tmp")
+    (tmp_path / "kept").write_text("mine")
+    (tmp_path / f"{run}aaaaaaaaaaaa.lock").symlink_to("kept")
+    temporary.sweep(tmp_path)
+    assert len(os.listdir(tmp_path)) == len(names) + 4
+
+
+def test_provenance_of_nothing_is_swept(data, select):
+    """A first run was killed between its two moves."""
+    assert select(*ARGS)[0] == 0
+    os.rename("selected.npy", f".d2prune-{temporary._host()}-0123456789ab-1.tmp")
+    Path("other.json").write_text("{}")
+    assert select(*ARGS, "--out", "another.npy")[0] == 0
+    assert not sidecar("selected.npy").exists()
+    assert {"another.npy", "another.npy.json", "other.json"} <= set(os.listdir())
+    assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+def test_a_run_that_was_swept_while_it_began_tries_again(tmp_path, monkeypatch):
+    real, calls = temporary.lock, []
+
+    def swept(handle, *, wait):
+        calls.append(handle)
+        if len(calls) == 1:
+            temporary.sweep(tmp_path)
+        return real(handle, wait=wait)
+
+    monkeypatch.setattr(temporary, "lock", swept)
+    with Outputs() as outputs:
+        outputs.place(tmp_path / "k").write_text("whole")
+    assert os.listdir(tmp_path) == ["k"]
+    assert len(calls) > 2

@@ -1,0 +1,169 @@
+"""What was made from inputs that have changed since is refused, and only that."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2cli.io import provenance
+from d2cli.pipeline import graph as step
+
+PICK = ["--graph", "g.arrow", "--propagated", "p.npy", "--size", 9]
+STALE = "error: {}, which has changed since\n"
+
+
+@pytest.fixture
+def staged(data, run_cli):
+    """A graph and scores propagated on it."""
+    Path("out.txt").write_text("3\n")
+    args = ["--emb", "emb.npy", "-k", 4, "--out", "g.arrow", "--exclude", "out.txt"]
+    assert run_cli("graph", *args)[0] == 0
+    args = ["--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
+    assert run_cli("propagate", *args)[0] == 0
+
+
+def change(path):
+    """One value, and nothing else: not even the time."""
+    times = os.stat(path)
+    content = bytearray(Path(path).read_bytes())
+    content[-2] ^= 1
+    Path(path).write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("path", ["emb.npy", "out.txt"])
+def test_a_graph_of_other_embeddings(staged, run_cli, select, path):
+    change(path)
+    pass_on = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p2.npy"]
+    for call, args in ((run_cli, pass_on), (select, PICK)):
+        code, _, err = call(*args)
+        assert code == 1
+        assert err.startswith(STALE.format(f"g.arrow: was built from {path}"))
+        assert "hint: build the graph again: d2prune graph --emb EMB --out g.arrow; " in err
+        code, _, err = call(*args, "--allow-stale")
+        assert code == 0
+        assert f"notice: g.arrow: was built from {path}, which has changed since\n" in err
+
+
+def test_scores_that_have_changed(staged, select):
+    change("scores.npy")
+    code, _, err = select(*PICK)
+    assert code == 1
+    assert err.startswith(STALE.format("p.npy: was propagated from scores.npy"))
+    assert "d2prune propagate --graph g.arrow" in err
+    assert not Path("selected.npy").exists()
+    assert select(*PICK, "--allow-stale")[0] == 0
+
+
+def test_inputs_may_move_away(staged, select):
+    os.mkdir("archive")
+    for name in ("emb.npy", "scores.npy"):
+        shutil.move(name, "archive")
+    assert select(*PICK)[0] == 0
+
+
+def test_another_folder_has_files_of_the_same_names(staged, select, data):
+    """A path means what it meant where the run was."""
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    np.save("emb.npy", data.emb + 1)
+    np.save("scores.npy", data.scores + 1)
+    assert select("--graph", "../g.arrow", "--propagated", "../p.npy", "--size", 9)[0] == 0
+    change("../emb.npy")
+    assert select("--graph", "../g.arrow", "--propagated", "../p.npy", "--size", 9)[0] == 1
+
+
+def test_touched_or_copied_is_not_changed(staged, select):
+    for name in ("emb.npy", "scores.npy"):
+        os.utime(name)
+        shutil.copy(name, "copy")
+        os.replace("copy", name)
+    code, _, err = select(*PICK)
+    assert code == 0
+    assert "changed" not in err
+
+
+def test_a_change_that_no_sample_sees_is_noticed_by_its_time(data, run_cli, select, monkeypatch):
+    monkeypatch.setattr(provenance, "WHOLE_UP_TO", 256)
+    monkeypatch.setattr(provenance, "_PIECE", 128)  # of 768 bytes the first and the last 128
+    assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow")[0] == 0
+    args = ["--graph", "g.arrow", "--scores", "scores.npy", "--size", 9]
+    assert "changed" not in select(*args)[2]
+    data.emb[17, 1] += 1
+    np.save("emb.npy", data.emb)
+    code, _, err = select(*args)
+    assert code == 0
+    said = "notice: g.arrow: was built from emb.npy, which has changed since by its date, though"
+    assert said in err
+    data.emb[0, 0] += 1
+    np.save("emb.npy", data.emb)
+    assert select(*args)[0] == 1
+
+
+def test_a_shard_that_is_gone(data, run_cli, select):
+    os.mkdir("shards")
+    for i, rows in enumerate(np.split(np.arange(40), [15])):
+        np.save(f"shards/{i}.npy", data.emb[rows])
+    assert run_cli("graph", "--emb", "shards", "-k", 4, "--out", "g.arrow")[0] == 0
+    args = ["--graph", "g.arrow", "--scores", "scores.npy", "--size", 9]
+    assert select(*args)[0] == 0
+    os.unlink("shards/1.npy")
+    assert select(*args)[2].startswith(STALE.format("g.arrow: was built from shards/0.npy"))
+    shutil.rmtree("shards")
+    assert select(*args)[0] == 0
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"run": 3}', None])
+def test_a_graph_without_provenance_beside_it(staged, select, text):
+    """Then nobody knows where its inputs were."""
+    if text is None:
+        os.unlink("g.arrow.json")
+    else:
+        Path("g.arrow.json").write_text(text)
+    change("emb.npy")
+    assert select(*PICK)[0] == 0
+
+
+@pytest.mark.parametrize("run", [3, {}, {"folder": "."}, {"folder": ".", "modified_ns": {}}])
+def test_older_provenance(staged, select, run):
+    entry = json.loads(Path("p.npy.json").read_text())
+    Path("p.npy.json").write_text(json.dumps({**entry, "run": run}))
+    assert select(*PICK)[0] == 0
+    change("scores.npy")
+    assert select(*PICK)[0] == (1 if run and run != 3 else 0)
+
+
+def test_a_change_while_it_is_used(data, run_cli, monkeypatch):
+    real = step.graph_of
+
+    def meanwhile(*args):
+        graph = real(*args)
+        change("emb.npy")
+        return graph
+
+    monkeypatch.setattr(step, "graph_of", meanwhile)
+    code, _, err = run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")
+    assert code == 0
+    assert "notice: emb.npy: was changed while it was used; make the output again\n" in err
+    monkeypatch.undo()
+    args = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
+    assert run_cli(*args)[0] == 1
+
+
+def test_little_is_read_of_many_files(tmp_path):
+    assert provenance.pieces_of(1) == provenance.pieces_of(8) == 128
+    assert provenance.pieces_of(64) == 16
+    assert provenance.pieces_of(10_000) == 2
+    paths = [tmp_path / str(i) for i in range(40)]
+    for path in paths:
+        path.write_bytes(bytes(4 << 20))
+    first = provenance.fingerprint(paths)
+    assert provenance.is_sampled(paths)
+    assert not provenance.is_sampled(paths[:8])
+    with paths[7].open("r+b") as file:
+        file.seek((4 << 20) - 1)
+        file.write(b"1")
+    assert provenance.fingerprint(paths) != first

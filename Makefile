@@ -8,7 +8,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example test check coverage fuzz floors bench bench-plan clean
+.PHONY: help demo example test check coverage fuzz floors soak bench bench-plan clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
@@ -18,6 +18,7 @@ help:
 	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
 	@echo "make fuzz      damage files of every format for FUZZ_SECONDS (600) and look what readers do"
 	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
+	@echo "make soak      a thousand runs killed at random moments (half an hour)"
 	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
 	@echo "make bench-plan  hold --plan against what is then measured (a quarter of an hour)"
@@ -87,6 +88,14 @@ floors:
 	$(BUILD)/floors/bin/pip install --quiet --upgrade pip
 	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
 	NUMBA_CACHE_DIR=$(KERNELS) $(BUILD)/floors/bin/python -m pytest -q -n auto
+
+# KILLS, RACES and SEED may be given: make soak KILLS=100 SEED=7
+KILLS ?= 1000
+RACES ?= 100
+SEED  ?= 0
+
+soak: $(BIN)/d2prune
+	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --seed $(SEED)
 
 # Peers go into an environment of their own. A CPU build of torch will do.
 bench: $(BUILD)/bench-env/installed

@@ -38,6 +38,8 @@ RECALL = 0.95
 HNSW_M = 16
 EF_CONSTRUCTION = 100
 SEED = 0
+#: Seconds of work between two checkpoints; what is done sooner needs none.
+CHECKPOINT = 30.0
 
 # -- scores and messages -----------------------------------------------------------------------
 HIGHER_IS: HigherIs = "harder"

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2cli.cli.main import run
-from d2cli.io import atomic, temporary
+from d2cli.io import atomic, checkpoint, temporary
 from d2cli.io.provenance import fingerprint, read_sidecar, sidecar
 
 #: Files whose every line is a moment of its own.
-DELICATE = {m.__file__ for m in (atomic, temporary)}
-HIDDEN = ".d2prune-"
+DELICATE = {m.__file__ for m in (atomic, checkpoint, temporary)}
+HIDDEN, RESUMABLE = ".d2prune-", ".checkpoint"
 
 
 def quiet(command):
@@ -150,7 +150,8 @@ class Scene:
         assert fine, (self.name, by, line, after, code, self.said())
         self._count("stopped" if code else "too late")
         if code not in (0, -signal.SIGKILL, -by):
-            assert not self._strangers(), self._strangers()  # it tidied up itself
+            left = {n for n in self._strangers() if not n.endswith(RESUMABLE)}
+            assert not left, left  # it tidied up itself
             assert len(self.said().splitlines()) == 1, self.said()
         self._count(self._state())
         self._count("left behind", len(self._strangers()))
@@ -184,7 +185,7 @@ class Scene:
         if number % 2:
             atomic.check_target(self.folder / "another.npy", [])
             left = {n for n in self._strangers() if n.startswith(HIDDEN)}
-            assert not left, left
+            assert not {n for n in left if not n.endswith(RESUMABLE)}, left
             assert not {n for n in self._strangers() if n.endswith(".json")}
         assert ended(start(self.folder, self.command)) == 0, self.said()
         if "resumed" in self.said():

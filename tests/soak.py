@@ -28,10 +28,12 @@ def write_inputs(home, rows):
     rng = np.random.default_rng(3)
     np.save(home / "emb.npy", rng.normal(size=(rows, 12)).astype(np.float32))
     np.save(home / "s.npy", rng.random(rows))
+    np.save(home / "labels.npy", np.arange(rows) % 3)
     os.chdir(home)
     for command in (
         ["graph", "--emb", "emb.npy", "--out", "g.arrow", "-q"],
         ["propagate", "--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy", "-q"],
+        ["graph", "--emb", "emb.npy", "--method", "ivf", "--out", "warm.arrow", "-q"],
         ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "9", "-q"],
     ):
         assert run(command) == 0
@@ -45,9 +47,12 @@ def scenes(home):
     pick = ["select", "--graph", graph, "--propagated", p]
     several = [*("--ratio", "0.1", "--ratio", "0.2", "--ratio", "0.3"), "--out", "k_{ratio}.npy"]
     table = ["--size", "70", "--out", "k.parquet"]
+    kept = [*("--checkpoint", "0", "--within", "../labels.npy"), "--threads", "2"]
     names = [f"k_{r}.npy" for r in ("0.1", "0.2", "0.3")]
     listed = [
         Scene(home, "graph", build, ["out.arrow"], [*build, "-k", "4"]),
+        Scene(home, "resumed", [*build, *kept], ["out.arrow"], [*build, "-k", "4"]),
+        Scene(home, "cells", [*build, *kept, "--method", "ivf"], ["out.arrow"], None),
         Scene(home, "propagate", pass_on, ["out.npy"], [*pass_on, "--gamma-forward", "2"]),
         Scene(home, "first", pass_on, ["out.npy"], None),
         Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),

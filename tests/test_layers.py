@@ -11,7 +11,16 @@ ROOT = Path(__file__).parent.parent / "d2cli"
 
 #: Each floor, and the floors below it that it may use. What is not named is at the bottom.
 FLOORS = {
-    "bottom": {"errors", "defaults", "units", "_jit", "parallel", "graph", "stopping"},
+    "bottom": {
+        "errors",
+        "defaults",
+        "units",
+        "_jit",
+        "parallel",
+        "graph",
+        "stopping",
+        "checkpoints",
+    },
     "neighbors": {"bottom"},
     "messages": {"bottom"},
     "edges": {"bottom"},

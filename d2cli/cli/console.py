@@ -57,6 +57,12 @@ def _one_line(text: str) -> str:
     return shown if len(shown) <= _LINE_MOST else f"{shown[:_LINE_MOST]} …"
 
 
+def show_notice(text: str) -> None:
+    """One line, unless quiet was asked for."""
+    if not CONSOLE.quiet:
+        print(f"notice: {_one_line(text)}", file=sys.stderr)
+
+
 def show_summary(summary: Summary) -> None:
     """Notices and what was done, or one JSON object on standard output."""
     if CONSOLE.json:
@@ -68,9 +74,8 @@ def show_summary(summary: Summary) -> None:
 
 def show_notices(notices: list[str]) -> None:
     """What deserves a second look, one line each."""
-    if not CONSOLE.quiet:
-        for notice in notices:
-            print(f"notice: {_one_line(notice)}", file=sys.stderr)
+    for notice in notices:
+        show_notice(notice)
 
 
 def show_labelled(lines: list[tuple[str, str]], file: IO[str] | None = None) -> None:

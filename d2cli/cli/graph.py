@@ -9,7 +9,7 @@ import typer
 from d2cli import defaults
 from d2cli.cli import options as o
 from d2cli.cli.ahead import look_ahead
-from d2cli.cli.console import progress_bar, show_summary
+from d2cli.cli.console import progress_bar, show_notice, show_summary
 from d2cli.errors import UsageError
 
 EXAMPLE = """\b
@@ -33,6 +33,7 @@ def command(
     within: o.Within = None,
     labels_key: o.LabelsKey = None,
     exclude: o.Exclude = None,
+    checkpoint: o.CheckpointOption = "auto",
     threads: o.Threads = None,
     seed: o.Seed = defaults.SEED,
     plan: o.PlanOnly = False,
@@ -60,6 +61,7 @@ def command(
         within=o.as_input(within, labels_key, "within", "labels-key"),
         exclude=list(exclude or []),
         id_column=id_column,
+        checkpoint=o.checkpoint_seconds(checkpoint),
         threads=threads,
     )
     if not look_ahead(lambda: plan_graph(request), plan, max_memory):
@@ -67,5 +69,5 @@ def command(
     from d2cli.pipeline.graph import run_graph
 
     with progress_bar() as progress:
-        summary = run_graph(request, progress)
+        summary = run_graph(request, progress, show_notice)
     show_summary(summary)

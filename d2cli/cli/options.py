@@ -103,6 +103,15 @@ Ef = Annotated[
     int | None,
     typer.Option("--ef", help="HNSW: width of the search. [default: what reaches --recall]"),
 ]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="auto|off|SECONDS",
+        help="Keep the state of a long build beside the output, at most once in so many seconds "
+        f"(auto: {defaults.CHECKPOINT:g}), so that the same command can resume it.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the index and of the recall sample.")]
 
 # -- scores and messages -------------------------------------------------------------------------
@@ -218,6 +227,18 @@ def as_input(
             raise UsageError(f"--{name} names something in --{option}, which is not given")
         return None
     return Input(list(paths), key)
+
+
+def checkpoint_seconds(text: str) -> float | None:
+    """What --checkpoint says; None for off."""
+    if text == "off":
+        return None
+    seconds = number_or(AUTO, text, "checkpoint")
+    if seconds == AUTO or seconds is None:
+        return defaults.CHECKPOINT
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"--checkpoint must be auto, off or seconds of at least 0, not {text}")
+    return seconds
 
 
 Word = TypeVar("Word", bound=str)

@@ -10,7 +10,7 @@ import typer
 from d2cli import defaults
 from d2cli.cli import options as o
 from d2cli.cli.ahead import look_ahead
-from d2cli.cli.console import CONSOLE, progress_bar, show_summary
+from d2cli.cli.console import CONSOLE, progress_bar, show_notice, show_summary
 from d2cli.defaults import Balance, HigherIs, RowOrder, WrittenAs
 from d2cli.errors import UsageError
 
@@ -120,6 +120,7 @@ def command(
     ef: o.Ef = None,
     within: o.Within = None,
     allow_stale: o.AllowStale = False,
+    checkpoint: o.CheckpointOption = "auto",
     threads: o.Threads = None,
     seed: o.Seed = defaults.SEED,
     plan: o.PlanOnly = False,
@@ -167,6 +168,7 @@ def command(
         output=r.OutputOptions(out, written_as, order, complement),
         id_column=id_column,
         allow_stale=allow_stale,
+        checkpoint=o.checkpoint_seconds(checkpoint),
         threads=threads,
         named=_named(context),
     )
@@ -175,7 +177,7 @@ def command(
     from d2cli.pipeline.select import run_select
 
     with progress_bar() as progress:
-        summary = run_select(request, progress, sys.stdout)
+        summary = run_select(request, progress, sys.stdout, show_notice)
     show_summary(summary)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from d2cli import defaults
+from d2cli.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.defaults import EXACT_UP_TO, MAX_ROWS, Method, Metric, choices
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import BuildInfo, KnnGraph
@@ -39,6 +40,7 @@ def build_graph(
     threads: int | None = None,
     seed: int = defaults.SEED,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NONE,
 ) -> KnnGraph:
     """The k nearest neighbours of every embedding.
 
@@ -56,6 +58,7 @@ def build_graph(
         threads: how many to use (default: every core); the result does not depend on it.
         seed: of the sample and of the index.
         progress: called with the stage, and how many rows are done of how many.
+        checkpoint: keeps what is done, and has what was done before; the result is the same.
 
     Returns:
         The graph. ``info.recall`` is the recall@k measured on a random sample, which was not
@@ -90,14 +93,20 @@ def build_graph(
     )
     parts = _parts(n, within, exclude)
     if parts is None:
-        neighbors, distances = searcher(vectors)
+        neighbors, distances = searcher(vectors, checkpoint)
     else:
         neighbors = np.full((n, n_neighbors), -1, np.int32)
         distances = np.full((n, n_neighbors), np.inf, np.float32)
-        for rows in parts:
-            found, lengths = searcher(vectors[rows])
+        begin = 0
+        if (state := checkpoint.load("parts")) is not None:
+            begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
+            searcher.remember(state["tallies"])
+        for part, rows in enumerate(parts[begin:], begin):
+            found, lengths = searcher(vectors[rows], checkpoint.of_part(part))
             neighbors[rows] = np.where(found >= 0, rows[found], -1)
             distances[rows] = lengths
+            done = {"done": np.int64(part + 1), "tallies": searcher.tallies()}
+            checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
     excluded = None if exclude is None else exclude.copy()
     info = BuildInfo(
         metric=metric,
@@ -149,16 +158,16 @@ class _Searcher:
     _recalled: float = 0.0
 
     def __call__(
-        self, vectors: NDArray[np.floating]
+        self, vectors: NDArray[np.floating], checkpoint: Checkpoint
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The lists of one group, numbered within it."""
         copies = find_copies(vectors, self.threads)
         if copies is None:
-            return self._distinct(vectors)
-        return spread(copies, *self._distinct(vectors[copies.first]))
+            return self._distinct(vectors, checkpoint)
+        return spread(copies, *self._distinct(vectors[copies.first], checkpoint))
 
     def _distinct(
-        self, vectors: NDArray[np.floating]
+        self, vectors: NDArray[np.floating], checkpoint: Checkpoint
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         n, k = vectors.shape[0], self.n_neighbors
         method = self.method
@@ -166,7 +175,13 @@ class _Searcher:
             method = "exact" if n <= EXACT_UP_TO else "ivf"
         if method == "exact" or n <= k + 1:
             self.methods.add("exact")
-            return exact_neighbors(vectors, k, threads=self.threads, progress=self.progress)
+            return exact_neighbors(
+                vectors,
+                k,
+                threads=self.threads,
+                progress=self.progress,
+                checkpoint=checkpoint,
+            )
         self.methods.add(method)
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, self.seed)
         rows = np.concatenate([aim, judge])
@@ -187,6 +202,7 @@ class _Searcher:
             seed=self.seed,
             threads=self.threads,
             progress=self.progress,
+            checkpoint=checkpoint,
         )
         # Of several groups each has settings of its own; those of the last would mislead.
         self.settings = settings if not self.sampled else {}
@@ -194,6 +210,16 @@ class _Searcher:
         self.sampled += judge.size
         self._recalled += reached * judge.size
         return neighbors, distances
+
+    def tallies(self) -> NDArray[np.uint8]:
+        """All that is added up, as bytes."""
+        values = [sorted(self.methods), self.settings, self.sampled, self._recalled]
+        return as_bytes(values)
+
+    def remember(self, tallies: NDArray[np.uint8]) -> None:
+        """Go on from what :meth:`tallies` said."""
+        methods, self.settings, self.sampled, self._recalled = from_bytes(tallies)
+        self.methods = set(methods)
 
     def recall_reached(self) -> float | None:
         """recall@k over all groups that were searched approximately."""

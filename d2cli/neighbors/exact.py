@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.checkpoints import NONE, Checkpoint
 from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.vectors import block_rows, power_of_two_scale
@@ -36,6 +37,7 @@ def exact_neighbors(
     threads: int = 1,
     progress: Progress = silent,
     stage: str = "neighbors",
+    checkpoint: Checkpoint = NONE,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The k nearest other rows of every row, or of some.
 
@@ -44,6 +46,7 @@ def exact_neighbors(
         n_neighbors: k >= 1; places beyond n - 1 stay empty.
         rows: (m,) the rows to search for; all where None.
         threads: how many threads share the rows; the result does not depend on it.
+        checkpoint: keeps the blocks that are done.
 
     Returns:
         neighbors (m, k) int32 and distances (m, k) float32 as in
@@ -54,10 +57,18 @@ def exact_neighbors(
     m, k = rows.size, n_neighbors
     neighbors = np.empty((m, k), np.int32)
     distances = np.empty((m, k), np.float32)
+    finished = np.zeros(-(-m // _QUERIES), np.bool_)
+    if (state := checkpoint.load("exact")) is not None:
+        neighbors, distances, finished = (state[x] for x in ("neighbors", "distances", "finished"))
     screen = _Screen(vectors, threads)
     widths = [min(k + 1 + spare, n) for spare in _SPARE]
 
     def search(start: int, stop: int) -> None:
+        if not finished[start // _QUERIES]:
+            find(start, stop)
+            finished[start // _QUERIES] = True
+
+    def find(start: int, stop: int) -> None:
         queries, found, lengths = rows[start:stop], neighbors[start:stop], distances[start:stop]
         unproven = np.arange(stop - start)
         for width in widths:
@@ -74,8 +85,16 @@ def exact_neighbors(
         nearest_of_all(vectors, queries[unproven], nearest, shortest)
         found[unproven], lengths[unproven] = nearest, shortest
 
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        # What is finished is looked at first: blocks that end meanwhile are not said to be.
+        checkpoint.save(
+            "exact",
+            lambda: {"finished": finished.copy(), "neighbors": neighbors, "distances": distances},
+        )
+
     with one_thread_per_product():
-        for_blocks(search, m, _QUERIES, threads, progress, stage)
+        for_blocks(search, m, _QUERIES, threads, report, stage)
     return neighbors, distances
 
 

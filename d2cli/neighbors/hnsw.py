@@ -10,6 +10,8 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli import stopping
+from d2cli.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.recall import Truth
 from d2cli.neighbors.vectors import power_of_two_scale
@@ -19,6 +21,14 @@ from d2cli.parallel import Progress, for_blocks, silent
 _BLOCK = 8192
 #: The widest search list that aiming at a recall will try.
 _EF_MOST = 1600
+#: What hnswlib makes of an index to be pickled; the rest are numbers.
+_INDEX_ARRAYS = (
+    "label_lookup_external",
+    "label_lookup_internal",
+    "element_levels",
+    "data_level0",
+    "link_lists",
+)
 
 
 def hnsw_neighbors(
@@ -33,6 +43,7 @@ def hnsw_neighbors(
     seed: int,
     threads: int,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NONE,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
     """The k nearest of every row, approximately.
 
@@ -43,6 +54,9 @@ def hnsw_neighbors(
         ef: width of the search list of a query; where None, the narrowest of a doubling series
             that reaches `recall` on `truth`.
         truth: exact neighbours of some rows to aim with.
+        checkpoint: keeps the index once it is built, and the blocks of queries that are done. (An
+            index that is half built could not go on: nobody can ask hnswlib for the state of its
+            random numbers.)
 
     Returns:
         neighbors (n, k) int32 and distances (n, k) float32 as in
@@ -51,25 +65,64 @@ def hnsw_neighbors(
     """
     n, d = vectors.shape
     scale = power_of_two_scale(vectors, threads)
-    index = hnswlib.Index("l2", d)
-    index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        block = (vectors[start:stop] * scale).astype(np.float32, copy=False)
-        index.add_items(block, np.arange(start, stop), num_threads=1)
-        progress("index", stop, n)
+    done, state = 0, checkpoint.load("hnsw")
+    neighbors = np.empty((n, n_neighbors), np.int32)
+    distances = np.empty((n, n_neighbors), np.float32)
+    if state is not None:
+        index = _restored(state)
+        ef, done = int(state["ef"]) or ef, int(state["done"])
+        neighbors[:done], distances[:done] = state["neighbors"], state["distances"]
+    else:
+        index = hnswlib.Index("l2", d)
+        index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
+        for start in range(0, n, _BLOCK):
+            stop = min(start + _BLOCK, n)
+            block = (vectors[start:stop] * scale).astype(np.float32, copy=False)
+            index.add_items(block, np.arange(start, stop), num_threads=1)
+            progress("index", stop, n)
+            stopping.check()
+
+    def save(ef: int, done: int) -> None:
+        checkpoint.save(
+            "hnsw",
+            lambda: {
+                **_kept(index),
+                "ef": np.int64(ef),
+                "done": np.int64(done),
+                "neighbors": neighbors[:done],
+                "distances": distances[:done],
+            },
+        )
+
+    save(ef or 0, done)
     search = _Search(index, vectors, scale, n_neighbors, threads)
     if ef is None:
         ef = _aim(search, truth, recall)
     index.set_ef(max(ef, n_neighbors + 1))
-    neighbors = np.empty((n, n_neighbors), np.int32)
-    distances = np.empty((n, n_neighbors), np.float32)
-    for start in range(0, n, _BLOCK):
+    for start in range(done, n, _BLOCK):
         stop = min(start + _BLOCK, n)
         found = search(np.arange(start, stop))
         neighbors[start:stop], distances[start:stop] = found
         progress("neighbors", stop, n)
+        stopping.check()
+        save(ef, stop)
     return neighbors, distances, {"hnsw_m": m, "ef_construction": ef_construction, "ef": ef}
+
+
+def _kept(index: hnswlib.Index) -> State:
+    """A finished index as arrays."""
+    (whole,) = index.__getstate__()
+    arrays = {name: value for name, value in whole.items() if isinstance(value, np.ndarray)}
+    rest = {name: value for name, value in whole.items() if name not in arrays}
+    return {**arrays, "rest": as_bytes(rest)}
+
+
+def _restored(state: State) -> hnswlib.Index:
+    rest = from_bytes(state["rest"])
+    arrays = {name: state[name] for name in _INDEX_ARRAYS}
+    index = hnswlib.Index.__new__(hnswlib.Index)
+    index.__setstate__(({**rest, **arrays},))
+    return index
 
 
 def _aim(search: _Search, truth: Truth, recall: float) -> int:

@@ -12,9 +12,12 @@ each, and every kernel writes only the rows of its block.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.checkpoints import NONE, Checkpoint, State
 from d2cli.neighbors.cells import arrange, choose_probes, fit_centres, search_cells
 from d2cli.neighbors.distances import rerank
 from d2cli.neighbors.recall import Truth
@@ -49,6 +52,7 @@ def ivf_neighbors(
     seed: int,
     threads: int,
     progress: Progress = silent,
+    checkpoint: Checkpoint = NONE,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
     """The k nearest of every row, approximately.
 
@@ -58,6 +62,7 @@ def ivf_neighbors(
         recall: the recall@k to aim at.
         truth: exact neighbours of some rows to aim with.
         seed: of the samples that axes and centres are fitted to.
+        checkpoint: keeps the lists after the search and after each pass.
 
     Returns:
         neighbors (n, k) int32 and distances (n, k) float32 as in
@@ -84,22 +89,41 @@ def ivf_neighbors(
             found = _ranked(vectors, cells.order, positions[known], truth.rows, k)
             return truth.recall(found[1])
 
-        for margin, reaches in efforts:
+        at = checkpoint.load("ivf")
+        begin = 0 if at is None else int(at["effort"])
+        for effort, (margin, reaches) in enumerate(efforts[begin:], begin):
             size = min(k + margin, n - 1)
-            distances, positions = search_cells(reduced, cells, size, threads, progress)
-            exchange(distances, positions, threads)
-            hoods, reached, passes, widenings = None, measure(positions), 0, iter(reaches)
-            reach = next(widenings)
-            while reached < recall + _SPARE * lost and passes < _MOST_PASSES:
-                hoods = Hoods(positions, reach, hoods, threads)
+            if at is None:
+                distances, positions = search_cells(reduced, cells, size, threads, progress)
+                exchange(distances, positions, threads)
+                hoods, reached, passes, widened = None, measure(positions), 0, 0
+            else:
+                distances, positions, hoods = (
+                    at["distances"],
+                    at["positions"],
+                    Hoods.of(at["known"]),
+                )
+                reached, passes, widened = (
+                    float(at["reached"]),
+                    int(at["passes"]),
+                    int(at["widened"]),
+                )
+                at = None
+            while True:
+                checkpoint.save(
+                    "ivf",
+                    partial(_state, effort, distances, positions, hoods, reached, passes, widened),
+                )
+                enough = reached >= recall + _SPARE * lost
+                if enough or passes == _MOST_PASSES or widened == len(reaches):
+                    break
+                hoods = Hoods(positions, reaches[widened], hoods, threads)
                 hop(reduced, cells, hoods, distances, positions, threads, progress)
                 exchange(distances, positions, threads)
                 passes += 1
                 before, reached = reached, measure(positions)
                 if reached - before < _LEAST_GAIN * lost:
-                    reach = next(widenings, 0) if reached < recall else 0
-                    if not reach:
-                        break
+                    widened = widened + 1 if reached < recall else len(reaches)
             del distances, hoods
             if reached >= recall:
                 break
@@ -120,6 +144,19 @@ def ivf_neighbors(
         "passes": passes,
     }
     return neighbors, lengths, settings
+
+
+def _state(effort, distances, positions, hoods, reached, passes, widened) -> State:
+    """What it takes to go on before the next exchange."""
+    return {
+        "effort": np.int64(effort),
+        "distances": distances,
+        "positions": positions,
+        "known": np.empty((0, 0), np.int32) if hoods is None else hoods.known,
+        "reached": np.float64(reached),
+        "passes": np.int64(passes),
+        "widened": np.int64(widened),
+    }
 
 
 def _ranked(

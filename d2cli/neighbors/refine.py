@@ -46,6 +46,15 @@ class Hoods:
 
             for_blocks(note, n, _BLOCK, threads)
 
+    @classmethod
+    def of(cls, known: NDArray[np.int32]) -> Hoods | None:
+        """The moment before, of which only `known` is kept; None where there was none."""
+        if not known.size:
+            return None
+        before = cls.__new__(cls)
+        before.known, before.fresh = known, np.empty((0, 0), np.bool_)
+        return before
+
 
 @kernel
 def _list_followers(followed, followers):

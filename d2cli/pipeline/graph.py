@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import build_graph
+from d2cli.checkpoints import Checkpoint
 from d2cli.graph import KnnGraph
 from d2cli.io.atomic import Outputs, check_target
+from d2cli.io.checkpoint import Tell, digest_of, kept, unheard
 from d2cli.io.files import expand
 from d2cli.io.graph_file import StoredGraph, build_record, store_graph, whole_provenance
 from d2cli.io.joins import Frame
@@ -28,8 +30,8 @@ from d2cli.pipeline.requests import GraphOptions, GraphRequest, Input, check_gra
 from d2cli.pipeline.summary import Clock, Summary, last_line
 
 
-def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
-    """Build a graph and write it.
+def run_graph(request: GraphRequest, progress: Progress = silent, tell: Tell = unheard) -> Summary:
+    """Build a graph and write it; `tell` is called with what the user should know at once.
 
     Raises:
         D2Error: where anything is wrong; then no output has changed.
@@ -50,22 +52,26 @@ def run_graph(request: GraphRequest, progress: Progress = silent) -> Summary:
     if request.exclude:
         described["exclude"] = describe_rows(request.exclude, request.id_column)
     found = {"inputs": described, "run": whereabouts(described)}
-    with clock.stage("graph"):
-        graph = graph_of(emb, request.options, labels, within, exclude, threads, progress)
-    entry = record(
-        "graph",
-        {**given(request.options), "id_column": request.id_column},
-        inputs=described,
-        counts=counts(graph),
-        graph=build_record(graph),
-    )
-    with Outputs() as outputs:
-        note = outputs.place(sidecar(request.out))
-        data = outputs.place(request.out)
-        with clock.stage("write"):
-            store_graph(data, graph, frame.ids, entry)
-        run = {**clock.run(threads), **found["run"]}
-        write_sidecar(note, data, entry, run)
+    build = build_key(described["emb"], found["run"], request.options, labels, exclude)
+    with kept(request.out, build, request.checkpoint, tell) as checkpoint:
+        with clock.stage("graph"):
+            graph = graph_of(
+                emb, request.options, labels, within, exclude, threads, progress, checkpoint
+            )
+        entry = record(
+            "graph",
+            {**given(request.options), "id_column": request.id_column},
+            inputs=described,
+            counts=counts(graph),
+            graph=build_record(graph),
+        )
+        with Outputs() as outputs:
+            note = outputs.place(sidecar(request.out))
+            data = outputs.place(request.out)
+            with clock.stage("write"):
+                store_graph(data, graph, frame.ids, entry)
+            run = {**clock.run(threads), **found["run"]}
+            write_sidecar(note, data, entry, run)
     return Summary(
         [request.out],
         entry,
@@ -115,6 +121,7 @@ def graph_of(
     exclude: NDArray[np.bool_] | None,
     threads: int,
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> KnnGraph:
     """Build the graph of a source, with its files' names in whatever is wrong."""
     with blame(embeddings=emb, within=within):
@@ -132,7 +139,29 @@ def graph_of(
             threads=threads,
             seed=options.seed,
             progress=progress,
+            checkpoint=checkpoint,
         )
+
+
+def build_key(
+    described: dict[str, Any],
+    found: dict[str, Any],
+    options: GraphOptions,
+    labels: NDArray[np.int64] | None,
+    exclude: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """All that shapes a graph, so that a checkpoint is taken up by the same build alone.
+
+    The time of change counts here: of a checkpoint nothing may be in doubt.
+    """
+    return {
+        "versions": record("graph", {})["versions"],
+        "options": given(options),
+        "emb": {key: value for key, value in described.items() if key != "path"},
+        "modified": found.get("modified_ns", {}).get("emb"),
+        "within": digest_of(labels),
+        "exclude": digest_of(exclude),
+    }
 
 
 def describe_rows(arguments: list[str], id_column: str | None) -> list[dict[str, object]]:

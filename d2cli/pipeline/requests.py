@@ -164,6 +164,7 @@ class GraphRequest:
     within: Input | None = None
     exclude: list[str] = dataclasses.field(default_factory=list)
     id_column: str | None = None
+    checkpoint: float | None = defaults.CHECKPOINT  # seconds between two; None: none
     threads: int | None = None
 
 
@@ -205,6 +206,7 @@ class SelectRequest:
     output: OutputOptions = OutputOptions()
     id_column: str | None = None
     allow_stale: bool = False
+    checkpoint: float | None = defaults.CHECKPOINT
     threads: int | None = None
     named: frozenset[str] = frozenset()  # the options that were given by name
 

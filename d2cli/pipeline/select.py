@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import IO
 
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, select
 from d2cli.budgets import budget_of, check_size
+from d2cli.checkpoints import NONE, Checkpoint
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import check_target
+from d2cli.io.checkpoint import Tell, kept, unheard
 from d2cli.io.sources import blame
 from d2cli.parallel import Progress, silent, thread_count
-from d2cli.pipeline.graph import graph_of
+from d2cli.pipeline.graph import build_key, graph_of
 from d2cli.pipeline.propagate import pass_forward
-from d2cli.pipeline.requests import Budget, SelectRequest, check_select
+from d2cli.pipeline.requests import Budget, GraphOptions, SelectRequest, check_select
 from d2cli.pipeline.select_inputs import Inputs, read_inputs
 from d2cli.pipeline.select_outputs import Outcome, Picked, entries, plan_targets, write_all
 from d2cli.pipeline.select_summary import summarise
@@ -25,7 +28,10 @@ from d2cli.sampling import Selection
 
 
 def run_select(
-    request: SelectRequest, progress: Progress = silent, stdout: IO[str] | None = None
+    request: SelectRequest,
+    progress: Progress = silent,
+    stdout: IO[str] | None = None,
+    tell: Tell = unheard,
 ) -> Summary:
     """Select, for each budget, and write the selections.
 
@@ -33,6 +39,7 @@ def run_select(
         request: what to do.
         progress: called with the stage, and how much is done of how much.
         stdout: the text stream for an output named ``-``.
+        tell: called with what the user should know at once.
 
     Raises:
         D2Error: where anything is wrong; then no output has changed.
@@ -49,10 +56,28 @@ def run_select(
     for target in targets:
         if target != "-":
             check_target(target, inputs.paths)
-    graph = inputs.graph
-    if graph is None:
-        with clock.stage("graph"):
-            graph = _build(request, inputs, threads, progress)
+    with _kept(request, inputs, targets, tell) as checkpoint:
+        graph = inputs.graph
+        if graph is None:
+            with clock.stage("graph"):
+                graph = _build(request, inputs, threads, progress, checkpoint)
+        outcome = _choose(request, inputs, graph, targets, budgets, clock, threads, progress)
+        provenance = entries(outcome)
+        write_all(outcome, provenance, clock, threads, stdout)
+    return summarise(outcome, provenance, clock.run(threads), _without_effect(request))
+
+
+def _choose(
+    request: SelectRequest,
+    inputs: Inputs,
+    graph: KnnGraph,
+    targets: list[str],
+    budgets: list[tuple[Budget, int]],
+    clock: Clock,
+    threads: int,
+    progress: Progress,
+) -> Outcome:
+    """From the graph to the selections."""
     with clock.stage("edges"):
         csr, sigma = prepare_edges(
             graph,
@@ -74,15 +99,20 @@ def run_select(
         Picked(target, budget, selection)
         for target, (budget, _), selection in zip(targets, budgets, selections, strict=True)
     ]
-    outcome = Outcome(request, inputs, graph, csr, sigma, u, picked)
-    provenance = entries(outcome)
-    write_all(outcome, provenance, clock, threads, stdout)
-    return summarise(outcome, provenance, clock.run(threads), _without_effect(request))
+    return Outcome(request, inputs, graph, csr, sigma, u, picked)
 
 
 #: Options of the graph step alone.
 _HNSW_ONLY = ("--hnsw-m", "--ef-construction", "--ef")
-_GRAPH_ONLY = ("--n-neighbors", "--metric", "--method", "--recall", "--seed", *_HNSW_ONLY)
+_GRAPH_ONLY = (
+    "--n-neighbors",
+    "--metric",
+    "--method",
+    "--recall",
+    "--seed",
+    "--checkpoint",
+    *_HNSW_ONLY,
+)
 #: Options that do nothing without another.
 _NEEDS = {
     "--cutoff-scores": "--cutoff",
@@ -113,14 +143,38 @@ def _size(budget: Budget, n: int, taking_part: int, include: NDArray[np.bool_] |
     return size
 
 
-def _build(request: SelectRequest, inputs: Inputs, threads: int, progress: Progress) -> KnnGraph:
-    assert inputs.emb is not None
+def _graph_options(request: SelectRequest, inputs: Inputs) -> GraphOptions:
+    """How the graph is built; a mode may have a say in it."""
     options = request.graph_options
-    if inputs.messages.exact:
-        options = replace(options, method="exact")
-    return graph_of(
-        inputs.emb, options, inputs.within_labels, inputs.within, inputs.drop, threads, progress
+    return replace(options, method="exact") if inputs.messages.exact else options
+
+
+def _kept(
+    request: SelectRequest, inputs: Inputs, targets: list[str], tell: Tell
+) -> AbstractContextManager[Checkpoint]:
+    """The checkpoint of a graph that is built on the way, beside the first output."""
+    if inputs.graph is not None or targets[0] == "-":
+        return nullcontext(NONE)
+    options = _graph_options(request, inputs)
+    build = build_key(
+        inputs.described["emb"], inputs.found, options, inputs.within_labels, inputs.drop
     )
+    return kept(targets[0], build, request.checkpoint, tell)
+
+
+def _build(
+    request: SelectRequest,
+    inputs: Inputs,
+    threads: int,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> KnnGraph:
+    assert inputs.emb is not None
+    options = _graph_options(request, inputs)
+    return graph_of(
+        inputs.emb, options, inputs.within_labels, inputs.within, inputs.drop, threads, progress,
+        checkpoint,
+    )  # fmt: skip
 
 
 def _select_all(

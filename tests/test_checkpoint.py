@@ -1,0 +1,254 @@
+"""A build that was killed goes on where it was, and ends with the same bytes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2cli.checkpoints import NONE, as_bytes, from_bytes
+from d2cli.io import checkpoint as module
+from d2cli.io.checkpoint import FileCheckpoint
+from d2cli.neighbors import build, build_graph, exact
+
+ROWS = 400
+SAID = "notice: resumed from the checkpoint of a run that did not end"
+
+
+class Killed(BaseException):
+    """Nothing may catch it."""
+
+
+class Memory(type(NONE)):
+    """Keeps every state, and kills the build at the save of that number."""
+
+    def __init__(self, last=None):
+        self.states, self.saves, self.last = {}, 0, last
+
+    def load(self, stage):
+        return self.states.get(stage)
+
+    def save(self, stage, state):
+        self.saves += 1
+        self.states[stage] = {k: np.array(v) for k, v in state().items()}
+        if self.saves == self.last:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def points():
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(12, 6)) * 3
+    rows = centres[rng.integers(0, 12, ROWS)] + rng.normal(size=(ROWS, 6))
+    return rows.astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(exact, "_QUERIES", 64)
+
+
+def same(a, b):
+    assert (a.neighbors == b.neighbors).all()
+    assert (a.distances == b.distances).all()
+    assert a.info == b.info
+
+
+CASES = {
+    "exact": {"method": "exact"},
+    "ivf": {"method": "ivf", "recall": 0.99},
+    "hnsw": {"method": "hnsw"},
+    "parts": {"method": "exact", "within": np.arange(ROWS) % 3},
+    "approximate parts": {"method": "ivf", "within": np.arange(ROWS) % 2},
+    "excluded": {"method": "exact", "exclude": np.arange(ROWS) % 9 == 0},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_from_every_checkpoint_the_same_graph(points, case):
+    whole = build_graph(points, 5, threads=1, **CASES[case])
+    counted = Memory()
+    same(build_graph(points, 5, threads=1, checkpoint=counted, **CASES[case]), whole)
+    assert counted.saves >= 2
+    for last in range(1, counted.saves + 1):
+        memory = Memory(last)
+        with pytest.raises(Killed):
+            build_graph(points, 5, threads=1, checkpoint=memory, **CASES[case])
+        memory.last = None
+        same(build_graph(points, 5, threads=2, checkpoint=memory, **CASES[case]), whole)
+
+
+def test_finished_blocks_are_not_done_again(points, monkeypatch):
+    memory, calls, real = Memory(4), [], exact.rerank
+    with pytest.raises(Killed):
+        build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
+    monkeypatch.setattr(exact, "rerank", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
+    memory.last = None
+    build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
+    assert min(calls) == 4 * 64
+
+
+# -- files ----------------------------------------------------------------------------------------
+@pytest.fixture
+def folder(tmp_path, points, run_cli):
+    np.save("emb.npy", points)
+    np.save("scores.npy", np.arange(ROWS) / ROWS)
+    return lambda: sorted(n for n in os.listdir(tmp_path) if n.startswith(".d2prune-"))
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Kills the next run once it has kept something."""
+
+    def at(times=1):
+        real, kept = FileCheckpoint.save, []
+
+        def save(self, stage, state):
+            real(self, stage, state)
+            kept.append(stage)
+            if len(kept) == times:
+                raise Killed
+
+        monkeypatch.setattr(FileCheckpoint, "save", save)
+        return lambda: monkeypatch.setattr(FileCheckpoint, "save", real)
+
+    return at
+
+
+COMMANDS = {
+    "graph": ["graph", "--emb", "emb.npy", "--out", "g.arrow"],
+    "select": [
+        "select",
+        "--emb",
+        "emb.npy",
+        "--scores",
+        "scores.npy",
+        "--size",
+        9,
+        "--out",
+        "k.csv",
+    ],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+def test_the_same_command_resumes(folder, run_cli, killed, command, method):
+    line = [*COMMANDS[command], "--method", method, "--checkpoint", 0]
+    assert run_cli(*line)[0] == 0
+    out = Path(line[line.index("--out") + 1])
+    whole = out.read_bytes()
+    out.unlink()
+    again = killed(2)
+    with pytest.raises(Killed):
+        run_cli(*line)
+    again()
+    assert len(folder()) == 1
+    code, _, err = run_cli(*line, "--threads", 1)
+    assert code == 0
+    assert SAID in err
+    assert out.read_bytes() == whole
+    assert folder() == []
+    assert SAID not in run_cli(*line)[2]
+
+
+@pytest.mark.parametrize("change", ["data", "touch", "option", "version"])
+def test_another_build_does_not(folder, run_cli, killed, monkeypatch, points, change):
+    line = [*COMMANDS["graph"], "--checkpoint", 0]
+    again = killed()
+    with pytest.raises(Killed):
+        run_cli(*line)
+    again()
+    if change == "data":
+        np.save("emb.npy", points + 1)
+    if change == "touch":
+        os.utime("emb.npy", ns=(1, 1))
+    if change == "option":
+        line += ["--seed", 1]
+    if change == "version":
+        monkeypatch.setattr("d2cli.io.provenance.__version__", "9")
+    code, _, err = run_cli(*line)
+    assert code == 0
+    assert SAID not in err
+    assert folder() == []
+
+
+def test_one_that_is_damaged_is_not_used(folder, run_cli, killed):
+    line = [*COMMANDS["graph"], "--checkpoint", 0]
+    again = killed()
+    with pytest.raises(Killed):
+        run_cli(*line)
+    again()
+    path = Path(folder()[0], "exact")
+    whole = path.read_bytes()
+    (place,) = folder()
+    for damaged in (whole[:-1], whole[:50], b"", b"{}\n", b"\xff", whole[:-1] + b"?", whole + b"?"):
+        Path(place).mkdir(exist_ok=True)
+        path.write_bytes(damaged)
+        code, _, err = run_cli(*line)
+        assert (code, SAID in err, folder()) == (0, False, [])
+
+
+def test_short_builds_keep_nothing(folder, run_cli, monkeypatch):
+    monkeypatch.setattr(module, "_write", None)
+    for seconds in ((), ("--checkpoint", "off"), ("--checkpoint", 1000)):
+        assert run_cli(*COMMANDS["graph"], *seconds)[0] == 0
+    assert folder() == []
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "often"])
+def test_the_option(run_cli, folder, value):
+    code, _, err = run_cli(*COMMANDS["graph"], f"--checkpoint={value}")
+    assert code == 2
+    assert "--checkpoint must be auto" in err
+
+
+def test_a_checkpoint_that_cannot_be_written(folder, run_cli, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_write", full)
+    code, _, err = run_cli(*COMMANDS["graph"], "--checkpoint", 0)
+    assert code == 0
+    assert err.count("notice: no checkpoint can be written (No space left on device)") == 1
+    assert folder() == []
+
+
+def test_what_another_run_holds_is_left_alone(tmp_path):
+    def state():
+        return {"a": np.arange(3)}
+
+    out = tmp_path / "g.arrow"
+    with FileCheckpoint(out, "one", 0, print) as first:
+        first.save("stage", state)
+        with FileCheckpoint(out, "one", 0, print) as second:
+            second.save("stage", lambda: {"a": np.arange(9)})
+        with FileCheckpoint(out, "other", 0, print):
+            pass
+        assert first.load("stage")["a"].size == 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_few_saves(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    kept = []
+    with FileCheckpoint(tmp_path / "g", "build", 30, print) as checkpoint:
+        for now[0] in range(200):
+            checkpoint.save("stage", lambda: kept.append(now[0]) or {"a": np.zeros(1)})
+    assert kept == [30, 60, 90, 120, 150, 180]
+
+
+def test_states_come_back_as_they_were(tmp_path):
+    state = {"a": np.arange(6).reshape(2, 3), "b": np.float32(2.5), "c": np.empty((0, 4), np.bool_)}
+    with FileCheckpoint(tmp_path / "g", "build", 0, print) as checkpoint:
+        part = checkpoint.of_part(3)
+        part.save("stage", lambda: state)
+        back = part.load("stage")
+        for name, value in state.items():
+            assert back[name].dtype == value.dtype
+            assert back[name].shape == value.shape
+            assert (back[name] == value).all()
+        assert checkpoint.of_part(4).load("stage") is None
+    assert from_bytes(as_bytes({"a": [1, 0.1, "é", None]})) == {"a": [1, 0.1, "é", None]}
+    assert build.NONE.load("stage") is None

@@ -1,7 +1,9 @@
 """Whatever happens to a run: old outputs or new ones, nothing else, and nothing left behind."""
 
+import contextlib
 import ctypes
 import errno
+import io
 import os
 import resource
 import signal
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from d2cli import stopping
+from d2cli.cli.main import run
 from d2cli.io import atomic, temporary
 from d2cli.io.atomic import Outputs
 from d2cli.io.provenance import read_sidecar, sidecar
@@ -70,11 +73,11 @@ def test_an_output_killed_between_two_moves_is_usable(data, run_cli, monkeypatch
         made.append(names)
         real(*names)
 
-    monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(atomic._Undo, "__exit__", lambda *_: None)
-    with pytest.raises(Killed):
-        run_cli(*pass_on, "--edges", "directed")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        patch.setattr(atomic._Undo, "__exit__", lambda *_: None)
+        with pytest.raises(Killed):
+            run_cli(*pass_on, "--edges", "directed")
     assert '"previous"' in Path("p.npy.json").read_text()
     edges = ["mutual", "directed"][moves - 1]
     assert read_sidecar(Path("p.npy"))["parameters"]["edges"] == edges
@@ -84,6 +87,14 @@ def test_an_output_killed_between_two_moves_is_usable(data, run_cli, monkeypatch
 
 
 # -- told to stop ---------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def listening():
+    """Shells start what runs in the background with Control-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "says"),
     [
@@ -172,21 +183,17 @@ def test_a_wish_is_heard_between_blocks():
 def test_files_may_not_grow(old, select, out, size):
     sizes = ("--size", 5) if "{" in out else ()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    read, write = os.pipe()  # the captured words are a file too
+    before = contents()
+    said = io.StringIO()  # the words that pytest captures go to a file too
     try:
-        before = contents()
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        kept = os.dup(2)
-        os.dup2(write, 2)
-        code = select(*ARGS, *sizes, "--out", out)[0]
+        with contextlib.redirect_stderr(said):
+            code = run([str(arg) for arg in ("select", *ARGS, *sizes, "--out", out)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        os.dup2(kept, 2)
-        os.close(write)
-    with os.fdopen(read) as said:
-        words = said.read()
     assert (code, contents()) == (1, before)
-    assert "cannot be written" in words
+    assert "cannot be written" in said.getvalue()
+    assert len(said.getvalue().splitlines()) == 1
 
 
 @pytest.fixture
@@ -261,15 +268,14 @@ def nobody():
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as home:
         os.chdir(home)
-        os.chmod(home, 0o777)
         if root:
+            os.chown(home, 65534, 65534)
             os.seteuid(65534)
         try:
             yield
         finally:
             if root:
                 os.seteuid(0)
-            os.chmod(home, 0o777)
             os.chdir(place)
 
 

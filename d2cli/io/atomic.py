@@ -68,11 +68,11 @@ class Outputs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with stopping.shield() if kind else contextlib.nullcontext():
-            try:
-                if kind is None:
-                    self._finish()
-            finally:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            with stopping.shield():
                 for lease in self._leases.values():
                     lease.end()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
@@ -183,8 +183,10 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for folder in folders:
-            with _naming(folder):
+            try:
                 handle = os.open(folder, os.O_RDONLY)
+            except OSError:  # it may be written and not read, or has gone, as the moves will show
+                continue
             stack.callback(os.close, handle)
             until = time.monotonic() + _PATIENCE
             with contextlib.suppress(OSError):
@@ -226,7 +228,7 @@ def _flush_folder(folder: Path) -> None:
     try:
         _flush(folder)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES):
             raise
 
 
@@ -240,12 +242,15 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
         UsageError: if the target is an input.
     """
     inputs = list(inputs)
+    folders = set()
     for place in (Path(target), sidecar(target)):
         try:
             _check_place(place, inputs)
-            sweep(resolve(place).parent)
+            folders.add(resolve(place).parent)
         except OSError as error:  # a name too long, a loop of links
             raise _unwritable(place, error) from None
+    for folder in folders:
+        sweep(folder)
 
 
 def _check_place(place: Path, inputs: list[Path]) -> None:

@@ -127,6 +127,15 @@ def test_a_graph_without_provenance_beside_it(staged, select, text):
     assert select(*PICK)[0] == 0
 
 
+@pytest.mark.parametrize("path", [3, [3], "\0", "", ["fifo"]])
+def test_paths_that_are_none(staged, select, path):
+    os.mkfifo("fifo")
+    entry = json.loads(Path("p.npy.json").read_text())
+    entry["inputs"]["scores"]["path"] = path
+    Path("p.npy.json").write_text(json.dumps(entry))
+    assert select(*PICK)[0] == 0
+
+
 @pytest.mark.parametrize("run", [3, {}, {"folder": "."}, {"folder": ".", "modified_ns": {}}])
 def test_older_provenance(staged, select, run):
     entry = json.loads(Path("p.npy.json").read_text())

@@ -189,7 +189,7 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     """Where the paths of inputs begin, and when each file was last changed, in nanoseconds."""
     times: dict[str, list[int]] = {}
     for name, one in each_input(inputs):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TypeError, ValueError):  # or repeated from elsewhere
             times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in paths_of(one))
     try:
         return {"folder": os.getcwd(), "modified_ns": times}

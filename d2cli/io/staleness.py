@@ -52,18 +52,25 @@ def changes(entry: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Cha
     if not isinstance(run, dict) or not isinstance(run.get("folder"), str):
         return
     then = run.get("modified_ns")
-    times: dict[str, list[int]] = {k: list(v) for k, v in then.items()} if then else {}
     for name, one in each_input(entry.get("inputs", {})):
-        paths = [Path(run["folder"], path) for path in paths_of(one)]
-        known = (
-            [times[name].pop(0) for _ in paths] if len(times.get(name, [])) >= len(paths) else []
-        )
-        if name in ignore or not any(path.exists() for path in paths):
+        if name in (*ignore, SECOND_HAND):
             continue
-        certain = _differs(paths, one)
-        now = [path.stat().st_mtime_ns for path in paths if path.exists()]
-        if certain or (known and now != known and is_sampled(paths)):
+        try:
+            paths = [Path(run["folder"], path) for path in paths_of(one)]
+            there = [path for path in paths if path.is_file()]
+        except (TypeError, ValueError):  # written by somebody else
+            continue
+        if not there:
+            continue
+        certain = len(there) < len(paths) or _differs(paths, one)
+        known = then.get(name) if isinstance(then, dict) else None
+        if certain or (isinstance(known, list) and _touched(there, known) and is_sampled(paths)):
             yield Change(name, str(paths_of(one)[0]), certain)
+
+
+def _touched(paths: list[Path], known: list[int]) -> bool:
+    """Whether a file was changed at a time that is not among those known of its option."""
+    return any(path.stat().st_mtime_ns not in known for path in paths)
 
 
 def _differs(paths: list[Path], one: dict[str, Any]) -> bool:

@@ -14,6 +14,10 @@ _HOMES = {
     "propagate": "d2cli.api",
     "select": "d2cli.api",
     "wanted": "d2cli.scores",
+    "score_dynamics": "d2cli.difficulty.dynamics",
+    "prototypicality": "d2cli.difficulty.embedding",
+    "knn_distance": "d2cli.difficulty.neighbours",
+    "label_disagreement": "d2cli.difficulty.neighbours",
     "KnnGraph": "d2cli.graph",
     "Csr": "d2cli.graph",
     "Selection": "d2cli.sampling",
@@ -26,6 +30,9 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from d2cli.api import build_graph, prepare_edges, propagate, select
+    from d2cli.difficulty.dynamics import score_dynamics
+    from d2cli.difficulty.embedding import prototypicality
+    from d2cli.difficulty.neighbours import knn_distance, label_disagreement
     from d2cli.errors import D2Error
     from d2cli.graph import Csr, KnnGraph
     from d2cli.io.graph_file import read_graph, write_graph

@@ -18,6 +18,19 @@ Balance = Literal["none", "proportional", "uniform"]
 ModeName = Literal["default", "paper", "reference"]
 RowOrder = Literal["index", "rank"]
 WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
+ScoreKind = Literal[
+    "el2n",
+    "aum",
+    "forgetting",
+    "entropy",
+    "confidence",
+    "variability",
+    "margin",
+    "correctness",
+    "prototypicality",
+    "knn-distance",
+    "label-disagreement",
+]
 
 
 def choices(literal: object) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli import __version__
-from d2cli.cli import console, graph, main, propagate, select
+from d2cli.cli import console, graph, main, propagate, score, select
 from d2cli.cli.main import run
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +31,7 @@ def small(tmp_path, monkeypatch):
     np.save("e.npy", np.load(EMB)[:120])
     np.save("s.npy", np.load(SCORES)[:120])
     np.save("l.npy", np.load(LABELS)[:120])
+    np.save("z.npy", np.load(DATA / "logits.npy")[:, :120])
     return tmp_path
 
 
@@ -376,7 +377,7 @@ def test_a_closed_pipe_in_process(small, monkeypatch, tmp_path):
         assert run(["select", *ONE, "--size", "3", "--out", "-", "-q"]) == 0
 
 
-@pytest.mark.parametrize("module", [main, graph, propagate, select])
+@pytest.mark.parametrize("module", [main, graph, propagate, score, select])
 def test_help_ends_with_an_example_that_runs(module, small, capsys):
     name = "" if module is main else module.__name__.rsplit(".", 1)[-1]
     assert run([name, "--help"] if name else ["--help"]) == 0
@@ -390,6 +391,8 @@ def test_help_ends_with_an_example_that_runs(module, small, capsys):
     for folder in (small, small / "sample_data"):  # the examples name files of both
         (folder / "emb.npy").symlink_to(small / "e.npy")
         (folder / "scores.npy").symlink_to(small / "s.npy")
+        (folder / "labels.npy").symlink_to(small / "l.npy")
+        (folder / "logits.npy").symlink_to(small / "z.npy")
     for line in lines:
         assert line.split("--")[0].strip() in shown
         assert run([*shlex.split(line)[1:], "-q"]) == 0, line
@@ -405,7 +408,7 @@ def test_help_is_quick():
     assert min(spent) < 0.4
 
 
-@pytest.mark.parametrize("command", ["graph", "propagate", "select"])
+@pytest.mark.parametrize("command", ["graph", "propagate", "score", "select"])
 def test_readme_and_help_name_every_option(command, capsys):
     """Every option of the help stands in the README's tables, so that neither goes stale."""
     assert run([command, "--help"]) == 0

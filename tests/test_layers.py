@@ -28,12 +28,13 @@ FLOORS = {
     "budgets": {"bottom"},
     "_greedy": {"bottom", "messages"},
     "sampling": {"bottom", "messages", "budgets", "_greedy"},
+    "difficulty": {"bottom", "neighbors"},
     "api": {"bottom", "neighbors", "messages", "edges", "budgets", "sampling"},
     "planning": {"bottom"},
     "io": {"bottom"},
     "pipeline": {
         *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
-        "planning",
+        *("planning", "difficulty"),
     },
     "cli": {"bottom", "pipeline"},
 }

@@ -241,6 +241,16 @@ def checkpoint_seconds(text: str) -> float | None:
     return seconds
 
 
+def named(context: typer.Context) -> frozenset[str]:
+    """The options that were given by name, as they are written."""
+    return frozenset(
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name
+        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    )
+
+
 Word = TypeVar("Word", bound=str)
 
 

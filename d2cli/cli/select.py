@@ -170,7 +170,7 @@ def command(
         allow_stale=allow_stale,
         checkpoint=o.checkpoint_seconds(checkpoint),
         threads=threads,
-        named=_named(context),
+        named=o.named(context),
     )
     if not look_ahead(lambda: plan_select(request), plan, max_memory):
         return
@@ -179,16 +179,6 @@ def command(
     with progress_bar() as progress:
         summary = run_select(request, progress, sys.stdout, show_notice)
     show_summary(summary)
-
-
-def _named(context: typer.Context) -> frozenset[str]:
-    """The options that were given by name, as they are written."""
-    return frozenset(
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name
-        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
-    )
 
 
 def _ratio(text: str) -> str:

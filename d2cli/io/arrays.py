@@ -167,6 +167,14 @@ class _ArrayField(Field):
                 _SAVE_AGAIN,
             )
 
+    def layer_spans(self, wanted: range) -> Iterator[tuple[int, int, int]]:
+        """(layer, start, stop) of blocks of rows, of every layer up to the last that is wanted."""
+        rows, width = self.shape[-2:]
+        step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
+        for layer in range(wanted.stop):
+            for start in range(0, rows, step):
+                yield layer, start, min(start + step, rows)
+
 
 class NpyField(_ArrayField):
     """The array of a ``.npy`` file."""
@@ -198,6 +206,20 @@ class NpyField(_ArrayField):
         for start, stop in self.spans():
             yield array[start:stop]
 
+    def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        # Each block is mapped by itself, so that what was read can leave memory.
+        rows, width = self.shape[-2:]
+        for layer, start, stop in self.layer_spans(wanted):
+            if layer not in wanted:
+                continue
+            if self._order == "F":
+                array = self.mapped()
+                assert array is not None
+                yield layer, start, (array if array.ndim == 2 else array[layer])[start:stop]
+                continue
+            offset = self._offset + (layer * rows + start) * width * self.dtype.itemsize
+            yield layer, start, np.memmap(self.path, self.dtype, "r", offset, (stop - start, width))
+
 
 class NpzField(_ArrayField):
     """One member of a ``.npz`` file, unpacked as it is read."""
@@ -226,6 +248,26 @@ class NpzField(_ArrayField):
                 for start, stop in self.spans():
                     rows = self._take(member, (stop - start) * width)
                     yield rows.reshape(stop - start, *self.shape[1:])
+        except _UNZIP_ERRORS as error:
+            raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
+
+    def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        if len(self.shape) == 2:
+            yield from super().layers(wanted)
+            return
+        if self._fortran:
+            whole = next(iter(self.blocks()))
+            for layer, start, stop in self.layer_spans(wanted):
+                if layer in wanted:
+                    yield layer, start, whole[layer, start:stop]
+            return
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self._entry) as member:
+                _header(member, self.where)
+                for layer, start, stop in self.layer_spans(wanted):
+                    rows = self._take(member, (stop - start) * self.shape[2])
+                    if layer in wanted:
+                        yield layer, start, rows.reshape(stop - start, self.shape[2])
         except _UNZIP_ERRORS as error:
             raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
 

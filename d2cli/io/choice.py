@@ -8,7 +8,7 @@ from typing import Literal
 from d2cli.errors import DataError
 from d2cli.io.fields import Field
 
-Role = Literal["embeddings", "scores", "labels", "rows"]
+Role = Literal["embeddings", "scores", "labels", "rows", "outputs"]
 
 ID_NAMES = ("id", "uid", "_curator_dedup_id")
 #: Names that are taken without being asked for, the first that is there.
@@ -17,6 +17,12 @@ _USUAL = {
     "scores": ("score", "scores"),
     "labels": ("label", "labels", "target", "targets", "class"),
     "rows": ("index", *ID_NAMES),
+    "outputs": ("logits", "probs", "probabilities", "outputs"),
+}
+#: What shape the rows of each role have; one dimension where nothing is said.
+_FORMS = {
+    "embeddings": ((2,), "two-dimensional, (n, d)"),
+    "outputs": ((2, 3), "(epochs, n, classes), or (n, classes) of one epoch"),
 }
 #: What pandas calls the row numbers that it adds; never meant.
 _PANDAS_INDEX = ("", "__index_level_0__")
@@ -107,8 +113,8 @@ def _names(fields: list[Field]) -> str:
 
 def _suits(f: Field, role: Role) -> bool:
     """Whether a field could be meant when nobody says which."""
-    if role == "embeddings":
-        return len(f.shape) == 2 and f.dtype.kind == "f"
+    if role in _FORMS:
+        return len(f.shape) in _FORMS[role][0] and f.dtype.kind == "f"
     if len(f.shape) != 1:
         return False
     if role in ("labels", "rows"):
@@ -120,21 +126,18 @@ def _fit(f: Field, role: Role) -> Field:
     """Refuse a field whose shape or type cannot serve."""
     if f.refusal is not None:
         raise f.refusal
-    dimensions = 2 if role == "embeddings" else 1
-    if len(f.shape) != dimensions:
-        form = "two-dimensional, (n, d)" if dimensions == 2 else "one-dimensional, (n,)"
+    dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
+    if len(f.shape) not in dimensions:
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
-    if dimensions == 2 and f.n and not f.shape[1] and not f.width_shows_late:
+    if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
-    good = "fiub" if role in ("embeddings", "scores") else "iubUS"
+    good = {"embeddings": "fiub", "scores": "fiub", "outputs": "f"}.get(role, "iubUS")
     if f.dtype.kind not in good:
         kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
             f.dtype.kind, str(f.dtype)
         )
-        raise DataError(
-            f"{f.where}: {role} must be {'numbers' if 'f' in good else 'integers or text'}, "
-            f"not {kind}"
-        )
+        asked = {"f": "floats", "fiub": "numbers"}.get(good, "integers or text")
+        raise DataError(f"{f.where}: {role} must be {asked}, not {kind}")
     return f
 
 

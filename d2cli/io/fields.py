@@ -69,6 +69,16 @@ class Field(ABC):
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The rows in order, some at a time. A block may be a view and is valid until the next."""
 
+    def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """(layer, first row, some rows) along the first of three axes, in order.
+
+        What has two axes is one layer. `wanted` are consecutive layers; others are passed over.
+        """
+        start = 0
+        for block in self.blocks() if 0 in wanted else ():
+            yield 0, start, block
+            start += block.shape[0]
+
     def column(self) -> pa.Array:
         """The whole of a one-dimensional field as one Arrow array, text or numbers, no nulls."""
         blocks = [np.ascontiguousarray(block) for block in self.blocks()]

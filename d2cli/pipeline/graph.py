@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import build_graph
-from d2cli.checkpoints import Checkpoint
+from d2cli.checkpoints import NONE, Checkpoint
+from d2cli.errors import DataError
 from d2cli.graph import KnnGraph
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.checkpoint import Tell, digest_of, kept, unheard
@@ -18,6 +19,8 @@ from d2cli.io.joins import Frame
 from d2cli.io.provenance import (
     describe,
     describe_files,
+    fingerprint,
+    fingerprint_of,
     record,
     sidecar,
     whereabouts,
@@ -121,7 +124,7 @@ def graph_of(
     exclude: NDArray[np.bool_] | None,
     threads: int,
     progress: Progress,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint = NONE,
 ) -> KnnGraph:
     """Build the graph of a source, with its files' names in whatever is wrong."""
     with blame(embeddings=emb, within=within):
@@ -162,6 +165,18 @@ def build_key(
         "within": digest_of(labels),
         "exclude": digest_of(exclude),
     }
+
+
+def check_built_from(stored: StoredGraph, path: str, emb: Source) -> None:
+    """Refuse a graph that was built from other embeddings.
+
+    Raises:
+        DataError: also where the graph does not say what it was built from.
+    """
+    built_from = fingerprint_of(stored.provenance, "emb")
+    if built_from != fingerprint(emb.paths):
+        known = "was not built from" if built_from else "does not say whether it was built from"
+        raise DataError(f"{path}: {known} {emb.name}", "build the graph again, or leave --emb out")
 
 
 def describe_rows(arguments: list[str], id_column: str | None) -> list[dict[str, object]]:

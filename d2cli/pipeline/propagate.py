@@ -17,6 +17,7 @@ from d2cli.io.provenance import describe, describe_files, record, sidecar, write
 from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.messages import vanished_share
 from d2cli.parallel import Progress, silent, thread_count
+from d2cli.pipeline.directions import settle_direction
 from d2cli.pipeline.graph import describe_graph, stale_graph
 from d2cli.pipeline.requests import Messages, PropagateRequest, ScoreOptions, check_propagate, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
@@ -36,7 +37,6 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     threads = thread_count(request.threads)
     clock = Clock()
     messages = request.messages.resolved()
-    score_options = request.score_options.resolved()
     with clock.stage("read"):
         stored = load_graph(request.graph)
         graph = stored.graph
@@ -47,6 +47,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
             request.scores.paths, "scores", "scores", request.scores.key, request.id_column
         )
         check_target(request.out, [*scores.paths, Path(request.graph)])
+        score_options, said = settle_direction(scores, request.score_options)
         _, values, origin = read_wanted(scores, frame, score_options)
         frame.check_id_column(request.id_column)
     with clock.stage("propagate"):
@@ -83,7 +84,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
             ("written", request.out),
             last_line(run),
         ],
-        [*stale, *frame.notices, *message_notices(graph, csr, messages, sigma, values)],
+        [*stale, *frame.notices, *said, *message_notices(graph, csr, messages, sigma, values)],
     )
 
 

@@ -169,6 +169,25 @@ class GraphRequest:
 
 
 @dataclass(frozen=True)
+class ScoreRequest:
+    """``d2prune score``."""
+
+    kinds: list[str]
+    out: str
+    logits: Input | None = None
+    probs: Input | None = None
+    labels: Input | None = None
+    epochs: str | None = None
+    emb: Input | None = None
+    graph: str | None = None
+    graph_options: GraphOptions = GraphOptions()
+    n_clusters: int | None = None
+    id_column: str | None = None
+    threads: int | None = None
+    named: frozenset[str] = frozenset()  # the options that were given by name
+
+
+@dataclass(frozen=True)
 class PropagateRequest:
     """``d2prune propagate``."""
 

@@ -20,14 +20,14 @@ from d2cli.io.joins import Frame
 from d2cli.io.provenance import (
     describe,
     describe_files,
-    fingerprint,
     fingerprint_of,
     read_sidecar,
     whereabouts,
 )
 from d2cli.io.sources import Reordered, Source, blame, open_source
 from d2cli.io.staleness import SECOND_HAND, refuse_stale
-from d2cli.pipeline.graph import describe_rows, open_labels, stale_graph
+from d2cli.pipeline.directions import settle_direction
+from d2cli.pipeline.graph import check_built_from, describe_rows, open_labels, stale_graph
 from d2cli.pipeline.propagate import read_wanted
 from d2cli.pipeline.recorded import check_recorded
 from d2cli.pipeline.requests import Messages, ScoreOptions, SelectRequest, inherit
@@ -97,12 +97,7 @@ def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs
     """A graph file, and what was propagated on it, checked against one another."""
     stored = load_graph(path)
     if emb is not None:
-        built_from = fingerprint_of(stored.provenance, "emb")
-        if built_from != fingerprint(emb.paths):
-            known = "was not built from" if built_from else "does not say whether it was built from"
-            raise DataError(
-                f"{path}: {known} {emb.name}", "build the graph again, or leave --emb out"
-            )
+        check_built_from(stored, path, emb)
     stale = stale_graph(path, stored, request.allow_stale)
     frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
     described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
@@ -179,6 +174,9 @@ def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
     source = open_source(
         request.scores.paths, "scores", "scores", request.scores.key, request.id_column
     )
+    if "propagated_from" not in inputs.described:  # else that step has settled it
+        inputs.score_options, said = settle_direction(source, request.score_options)
+        inputs.notices += said
     if inputs.propagated is None:
         inputs.scores, inputs.wanted, inputs.origin = read_wanted(
             source, inputs.frame, inputs.score_options
@@ -252,7 +250,11 @@ def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
         values, origin = inputs.frame.vector(source)
         inputs.described["cutoff_scores"] = describe(source)
         inputs.paths += source.paths
-        higher_is = defaults.HIGHER_IS
+        settled, said = settle_direction(
+            source, ScoreOptions(request.cutoff_higher_is, "rank"), "cutoff-higher-is"
+        )
+        higher_is = settled.higher_is
+        inputs.notices += said
     with blame(scores=origin):
         # rank only looks at the order, and refuses nothing but what is not finite
         return wanted(values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, "rank")

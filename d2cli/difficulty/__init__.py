@@ -1,0 +1,1 @@
+"""Scores of difficulty, from arrays: of training, of embeddings, of neighbours."""

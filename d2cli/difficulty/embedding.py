@@ -1,0 +1,116 @@
+"""Scores from embeddings alone."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from d2cli.defaults import METRIC, SEED, Metric
+from d2cli.errors import D2Error, UsageError
+from d2cli.neighbors.vectors import power_of_two_scale, prepare
+from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent, thread_count
+
+#: Rows a centre that k-means looks at; FAISS takes as many (its max_points_per_centroid).
+ROWS_PER_CENTRE = 256
+_MOST_ITERATIONS = 100
+#: Numbers in one thread's block of distances to all centres, float64: 8 MiB.
+_BLOCK_NUMBERS = 1 << 20
+
+
+def default_clusters(n: int) -> int:
+    """√n centres, rounded; for ImageNet's 1,281,167 rows 1,132, near the number of its classes."""
+    return max(1, round(n**0.5))
+
+
+def prototypicality(
+    embeddings: NDArray[np.floating],
+    n_clusters: int | None = None,
+    *,
+    metric: Metric = METRIC,
+    seed: int = SEED,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """The distance to the nearest of K k-means centres: far from every prototype is hard.
+
+    Source: Sorscher et al., "Beyond neural scaling laws", 2022, arXiv 2206.14486. The
+    centres are scikit-learn's (k-means++, Lloyd's iterations, one start), on a random sample of
+    256 K rows where there are more.
+
+    Args:
+        embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed.
+        n_clusters: K, 1 … n; by default √n.
+        metric: ``euclidean``; or ``cosine``: rows and centres have unit length, and the distance
+            is √(2 - 2 cos), which orders as the cosine distance does.
+        seed: of the sample and of the first centres.
+        threads: how many look for the nearest centre (default: every core). The centres are found
+            on one, since their sums would depend on how many there are. So no result does.
+        progress: called with the stage, and how many rows are done of how many.
+
+    Returns:
+        (n,) float64, high = hard.
+
+    Raises:
+        D2Error: if scikit-learn is not installed.
+        UsageError: for a K or a seed that cannot be.
+        DataError: for embeddings that are not finite, or whatever else a graph refuses.
+    """
+    vectors = prepare(embeddings, metric, threads=threads)
+    n, d = vectors.shape
+    k = default_clusters(n) if n_clusters is None else n_clusters
+    if not 1 <= k <= n:
+        raise UsageError(f"n_clusters must be between 1 and the number of rows, {n:,}, not {k}")
+    if seed < 0:
+        raise UsageError(f"seed must be at least 0, not {seed}")
+    workers = thread_count(threads)
+    centres = _centres(vectors, k, seed, metric, workers)
+    middle = centres.mean(axis=0)  # distances lose no digits where the data is far from 0
+    about = centres - middle
+    halves = np.einsum("ij,ij->i", about, about) / 2
+    scores = np.empty(n)
+
+    def measure(start: int, stop: int) -> None:
+        rows = vectors[start:stop] - middle
+        nearest = np.argmin(halves - rows @ about.T, axis=1)
+        gaps = rows - about[nearest]
+        scores[start:stop] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
+
+    with one_thread_per_product():
+        step = max(1, _BLOCK_NUMBERS // max(k, d))
+        for_blocks(measure, n, step, workers, progress, "distances")
+    return scores
+
+
+def _centres(
+    vectors: NDArray[np.floating], k: int, seed: int, metric: Metric, threads: int
+) -> NDArray[np.float64]:
+    """The centres, (k, d)."""
+    try:
+        from sklearn.cluster import KMeans  # noqa: PLC0415
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    except ImportError:
+        raise D2Error(
+            "prototypicality needs scikit-learn, which is not installed",
+            "pip install 'd2prune[score]'",
+        ) from None
+    rng = np.random.default_rng(seed)
+    n = vectors.shape[0]
+    sample = vectors
+    if n > k * ROWS_PER_CENTRE:
+        sample = vectors[np.sort(rng.choice(n, k * ROWS_PER_CENTRE, replace=False))]
+    # float32 squares neither overflow nor vanish, nor lose digits where the data is far from 0.
+    scale = power_of_two_scale(vectors, threads)
+    middle = sample.mean(axis=0, dtype=np.float64).astype(sample.dtype)
+    means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=int(rng.integers(2**31)))
+    with threadpool_limits(1), warnings.catch_warnings():  # OpenMP too, where sums meet
+        # Fewer distinct rows than centres: then every row lies on one, as it should.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means.fit((sample - middle) * np.asarray(scale, sample.dtype))
+    centres = means.cluster_centers_.astype(np.float64) / scale + middle
+    if metric == "cosine":
+        lengths = np.sqrt(np.einsum("ij,ij->i", centres, centres))
+        centres /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    return centres

@@ -254,6 +254,8 @@ def check_select(request: SelectRequest) -> None:
         raise UsageError("--within is for building a graph, and --graph has one already")
     if not request.budgets:
         raise UsageError("select needs --ratio or --size")
+    if not 0 <= request.cutoff < 1:  # a plan goes by it before any row is looked at
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {request.cutoff:g}")
     if request.balance != "none" and request.labels is None:
         raise UsageError(f"--balance {request.balance} needs --labels")
     if request.output.complement and request.output.order == "rank":

@@ -31,10 +31,11 @@ FLOORS = {
     "difficulty": {"bottom", "neighbors"},
     "api": {"bottom", "neighbors", "messages", "edges", "budgets", "sampling"},
     "planning": {"bottom"},
+    "evaluation": {"bottom", "neighbors"},
     "io": {"bottom"},
     "pipeline": {
         *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
-        *("planning", "difficulty"),
+        *("planning", "difficulty", "evaluation"),
     },
     "cli": {"bottom", "pipeline"},
 }

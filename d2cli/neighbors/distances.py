@@ -56,12 +56,12 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
 
 
 @kernel
-def nearest_of_all(vectors, rows, out_neighbors, out_distances):
-    """The k nearest of each of `rows` among all vectors, by looking at every one."""
+def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
+    """The k nearest of each of `rows` among the rows `among`, by looking at every one."""
     for r in range(rows.shape[0]):
         i = rows[r]
         out_neighbors[r, :] = -1
         out_distances[r, :] = np.inf
-        for j in range(vectors.shape[0]):
+        for j in among:
             if j != i:
                 _keep(distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r])

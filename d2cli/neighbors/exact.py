@@ -34,17 +34,19 @@ def exact_neighbors(
     n_neighbors: int,
     *,
     rows: NDArray[np.int64] | None = None,
+    among: NDArray[np.int64] | None = None,
     threads: int = 1,
     progress: Progress = silent,
     stage: str = "neighbors",
     checkpoint: Checkpoint = NONE,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest other rows of every row, or of some.
+    """The k nearest other rows of every row, or of some, among all rows, or among some.
 
     Args:
         vectors: (n, d) float32 or float64 as :func:`~d2cli.neighbors.vectors.prepare` returns them.
-        n_neighbors: k >= 1; places beyond n - 1 stay empty.
+        n_neighbors: k >= 1; places beyond what can be listed stay empty.
         rows: (m,) the rows to search for; all where None.
+        among: the rows that can be listed, ascending, at least one; all where None.
         threads: how many threads share the rows; the result does not depend on it.
         checkpoint: keeps the blocks that are done.
 
@@ -60,8 +62,8 @@ def exact_neighbors(
     finished = np.zeros(-(-m // _QUERIES), np.bool_)
     if (state := checkpoint.load("exact")) is not None:
         neighbors, distances, finished = (state[x] for x in ("neighbors", "distances", "finished"))
-    screen = _Screen(vectors, threads)
-    widths = [min(k + 1 + spare, n) for spare in _SPARE]
+    screen = _Screen(vectors, among, threads)
+    widths = [min(k + 1 + spare, screen.size) for spare in _SPARE]
 
     def search(start: int, stop: int) -> None:
         if not finished[start // _QUERIES]:
@@ -76,13 +78,13 @@ def exact_neighbors(
             nearest, shortest = found[unproven], lengths[unproven]
             rerank(vectors, queries[unproven], candidates, nearest, shortest)
             found[unproven], lengths[unproven] = nearest, shortest
-            if width == n:
+            if width == screen.size:
                 return
             unproven = unproven[~(shortest[:, -1] < missed_from)]
             if not unproven.size:
                 return
         nearest, shortest = found[unproven], lengths[unproven]
-        nearest_of_all(vectors, queries[unproven], nearest, shortest)
+        nearest_of_all(vectors, queries[unproven], screen.rows(), nearest, shortest)
         found[unproven], lengths[unproven] = nearest, shortest
 
     def report(stage: str, done: int, total: int) -> None:
@@ -105,9 +107,12 @@ class _Screen:
     A row is the nearest candidate to itself; ranking by true distance drops it.
     """
 
-    def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:
-        self.vectors = vectors
+    def __init__(
+        self, vectors: NDArray[np.floating], among: NDArray[np.int64] | None, threads: int
+    ) -> None:
+        self.vectors, self.among = vectors, among
         n, d = vectors.shape
+        self.size = n if among is None else among.size
         self.scale = power_of_two_scale(vectors, threads)
         # Any centre will do; in the type of the vectors each subtraction rounds once.
         some = vectors[:: -(-n // _CENTRE_ROWS)] * self.scale
@@ -115,13 +120,15 @@ class _Screen:
         spread = np.square(some - centre).sum(axis=1).max()
         # Rows around the origin are as good as centred.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
-        self.kept = self._centred(vectors) if n * d <= _KEPT_NUMBERS else None
-        self.halves = np.empty(n, np.float32)
+        self.kept = None
+        if self.size * d <= _KEPT_NUMBERS:
+            self.kept = self._centred(vectors if among is None else vectors[among])
+        self.halves = np.empty(self.size, np.float32)
 
         def measure(start: int, stop: int) -> None:
             half_square_norms(self._block(start, stop), self.halves[start:stop])
 
-        for_blocks(measure, n, block_rows(d), threads)
+        for_blocks(measure, self.size, block_rows(d), threads)
         self.reach = float(2 * self.halves.max()) ** 0.5
 
     def _centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -134,13 +141,18 @@ class _Screen:
     def _block(self, start: int, stop: int) -> NDArray[np.float32]:
         if self.kept is not None:
             return self.kept[start:stop]
-        return self._centred(self.vectors[start:stop])
+        some = slice(start, stop) if self.among is None else self.among[start:stop]
+        return self._centred(self.vectors[some])
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that can be listed."""
+        return np.arange(self.size) if self.among is None else self.among
 
     def candidates(
         self, queries: NDArray[np.int64], width: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """`width` candidates of each query, and the distance below which none was missed."""
-        n, d = self.vectors.shape
+        n, d = self.size, self.vectors.shape[1]
         q = self._centred(self.vectors[queries])
         found = np.full((queries.size, width), -1, np.int32)
         values = np.full((queries.size, width), np.inf, np.float32)
@@ -158,4 +170,6 @@ class _Screen:
         least = own + 2.0 * values[:, -1] - error
         # Distances compare as rounded to float32: one more step on each side.
         missed_from = np.sqrt(np.maximum(least, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
+        if self.among is not None:
+            found = np.where(found < 0, found, self.among[found]).astype(np.int32)
         return found, missed_from

@@ -165,7 +165,8 @@ class _Search:
         if lost.size:
             again = np.empty((lost.size, self.n_neighbors), np.int32)
             longer = np.empty((lost.size, self.n_neighbors), np.float32)
-            nearest_of_all(self.vectors, rows[lost], again, longer)
+            everyone = np.arange(self.vectors.shape[0])
+            nearest_of_all(self.vectors, rows[lost], everyone, again, longer)
             neighbors[lost], distances[lost] = again, longer
         return neighbors, distances
 

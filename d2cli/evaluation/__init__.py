@@ -1,0 +1,1 @@
+"""Measures of a coreset that need no training: arrays in, numbers out."""

@@ -1,0 +1,118 @@
+"""Redundancy: how close what was selected is to itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.defaults import Metric
+from d2cli.evaluation.coverage import RANDOM_SEEDS, check_selection, random_rows
+from d2cli.neighbors.exact import exact_neighbors
+from d2cli.neighbors.vectors import prepare
+from d2cli.parallel import Progress, silent, thread_count
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """How close selected rows are to the nearest *other* selected row.
+
+    Attributes:
+        median: the median of those distances, in units of the metric; inf for a single row.
+        share: of the selected rows, those whose distance is at most `threshold`.
+        threshold: the median distance of a row of the full set to its nearest other row. So the
+            full set itself has a share of one half or, with ties, more; a selection that keeps
+            nothing twice has a share of 0.
+    """
+
+    median: float
+    share: float
+    threshold: float
+
+    @classmethod
+    def of(cls, distances: NDArray[np.floating], threshold: float) -> Redundancy:
+        """Of (m,) distances from :func:`nearest_other`, at least one."""
+        wide = np.asarray(distances, np.float64)
+        return cls(float(np.median(wide)), float((wide <= threshold).mean()), threshold)
+
+
+def nearest_other(
+    embeddings: NDArray[np.floating],
+    selected: NDArray[np.integer] | None = None,
+    *,
+    metric: Metric,
+    rows: NDArray[np.integer] | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """The distance of each selected row to the nearest other selected row.
+
+    Args:
+        embeddings: (n, d), as in :func:`~d2cli.evaluation.coverage.nearest_selected`.
+        selected: (N,) row numbers, none twice; the full set where None.
+        metric: ``euclidean`` or ``cosine``.
+        rows: (m,) the selected rows to measure; all of them, in their order, where None.
+        threads: how many to use (default: every core); the result does not depend on it.
+        progress: called with the stage, and how many rows are done of how many.
+
+    Returns:
+        (m,) float32; +inf where nothing else is selected.
+
+    Raises:
+        DataError: for embeddings that cannot be used, or a selection that is none of their rows.
+    """
+    vectors = prepare(embeddings, metric, threads=threads)
+    n = vectors.shape[0]
+    kept = np.arange(n) if selected is None else check_selection(selected, n)
+    measured = kept if rows is None else check_selection(rows, n, "rows")
+    _, lengths = exact_neighbors(
+        vectors, 1, rows=measured, among=None if selected is None else np.sort(kept),
+        threads=thread_count(threads), progress=progress, stage="redundancy",
+    )  # fmt: skip
+    return lengths[:, 0]
+
+
+def redundancy_threshold(
+    embeddings: NDArray[np.floating],
+    *,
+    metric: Metric,
+    rows: NDArray[np.integer] | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> float:
+    """The median distance of a row of the full set (or of some rows) to its nearest other row."""
+    lengths = nearest_other(
+        embeddings, metric=metric, rows=rows, threads=threads, progress=progress
+    )
+    return float(np.median(lengths.astype(np.float64)))
+
+
+def random_redundancy(
+    embeddings: NDArray[np.floating],
+    size: int,
+    threshold: float,
+    *,
+    metric: Metric,
+    seeds: int = RANDOM_SEEDS,
+    most: int | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> list[Redundancy]:
+    """The redundancy of random selections of `size` rows, one for each seed 0 … `seeds` - 1.
+
+    `most` is how many rows of each are measured (all where None); they are as random as the
+    selection is.
+    """
+    vectors = prepare(embeddings, metric, threads=threads)
+    found = []
+    for seed in range(seeds):
+        drawn = random_rows(vectors.shape[0], size, seed)
+        rows = None
+        if most is not None and most < size:
+            rows = drawn[random_rows(size, most, seed)]
+        lengths = nearest_other(
+            vectors, drawn, metric="euclidean", rows=rows, threads=threads, progress=progress
+        )
+        found.append(Redundancy.of(lengths, threshold))
+    return found

@@ -31,6 +31,7 @@ ScoreKind = Literal[
     "knn-distance",
     "label-disagreement",
 ]
+MapMethod = Literal["tsne", "pca", "none"]
 
 
 def choices(literal: object) -> tuple[str, ...]:
@@ -64,6 +65,14 @@ HOPS = 1
 BALANCE: Balance = "none"
 ORDER: RowOrder = "index"
 AS: WrittenAs = "index"
+
+# -- the report --------------------------------------------------------------------------------
+#: Rows on which distances are measured, and rows on the map: of more rows so many are drawn.
+MEASURED_ROWS = 20_000
+MAP: MapMethod = "tsne"
+MAP_ROWS = 3_000
+#: Examples of each kind.
+EXAMPLES = 12
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ The mean is what Zheng et al. ("Coverage-centric Coreset Selection for High Prun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,16 +100,29 @@ def random_coverage(
 
     Arguments and errors are as in :func:`nearest_selected`.
     """
+    distances = random_distances(
+        embeddings, size, metric=metric, seeds=seeds, rows=rows, threads=threads, progress=progress
+    )
+    return [Coverage.of(found) for found in distances]
+
+
+def random_distances(
+    embeddings: NDArray[np.floating],
+    size: int,
+    *,
+    metric: Metric,
+    seeds: int = RANDOM_SEEDS,
+    rows: NDArray[np.integer] | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Iterator[NDArray[np.float32]]:
+    """The distances behind :func:`random_coverage`, (m,) for each seed."""
     vectors = prepare(embeddings, metric, threads=threads)
-    return [
-        Coverage.of(
-            nearest_selected(
-                vectors, random_rows(vectors.shape[0], size, seed), metric="euclidean",
-                rows=rows, threads=threads, progress=progress,
-            )[0]
-        )
-        for seed in range(seeds)
-    ]  # fmt: skip
+    for seed in range(seeds):
+        drawn = random_rows(vectors.shape[0], size, seed)
+        yield nearest_selected(
+            vectors, drawn, metric="euclidean", rows=rows, threads=threads, progress=progress
+        )[0]
 
 
 def random_rows(n: int, size: int, seed: int) -> NDArray[np.int64]:

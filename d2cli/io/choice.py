@@ -8,7 +8,7 @@ from typing import Literal
 from d2cli.errors import DataError
 from d2cli.io.fields import Field
 
-Role = Literal["embeddings", "scores", "labels", "rows", "outputs"]
+Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
 
 ID_NAMES = ("id", "uid", "_curator_dedup_id")
 #: Names that are taken without being asked for, the first that is there.
@@ -18,11 +18,22 @@ _USUAL = {
     "labels": ("label", "labels", "target", "targets", "class"),
     "rows": ("index", *ID_NAMES),
     "outputs": ("logits", "probs", "probabilities", "outputs"),
+    "texts": ("text", "texts", "caption", "sentence", "content"),
+    "images": ("image", "images", "x"),
 }
 #: What shape the rows of each role have; one dimension where nothing is said.
 _FORMS = {
     "embeddings": ((2,), "two-dimensional, (n, d)"),
     "outputs": ((2, 3), "(epochs, n, classes), or (n, classes) of one epoch"),
+    "images": ((3, 4), "(n, height, width) or (n, height, width, 3)"),
+}
+#: What kinds of number or text each role takes; integers or text where nothing is said.
+_KINDS = {
+    "embeddings": "fiub",
+    "scores": "fiub",
+    "images": "fiub",
+    "outputs": "f",
+    "texts": "US",
 }
 #: What pandas calls the row numbers that it adds; never meant.
 _PANDAS_INDEX = ("", "__index_level_0__")
@@ -113,10 +124,14 @@ def _names(fields: list[Field]) -> str:
 
 def _suits(f: Field, role: Role) -> bool:
     """Whether a field could be meant when nobody says which."""
+    if role == "images":
+        return len(f.shape) in _FORMS[role][0] and f.is_number
     if role in _FORMS:
         return len(f.shape) in _FORMS[role][0] and f.dtype.kind == "f"
     if len(f.shape) != 1:
         return False
+    if role == "texts":
+        return f.is_text
     if role in ("labels", "rows"):
         return f.dtype.kind in "iubUS"
     return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
@@ -131,12 +146,12 @@ def _fit(f: Field, role: Role) -> Field:
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
     if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
-    good = {"embeddings": "fiub", "scores": "fiub", "outputs": "f"}.get(role, "iubUS")
+    good = _KINDS.get(role, "iubUS")
     if f.dtype.kind not in good:
         kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
             f.dtype.kind, str(f.dtype)
         )
-        asked = {"f": "floats", "fiub": "numbers"}.get(good, "integers or text")
+        asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
         raise DataError(f"{f.where}: {role} must be {asked}, not {kind}")
     return f
 

@@ -97,6 +97,10 @@ class Frame:
 
     def labels(self, source: Source) -> NDArray[np.int64]:
         """Class numbers 0 … C-1 in the order of the frame; classes count in sorted order."""
+        return self.classes(source)[0]
+
+    def classes(self, source: Source) -> tuple[NDArray[np.int64], list[str]]:
+        """Class numbers as in :meth:`labels`, and the name of each class."""
         rows = self.rows_of(source)
         coded = source.column().dictionary_encode()
         names = coded.dictionary.to_numpy(zero_copy_only=False)
@@ -104,7 +108,7 @@ class Frame:
         place = np.empty(order.size, np.int64)
         place[order] = np.arange(order.size)
         codes = place[coded.indices.to_numpy()]
-        return codes if rows is None else codes[rows]
+        return codes if rows is None else codes[rows], [str(name) for name in names[order]]
 
     def mask(self, arguments: list[str], option: str, id_column: str | None) -> NDArray[np.bool_]:
         """The rows that files name: (n,) bool.
@@ -120,7 +124,7 @@ class Frame:
             by_id = bool(source.id_parts) or part.is_text or part.name in ID_NAMES
             if by_id:
                 values = source.id_values() if source.id_parts else source.column()
-                mask[self._rows_with_ids(values, source)] = True
+                mask[self.rows_with_ids(values, source)] = True
                 continue
             values = source.column()
             if pa.types.is_boolean(values.type):
@@ -131,10 +135,11 @@ class Frame:
                     )
                 mask |= values.to_numpy(zero_copy_only=False)
             else:
-                mask[self._row_numbers(values, source)] = True
+                mask[self.row_numbers(values, source)] = True
         return mask
 
-    def _rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
+    def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
+        """The rows of the frame that have these ids, in the order of the ids."""
         if self.ids is None:
             raise DataError(
                 f"{source.name}: names rows by id, but no input has ids",
@@ -150,7 +155,8 @@ class Frame:
             raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
         return at.to_numpy().astype(np.int64)
 
-    def _row_numbers(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
+    def row_numbers(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
+        """Integers as rows of the frame, refused where they are none."""
         rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
         wrong = (rows < 0) | (rows >= self.n)
         if wrong.any():

@@ -13,6 +13,7 @@ from d2cli.defaults import (
     Edges,
     HigherIs,
     Kernel,
+    MapMethod,
     Method,
     Metric,
     ModeName,
@@ -228,6 +229,35 @@ class SelectRequest:
     checkpoint: float | None = defaults.CHECKPOINT
     threads: int | None = None
     named: frozenset[str] = frozenset()  # the options that were given by name
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How a report is made. What is None is as the selections record it."""
+
+    metric: Metric | None = None
+    higher_is: HigherIs | None = None
+    measured_rows: int = defaults.MEASURED_ROWS
+    map: MapMethod = defaults.MAP
+    map_rows: int = defaults.MAP_ROWS
+    examples: int = defaults.EXAMPLES
+    seed: int = defaults.SEED
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """``d2prune report``."""
+
+    emb: Input
+    scores: Input
+    selected: list[str]
+    out: str
+    labels: Input | None = None
+    images: Input | None = None
+    texts: Input | None = None
+    options: ReportOptions = ReportOptions()
+    id_column: str | None = None
+    threads: int | None = None
 
 
 def check_graph(request: GraphRequest) -> None:

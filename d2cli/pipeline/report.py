@@ -1,0 +1,114 @@
+"""``d2prune report``: data and selections of it in, one page out."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+
+from d2cli.errors import D2Error, UsageError
+from d2cli.io.atomic import Outputs, check_target
+from d2cli.io.provenance import record, sidecar, write_sidecar
+from d2cli.parallel import Progress, silent, thread_count
+from d2cli.pipeline.report_inputs import ReportInputs, read_report_inputs
+from d2cli.pipeline.report_measures import Measured, as_numbers, measure
+from d2cli.pipeline.requests import ReportOptions, ReportRequest, given
+from d2cli.pipeline.summary import Clock, Summary, last_line
+
+#: What the extra `report` brings: how each is imported, and what it is called.
+_NEEDS = {
+    "matplotlib": "matplotlib",
+    "jinja2": "Jinja2",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}
+
+
+def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
+    """Measure the selections, and write the page.
+
+    Raises:
+        D2Error: where anything is wrong, or the extra is not installed; then no output has changed.
+    """
+    _check(request)
+    threads = thread_count(request.threads)
+    clock = Clock()
+    with clock.stage("read"):
+        inputs = read_report_inputs(request)
+        check_target(request.out, inputs.paths)
+    with clock.stage("measure"):
+        measures = measure(inputs, request.options, threads, progress)
+    numbers = as_numbers(inputs, measures)
+    # These need the extra.
+    from d2cli.pipeline.report_map import map_rows  # noqa: PLC0415
+    from d2cli.pipeline.report_view import Viewer  # noqa: PLC0415
+    from d2cli.report.page import render  # noqa: PLC0415
+
+    with clock.stage("map"):
+        progress("map", 0, 1)
+        mapped = map_rows(measures.vectors, request.options)
+        progress("map", 1, 1)
+    with clock.stage("page"):
+        page = render(Viewer(inputs, measures, request.options, mapped).page())
+    entry = record(
+        "report",
+        {
+            **given(request.options),
+            "metric": inputs.metric,
+            "higher_is": inputs.higher_is,
+            "id_column": request.id_column,
+        },
+        inputs=inputs.described,
+        report=numbers,
+    )
+    entry["versions"].update({name: version(name) for name in _NEEDS.values()})
+    with Outputs() as outputs:
+        note = outputs.place(sidecar(request.out))
+        data = outputs.place(request.out)
+        with clock.stage("write"):
+            data.write_text(page, encoding="utf-8", newline="\n")
+        run = clock.run(threads)
+        write_sidecar(note, data, entry, run)
+    size = len(page.encode()) / 2**20
+    return Summary(
+        [request.out],
+        entry,
+        run,
+        [
+            *(_line(inputs, m, len(measures.selections) > 1) for m in measures.selections),
+            ("written", f"{request.out}, {size:.1f} MiB"),
+            last_line(run),
+        ],
+        [*inputs.frame.notices, *inputs.notices],
+    )
+
+
+def _check(request: ReportRequest) -> None:
+    """Refuse what makes no sense, and what cannot be done, before anything is read."""
+    if not request.out.lower().endswith((".html", ".htm")):
+        raise UsageError(f"{request.out}: a report is a web page", "end its name in .html")
+    options: ReportOptions = request.options
+    for name, value, least in (
+        ("measured-rows", options.measured_rows, 1),
+        ("map-rows", options.map_rows, 1),
+        ("examples", options.examples, 0),
+        ("seed", options.seed, 0),
+    ):
+        if value < least:
+            raise UsageError(f"--{name} must be at least {least}, not {value}")
+    missing = [name for module, name in _NEEDS.items() if find_spec(module) is None]
+    if missing:
+        raise D2Error(
+            f"d2prune report needs {', '.join(missing)}, not installed here",
+            "pip install 'd2prune[report]'",
+        )
+
+
+def _line(inputs: ReportInputs, m: Measured, several: bool) -> tuple[str, str]:
+    """One selection, for people."""
+    chance = sum(c.mean for c in m.chance.coverage) / len(m.chance.coverage)
+    name = f"{m.selection.path}: " if several else ""
+    return (
+        "kept",
+        f"{name}{m.kept:,} of {inputs.frame.n:,} rows; mean distance to the nearest kept "
+        f"{m.coverage.mean:.4g} (random {chance:.4g}), redundant {m.redundancy.share:.1%}",
+    )

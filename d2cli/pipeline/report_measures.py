@@ -1,0 +1,340 @@
+"""The numbers of a report: every selection measured, beside random ones of its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.evaluation.balance import Balance, class_balance, rank_groups, score_balance
+from d2cli.evaluation.coverage import (
+    RANDOM_SEEDS,
+    Coverage,
+    nearest_selected,
+    random_distances,
+    random_rows,
+)
+from d2cli.evaluation.examples import highest, most_covering
+from d2cli.evaluation.overlap import expected_shared, jaccard, shared_rows
+from d2cli.evaluation.redundancy import (
+    Redundancy,
+    nearest_other,
+    random_redundancy,
+    redundancy_threshold,
+)
+from d2cli.io.selection_read import StoredSelection
+from d2cli.io.sources import blame
+from d2cli.neighbors.vectors import prepare
+from d2cli.parallel import Progress
+from d2cli.pipeline.report_inputs import ReportInputs
+from d2cli.pipeline.requests import ReportOptions
+
+#: Groups of equal size in the order of difficulty, and bins of the score.
+SCORE_GROUPS, SCORE_BINS = 20, 30
+#: Quantiles of the distances, for the curves.
+QUANTILES = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What random selections of one size come to, seed by seed."""
+
+    coverage: list[Coverage]
+    quantiles: NDArray[np.float64]
+    redundancy: list[Redundancy]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row to look at; `value` is what it was chosen for, `twin` its nearest kept row."""
+
+    row: int
+    value: float
+    twin: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One selection and all that was measured of it."""
+
+    selection: StoredSelection
+    coverage: Coverage
+    quantiles: NDArray[np.float64]
+    redundancy: Redundancy
+    chance: Chance
+    bins: Balance
+    groups: Balance
+    classes: Balance | None
+    examples: dict[str, list[Example]]
+
+    @property
+    def kept(self) -> int:
+        """How many rows are kept."""
+        return int(self.selection.rows.size)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All selections, and what they share.
+
+    Attributes:
+        vectors: (n, d) as they were measured.
+        bin_edges: of the score's bins.
+        threshold: see :class:`~d2cli.evaluation.redundancy.Redundancy`.
+        measured_rows: how many rows distances were measured on.
+        shared: (s, s) rows in common.
+    """
+
+    vectors: NDArray[np.floating]
+    bin_edges: NDArray[np.float64]
+    threshold: float
+    measured_rows: int
+    selections: list[Measured]
+    shared: NDArray[np.int64]
+
+
+def measure(
+    inputs: ReportInputs, options: ReportOptions, threads: int, progress: Progress
+) -> Measures:
+    """Measure every selection; distances on a sample where there are more rows than asked for."""
+    with blame(embeddings=inputs.emb):
+        vectors = prepare(inputs.emb.matrix(), inputs.metric, threads=threads, progress=progress)
+    n, most = inputs.frame.n, options.measured_rows
+    rows = np.arange(n) if n <= most else random_rows(n, most, options.seed)
+    total = len(inputs.selections)
+    chances = {s.rows.size: None for s in inputs.selections}
+    steps = 1 + 2 * total + 2 * RANDOM_SEEDS * len(chances)
+    tick = _ticker(progress, steps)
+    threshold = redundancy_threshold(vectors, metric="euclidean", rows=rows, threads=threads)
+    tick()
+    edges = np.histogram_bin_edges(inputs.scores, SCORE_BINS)
+    groups = rank_groups(inputs.difficulty, SCORE_GROUPS)
+    found: dict[int, Chance] = {}
+    for size in chances:
+        found[size] = _chance(vectors, size, rows, threshold, most, threads, tick)
+    measured = []
+    for selection in inputs.selections:
+        kept = selection.rows
+        distances, which = nearest_selected(
+            vectors, kept, metric="euclidean", rows=rows, threads=threads
+        )
+        tick()
+        some = kept if kept.size <= most else kept[random_rows(kept.size, most, options.seed)]
+        others = nearest_other(vectors, kept, metric="euclidean", rows=some, threads=threads)
+        tick()
+        codes = inputs.codes
+        measured.append(
+            Measured(
+                selection,
+                Coverage.of(distances),
+                _quantiles(distances),
+                Redundancy.of(others, threshold),
+                found[kept.size],
+                score_balance(inputs.scores, kept, edges),
+                class_balance(groups, kept, SCORE_GROUPS),
+                None if codes is None else class_balance(codes, kept, len(inputs.classes)),
+                _examples(inputs, kept, rows, distances, which, options.examples),
+            )
+        )
+    shared = shared_rows([s.rows for s in inputs.selections], n)
+    return Measures(vectors, edges, threshold, int(rows.size), measured, shared)
+
+
+def _ticker(progress: Progress, steps: int) -> Callable[[], None]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress("measure", done, steps)
+
+    return tick
+
+
+def _quantiles(distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.quantile(distances.astype(np.float64), QUANTILES)
+
+
+def _chance(
+    vectors: NDArray[np.floating],
+    size: int,
+    rows: NDArray[np.int64],
+    threshold: float,
+    most: int,
+    threads: int,
+    tick: Callable[[], None],
+) -> Chance:
+    coverage, quantiles = [], []
+    for distances in random_distances(
+        vectors, size, metric="euclidean", rows=rows, threads=threads
+    ):
+        coverage.append(Coverage.of(distances))
+        quantiles.append(_quantiles(distances))
+        tick()
+    redundancy = random_redundancy(
+        vectors, size, threshold, metric="euclidean", most=most, threads=threads
+    )
+    for _ in redundancy:
+        tick()
+    return Chance(coverage, np.mean(quantiles, axis=0), redundancy)
+
+
+def _examples(
+    inputs: ReportInputs,
+    kept: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    which: NDArray[np.int32],
+    most: int,
+) -> dict[str, list[Example]]:
+    """The rows that say most: see the headings of the page."""
+    covering, counts = most_covering(which, kept, most)
+    hardest = kept[highest(kept, inputs.difficulty[kept], most)]
+    is_kept = np.zeros(inputs.frame.n, np.bool_)
+    is_kept[kept] = True
+    out = np.flatnonzero(~is_kept[rows])
+    near = out[highest(rows[out], -distances[out], most)]
+    far = out[highest(rows[out], distances[out], most)]
+    return {
+        "most_covering": [
+            Example(int(r), int(c)) for r, c in zip(covering, counts, strict=True)
+        ],
+        "hardest_kept": [Example(int(r), float(inputs.scores[r])) for r in hardest],
+        "most_redundant_dropped": [
+            Example(int(rows[p]), float(distances[p]), int(which[p])) for p in near
+        ],
+        "least_covered": [
+            Example(int(rows[p]), float(distances[p]), int(which[p])) for p in far
+        ],
+    }  # fmt: skip
+
+
+# -- as one object for programs -----------------------------------------------------------------
+def as_numbers(inputs: ReportInputs, measures: Measures) -> dict[str, Any]:
+    """The numbers of the page; what is infinite or undefined is None."""
+    numbers = {
+        "rows": inputs.frame.n,
+        "metric": inputs.metric,
+        "higher_is": inputs.higher_is,
+        "measured_rows": measures.measured_rows,
+        "nearest_other_median": measures.threshold,
+        "score_bin_edges": measures.bin_edges.tolist(),
+        "classes": list(inputs.classes),
+        "selections": [_numbers_of(inputs, m) for m in measures.selections],
+        "overlap": {
+            "shared": measures.shared.tolist(),
+            "jaccard": jaccard(measures.shared).tolist(),
+            "shared_by_chance": expected_shared(
+                np.diag(measures.shared), inputs.frame.n
+            ).tolist(),
+        },
+    }  # fmt: skip
+    cleaned: dict[str, Any] = _finite(numbers)
+    return cleaned
+
+
+def _numbers_of(inputs: ReportInputs, m: Measured) -> dict[str, Any]:
+    kept = m.selection.rows
+    chance = {
+        name: mean_and_sd([getattr(c, name) for c in m.chance.coverage])
+        for name in ("mean", "p95", "max")
+    }
+    return {
+        "path": str(m.selection.path),
+        "kept": m.kept,
+        "share": m.kept / inputs.frame.n,
+        "coverage": {
+            **{name: getattr(m.coverage, name) for name in ("mean", "p95", "max")},
+            "random": chance,
+        },
+        "redundancy": {
+            "share": m.redundancy.share,
+            "median": m.redundancy.median,
+            "random": {
+                name: mean_and_sd([getattr(c, name) for c in m.chance.redundancy])
+                for name in ("share", "median")
+            },
+        },
+        "scores": {
+            "mean": float(inputs.scores[kept].mean()),
+            "full_mean": float(inputs.scores.mean()),
+            "bins": _counts(m.bins),
+            "by_difficulty": _counts(m.groups),
+        },
+        "classes": None if m.classes is None else _counts(m.classes),
+        "messages": messages_of(inputs, m.selection),
+        "examples": {
+            name: [
+                {
+                    "row": e.row,
+                    **({} if inputs.frame.ids is None else {"id": inputs.frame.ids[e.row].as_py()}),
+                    "value": e.value,
+                    **({} if e.twin is None else {"nearest_kept": e.twin}),
+                }
+                for e in rows
+            ]
+            for name, rows in m.examples.items()
+        },
+    }
+
+
+def mean_and_sd(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation over seeds (ddof 1; 0 for one seed)."""
+    if not all(math.isfinite(v) for v in values):
+        return {"mean": math.inf, "sd": math.inf}
+    return {
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+    }
+
+
+def _counts(balance: Balance) -> dict[str, Any]:
+    return {
+        "full": balance.full.tolist(),
+        "kept": balance.kept.tolist(),
+        "retention": balance.retention.tolist(),
+        "shift": balance.shift,
+        "divergence": balance.divergence,
+        "entropy": balance.entropy,
+        "lost": balance.lost,
+    }
+
+
+def messages_of(inputs: ReportInputs, selection: StoredSelection) -> dict[str, Any] | None:
+    """How long the messages lasted, and where in the order of difficulty they ran out.
+
+    None where the selection does not say how it was made.
+    """
+    recorded = selection.recorded("selection")
+    if not isinstance(recorded, dict):
+        return None
+    found = {
+        "gamma_reverse": recorded.get("gamma_reverse"),
+        "ran_out_at": recorded.get("messages_ran_out_at"),
+        "picks": selection.recorded("counts", "kept"),
+        "difficulty_guided": None,
+        "difficulty_after": None,
+    }
+    at, order = found["ran_out_at"], selection.order
+    if order is not None:
+        guided = order if at is None else order[:at]
+        if guided.size:
+            found["difficulty_guided"] = float(np.median(inputs.difficulty[guided]))
+        if at is not None and at < order.size:
+            found["difficulty_after"] = float(np.median(inputs.difficulty[order[at:]]))
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""The report as a page: figures, thumbnails and words, without reading or writing a file."""

@@ -1,0 +1,128 @@
+"""Matplotlib figures as SVG inside a page: colours by CSS variable, the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+#: Each role's stand-in while Matplotlib draws; the page's style sheet says the colour.
+COLORS = {
+    "ink": "#010203",
+    "muted": "#010204",
+    "grid": "#010205",
+    "kept": "#010206",
+    "dropped": "#010207",
+    "random": "#010208",
+    "full": "#010209",
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "d2prune",
+    "font.size": 10.5,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "text.color": COLORS["ink"],
+    "axes.labelcolor": COLORS["ink"],
+    "axes.edgecolor": COLORS["muted"],
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
+    "xtick.labelcolor": COLORS["ink"],
+    "ytick.labelcolor": COLORS["ink"],
+    "grid.color": COLORS["grid"],
+    "grid.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+    "path.simplify": False,
+}
+_FONT = re.compile(r"font-family: [^;]*")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_SPACE = re.compile(r"\s+")
+_DOT = re.compile(r"M (\S+ \S+) L \1(?= |$)")
+
+
+@contextmanager
+def figure(
+    width: float = 340, height: float = 240, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
+    """A figure of this many CSS pixels, drawn in the page's style whatever the user's settings."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield Figure(figsize=(width / 72, height / 72), layout=layout)
+
+
+def inline(drawn: Figure, name: str, title: str, description: str) -> Markup:
+    """The figure as an ``<svg>`` element that says in words what it shows.
+
+    Args:
+        drawn: made by :func:`figure`, still inside its block.
+        name: goes in front of ids, so that they are unique in the page.
+        title: for readers of the page who do not see it, with `description`.
+    """
+    buffer = StringIO()
+    FigureCanvasSVG(drawn).print_svg(
+        buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    root = ElementTree.fromstring(buffer.getvalue())  # Matplotlib wrote it, no one else
+    _tidy(root, name)
+    ElementTree.register_namespace("", _SVG)
+    body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+    body = body.replace(f' xmlns="{_SVG}"', "")
+    for role, stand_in in COLORS.items():
+        body = body.replace(stand_in, f"var(--{role})")
+    return Markup(
+        f'<svg viewBox="{root.get("viewBox")}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{escape(title)}</title>'
+        f'<desc id="{name}-d">{escape(description)}</desc>{body}</svg>'
+    )
+
+
+def _tidy(root: ElementTree.Element, name: str) -> None:
+    """Leave out what the page does not need, and round what nobody can see."""
+    text = ElementTree.tostring(root, encoding="unicode")
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tail = None
+        if element.tag != f"{{{_SVG}}}text":
+            element.text = None
+        own = element.attrib.pop("id", None)
+        if own in used:
+            element.set("id", f"{name}-{own}")
+        link = element.attrib.pop(_XLINK, None)
+        if link is not None:
+            element.set("href", f"#{name}-{link[1:]}")
+        for key, value in element.attrib.items():
+            element.set(key, _tidied(value.replace("url(#", f"url(#{name}-")))
+
+
+def _tidied(value: str) -> str:
+    value = _FONT.sub("font-family: var(--font)", value)
+    value = _NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value)
+    return _DOT.sub(r"M\1h0", _SPACE.sub(" ", value).strip())

@@ -1,0 +1,46 @@
+"""Small pictures inside a page."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: The longest side, in pixels: larger images are scaled down to it.
+LONGEST = 96
+#: Up to here an image is stored without loss and shown with its pixels as they are.
+_TINY = 48
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a ``data:`` address, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def tiny(self) -> bool:
+        """Whether each pixel is to be seen as a square."""
+        return max(self.width, self.height) <= _TINY
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
+    """Of (height, width) grey or (height, width, 3) colour; at most a few kilobytes."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    if max(image.size) <= _TINY:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    data = b64encode(buffer.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/{kind};base64,{data}", *image.size)

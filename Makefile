@@ -8,11 +8,12 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example test check coverage fuzz floors soak bench bench-plan clean
+.PHONY: help demo example report test check coverage fuzz floors soak bench bench-plan clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
 	@echo "make example   the same in steps that depend on each other through files"
+	@echo "make report    a page that shows what was kept: $(BUILD)/report.html"
 	@echo "make test      the tests"
 	@echo "make check     lint and types"
 	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
@@ -56,6 +57,16 @@ $(EXAMPLE)/train.npy: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
 $(EXAMPLE)/dropped.txt: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
 	$(BIN)/d2prune select --graph $< --propagated $(EXAMPLE)/propagated.npy --ratio 0.3 \
 	  --complement --out $@
+
+# -- what was kept, as a page ----------------------------------------------------------------------
+report: $(BIN)/d2prune
+	@mkdir -p $(BUILD)
+	$(BIN)/d2prune select --emb sample_data/emb.npy --scores sample_data/scores.npy \
+	  --ratio 0.1 --ratio 0.3 --out '$(BUILD)/kept_{ratio}.parquet'
+	$(BIN)/d2prune report --emb sample_data/emb.npy --scores sample_data/scores.npy \
+	  --labels sample_data/sample.parquet --labels-key class_name \
+	  --images sample_data/images.npz --selected '$(BUILD)/kept_*.parquet' \
+	  --out $(BUILD)/report.html
 
 # A kernel that another file calls is compiled into that file's cache, which does not notice when
 # only the kernel changes: so the cache for tests is named after all sources.

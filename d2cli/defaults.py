@@ -70,7 +70,7 @@ AS: WrittenAs = "index"
 #: Rows on which distances are measured, and rows on the map: of more rows so many are drawn.
 MEASURED_ROWS = 20_000
 MAP: MapMethod = "tsne"
-MAP_ROWS = 3_000
+MAP_ROWS = 2_000
 #: Examples of each kind.
 EXAMPLES = 12
 

@@ -33,9 +33,10 @@ FLOORS = {
     "planning": {"bottom"},
     "evaluation": {"bottom", "neighbors"},
     "io": {"bottom"},
+    "report": {"bottom", "neighbors", "evaluation"},
     "pipeline": {
         *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
-        *("planning", "difficulty", "evaluation"),
+        *("planning", "difficulty", "evaluation", "report"),
     },
     "cli": {"bottom", "pipeline"},
 }
@@ -82,7 +83,7 @@ def test_imports_run_one_way(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_kernels_know_no_files(path):
     floor = floor_of("d2cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
-    if floor in ("io", "pipeline", "cli"):
+    if floor in ("io", "pipeline", "cli", "report"):  # a page is put together in memory
         return
     used = {module.split(".")[0] for module, _ in imports(path)}
     assert not used & {"pathlib", "pyarrow", "json", "io", "shutil", "tempfile", "typer", "rich"}

@@ -76,7 +76,7 @@ def example_parts(
         for e in some:
             score = f"score {scores(float(inputs.scores[e.row]))}"
             label = shelf.label(e.row)
-            lines = [shelf.name(e.row) + (f" · {label}" if label else "")]
+            lines = [shelf.name(e.row), *([label] if label else [])]
             if kind == "covers":
                 lines += [f"nearest of {count(int(e.value))} rows", score]
             elif kind == "score":
@@ -106,8 +106,8 @@ def example_parts(
                     ),
                     gallery(
                         f"{high.capitalize()} kept",
-                        f"Kept rows with the {high} scores. Mislabelled rows are often among them."
-                        if high == "hardest" else f"Kept rows with the {high} scores.",
+                        f"The {high} of the kept rows by their scores."
+                        + " Mislabelled rows are often among them." * (high == "hardest"),
                         "Kept row", kinds["hardest_kept"], "score",
                     ),
                     gallery(

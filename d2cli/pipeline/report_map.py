@@ -39,7 +39,7 @@ def map_rows(vectors: NDArray[np.floating], options: ReportOptions) -> RowMap | 
     rows = random_rows(n, options.map_rows, options.seed) if drawn else np.arange(n)
     places = project(vectors[rows], options.map, options.seed)
     method = _METHODS[options.map]
-    which = f"{rows.size:,} of {n:,} rows, drawn at random," if drawn else f"all {n:,} rows"
+    which = f"{rows.size:,} of {n:,} rows, drawn at random" if drawn else f"all {n:,} rows"
     words = f"{method} of {which} (seed {options.seed})."
     if options.map == "tsne":
         words += (

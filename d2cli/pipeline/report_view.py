@@ -31,6 +31,12 @@ ENDS = {
     "better": ("worst", "best", "good"),
 }
 
+_MEANING = {
+    "harder": "a hard example",
+    "easier": "an easy example",
+    "better": "a wanted example",
+}
+
 
 class Viewer:
     """Builds the page of one run."""
@@ -100,7 +106,7 @@ class Viewer:
     def _chance(self, values: list[float], write: object) -> str:
         found = mean_and_sd(values)
         assert callable(write)
-        return f"{write(found['mean'])} ± {write(found['sd'])}"
+        return f"{write(found['mean'])}\N{NO-BREAK SPACE}± {write(found['sd'])}"
 
     # -- sections -----------------------------------------------------------------------------
     def _kept(self) -> Section:
@@ -117,18 +123,18 @@ class Viewer:
         tiles = [
             Tile("Rows kept", count(m.kept), f"{percent(m.kept / self.n)} of {count(self.n)}"),
             Tile(
-                "Mean distance to the nearest kept row",
+                "Mean distance",
                 self.distance(m.coverage.mean),
                 f"{percent(abs(change))} {direction} than random "
                 f"({self._chance([c.mean for c in m.chance.coverage], self.distance)})",
             ),
             Tile(
-                "95 % of rows are within",
+                "95th percentile",
                 self.distance(m.coverage.p95),
                 f"random {self._chance([c.p95 for c in m.chance.coverage], self.distance)}",
             ),
             Tile(
-                "Redundant among the kept",
+                "Redundant",
                 percent(m.redundancy.share),
                 f"random {self._chance([c.share for c in m.chance.redundancy], percent)}",
             ),
@@ -137,7 +143,7 @@ class Viewer:
             full = int((m.classes.full > 0).sum())
             tiles.append(
                 Tile(
-                    "Classes kept",
+                    "Classes",
                     f"{full - m.classes.lost} of {full}",
                     f"{percent(m.classes.shift)} of the shares moved",
                 )
@@ -153,8 +159,8 @@ class Viewer:
         asked = m.selection.recorded("parameters", "gamma_reverse")
         how = "" if gamma is None else f"γ_r {gamma:.3g}" + (" (auto)" if asked == "auto" else "")
         if at is None:
-            return Tile("Messages", "to the last pick", how)
-        return Tile("Messages ran out", f"pick {count(at)}", f"of {count(m.kept)}; {how}")
+            return Tile("Messages", "lasted", f"to the last pick; {how}")
+        return Tile("Messages ran out", f"at {count(at)}", f"of {count(m.kept)} picks; {how}")
 
     def _sampled(self) -> str:
         if self.measures.measured_rows == self.n:
@@ -228,7 +234,7 @@ class Viewer:
             [
                 Table(
                     "Kept rows and their nearest other kept row",
-                    ["Selection", "Redundant", "Random", "Median distance", "Random"],
+                    ["Selection", "Redundant", "If random", "Median distance", "If random"],
                     rows,
                 )
             ],
@@ -246,12 +252,12 @@ class Viewer:
             ]
             for name, label, m in self._each()
         ]  # fmt: skip
-        meaning = f"A high score means {self.inputs.higher_is.replace('better', 'wanted')}."
+        meaning = f"A high score means {_MEANING[self.inputs.higher_is]}."
         return Section(
             "scores",
             "Scores",
             [
-                f"{meaning} Left, rows by score; right, the share kept along the order of the "
+                f"{meaning} First, rows by score; then, the share kept along the order of the "
                 f"scores, from the {self.low} to the {self.high} rows, in twenty groups of equal "
                 "size."
             ],

@@ -19,7 +19,7 @@ _NICE = [1, 2, 2.5, 5, 10]
 #: Counts that differ by more than this are drawn on a logarithmic axis.
 _LOG_FROM = 50
 #: Picks are shown in this many steps at most.
-_STEPS = 200
+_STEPS = 60
 #: Cells of the map's table, in each direction.
 _CELLS = 3
 
@@ -47,8 +47,8 @@ def coverage_curve(
         axes.set_xlim(left=0)
         axes.set_xlabel("distance to the nearest kept row")
         axes.set_ylabel("rows within it")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_NICE))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
         axes.legend(loc="lower right")
         number = Decimals([*kept, *random])
         words = (
@@ -91,7 +91,7 @@ def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: Bal
         else:
             axes.set_ylim(0, float(bins.full.max()) * 1.08)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_NICE))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
         axes.set_xlabel("score")
         axes.set_ylabel("rows (log scale)" if logarithmic else "rows")
         axes.legend(loc="upper right")
@@ -129,12 +129,12 @@ def kept_by_difficulty(name: str, label: str, groups: Balance, ends: tuple[str, 
         axes.axhline(overall, color=COLORS["random"], lw=1.8, ls=(0, (4, 2)), label="all rows")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(float(share.max()), overall) * 1.22 or 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(axis="x", visible=False)
-        axes.set_xlabel(f"rows in the order of their scores: {ends[0]} → {ends[1]}")
+        axes.set_xlabel(f"order of the scores: {ends[0]} → {ends[1]}")
         axes.set_ylabel("share kept")
         axes.legend(loc="upper left", ncols=2)
         low, high = int(np.argmin(share)), int(np.argmax(share))
@@ -185,14 +185,14 @@ def picks(
     with figure() as drawn:
         axes = drawn.add_subplot()
         starts = np.concatenate([[0], ends])
-        axes.stairs(middle, starts, color=COLORS["kept"], lw=2.0, baseline=None)
-        top = float(middle.max())
+        shown = np.where(middle > 0, middle, np.nan) if _is_wide(middle, gains) else middle
+        axes.stairs(shown, starts, color=COLORS["kept"], lw=2.0, baseline=None)
         axes.set_xlim(0, n)
         if gains:
-            axes.set_ylim(min(0.0, float(middle.min())), top * 1.12 or 1)
+            _score_axis(axes, middle)
         else:
             axes.set_ylim(0, 1.05)
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         if ran_out_at is not None:
             axes.axvline(ran_out_at, color=COLORS["random"], lw=1.8, ls=(0, (4, 2)))
             left = ran_out_at > n / 2
@@ -207,9 +207,12 @@ def picks(
         axes.set_ylabel(
             "score left at the pick" if gains else f"place in the order ({word} = high)"
         )
-        what = "Score left when a row was picked" if gains else f"How {word} the picks were"
-        number = Decimals(middle.tolist()) if gains else percent
-        words = f"{what}: {number(float(middle[0]))} at first, {number(float(middle[-1]))} at last."
+        what = "Score left at the pick" if gains else "Place of the picks in the order of scores"
+        number = _short if gains else percent
+        words = (
+            f"{what}, in medians of up to {_STEPS} steps: {number(float(middle[0]))} at first, "
+            f"{number(float(middle[-1]))} at last."
+        )
         svg = inline(drawn, name, f"{what}, {label}", words)
     chosen = np.unique(np.linspace(0, steps - 1, 11).astype(int))
     rows = [
@@ -218,6 +221,28 @@ def picks(
     ]
     table = Table(f"{what}, {label}", ["Picks", "Median"], rows)
     return FigureView(svg, words, table)
+
+
+def _is_wide(middle: NDArray[np.float64], gains: bool) -> bool:
+    """Whether scores that are left span so much that only a logarithm shows them."""
+    above = middle[middle > 0]
+    if not gains or not above.size or middle.min() < 0:
+        return False
+    return bool(above.max() > _LOG_FROM * above.min())
+
+
+def _score_axis(axes: Any, middle: NDArray[np.float64]) -> None:
+    if _is_wide(middle, True):
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _short(v)))
+        return
+    low, high = min(0.0, float(middle.min())), max(0.0, float(middle.max()))
+    axes.set_ylim(low, high + 0.12 * (high - low) or 1)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def embedding_map(
@@ -237,9 +262,9 @@ def embedding_map(
         axes.set_aspect("equal")
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
-        size = float(np.clip(90 / np.sqrt(max(kept.size, 1)), 1.6, 7.0))
-        _dots(axes, places[~kept], COLORS["dropped"], size, 0.55)
-        _dots(axes, places[kept], COLORS["kept"], size * 1.45, 0.9)
+        size = float(np.clip(110 / np.sqrt(max(kept.size, 1)), 2.0, 7.0))
+        _dots(axes, places[~kept], COLORS["dropped"], size, 0.75)
+        _dots(axes, places[kept], COLORS["kept"], size * 1.5, 0.85)
         share = float(kept.mean())
         words = (
             f"{how}: {count(int(kept.sum()))} kept rows (large, in colour) among "
@@ -247,7 +272,7 @@ def embedding_map(
             "the map are kept."
         )
         svg = inline(drawn, name, f"Map of the embeddings, {label}", words)
-    return FigureView(svg, words, _cells(label, places, kept))
+    return FigureView(svg, words, _cells(label, places, kept), wide=True)
 
 
 def _dots(axes: Any, places: NDArray[np.float64], color: str, size: float, alpha: float) -> None:

@@ -29,7 +29,7 @@ def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.manifold import TSNE  # noqa: PLC0415
 
-    wide = np.asarray(vectors, np.float64) * power_of_two_scale(vectors)
+    wide = np.asarray(vectors, np.float64) * power_of_two_scale(vectors, 1)
     wide -= wide.mean(axis=0)
     m, d = wide.shape
     if not wide.any():

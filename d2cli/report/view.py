@@ -39,11 +39,12 @@ class FigureView:
     svg: Markup
     caption: str
     table: Table
+    wide: bool = False
 
 
 def percent(share: float, decimals: int = 1) -> str:
     """A share as per cent."""
-    return "–" if not math.isfinite(share) else f"{100 * share:.{decimals}f} %"
+    return "–" if not math.isfinite(share) else f"{100 * share:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
 def count(number: int) -> str:

@@ -10,7 +10,8 @@ from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.provenance import record, sidecar, write_sidecar
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.report_inputs import ReportInputs, read_report_inputs
-from d2cli.pipeline.report_measures import Measured, as_numbers, measure
+from d2cli.pipeline.report_measures import Measured, measure
+from d2cli.pipeline.report_numbers import as_numbers
 from d2cli.pipeline.requests import ReportOptions, ReportRequest, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 

@@ -8,14 +8,10 @@ from d2cli.evaluation.overlap import expected_shared, jaccard
 from d2cli.pipeline.report_examples import example_parts
 from d2cli.pipeline.report_inputs import ReportInputs
 from d2cli.pipeline.report_map import RowMap
-from d2cli.pipeline.report_measures import (
-    QUANTILES,
-    Measured,
-    Measures,
-    mean_and_sd,
-    messages_of,
-)
+from d2cli.pipeline.report_measures import QUANTILES, Measured, Measures
+from d2cli.pipeline.report_numbers import mean_and_sd, messages_of
 from d2cli.pipeline.report_origin import origin_section
+from d2cli.pipeline.report_picks import picks_section
 from d2cli.pipeline.requests import ReportOptions
 from d2cli.report import figures
 from d2cli.report.page import Page, Part, Section, Tile
@@ -24,11 +20,11 @@ from d2cli.report.view import Bar, Decimals, FigureView, Table, count, list_word
 #: Classes shown; of more, those of which least and most is kept.
 MOST_CLASSES = 40
 _LETTERS = "ABCDEFGH"
-#: What the ends of the order of scores are called, and what is said of its upper end.
-ENDS = {
-    "harder": ("easiest", "hardest", "hard"),
-    "easier": ("easiest", "hardest", "hard"),
-    "better": ("worst", "best", "good"),
+#: What the ends of the order of scores are called.
+_ENDS = {
+    "harder": ("easiest", "hardest"),
+    "easier": ("easiest", "hardest"),
+    "better": ("worst", "best"),
 }
 
 _MEANING = {
@@ -50,7 +46,7 @@ class Viewer:
     ) -> None:
         self.inputs, self.measures, self.options, self.map = inputs, measures, options, mapped
         self.n = inputs.frame.n
-        self.low, self.high, self.word = ENDS[inputs.higher_is]
+        self.low, self.high = _ENDS[inputs.higher_is]
         several = len(measures.selections) > 1
         names = [m.selection.path.name for m in measures.selections]
         self.letters = list(_LETTERS[: len(names)]) if several else [""]
@@ -63,7 +59,8 @@ class Viewer:
         sections = [self._kept(), self._coverage(), self._redundancy(), self._scores()]
         if self.inputs.classes:
             sections.append(self._classes())
-        sections.append(self._picks())
+        ends = (self.low, self.high)
+        sections.append(picks_section(self.inputs, self._each(), self._titles(), ends))
         if self.map is not None:
             sections.append(self._map(self.map))
         if len(self.labels) > 1:
@@ -307,58 +304,6 @@ class Viewer:
             ],
             [Table("Rows kept by class", head, rows)],
         )
-
-    def _picks(self) -> Section:
-        said, views = [], []
-        for name, label, m in self._each():
-            said.append(self._picks_words(m, label))
-            views.append(self._picks_figures(name, label, m))
-        parts = [
-            Part(title, figures=view)
-            for title, view in zip(self._titles(), views, strict=True)
-            if view
-        ]
-        return Section("picks", "The order of picks", said, parts=parts)
-
-    def _picks_words(self, m: Measured, label: str) -> str:
-        found = messages_of(self.inputs, m.selection)
-        start = f"{label}: " if len(self.labels) > 1 else ""
-        if found is None:
-            return f"{start}the selection does not say how it was made."
-        at, guided, after = (found[k] for k in ("ran_out_at", "difficulty_guided",
-                                                "difficulty_after"))  # fmt: skip
-        text = f"{start}the messages lasted to the last pick"
-        if at is not None:
-            text = (
-                f"{start}the messages ran out after {count(at)} of {count(m.kept)} picks, and the "
-                "others had no score left to be chosen by"
-            )
-        text = text[0].upper() + text[1:] if not start else text
-        if guided is not None:
-            text += (
-                f". The median pick{' up to there' if after is not None else ''} stands at "
-                f"{percent(guided, 0)} of the order from {self.low} to {self.high}"
-            )
-        if after is not None:
-            text += f", that of the others at {percent(after, 0)}"
-        if m.selection.order is None:
-            text += (
-                ". The file does not hold the order of the picks; a selection written as .parquet, "
-                ".arrow or .csv does"
-            )
-        return text + "."
-
-    def _picks_figures(self, name: str, label: str, m: Measured) -> list[FigureView]:
-        order, gains = m.selection.order, m.selection.gains
-        if order is None:
-            return []
-        at = m.selection.recorded("selection", "messages_ran_out_at")
-        views = []
-        if gains is not None:
-            views.append(figures.picks(f"gains-{name}", label, gains, at, True, self.word))
-        hard = self.inputs.difficulty[order]
-        views.append(figures.picks(f"picks-{name}", label, hard, at, False, self.word))
-        return views
 
     def _map(self, mapped: RowMap) -> Section:
         views = [

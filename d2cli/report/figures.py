@@ -166,8 +166,7 @@ def picks(
     label: str,
     values: NDArray[np.float64],
     ran_out_at: int | None,
-    gains: bool,
-    word: str,
+    ends: tuple[str, str] | None,
 ) -> FigureView:
     """What each pick had left as its score, or how hard the picks were, first to last.
 
@@ -175,16 +174,15 @@ def picks(
         name, label: as in :func:`coverage_curve`.
         values: (N,) gains or places 0 … 1 in the order of the scores, by pick.
         ran_out_at: the pick at which the messages ran out, or None.
-        gains: what `values` are.
-        word: what a high score means.
+        ends: what the ends of the order of scores are called; None where `values` are gains.
     """
-    n = values.size
+    n, gains = values.size, ends is None
     steps = min(n, _STEPS)
-    ends = np.arange(1, steps + 1) * n // steps
-    middle = np.array([np.median(part) for part in np.split(values, ends[:-1])])
+    stops = np.arange(1, steps + 1) * n // steps
+    middle = np.array([np.median(part) for part in np.split(values, stops[:-1])])
     with figure() as drawn:
         axes = drawn.add_subplot()
-        starts = np.concatenate([[0], ends])
+        starts = np.concatenate([[0], stops])
         shown = np.where(middle > 0, middle, np.nan) if _is_wide(middle, gains) else middle
         axes.stairs(shown, starts, color=COLORS["kept"], lw=2.0, baseline=None)
         axes.set_xlim(0, n)
@@ -204,9 +202,7 @@ def picks(
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_NICE))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.set_xlabel("pick, first to last")
-        axes.set_ylabel(
-            "score left at the pick" if gains else f"place in the order ({word} = high)"
-        )
+        axes.set_ylabel("score left at the pick" if ends is None else f"{ends[0]} → {ends[1]}")
         what = "Score left at the pick" if gains else "Place of the picks in the order of scores"
         number = _short if gains else percent
         words = (

@@ -76,7 +76,10 @@ def example_parts(
         for e in some:
             score = f"score {scores(float(inputs.scores[e.row]))}"
             label = shelf.label(e.row)
-            lines = [shelf.name(e.row), *([label] if label else [])]
+            lines = [shelf.name(e.row), *([f"class {label}"] if label else [])]
+            text = shelf.shown(e.row, what).text
+            if shelf.images and text is not None:  # the picture stands where the text would
+                lines.append(text)
             if kind == "covers":
                 lines += [f"nearest of {count(int(e.value))} rows", score]
             elif kind == "score":

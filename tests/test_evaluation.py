@@ -12,6 +12,7 @@ from d2cli.evaluation.coverage import (
     nearest_selected,
     random_coverage,
     random_rows,
+    sample_rows,
 )
 from d2cli.evaluation.overlap import expected_shared, jaccard, shared_rows
 from d2cli.evaluation.redundancy import (
@@ -142,6 +143,18 @@ def test_random_selections_are_the_same_each_time_and_of_the_size():
     assert many[3] == Redundancy.of(nearest_other(values, drawn, metric="euclidean"), 0.5)
     assert random_redundancy(values, 20, 0.5, metric="euclidean", most=20) == many
     assert random_redundancy(values, 20, 0.5, metric="euclidean", most=9) != many
+
+
+def test_samples_have_nothing_to_do_with_random_selections():
+    """By one stream and one seed, a sample would lie within the selection that it measures."""
+    values = np.random.default_rng(0).normal(size=(2000, 4))
+    rows = sample_rows(2000, 400, 0)
+    assert np.unique(rows).size == 400
+    assert sample_rows(400, 400, 0).tolist() == list(range(400))
+    shared = np.isin(rows, random_rows(2000, 1000, 0)).mean()
+    assert 0.4 < shared < 0.6
+    means = [c.mean for c in random_coverage(values, 1000, metric="euclidean", rows=rows)]
+    assert max(means) < 1.2 * min(means)
 
 
 @pytest.mark.parametrize(

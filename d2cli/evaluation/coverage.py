@@ -136,6 +136,17 @@ def random_rows(n: int, size: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
 
 
+def sample_rows(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """All of n rows or, of more than `most`, so many drawn at random, ascending.
+
+    Drawn by a stream of its own: the rows on which random selections are measured must have
+    nothing to do with the rows that :func:`random_rows` draws by the same seed.
+    """
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng((seed, 1)).choice(n, most, replace=False))
+
+
 def check_selection(
     selected: NDArray[np.integer], n: int, argument: str = "selected"
 ) -> NDArray[np.int64]:

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
-from d2cli.evaluation.coverage import RANDOM_SEEDS, check_selection, random_rows
+from d2cli.evaluation.coverage import (
+    RANDOM_SEEDS,
+    check_selection,
+    random_rows,
+    sample_rows,
+)
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.vectors import prepare
 from d2cli.parallel import Progress, silent, thread_count
@@ -108,9 +113,7 @@ def random_redundancy(
     found = []
     for seed in range(seeds):
         drawn = random_rows(vectors.shape[0], size, seed)
-        rows = None
-        if most is not None and most < size:
-            rows = drawn[random_rows(size, most, seed)]
+        rows = drawn if most is None else drawn[sample_rows(size, most, seed)]
         lengths = nearest_other(
             vectors, drawn, metric="euclidean", rows=rows, threads=threads, progress=progress
         )

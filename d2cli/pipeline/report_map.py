@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.evaluation.coverage import random_rows
+from d2cli.evaluation.coverage import sample_rows
 from d2cli.pipeline.requests import ReportOptions
 from d2cli.report.projection import project
 
@@ -36,7 +36,7 @@ def map_rows(vectors: NDArray[np.floating], options: ReportOptions) -> RowMap | 
         return None
     n = vectors.shape[0]
     drawn = n > options.map_rows
-    rows = random_rows(n, options.map_rows, options.seed) if drawn else np.arange(n)
+    rows = sample_rows(n, options.map_rows, options.seed)
     places = project(vectors[rows], options.map, options.seed)
     method = _METHODS[options.map]
     which = f"{rows.size:,} of {n:,} rows, drawn at random" if drawn else f"all {n:,} rows"

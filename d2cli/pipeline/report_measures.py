@@ -14,7 +14,7 @@ from d2cli.evaluation.coverage import (
     Coverage,
     nearest_selected,
     random_distances,
-    random_rows,
+    sample_rows,
 )
 from d2cli.evaluation.examples import highest, most_covering
 from d2cli.evaluation.overlap import shared_rows
@@ -102,7 +102,7 @@ def measure(
     with blame(embeddings=inputs.emb):
         vectors = prepare(inputs.emb.matrix(), inputs.metric, threads=threads, progress=progress)
     n, most = inputs.frame.n, options.measured_rows
-    rows = np.arange(n) if n <= most else random_rows(n, most, options.seed)
+    rows = sample_rows(n, most, options.seed)
     total = len(inputs.selections)
     chances = {s.rows.size: None for s in inputs.selections}
     steps = 1 + 2 * total + 2 * RANDOM_SEEDS * len(chances)
@@ -121,7 +121,7 @@ def measure(
             vectors, kept, metric="euclidean", rows=rows, threads=threads
         )
         tick()
-        some = kept if kept.size <= most else kept[random_rows(kept.size, most, options.seed)]
+        some = kept[sample_rows(kept.size, most, options.seed)]
         others = nearest_other(vectors, kept, metric="euclidean", rows=some, threads=threads)
         tick()
         codes = inputs.codes

@@ -54,7 +54,7 @@ def _before(value_a, row_a, value_b, row_b):
 
 
 @kernel
-def _sink(values, rows, size, hole, value, row):
+def sink(values, rows, size, hole, value, row):
     """Put (value, row) into a binary heap whose place `hole` is free, at or below that place."""
     while True:
         child = 2 * hole + 1
@@ -114,7 +114,7 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
                     size += 1
             i = after
         for start in range(size // 2 - 1, -1, -1):
-            _sink(values, rows, size, start, values[start], rows[start])
+            sink(values, rows, size, start, values[start], rows[start])
         while size > 0:
             if count == order.shape[0]:
                 return count
@@ -132,12 +132,12 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
             elif value > 0.0:
                 now = _bucket(bits[k], top, fine)
                 if now == b:
-                    _sink(values, rows, size, 0, value, k)
+                    sink(values, rows, size, 0, value, k)
                     continue
                 following[k] = head[now]
                 head[now] = k
             size -= 1
-            _sink(values, rows, size, 0, values[size], rows[size])
+            sink(values, rows, size, 0, values[size], rows[size])
     return count
 
 

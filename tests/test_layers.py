@@ -29,6 +29,7 @@ FLOORS = {
     "_greedy": {"bottom", "messages"},
     "sampling": {"bottom", "messages", "budgets", "_greedy"},
     "difficulty": {"bottom", "neighbors"},
+    "baselines": {"bottom", "neighbors", "messages", "edges", "budgets", "_greedy"},
     "api": {"bottom", "neighbors", "messages", "edges", "budgets", "sampling"},
     "planning": {"bottom"},
     "evaluation": {"bottom", "neighbors"},

@@ -1,0 +1,21 @@
+"""Other ways to choose a coreset, on arrays, to set beside D2 pruning at an equal budget.
+
+Each returns `size` row numbers. They are written as their authors publish them; where a paper and
+its code differ, or a choice is left open, the docstring says what is done here.
+"""
+
+from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff, random_rows
+from d2cli.baselines.class_centres import moderate
+from d2cli.baselines.farthest_first import k_center
+from d2cli.baselines.on_graph import facility_location, near_duplicates
+
+__all__ = [
+    "coverage_centric",
+    "facility_location",
+    "highest",
+    "highest_after_cutoff",
+    "k_center",
+    "moderate",
+    "near_duplicates",
+    "random_rows",
+]

@@ -1,0 +1,165 @@
+"""k-center greedy: the row that is farthest from all picks, again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli._greedy import sink
+from d2cli._jit import kernel
+from d2cli.baselines.class_centres import means
+from d2cli.budgets import check_size
+from d2cli.defaults import METRIC, Metric
+from d2cli.neighbors.distances import distance
+from d2cli.neighbors.vectors import power_of_two_scale, prepare
+from d2cli.parallel import (
+    Progress,
+    for_blocks,
+    one_thread_per_product,
+    silent,
+    thread_count,
+)
+
+#: Picks, and rows, of one matrix product.
+_PICKS, _ROWS = 512, 1024
+_FLOAT32_STEP = 2.0**-24
+
+
+def k_center(
+    embeddings: NDArray[np.floating],
+    size: int,
+    *,
+    metric: Metric = METRIC,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.int64]:
+    """k-center greedy, or farthest-first traversal: always the row farthest from those picked.
+
+    The first pick is the row nearest to the mean; ties go to the lowest row. The largest distance
+    from any row to its nearest pick is at most twice the smallest possible.
+
+    Source: Sener, Savarese: Active learning for convolutional neural networks: a core-set approach,
+    ICLR 2018, arXiv 1708.00489, algorithm 1; Gonzalez 1985.
+
+    The order is that of the plain loop, in O(n · size · d) time: long for many picks of many rows.
+    Working memory is O(n) beside the embeddings.
+
+    Args:
+        embeddings: (n, d) floats, may be memory-mapped; not changed.
+        size: how many to keep, 1 … n.
+        metric: ``cosine`` is Euclidean distance of unit vectors.
+        threads: how many to use (default: every core); the result does not depend on it.
+        progress: called with the stage, and how many are picked of how many.
+
+    Returns:
+        (size,) int64, in the order of the picks: every prefix is the selection for that size.
+    """
+    vectors = prepare(embeddings, metric, threads=threads)
+    n = vectors.shape[0]
+    check_size(size, 0, n)
+    order = np.empty(size, np.int64)
+    order[0] = _nearest_to(vectors, means(vectors, np.zeros(n, np.intp), 1)[0])
+    screen = _Screen(vectors, thread_count(threads))
+    nearest = np.full(n, np.inf, np.float32)
+    picked = np.zeros(n, np.bool_)
+    start, stop = 0, 1
+    while stop < size:
+        # Every row is compared with a block of picks by matrix products. While the next block is
+        # picked, rows are compared with it one by one, and only those that may be the farthest.
+        picked[order[start:stop]] = True
+        screen.compare(order[start:stop], picked, nearest)
+        start, stop = stop, min(size, stop + _PICKS)
+        rows = np.flatnonzero(~picked)
+        _pick(vectors, nearest[rows], rows, order, start, stop)
+        progress("k-center", stop, size)
+    return order
+
+
+@kernel
+def _nearest_to(vectors, point):
+    """The row nearest to a point, ties to the lowest."""
+    best, least = 0, np.float32(np.inf)
+    for i in range(vectors.shape[0]):
+        length = distance(vectors[i], point)
+        if length < least:
+            best, least = i, length
+    return best
+
+
+@kernel
+def _pick(vectors, values, rows, order, start, stop):
+    """Picks `start` … `stop` among `rows`, at `values` from the picks before; changes both.
+
+    Distances only fall, so the top of the heap is the farthest once it was compared with all.
+    """
+    size = rows.shape[0]
+    compared = np.full(vectors.shape[0], start, np.int64)
+    for hole in range(size // 2 - 1, -1, -1):
+        sink(values, rows, size, hole, values[hole], rows[hole])
+    for count in range(start, stop):
+        while compared[rows[0]] < count:
+            i, least = rows[0], values[0]
+            for c in range(compared[i], count):
+                least = min(least, distance(vectors[i], vectors[order[c]]))
+            compared[i] = count
+            sink(values, rows, size, 0, least, i)
+        order[count] = rows[0]
+        size -= 1
+        sink(values, rows, size, 0, values[size], rows[size])
+
+
+class _Screen:
+    """Lowers distances to the nearest pick; products in float32 say which need to be looked at.
+
+    What a product could hide by its rounding is looked at too, so that the result does not depend
+    on it: see :mod:`d2cli.neighbors.exact`.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:
+        self.vectors, self.threads = vectors, threads
+        self.scale = power_of_two_scale(vectors, threads)
+        self.own = np.empty(vectors.shape[0])
+
+        def measure(start: int, stop: int) -> None:
+            block = self._block(slice(start, stop))
+            self.own[start:stop] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+
+        for_blocks(measure, self.own.size, _ROWS, threads)
+        reach = np.sqrt(self.own.max())
+        self.error = (vectors.shape[1] + 8) * _FLOAT32_STEP * (np.sqrt(self.own) + reach) ** 2
+
+    def _block(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        return (self.vectors[rows] * self.scale).astype(np.float32, copy=False)
+
+    def compare(
+        self, picks: NDArray[np.int64], picked: NDArray[np.bool_], nearest: NDArray[np.float32]
+    ) -> None:
+        """Lower `nearest` (n,) of the rows not picked to their distance to these picks."""
+        points = self._block(picks)
+
+        def lower(start: int, stop: int) -> None:
+            product = self._block(slice(start, stop)) @ points.T
+            _lower(
+                self.vectors, start, picks, product, self.own, self.error, self.scale,
+                picked, nearest,
+            )  # fmt: skip
+
+        with one_thread_per_product():
+            for_blocks(lower, nearest.size, _ROWS, self.threads)
+
+
+@kernel
+def _lower(vectors, start, picks, product, own, error, scale, picked, nearest):
+    """Look at every pair that the product does not prove to be farther than the nearest so far."""
+    for r in range(product.shape[0]):
+        i = start + r
+        if picked[i]:
+            continue
+        least = nearest[i]
+        limit = (np.float64(least) * scale) ** 2 + error[i]
+        for c in range(picks.shape[0]):
+            square = own[i] + own[picks[c]] - 2.0 * np.float64(product[r, c])
+            if not square > limit:
+                least = min(least, distance(vectors[i], vectors[picks[c]]))
+                limit = (np.float64(least) * scale) ** 2 + error[i]
+        nearest[i] = least

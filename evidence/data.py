@@ -1,0 +1,152 @@
+"""The data sets, their splits and their noise; and embeddings and scores, made once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import cnn
+import mlp
+from methods import Arrays, save
+from store import Inputs
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+#: A tenth of WordNet's synsets is for testing; a tenth of any training set for tuning.
+HELD_OUT = 0.1
+SPLIT_SEED = 20_231_011
+CLASSES = {"fashion_mnist": 10, "wordnet": 45}
+#: EL2N: the mean over the first epochs of one CNN; over short runs of several small classifiers.
+CNN_EPOCHS = 5
+MLP_MODELS, MLP_ITERATIONS = 5, 800
+#: Scores without labels: distance to the nearest of so many centres, and to so many neighbours.
+PROTOTYPES, DENSITY_NEIGHBORS = 100, 10
+PIXEL_COMPONENTS = 64
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set as one comparison sees it.
+
+    Attributes:
+        rows: what the classifier reads, float32 (n, …), and of what it is measured on.
+        labels: (n,) int64, with noise.
+        clean: (n,) bool, whose label was not replaced.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    clean: np.ndarray
+    test_rows: Tensor
+    test_labels: Tensor
+
+
+@lru_cache(maxsize=1)
+def load(dataset: str, noise: float, split: str, seed: int, folder: Path) -> Data:
+    """Training rows and what to measure on. Validation rows are as noisy as training rows."""
+    rows, labels, test_rows, test_labels = _whole(dataset, folder)
+    noisy = with_noise(labels.numpy(), noise, CLASSES[dataset], seed)
+    clean = noisy == labels.numpy()
+    noisy_labels = torch.from_numpy(noisy)
+    if split == "test":
+        return Data(rows, noisy_labels, clean, test_rows, test_labels)
+    held, rest = divide(len(rows))
+    return Data(rows[rest], noisy_labels[rest], clean[rest], rows[held], noisy_labels[held])
+
+
+@lru_cache(maxsize=1)
+def _whole(dataset: str, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if dataset == "fashion_mnist":
+        training, test = (cnn.load_split(FASHION_MNIST, p) for p in ("train", "t10k"))
+        mean, std = float(training.images.mean()), float(training.images.std())
+        rows, test_rows = (cnn.to_inputs(s.images, mean, std) for s in (training, test))
+        return rows, torch.from_numpy(training.labels), test_rows, torch.from_numpy(test.labels)
+    emb = np.load(folder / "wordnet.npy")
+    # Unit vectors, brought to about unit variance a column.
+    rows = torch.from_numpy(emb * np.float32(np.sqrt(emb.shape[1])))
+    labels = torch.from_numpy(np.load(folder / "wordnet_labels.npy"))
+    held, rest = divide(len(rows))
+    return rows[rest], labels[rest], rows[held], labels[held]
+
+
+def divide(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random tenth of n rows, and the others; ascending."""
+    held = np.zeros(n, bool)
+    held[np.random.default_rng(SPLIT_SEED).permutation(n)[: round(HELD_OUT * n)]] = True
+    return np.flatnonzero(held), np.flatnonzero(~held)
+
+
+def with_noise(labels: np.ndarray, noise: float, classes: int, seed: int) -> np.ndarray:
+    """Labels of which a share is replaced by another class, each other one as likely."""
+    rng = np.random.default_rng((seed, 2))
+    noisy = labels.copy()
+    wrong = rng.permutation(len(labels))[: round(noise * len(labels))]
+    noisy[wrong] = (noisy[wrong] + rng.integers(1, classes, len(wrong))) % classes
+    return noisy
+
+
+def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
+    """Embeddings and scores, from the cache or made now."""
+    place = cache / inputs.name
+    if not (place / "scores.npy").exists():
+        embeddings, scores = _make(inputs, data_folder)
+        save(place / "embeddings.npy", embeddings)
+        save(place / "scores.npy", scores)
+    labels = None
+    if inputs.scores == "el2n":
+        data = load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, data_folder)
+        labels = data.labels.numpy()
+    return Arrays(
+        np.load(place / "embeddings.npy"), np.load(place / "scores.npy"), labels, inputs.seed
+    )
+
+
+def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    data = load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, folder)
+    if inputs.scores != "el2n":
+        return _without_labels(inputs, data)
+    if inputs.dataset == "fashion_mnist":
+        return _cnn_embeddings(inputs, data)
+    classes = CLASSES[inputs.dataset]
+    kept = [np.arange(len(data.rows))] * MLP_MODELS
+    seeds = [1000 + MLP_MODELS * inputs.seed + m for m in range(MLP_MODELS)]
+    stack = mlp.train_stack(data.rows, data.labels, kept, seeds, classes, MLP_ITERATIONS)
+    return _minilm(data), mlp.el2n(stack, data.rows, data.labels)
+
+
+def _minilm(data: Data) -> np.ndarray:
+    return (data.rows / np.sqrt(data.rows.shape[1])).numpy()
+
+
+def _cnn_embeddings(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """From one CNN, trained on the labels as they are, noise included."""
+    pixels = (data.rows[:, 0], data.test_rows[:, 0])
+    train, test = (
+        cnn.Split(images.numpy(), labels.numpy())
+        for images, labels in zip(pixels, (data.labels, data.test_labels), strict=True)
+    )
+    embeddings, scores = cnn.train(train, test, CNN_EPOCHS, 1000 + inputs.seed)
+    return embeddings, scores["el2n"].astype(np.float64)
+
+
+def _without_labels(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Neither embeddings nor scores know a label: MiniLM's, or principal components of pixels."""
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
+
+    if inputs.dataset == "wordnet":
+        emb = _minilm(data)
+    else:
+        pca = PCA(PIXEL_COMPONENTS, svd_solver="covariance_eigh")
+        emb = pca.fit_transform(data.rows.flatten(1).numpy()).astype(np.float32)
+    if inputs.scores == "knn-distance":
+        from d2cli import build_graph
+
+        graph = build_graph(emb, DENSITY_NEIGHBORS, threads=1)
+        return emb, graph.distances.mean(axis=1, dtype=np.float64)
+    means = MiniBatchKMeans(PROTOTYPES, random_state=inputs.seed, n_init=3, batch_size=4096)
+    return emb, means.fit(emb).transform(emb).min(axis=1).astype(np.float64)

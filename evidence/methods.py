@@ -1,0 +1,110 @@
+"""Every method of the comparison, by name, on the arrays of one set of inputs. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2cli import build_graph, prepare_edges, propagate, select, wanted
+from d2cli.baselines import (
+    coverage_centric,
+    facility_location,
+    highest,
+    highest_after_cutoff,
+    k_center,
+    moderate,
+    near_duplicates,
+    random_rows,
+)
+from d2cli.budgets import cutoff_rows
+from d2cli.defaults import N_NEIGHBORS
+
+#: Their order of picks does not depend on the budget: one run serves all.
+NESTED = ("k-center", "facility-location", "near-duplicates")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What a method may look at.
+
+    Attributes:
+        embeddings: (n, d) float32.
+        scores: (n,) float64, higher = harder, at least 0.
+        labels: (n,) int64 as the trainer sees them (noise included), or None where the comparison
+            is about selection without labels.
+        seed: for methods that draw at random.
+    """
+
+    embeddings: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray | None
+    seed: int
+
+
+def choose(
+    method: str, arrays: Arrays, size: int, settings: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """(size,) rows, and what is worth recording about them."""
+    emb, scores, seed = arrays.embeddings, arrays.scores, arrays.seed
+    if method == "d2":
+        return d2(emb, scores, size, **settings)
+    if method == "random":
+        rows = random_rows(len(emb), size, seed=seed)
+    elif method == "highest":
+        rows = highest(scores, size)
+    elif method == "cutoff":
+        rows = highest_after_cutoff(scores, size, **settings)
+    elif method == "ccs":
+        rows = coverage_centric(scores, size, seed=seed, **settings)
+    elif method == "moderate":
+        rows = moderate(emb, size, arrays.labels)
+    elif method == "k-center":
+        rows = k_center(emb, size)
+    elif method == "facility-location":
+        rows = facility_location(build_graph(emb, threads=1), size)
+    elif method == "near-duplicates":
+        rows = near_duplicates(build_graph(emb, threads=1), size, seed=seed)
+    else:
+        raise ValueError(method)
+    return rows, {}
+
+
+def d2(
+    embeddings: np.ndarray,
+    scores: np.ndarray,
+    size: int,
+    *,
+    k: int = N_NEIGHBORS,
+    gamma_reverse: float | str = "auto",
+    cutoff: float = 0.0,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """``d2prune select --emb --scores --size`` with these options, on arrays."""
+    drop = None
+    if cutoff:
+        drop = cutoff_rows(wanted(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
+    graph = build_graph(embeddings, k, exclude=drop, threads=1)
+    edges, sigma = prepare_edges(graph, drop=drop)
+    u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
+    kept = select(edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop)
+    return kept.order, {"gamma_reverse": kept.gamma_reverse, "ran_out_at": kept.ran_out_at}
+
+
+def nested_order(method: str, arrays: Arrays, most: int, cache: Path) -> np.ndarray:
+    """The first `most` picks of a method whose selections nest, made once and kept."""
+    path = cache / f"{method}.npy"
+    if path.exists():
+        return np.load(path)
+    rows, _ = choose(method, arrays, most, {})
+    save(path, rows)
+    return rows
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array; it appears under its name when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, array)
+    partial.replace(path)

@@ -1,0 +1,210 @@
+"""Train on what each method selects, and keep every result.
+
+    python evidence/run.py [--data build/bench] [--cache build/evidence] [--workers 2] [--seeds 5]
+
+goes through plan.py and adds one line to evidence/results/ for every training that has none yet, so
+that it can be stopped at any time and started again. With --only, the comparisons whose name
+contains the word; --list says how much is left to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # a process uses one core; results do not depend on how many there are
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import numpy as np  # noqa: E402
+
+import plan  # noqa: E402
+from d2cli import __version__  # noqa: E402
+from d2cli.budgets import budget_of  # noqa: E402
+from methods import NESTED, choose, nested_order  # noqa: E402
+from store import Inputs, Store, Training  # noqa: E402
+
+#: Batches that every training takes, whatever it is trained on.
+ITERATIONS = {"fashion_mnist": 700, "wordnet": 1500}
+#: Trainings that one process makes at a time.
+TOGETHER = {"fashion_mnist": 1, "wordnet": 18}
+
+Outcome = tuple[Training, dict[str, Any]]
+
+
+def prepare(inputs: Inputs, nested: tuple[str, ...], data: Path, cache: Path) -> str:
+    """Make embeddings, scores and orders that many trainings share."""
+    import data as datasets
+
+    started = time.perf_counter()
+    arrays = datasets.arrays_of(inputs, data, cache)
+    most = budget_of(max(plan.RATES), len(arrays.scores))
+    for method in nested:
+        nested_order(method, arrays, most, cache / inputs.name)
+    return f"{inputs.name}: ready in {time.perf_counter() - started:.0f} s"
+
+
+def train(trainings: list[Training], data: Path, cache: Path) -> list[Outcome]:
+    """Select and train; all of one set of inputs."""
+    import torch
+
+    import cnn
+    import data as datasets
+    import mlp
+
+    torch.set_num_threads(1)
+    inputs = trainings[0].inputs
+    arrays = datasets.arrays_of(inputs, data, cache)
+    one = datasets.load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, data)
+    chosen = [_rows(training, arrays, cache) for training in trainings]
+    kept = [rows for rows, _ in chosen]
+    iterations = ITERATIONS[inputs.dataset]
+    started = time.perf_counter()
+    if inputs.dataset == "wordnet":
+        stack = mlp.train_stack(
+            one.rows, one.labels, kept, [inputs.seed] * len(kept),
+            datasets.CLASSES[inputs.dataset], iterations,
+        )  # fmt: skip
+        found = mlp.accuracies(stack, one.test_rows, one.test_labels)
+    else:
+        found = [
+            cnn.train_on(
+                one.rows, one.labels, rows, inputs.seed, iterations, one.test_rows, one.test_labels
+            )
+            for rows in kept
+        ]
+    seconds = (time.perf_counter() - started) / len(trainings)
+    versions = {
+        "d2prune": __version__,
+        **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
+    }
+    return [
+        (
+            training,
+            {
+                "accuracy": round(accuracy, 6),
+                "kept": len(rows),
+                "mislabelled": int((~one.clean[rows]).sum()),
+                "iterations": iterations,
+                "seconds": round(seconds, 2),
+                **noted,
+                "versions": versions,
+            },
+        )
+        for training, (rows, noted), accuracy in zip(trainings, chosen, found, strict=True)
+    ]
+
+
+def _rows(training: Training, arrays: Any, cache: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    n = len(arrays.scores)
+    if training.method == "everything":
+        return np.arange(n), {}
+    size = budget_of(training.rate, n)
+    if training.method in NESTED:
+        most = budget_of(max(plan.RATES), n)
+        order = nested_order(training.method, arrays, most, cache / training.inputs.name)
+        return order[:size], {}
+    return choose(training.method, arrays, size, training.settings)
+
+
+def bundles(trainings: list[Training]) -> Iterator[list[Training]]:
+    """What one process does at a time, in order."""
+    for inputs, group in groupby(trainings, key=lambda t: t.inputs):
+        together = list(group)
+        step = TOGETHER[inputs.dataset]
+        for start in range(0, len(together), step):
+            yield together[start : start + step]
+
+
+def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Path) -> None:
+    """Everything that has no result yet."""
+    store = Store()
+    context = get_context("spawn")
+    for comparison in comparisons:
+        print("comparison:", *comparison, flush=True)
+        with context.Pool(workers) as pool:
+            for stage in plan.stages(comparison, seeds, store):
+                missing = store.missing(stage)
+                needs = dict.fromkeys(t.inputs for t in missing)
+                jobs = [
+                    (
+                        i,
+                        tuple({t.method for t in missing if t.inputs == i} & {*NESTED}),
+                        data,
+                        cache,
+                    )
+                    for i in needs
+                ]
+                for said in pool.starmap(prepare, jobs):
+                    print(said, flush=True)
+                todo = [(bundle, data, cache) for bundle in bundles(missing)]
+                for outcomes in pool.imap(_train, todo):
+                    for training, outcome in outcomes:
+                        store.add(training, outcome)
+                        print(
+                            f"{training.inputs.name} {training.method} {training.rate:g} "
+                            f"{training.settings or ''} {outcome['accuracy']:.4f} "
+                            f"({outcome['seconds']:.1f} s)",
+                            flush=True,
+                        )
+
+
+def _nested(trainings: list[Training], inputs: Inputs) -> tuple[str, ...]:
+    """The methods among them whose order serves several trainings."""
+    used = {t.method for t in trainings if t.inputs == inputs}
+    return tuple(method for method in NESTED if method in used)
+
+
+def _train(job: tuple[list[Training], Path, Path]) -> list[Outcome]:
+    return train(*job)
+
+
+def left(comparisons: list[Any], seeds: int) -> None:
+    """Say how many trainings are still to do, as far as that is known before tuning."""
+    store = Store()
+    for comparison in comparisons:
+        done = to_do = 0
+        try:
+            for stage in plan.stages(comparison, seeds, store):
+                to_do += len(store.missing(stage))
+                done += len({t.key for t in stage}) - len(store.missing(stage))
+            more = ""
+        except LookupError:
+            more = ", and what depends on tuning"
+        print(*comparison, f"to do {to_do}{more}")
+
+
+def main() -> None:
+    """Parse the command line."""
+    build = HERE.parent / "build"
+    parser = argparse.ArgumentParser(description="Train on what each method selects.")
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    add = parser.add_argument
+    add("--data", type=Path, default=build / "bench", help="where wordnet.npy is")
+    add("--cache", type=Path, default=build / "evidence", help="embeddings, scores, orders")
+    add("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
+    add("--seeds", type=int, default=5, help="repetitions")
+    add("--only", default="", metavar="WORD", help="comparisons whose name contains this")
+    add("--list", action="store_true", help="say what is left to do")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
+    chosen = [c for c in plan.COMPARISONS if arguments.only in " ".join(map(str, c))]
+    if arguments.list:
+        left(chosen, arguments.seeds)
+    else:
+        run(chosen, arguments.seeds, arguments.workers, arguments.data, arguments.cache)
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,17 @@ ScoreKind = Literal[
     "label-disagreement",
 ]
 MapMethod = Literal["tsne", "pca", "none"]
+CompareMethod = Literal[
+    "d2",
+    "random",
+    "highest",
+    "cutoff",
+    "ccs",
+    "moderate",
+    "k-center",
+    "facility-location",
+    "near-duplicates",
+]
 
 
 def choices(literal: object) -> tuple[str, ...]:
@@ -73,6 +84,12 @@ MAP: MapMethod = "tsne"
 MAP_ROWS = 2_000
 #: Examples of each kind.
 EXAMPLES = 12
+
+# -- the comparison ----------------------------------------------------------------------------
+#: β of the methods that have a cutoff; theirs is to be tuned, and this is where to start.
+COMPARED_CUTOFF = 0.1
+#: Of coverage-centric selection (Zheng et al. 2023, who use 50 in all experiments).
+STRATA = 50
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"  # a process uses one core; results do not depend on how many there are
+import numpy as np
+
+import plan
+from d2cli import __version__
+from d2cli.budgets import budget_of
+from methods import NESTED, choose, nested_order
+from store import Inputs, Store, Training
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-import numpy as np  # noqa: E402
-
-import plan  # noqa: E402
-from d2cli import __version__  # noqa: E402
-from d2cli.budgets import budget_of  # noqa: E402
-from methods import NESTED, choose, nested_order  # noqa: E402
-from store import Inputs, Store, Training  # noqa: E402
-
+#: A process uses one core; results do not depend on how many there are.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Batches that every training takes, whatever it is trained on.
 ITERATIONS = {"fashion_mnist": 700, "wordnet": 1500}
 #: Trainings that one process makes at a time.
@@ -130,6 +127,7 @@ def bundles(trainings: list[Training]) -> Iterator[list[Training]]:
 def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Path) -> None:
     """Everything that has no result yet."""
     store = Store()
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # the processes inherit it
     context = get_context("spawn")
     for comparison in comparisons:
         print("comparison:", *comparison, flush=True)

@@ -37,7 +37,7 @@ FLOORS = {
     "report": {"bottom", "neighbors", "evaluation"},
     "pipeline": {
         *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
-        *("planning", "difficulty", "evaluation", "report"),
+        *("planning", "difficulty", "evaluation", "baselines", "report"),
     },
     "cli": {"bottom", "pipeline"},
 }

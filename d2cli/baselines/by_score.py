@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.budgets import check_size, cutoff_rows
+from d2cli.defaults import STRATA
 from d2cli.errors import UsageError
 from d2cli.messages import check_scores
-
-#: Strata of coverage-centric selection (Zheng et al. 2023, appendix: 50 in all experiments).
-STRATA = 50
 
 
 def random_rows(n: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from d2cli import __version__, stopping
-from d2cli.cli import graph, propagate, report, score, select, signals
+from d2cli.cli import compare, graph, propagate, report, score, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
 from d2cli.errors import D2Error, UsageError
 
@@ -69,7 +69,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-for _module in (score, graph, propagate, select, report):
+for _module in (score, graph, propagate, select, report, compare):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name, epilog=_module.EXAMPLE)(_guarded(_module.command))
 

@@ -142,7 +142,7 @@ def command(
     label_source = o.as_input(labels or within, labels_key, "labels")
     request = r.SelectRequest(
         budgets=[
-            *(r.Budget(ratio=_ratio(text)) for text in ratio or []),
+            *(r.Budget(ratio=as_ratio(text)) for text in ratio or []),
             *(r.Budget(size=value) for value in size or []),
         ],
         emb=o.as_input(emb, emb_key, "emb"),
@@ -181,7 +181,7 @@ def command(
     show_summary(summary)
 
 
-def _ratio(text: str) -> str:
+def as_ratio(text: str) -> str:
     """A ratio as it was written, since file names may repeat it."""
     try:
         float(text)

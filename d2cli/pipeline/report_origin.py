@@ -15,7 +15,7 @@ _Rows = list[list[str | Bar]]
 def origin_section(inputs: ReportInputs, measures: Measures, labels: list[str]) -> Section:
     """Parameters and provenance."""
     folded = [
-        _inputs_table("Inputs of this report", inputs.described),
+        inputs_table("Inputs of this report", inputs.described),
         *(
             table
             for label, m in zip(labels, measures.selections, strict=True)
@@ -43,14 +43,15 @@ def _selection_tables(label: str, provenance: dict[str, Any]) -> list[Table]:
     for section in ("parameters", "counts", "selection", "messages", "graph", "versions"):
         found = provenance.get(section)
         for name, value in found.items() if isinstance(found, dict) else ():
-            rows.append([f"{section}: {name.replace('_', ' ')}", _written(value)])
+            rows.append([f"{section}: {name.replace('_', ' ')}", written(value)])
     return [
         Table(f"{label}: how it was made", ["What", "Value"], rows, True),
-        _inputs_table(f"{label}: what it was made from", provenance.get("inputs", {})),
+        inputs_table(f"{label}: what it was made from", provenance.get("inputs", {})),
     ]
 
 
-def _inputs_table(caption: str, described: dict[str, Any]) -> Table:
+def inputs_table(caption: str, described: dict[str, Any]) -> Table:
+    """What provenance says of each input."""
     rows: _Rows = []
     for name, found in described.items():
         for entry in found if isinstance(found, list) else [found]:
@@ -64,15 +65,16 @@ def _inputs_table(caption: str, described: dict[str, Any]) -> Table:
                 [
                     name.replace("_", " "),
                     place + (f": {field}" if isinstance(field, str) else ""),
-                    _written(entry.get("rows")),
-                    _written(entry.get("size")),
+                    written(entry.get("rows")),
+                    written(entry.get("size")),
                     str(entry.get("fingerprint", "–")),
                 ]
             )
     return Table(caption, ["Input", "Path", "Rows", "Bytes", "Fingerprint"], rows, True)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value of the provenance as text."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -82,5 +84,5 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_written(v)}" for k, v in value.items()) or "–"
+        return ", ".join(f"{k} {written(v)}" for k, v in value.items()) or "–"
     return str(value)

@@ -10,6 +10,7 @@ from d2cli import defaults
 from d2cli.defaults import (
     MODES,
     Balance,
+    CompareMethod,
     Edges,
     HigherIs,
     Kernel,
@@ -256,6 +257,33 @@ class ReportRequest:
     images: Input | None = None
     texts: Input | None = None
     options: ReportOptions = ReportOptions()
+    id_column: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How methods are compared. `methods` are in the order of the page."""
+
+    methods: tuple[CompareMethod, ...]
+    gamma_reverse: float | Literal["auto"] = "auto"
+    cutoff: float = defaults.COMPARED_CUTOFF
+    strata: int = defaults.STRATA
+    measured_rows: int = defaults.MEASURED_ROWS
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """``d2prune compare``."""
+
+    emb: Input
+    scores: Input
+    budgets: list[Budget]
+    out: str
+    options: CompareOptions
+    labels: Input | None = None
+    graph_options: GraphOptions = GraphOptions()
+    score_options: ScoreOptions = ScoreOptions()
     id_column: str | None = None
     threads: int | None = None
 

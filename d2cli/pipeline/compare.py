@@ -1,0 +1,283 @@
+"""``d2prune compare``: D2 beside other methods at equal budgets, as numbers and as a page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.budgets import budget_of, check_size, exactly
+from d2cli.defaults import CompareMethod
+from d2cli.errors import D2Error, UsageError
+from d2cli.evaluation.balance import Balance, class_balance
+from d2cli.evaluation.coverage import Coverage, nearest_selected, random_rows
+from d2cli.evaluation.overlap import shared_rows
+from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
+from d2cli.io.atomic import Outputs, check_target
+from d2cli.io.joins import Frame
+from d2cli.io.provenance import describe, record, sidecar, write_sidecar
+from d2cli.io.sources import Source, blame, open_source
+from d2cli.neighbors.vectors import prepare
+from d2cli.parallel import Progress, silent, thread_count
+from d2cli.pipeline.compare_methods import Chooser, Data
+from d2cli.pipeline.graph import describe_graph, graph_notices, graph_of, open_labels
+from d2cli.pipeline.propagate import read_wanted
+from d2cli.pipeline.requests import Budget, CompareRequest, given
+from d2cli.pipeline.summary import Clock, Summary, last_line
+from d2cli.scores import wanted
+
+#: What the page needs of the extra `report`: how each is imported, and what it is called.
+_NEEDS = {"matplotlib": "matplotlib", "jinja2": "Jinja2"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One method at one budget.
+
+    Attributes:
+        difficulty: the mean over the kept rows of the share of rows that are no harder, 0 … 1.
+        classes: counts by class, where there are labels.
+    """
+
+    method: CompareMethod
+    rows: NDArray[np.int64]
+    coverage: Coverage
+    redundancy: Redundancy
+    difficulty: float
+    classes: Balance | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All methods at one budget; `shared` (m, m) counts the rows that each two have in common."""
+
+    size: int
+    methods: list[Measured]
+    shared: NDArray[np.int64]
+
+
+@dataclass
+class CompareInputs:
+    """What was read. `ranks` (n,) are the scores as the share of rows that are no harder."""
+
+    frame: Frame
+    emb: Source
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.float64]
+    codes: NDArray[np.int64] | None
+    described: dict[str, Any]
+    paths: list[Path]
+
+
+def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary:
+    """Select by every method, measure, and write the page.
+
+    Raises:
+        D2Error: where anything is wrong, or the extra is not installed; then no output has changed.
+    """
+    _check(request)
+    threads = thread_count(request.threads)
+    clock = Clock()
+    with clock.stage("read"):
+        inputs = _read(request)
+        check_target(request.out, inputs.paths)
+        budgets = {_size(b, request, inputs.frame.n): b for b in reversed(request.budgets)}
+        sizes = [*reversed(budgets)]  # a size that two budgets come to is compared once
+    options = request.graph_options
+    with clock.stage("graph"):
+        graph = graph_of(inputs.emb, options, None, None, None, threads, progress)
+        with blame(embeddings=inputs.emb):
+            vectors = prepare(inputs.emb.matrix(), options.metric, threads=threads)
+    data = Data(vectors, inputs.scores, inputs.codes, graph)
+    chooser = Chooser(data, request.options, options.seed, threads, progress)
+    chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]] = {size: {} for size in sizes}
+    for method in request.options.methods:
+        with clock.stage(method):
+            for size, by_method in chosen.items():
+                by_method[method] = chooser.select(method, size, max(sizes))
+    with clock.stage("measure"):
+        compared = _measure(request, inputs, vectors, chosen, threads, progress)
+    entry = record(
+        "compare",
+        {
+            **given(options),
+            **given(request.score_options.resolved()),
+            **given(request.options),
+            "id_column": request.id_column,
+        },
+        inputs=inputs.described,
+        comparison=[as_numbers(c, budgets[c.size], chooser) for c in compared],
+    )
+    entry["versions"].update({name: version(name) for name in _NEEDS.values()})
+    # These need the extra.
+    from d2cli.pipeline.compare_view import page_of  # noqa: PLC0415
+    from d2cli.report.page import render  # noqa: PLC0415
+
+    notices = [*inputs.frame.notices, *graph_notices(graph)]
+    with clock.stage("page"):
+        page = render(page_of(request, inputs, compared, entry, notices))
+    with Outputs() as outputs:
+        note = outputs.place(sidecar(request.out))
+        target = outputs.place(request.out)
+        with clock.stage("write"):
+            target.write_text(page, encoding="utf-8", newline="\n")
+        run = clock.run(threads)
+        write_sidecar(note, target, entry, run)
+    return Summary(
+        [request.out],
+        entry,
+        run,
+        [
+            ("graph", describe_graph(graph)),
+            *(line for c in compared for line in _lines(c, inputs.frame.n)),
+            ("written", request.out),
+            last_line(run),
+        ],
+        notices,
+    )
+
+
+def _check(request: CompareRequest) -> None:
+    """Refuse what makes no sense, and what cannot be done, before anything is read."""
+    if not request.out.lower().endswith((".html", ".htm")):
+        raise UsageError(f"{request.out}: a comparison is a web page", "end its name in .html")
+    if not request.budgets:
+        raise UsageError("compare needs --ratio or --size")
+    if request.options.measured_rows < 1:
+        raise UsageError(f"--measured-rows must be at least 1, not {request.options.measured_rows}")
+    missing = [name for module, name in _NEEDS.items() if find_spec(module) is None]
+    if missing:
+        raise D2Error(
+            f"d2prune compare needs {', '.join(missing)}, not installed here",
+            "pip install 'd2prune[report]'",
+        )
+
+
+def _read(request: CompareRequest) -> CompareInputs:
+    ids = request.id_column
+    emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, ids)
+    frame = Frame.of(emb)
+    source = open_source(request.scores.paths, "scores", "scores", request.scores.key, ids)
+    _, values, _ = read_wanted(source, frame, request.score_options.resolved())
+    labels, codes = open_labels(request.labels, "labels", ids, frame)
+    frame.check_id_column(ids)
+    described = {"emb": describe(emb), "scores": describe(source)}
+    if labels is not None:
+        described["labels"] = describe(labels)
+    paths = [*emb.paths, *source.paths, *(labels.paths if labels else [])]
+    return CompareInputs(
+        frame, emb, values, wanted(values, transform="rank"), codes, described, paths
+    )
+
+
+def _size(budget: Budget, request: CompareRequest, n: int) -> int:
+    """A budget in rows, which every method must be able to spend."""
+    size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
+    check_size(size, 0, n)
+    beta = request.options.cutoff
+    if not 0 <= beta < 1:
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+    left = n - math.floor(exactly(beta, n))
+    cut = [m for m in request.options.methods if m in ("cutoff", "ccs")]
+    if cut and size > left:
+        raise UsageError(
+            f"a budget of {size:,} is more than the {left:,} rows that a cutoff of {beta:g} leaves",
+            f"lower --cutoff, or leave {' and '.join(cut)} out of --methods",
+        )
+    return size
+
+
+def _measure(
+    request: CompareRequest,
+    inputs: CompareInputs,
+    vectors: NDArray[np.floating],
+    chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]],
+    threads: int,
+    progress: Progress,
+) -> list[Compared]:
+    """Measure every selection; distances on a sample where there are more rows than asked for."""
+    n, most, seed = inputs.frame.n, request.options.measured_rows, request.graph_options.seed
+    sample = np.arange(n) if n <= most else random_rows(n, most, seed)
+    total = 1 + len(chosen) * len(request.options.methods)
+    progress("measure", 0, total)
+    threshold = redundancy_threshold(vectors, metric="euclidean", rows=sample, threads=threads)
+    compared: list[Compared] = []
+    for size, by_method in chosen.items():
+        measured: list[Measured] = []
+        for method, rows in by_method.items():
+            progress("measure", 1 + len(compared) * len(by_method) + len(measured), total)
+            far, _ = nearest_selected(
+                vectors, rows, metric="euclidean", rows=sample, threads=threads
+            )
+            some = rows if size <= most else rows[random_rows(size, most, seed)]
+            near = nearest_other(vectors, rows, metric="euclidean", rows=some, threads=threads)
+            codes = inputs.codes
+            measured.append(
+                Measured(
+                    method,
+                    rows,
+                    Coverage.of(far),
+                    Redundancy.of(near, threshold),
+                    float(inputs.ranks[rows].mean()),
+                    None if codes is None else class_balance(codes, rows),
+                )
+            )
+        shared = shared_rows([m.rows for m in measured], n)
+        compared.append(Compared(size, measured, shared))
+    progress("measure", total, total)
+    return compared
+
+
+def as_numbers(compared: Compared, budget: Budget, chooser: Chooser) -> dict[str, Any]:
+    """One budget of the comparison, for JSON."""
+    methods = []
+    for m in compared.methods:
+        median = m.redundancy.median
+        entry: dict[str, Any] = {
+            "method": m.method,
+            "coverage": {"mean": m.coverage.mean, "p95": m.coverage.p95, "max": m.coverage.max},
+            "redundancy": {
+                "share": m.redundancy.share,
+                "median": median if math.isfinite(median) else None,
+            },
+            "difficulty": m.difficulty,
+        }
+        if m.classes is not None:
+            entry["classes"] = {
+                "full": m.classes.full.tolist(),
+                "kept": m.classes.kept.tolist(),
+                "shift": m.classes.shift,
+                "lost": m.classes.lost,
+            }
+        if m.method == "d2":
+            run = chooser.d2_runs[compared.size]
+            entry["gamma_reverse"] = run.gamma_reverse
+            entry["messages_ran_out_at"] = run.ran_out_at
+        methods.append(entry)
+    return {
+        **given(budget),
+        "kept": compared.size,
+        "methods": methods,
+        "shared": compared.shared.tolist(),
+    }
+
+
+def _lines(compared: Compared, n: int) -> list[tuple[str, str]]:
+    """One budget, for people."""
+    return [
+        ("kept", f"{compared.size:,} of {n:,} rows ({compared.size / n:.1%})"),
+        *(
+            (
+                f"  {m.method}",
+                f"mean distance {m.coverage.mean:.4g}, 95 % within {m.coverage.p95:.4g}, "
+                f"redundant {m.redundancy.share:.1%}",
+            )
+            for m in compared.methods
+        ),
+    ]

@@ -1,0 +1,164 @@
+"""``d2prune compare``: the numbers, the page, and what is refused."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from d2cli import baselines
+from d2cli.defaults import CompareMethod, choices
+from tests import naive_baselines
+
+METHODS = choices(CompareMethod)
+#: The extra `report`.
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+
+@pytest.fixture
+def compare(run_cli, data):
+    """``compare`` of the 40 rows, with -k 4 on one thread, to c.html."""
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--out", "c.html", "-k", 4)
+    return lambda *args: run_cli("compare", *given, "--threads", 1, *args)
+
+
+def numbers(result):
+    code, out, err = result
+    assert code == 0, err
+    return json.loads(out)
+
+
+def nearest(emb, rows):
+    return [min(naive_baselines.length(e, emb[r]) for r in rows) for e in emb]
+
+
+def test_every_method_is_measured_at_every_budget(compare, data):
+    found = numbers(compare("--ratio", 0.1, "--size", 12, "--labels", "labels.npy", "--json"))
+    assert [c["kept"] for c in found["comparison"]] == [4, 12]
+    assert [c["ratio"] for c in found["comparison"]] == ["0.1", None]
+    for budget in found["comparison"]:
+        assert [m["method"] for m in budget["methods"]] == list(METHODS)
+        shared = np.array(budget["shared"])
+        assert shared.shape == (9, 9) and (np.diag(shared) == budget["kept"]).all()
+        for m in budget["methods"]:
+            assert sum(m["classes"]["kept"]) == budget["kept"]
+    expected = {
+        "random": baselines.random_rows(40, 12),
+        "highest": baselines.highest(data.scores, 12),
+        "cutoff": baselines.highest_after_cutoff(data.scores, 12, 0.1),
+        "ccs": baselines.coverage_centric(data.scores, 12, 0.1),
+        "moderate": baselines.moderate(data.emb, 12, data.labels),
+        "k-center": baselines.k_center(data.emb, 12),
+    }
+    by_name = {m["method"]: m for m in found["comparison"][1]["methods"]}
+    ranks = np.argsort(np.argsort(data.scores)) + 1
+    for name, rows in expected.items():
+        far = nearest(data.emb, rows)
+        assert by_name[name]["coverage"]["mean"] == pytest.approx(np.mean(far), rel=1e-5)
+        assert by_name[name]["coverage"]["p95"] == pytest.approx(np.quantile(far, 0.95), rel=1e-5)
+        assert by_name[name]["difficulty"] == pytest.approx(np.mean(ranks[rows]) / 40)
+    both = len({*expected["random"].tolist()} & {*expected["highest"].tolist()})
+    assert found["comparison"][1]["shared"][1][2] == both
+
+
+def test_d2_is_what_select_keeps(compare, select, data):
+    found = numbers(compare("--ratio", 0.3, "--methods", "d2", "--json"))["comparison"][0]
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--ratio", 0.3, "--json")
+    kept = numbers(select(*given))
+    far = nearest(data.emb, np.load("selected.npy"))
+    assert found["methods"][0]["coverage"]["mean"] == pytest.approx(np.mean(far), rel=1e-5)
+    assert found["methods"][0]["gamma_reverse"] == kept["selection"]["gamma_reverse"]
+
+
+class _Elements(HTMLParser):
+    """Everything that the page names."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attributes if k in ("src", "href") and v]
+
+    def handle_data(self, text):
+        self.words.append(text.strip())
+
+
+def test_the_page_is_complete(compare, tmp_path):
+    assert compare("--ratio", 0.1, "--ratio", 0.3, "--labels", "labels.npy")[0] == 0
+    page = _Elements((tmp_path / "c.html").read_text())
+    assert not {"script", "link", "iframe"} & {*page.tags}
+    assert all(a.startswith(("#", "data:")) for a in page.addresses)
+    assert page.tags.count("svg") == 6 and page.tags.count("title") == 1 + 6
+    for name in METHODS:
+        assert page.words.count(name) >= 2 * (1 + 3 + 1) + 1, name
+    assert "Keeping 10.0 %: 4 rows" in page.words and "Classes lost" in page.words
+
+
+def test_the_same_bytes_again(compare, tmp_path):
+    pages = []
+    for threads in (1, 2):
+        assert compare("--ratio", 0.3, "--threads", threads)[0] == 0
+        pages.append((tmp_path / "c.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_fewer_methods_no_labels_other_scores(compare, tmp_path):
+    np.save("scores.npy", -np.load("scores.npy"))
+    given = ("--higher-is", "easier", "--score-transform", "shift", "--metric", "cosine")
+    found = numbers(
+        compare("--size", 5, *given, "--methods", "k-center,random", "--methods", "highest",
+                "--measured-rows", 30, "--json")
+    )  # fmt: skip
+    names = [m["method"] for m in found["comparison"][0]["methods"]]
+    assert names == ["random", "highest", "k-center"]
+    assert found["comparison"][0]["methods"][1]["difficulty"] == pytest.approx(38 / 40)
+    assert "classes" not in found["comparison"][0]["methods"][0]
+    text = (tmp_path / "c.html").read_text()
+    assert "Distances are measured on 30 rows" in text and "Classes lost" not in text
+
+
+def test_one_method_of_one_row(compare):
+    found = numbers(compare("--size", 1, "--methods", "random", "--json"))["comparison"][0]
+    assert found["methods"][0]["redundancy"] == {"share": 0.0, "median": None}
+
+
+def test_equal_budgets_are_compared_once(compare):
+    found = numbers(compare("--ratio", 0.3, "--size", 12, "--methods", "random", "--json"))
+    assert [c["ratio"] for c in found["comparison"]] == ["0.3"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--ratio", 0.95), "lower --cutoff"),
+        (("--ratio", 0.95, "--methods", "d2,ccs"), "leave ccs out of --methods"),
+        (("--ratio", 0.3, "--cutoff", 1), "cutoff must be"),
+        (("--ratio", 0.3, "--methods", "best"), "unknown method 'best'"),
+        (("--ratio", 0.3, "--measured-rows", 0), "--measured-rows"),
+        (("--ratio", 0.3, "--out", "c.txt"), "end its name in .html"),
+        (("--ratio", 0.3, "--gamma-reverse", "low"), "--gamma-reverse"),
+        (("--ratio", 0.3, "--strata", 0), "strata"),
+        (("--ratio", "x"), "--ratio must be a number"),
+        (("--size", 41), "a budget of 41"),
+        ((), "--ratio or --size"),
+    ],
+)
+def test_wrong_usage(compare, tmp_path, args, said):
+    code, out, err = compare(*args)
+    assert (code, out) == (2, "") and said in err
+    assert not (tmp_path / "c.html").exists()
+
+
+def test_what_it_needs(run_cli, data, monkeypatch):
+    assert run_cli("compare", "--emb", "emb.npy", "--ratio", 0.3, "--out", "c.html")[0] == 2
+    from d2cli.pipeline import compare as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    code, _, err = run_cli(
+        "compare", "--emb", "emb.npy", "--scores", "scores.npy", "--ratio", 0.3, "--out", "c.html"
+    )
+    assert code == 1 and "Jinja2" in err and "d2prune[report]" in err

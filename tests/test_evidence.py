@@ -1,0 +1,95 @@
+"""The evidence's plan and methods, without any training."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EVIDENCE = Path(__file__).parent.parent / "evidence"
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """The modules that need no torch."""
+    sys.path.insert(0, str(EVIDENCE))
+    try:
+        import methods
+        import plan
+        import store
+        import tables
+    finally:
+        sys.path.remove(str(EVIDENCE))
+    return {"methods": methods, "plan": plan, "store": store, "tables": tables}
+
+
+COMPARISON = ("wordnet", 0.0, "el2n")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"cutoff": 0.2}, {"k": 6, "gamma_reverse": 0.3}, {"cutoff": 0.1, "k": 5}]
+)
+def test_d2_is_what_the_command_line_selects(evidence, run_cli, data, settings):
+    options = {"k": "-k", "cutoff": "--cutoff", "gamma_reverse": "--gamma-reverse"}
+    args = [part for name, value in settings.items() for part in (options[name], value)]
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)
+    assert run_cli("select", *given, *args, "--order", "rank")[0] == 0
+    arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
+    rows, _ = evidence["methods"].choose("d2", arrays, 15, settings)
+    assert rows.tolist() == np.load("selected.npy").tolist()
+
+
+def test_every_planned_method_keeps_its_budget(evidence, data):
+    arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
+    for method in evidence["plan"].FIXED:
+        rows, _ = evidence["methods"].choose(method, arrays, 12, {})
+        assert len({*rows.tolist()}) == 12, method
+    for method in evidence["plan"].TUNED:
+        rows, _ = evidence["methods"].choose(method, arrays, 12, {"cutoff": 0.1})
+        assert len({*rows.tolist()}) == 12, method
+
+
+def run_plan(evidence, store, seeds):
+    """Do all that is planned; the more of β, the better, and a seed is worth a thousandth."""
+    done = 0
+    for stage in evidence["plan"].stages(COMPARISON, seeds, store):
+        for training in store.missing(stage):
+            accuracy = 0.5 + training.settings.get("cutoff", 0) + training.inputs.seed / 1000
+            store.add(training, {"accuracy": accuracy})
+            done += 1
+    return done
+
+
+def test_a_run_goes_on_where_it_was_stopped(evidence, tmp_path):
+    store = evidence["store"].Store(tmp_path)
+    first = run_plan(evidence, store, 1)
+    again = evidence["store"].Store(tmp_path)
+    assert run_plan(evidence, again, 1) == 0
+    assert run_plan(evidence, again, 2) > 0
+    lines = [json.loads(line) for line in (tmp_path / "wordnet.jsonl").read_text().splitlines()]
+    assert len(lines) == len(again.lines) > first
+    assert all(line["seed"] in (0, 1, 100) for line in lines)
+
+
+def test_tuning_looks_at_the_validation_split_alone(evidence, tmp_path):
+    store = evidence["store"].Store(tmp_path)
+    run_plan(evidence, store, 1)
+    plan = evidence["plan"]
+    assert plan.best(COMPARISON, "ccs", 0.7, store) == {"cutoff": 0.3}
+    assert plan.best(COMPARISON, "ccs", 0.1, store) == {"cutoff": 0.5}
+    assert plan.best(COMPARISON, "d2", 0.1, store) == {"cutoff": 0.5}
+    tuned = plan.tuned(evidence["store"].Inputs(*COMPARISON, "test", 0), store)
+    assert {t.inputs.split for t in tuned} == {"test"}
+
+
+def test_tables_are_means_and_standard_errors(evidence, tmp_path):
+    store = evidence["store"].Store(tmp_path)
+    run_plan(evidence, store, 3)
+    table = evidence["tables"].table_of(COMPARISON, store)
+    cell = table["random", False][0.1]
+    assert cell.values == (0.5, 0.501, 0.502)
+    assert str(cell) == "0.5010 ± 0.0006"
+    text = "\n".join(evidence["tables"].markdown(COMPARISON, table, store))
+    assert "over 3 seeds" in text and "| random | 0.5010 ± 0.0006 |" in text
+    assert "−0.5000 ± 0.0008" in text  # D2's defaults against the best tuned cutoff

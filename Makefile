@@ -8,7 +8,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example report test check coverage fuzz floors soak bench bench-plan clean
+.PHONY: help demo example report test check coverage fuzz floors soak bench bench-plan evidence clean
 
 help:
 	@echo "make demo      install, and prune the sample data to 30 %"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
 	@echo "make bench-plan  hold --plan against what is then measured (a quarter of an hour)"
+	@echo "make evidence  train on what each method keeps (many hours, resumable; needs the same)"
 	@echo "make clean     remove what was built"
 
 $(BIN)/d2prune: pyproject.toml
@@ -121,6 +122,19 @@ $(BUILD)/bench-env/installed: pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/bench-env
 	$(BUILD)/bench-env/bin/pip install --quiet --upgrade pip
 	$(BUILD)/bench-env/bin/pip install --quiet --editable '.[bench]'
+	@touch $@
+
+# Each training adds a line to evidence/results, and what has one is not done again.
+evidence: $(BUILD)/evidence-env/installed
+	@mkdir -p $(BUILD)/bench
+	$(BUILD)/evidence-env/bin/python bench/inputs.py wordnet --out $(BUILD)/bench
+	$(BUILD)/evidence-env/bin/python evidence/run.py --data $(BUILD)/bench --cache $(BUILD)/evidence
+	$(BUILD)/evidence-env/bin/python evidence/tables.py
+
+$(BUILD)/evidence-env/installed: pyproject.toml
+	$(PYTHON) -m venv $(BUILD)/evidence-env
+	$(BUILD)/evidence-env/bin/pip install --quiet --upgrade pip
+	$(BUILD)/evidence-env/bin/pip install --quiet --editable '.[evidence]'
 	@touch $@
 
 clean:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli import __version__
-from d2cli.cli import console, graph, main, propagate, report, score, select
+from d2cli.cli import compare, console, graph, main, propagate, report, score, select
 from d2cli.cli.main import run
 
 ROOT = Path(__file__).parent.parent
@@ -376,7 +376,7 @@ def test_a_closed_pipe_in_process(small, monkeypatch, tmp_path):
         assert run(["select", *ONE, "--size", "3", "--out", "-", "-q"]) == 0
 
 
-@pytest.mark.parametrize("module", [main, graph, propagate, report, score, select])
+@pytest.mark.parametrize("module", [main, compare, graph, propagate, report, score, select])
 def test_help_ends_with_an_example_that_runs(module, small, capsys):
     name = "" if module is main else module.__name__.rsplit(".", 1)[-1]
     assert run([name, "--help"] if name else ["--help"]) == 0
@@ -397,7 +397,7 @@ def test_help_ends_with_an_example_that_runs(module, small, capsys):
         assert run([*shlex.split(line)[1:], "-q"]) == 0, line
 
 
-@pytest.mark.parametrize("command", ["graph", "propagate", "report", "score", "select"])
+@pytest.mark.parametrize("command", ["compare", "graph", "propagate", "report", "score", "select"])
 def test_readme_and_help_name_every_option(command, capsys):
     """Every option of the help stands in the README's tables, so that neither goes stale."""
     assert run([command, "--help"]) == 0

@@ -33,7 +33,7 @@ from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
 
 #: What the page needs of the extra `report`: how each is imported, and what it is called.
-_NEEDS = {"matplotlib": "matplotlib", "jinja2": "Jinja2"}
+_NEEDS = {"matplotlib": "matplotlib", "jinja2": "Jinja2", "PIL": "pillow"}
 
 
 @dataclass(frozen=True)

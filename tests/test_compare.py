@@ -84,7 +84,7 @@ class _Elements(HTMLParser):
         self.addresses += [v for k, v in attributes if k in ("src", "href") and v]
 
     def handle_data(self, text):
-        self.words.append(text.strip())
+        self.words.append(" ".join(text.split()))  # spaces may be such that do not break
 
 
 def test_the_page_is_complete(compare, tmp_path):

@@ -16,7 +16,7 @@ from d2cli.budgets import budget_of, check_size, exactly
 from d2cli.defaults import CompareMethod
 from d2cli.errors import D2Error, UsageError
 from d2cli.evaluation.balance import Balance, class_balance
-from d2cli.evaluation.coverage import Coverage, nearest_selected, random_rows
+from d2cli.evaluation.coverage import Coverage, nearest_selected, sample_rows
 from d2cli.evaluation.overlap import shared_rows
 from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
 from d2cli.io.atomic import Outputs, check_target
@@ -26,9 +26,10 @@ from d2cli.io.sources import Source, blame, open_source
 from d2cli.neighbors.vectors import prepare
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.compare_methods import Chooser, Data
+from d2cli.pipeline.directions import settle_direction
 from d2cli.pipeline.graph import describe_graph, graph_notices, graph_of, open_labels
 from d2cli.pipeline.propagate import read_wanted
-from d2cli.pipeline.requests import Budget, CompareRequest, given
+from d2cli.pipeline.requests import Budget, CompareRequest, ScoreOptions, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
 
@@ -70,9 +71,11 @@ class CompareInputs:
     emb: Source
     scores: NDArray[np.float64]
     ranks: NDArray[np.float64]
+    score_options: ScoreOptions
     codes: NDArray[np.int64] | None
     described: dict[str, Any]
     paths: list[Path]
+    notices: list[str]
 
 
 def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary:
@@ -107,7 +110,7 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
         "compare",
         {
             **given(options),
-            **given(request.score_options.resolved()),
+            **given(inputs.score_options),
             **given(request.options),
             "id_column": request.id_column,
         },
@@ -119,7 +122,7 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
     from d2cli.pipeline.compare_view import page_of  # noqa: PLC0415
     from d2cli.report.page import render  # noqa: PLC0415
 
-    notices = [*inputs.frame.notices, *graph_notices(graph)]
+    notices = [*inputs.frame.notices, *inputs.notices, *graph_notices(graph)]
     with clock.stage("page"):
         page = render(page_of(request, inputs, compared, entry, notices))
     with Outputs() as outputs:
@@ -164,7 +167,8 @@ def _read(request: CompareRequest) -> CompareInputs:
     emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, ids)
     frame = Frame.of(emb)
     source = open_source(request.scores.paths, "scores", "scores", request.scores.key, ids)
-    _, values, _ = read_wanted(source, frame, request.score_options.resolved())
+    score_options, said = settle_direction(source, request.score_options)
+    _, values, _ = read_wanted(source, frame, score_options)
     labels, codes = open_labels(request.labels, "labels", ids, frame)
     frame.check_id_column(ids)
     described = {"emb": describe(emb), "scores": describe(source)}
@@ -172,8 +176,9 @@ def _read(request: CompareRequest) -> CompareInputs:
         described["labels"] = describe(labels)
     paths = [*emb.paths, *source.paths, *(labels.paths if labels else [])]
     return CompareInputs(
-        frame, emb, values, wanted(values, transform="rank"), codes, described, paths
-    )
+        frame, emb, values, wanted(values, transform="rank"), score_options, codes, described,
+        paths, said,
+    )  # fmt: skip
 
 
 def _size(budget: Budget, request: CompareRequest, n: int) -> int:
@@ -203,7 +208,7 @@ def _measure(
 ) -> list[Compared]:
     """Measure every selection; distances on a sample where there are more rows than asked for."""
     n, most, seed = inputs.frame.n, request.options.measured_rows, request.graph_options.seed
-    sample = np.arange(n) if n <= most else random_rows(n, most, seed)
+    sample = sample_rows(n, most, seed)
     total = 1 + len(chosen) * len(request.options.methods)
     progress("measure", 0, total)
     threshold = redundancy_threshold(vectors, metric="euclidean", rows=sample, threads=threads)
@@ -215,7 +220,7 @@ def _measure(
             far, _ = nearest_selected(
                 vectors, rows, metric="euclidean", rows=sample, threads=threads
             )
-            some = rows if size <= most else rows[random_rows(size, most, seed)]
+            some = rows[sample_rows(size, most, seed)]
             near = nearest_other(vectors, rows, metric="euclidean", rows=some, threads=threads)
             codes = inputs.codes
             measured.append(

@@ -16,6 +16,7 @@ from d2cli.io.examples import open_images, open_texts
 from d2cli.io.files import expand
 from d2cli.io.joins import Frame
 from d2cli.io.provenance import describe
+from d2cli.io.score_file import recorded_direction
 from d2cli.io.selection_read import StoredSelection, read_selection
 from d2cli.io.sources import Source, blame, open_source
 from d2cli.pipeline.requests import ReportRequest
@@ -96,7 +97,7 @@ def read_report_inputs(request: ReportRequest) -> ReportInputs:
     frame.check_id_column(ids)
     described["selected"] = [s.described for s in selections]
     notices = [note for s in selections for note in _check_origin(s, described)]
-    higher_is = request.options.higher_is or _direction(selections, described)
+    higher_is = request.options.higher_is or _direction(selections, described, source)
     with blame(scores=origin):
         difficulty = wanted(scores, higher_is, "rank")
     return ReportInputs(
@@ -128,8 +129,13 @@ def _check_origin(selection: StoredSelection, described: dict[str, Any]) -> list
     return notices
 
 
-def _direction(selections: list[StoredSelection], described: dict[str, Any]) -> HigherIs:
-    """What a high score says, as the selections that went by these scores recorded it."""
+def _direction(
+    selections: list[StoredSelection], described: dict[str, Any], source: Source
+) -> HigherIs:
+    """What a high score says, as the selections that went by these scores recorded it.
+
+    Where none did, as the step that made the scores recorded it.
+    """
     told = {
         s.recorded("parameters", "higher_is")
         for s in selections
@@ -140,7 +146,10 @@ def _direction(selections: list[StoredSelection], described: dict[str, Any]) -> 
             f"the selections disagree on what a high score says: {', '.join(sorted(told))}",
             "say it with --higher-is",
         )
-    return told.pop() if told else defaults.HIGHER_IS
+    if told:
+        return told.pop()
+    recorded = recorded_direction(source)
+    return recorded[1] if recorded else defaults.HIGHER_IS
 
 
 def _metric(selections: list[StoredSelection]) -> Metric:

@@ -16,44 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 State = dict[str, Any]  # arrays, or numpy's numbers, by name
-_PART = "part"
 
 
 class Checkpoint:
     """Keeps nothing: every build begins at the beginning."""
 
-    def load(self, stage: str) -> State | None:
-        """The last state that was saved of a stage of this very build, or None."""
+    def load(self, stage: str, part: int = 0) -> State | None:
+        """The last state of a stage that an earlier run of this very build has saved, or None."""
         return None
 
-    def save(self, stage: str, state: Callable[[], State]) -> None:
+    def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         """Keep a state in place of the stage's last, if it is time for that.
 
         Args:
             stage: a name.
+            part: which of several parts it is about, that are built one after another.
             state: called only then, and in this thread. Arrays may go on changing in other threads
                 while they are written, in places that the state does not call finished.
         """
 
     def of_part(self, part: int) -> Checkpoint:
-        """The same for one of several parts that are built one after another.
-
-        A stage of one part takes the place of that stage of another.
-        """
+        """The same for one part."""
         return _Part(self, part)
 
 
 @dataclass(frozen=True)
 class _Part(Checkpoint):
     whole: Checkpoint
-    part: int
+    number: int
 
-    def load(self, stage: str) -> State | None:
-        state = self.whole.load(stage)
-        return state if state is not None and int(state[_PART]) == self.part else None
+    def load(self, stage: str, part: int = 0) -> State | None:
+        return self.whole.load(stage, self.number)
 
-    def save(self, stage: str, state: Callable[[], State]) -> None:
-        self.whole.save(stage, lambda: {**state(), _PART: np.int64(self.part)})
+    def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
+        self.whole.save(stage, state, self.number)
 
 
 NONE = Checkpoint()

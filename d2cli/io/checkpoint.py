@@ -65,6 +65,7 @@ class FileCheckpoint(Checkpoint):
         self._next = time.monotonic() + seconds
         self._told = self._off = False
         self._lock: int | None = None
+        self._saved: set[str] = set()
         _clear_others(self.folder, name)
 
     def __enter__(self) -> FileCheckpoint:
@@ -77,18 +78,20 @@ class FileCheckpoint(Checkpoint):
             os.close(self._lock)
             self._lock = None
 
-    def load(self, stage: str) -> State | None:
+    def load(self, stage: str, part: int = 0) -> State | None:
+        if stage in self._saved:  # what is there now is this run's own, of a part before
+            return None
         try:
             with (self.folder / stage).open("rb") as file:
-                state = _read(file)
+                state = _read(file, part)
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None  # nothing there, or not whole: the work is done again
-        if not self._told:
+        if state is not None and not self._told:
             self._tell(f"resumed from the checkpoint of a run that did not end ({self.folder})")
             self._told = True
         return state
 
-    def save(self, stage: str, state: Callable[[], State]) -> None:
+    def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         if self._off or time.monotonic() < self._next:
             return
         began = time.monotonic()
@@ -99,10 +102,11 @@ class FileCheckpoint(Checkpoint):
                 return
             half = self.folder / f"{stage}.tmp"
             with half.open("wb") as file:
-                _write(file, state())
+                _write(file, state(), part)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(half, self.folder / stage)
+            self._saved.add(stage)
         except OSError as error:
             self._off = True
             with contextlib.suppress(OSError):
@@ -168,11 +172,11 @@ def digest_of(array: NDArray[Any] | None) -> str | None:
 
 
 # -- one state as a file: a line of JSON, the arrays, a checksum ----------------------------------
-def _write(file: BinaryIO, state: State) -> None:
+def _write(file: BinaryIO, state: State, part: int) -> None:
     arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
     head = {name: [array.dtype.str, np.shape(state[name])] for name, array in arrays.items()}
     digest = hashlib.blake2b()
-    line = _json(head) + b"\n"
+    line = _json({"part": part, "arrays": head}) + b"\n"
     digest.update(line)
     file.write(line)
     for name in sorted(arrays):
@@ -184,14 +188,17 @@ def _write(file: BinaryIO, state: State) -> None:
     file.write(digest.digest())
 
 
-def _read(file: BufferedReader) -> State:
-    """Raises ValueError if it is not whole."""
+def _read(file: BufferedReader, part: int) -> State | None:
+    """None if it is about another part. Raises ValueError if it is not whole."""
     digest = hashlib.blake2b()
     line = file.readline(1 << 20)
     digest.update(line)
+    head = json.loads(line)
+    if head["part"] != part:
+        return None
     state: State = {}
     left = os.fstat(file.fileno()).st_size
-    for name, (kind, shape) in sorted(json.loads(line).items()):
+    for name, (kind, shape) in sorted(head["arrays"].items()):
         size = math.prod(shape) * np.dtype(kind).itemsize
         if size > left or np.dtype(kind).kind not in "biuf":
             raise ValueError

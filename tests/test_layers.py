@@ -15,6 +15,7 @@ FLOORS = {
         "errors",
         "defaults",
         "units",
+        "limits",
         "_jit",
         "parallel",
         "graph",

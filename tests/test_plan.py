@@ -166,6 +166,36 @@ def test_what_the_run_would_refuse(line, code, said, staged):
     assert said in err
 
 
+OUT_OF_RANGE = [
+    ["-k", "0"],
+    ["-k", "-5"],
+    ["--hnsw-m", "0"],
+    ["--recall", "nan"],
+    ["--ef", "0"],
+    ["--method", "hnsw", "--ef-construction", "0"],
+    ["--threads", "0"],
+    ["--cutoff", "nan"],
+    ["--cutoff", "1"],
+    ["--size", "0"],
+    ["--size", "41"],
+    ["--ratio", "nan"],
+    ["--gamma-reverse", "nan"],
+    ["--hops", "-1"],
+    ["--mode", "paper"],
+]
+
+
+@pytest.mark.parametrize("options", OUT_OF_RANGE, ids=" ".join)
+def test_a_plan_is_never_a_defect(options, staged):
+    """What is out of range is refused by the plan or by the run, as it is without a plan."""
+    line = ["select", *EMB, "--scores", "scores.npy", *options]
+    line += [] if {"--size", "--ratio"} & set(options) else ["--size", "9"]
+    for more in ([], ["--plan"], ["--max-memory", "8GiB"]):
+        code, _, err = staged(*line, *more)
+        assert code == 2 or (more == ["--plan"] and code == 0), err
+        assert "defect" not in err
+
+
 # -- --max-memory ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_run_that_needs_too_much_is_refused(command, staged):

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from d2cli import defaults
 from d2cli.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
-from d2cli.defaults import EXACT_UP_TO, MAX_ROWS, Method, Metric, choices
-from d2cli.errors import DataError, UsageError
+from d2cli.defaults import EXACT_UP_TO, Method, Metric
+from d2cli.errors import DataError
 from d2cli.graph import BuildInfo, KnnGraph
+from d2cli.limits import check_search
 from d2cli.neighbors.duplicates import find_copies, spread
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors
@@ -69,21 +70,7 @@ def build_graph(
         UsageError: for an option out of range.
     """
     threads = thread_count(threads)
-    if method not in choices(Method):
-        raise UsageError(f"method must be one of {', '.join(choices(Method))}, not {method!r}")
-    for name, value, least in (
-        ("n_neighbors", n_neighbors, 1),
-        ("hnsw_m", hnsw_m, 2),
-        ("ef_construction", ef_construction, 1),
-        ("ef", 1 if ef is None else ef, 1),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}, not {value}")
-    if n_neighbors > MAX_ROWS:
-        raise UsageError(f"n_neighbors must be at most {MAX_ROWS:,}, not {n_neighbors}")
-    if not 0 < recall <= 1:
-        raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")
+    check_search(n_neighbors, method, recall, hnsw_m, ef_construction, ef, seed)
     embeddings = np.asanyarray(embeddings)  # a memory map stays one
     exclude = None if exclude is None else np.asarray(exclude)
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from d2cli.budgets import budget_of
+from d2cli.budgets import budget_of, check_cutoff, check_size
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
 from d2cli.io.provenance import read_sidecar
+from d2cli.limits import check_search
 from d2cli.parallel import thread_count
 from d2cli.pipeline.plan import Plan, Variant
 from d2cli.pipeline.recorded import check_recorded
@@ -103,6 +104,7 @@ def plan_propagate(request: PropagateRequest) -> Plan:
 def plan_select(request: SelectRequest) -> Plan:
     """The plan of ``d2prune select``."""
     check_select(request)
+    check_cutoff(request.cutoff)
     threads = thread_count(request.threads)
     ids = request.id_column
     graph = read_graph_header(request.graph) if request.graph is not None else None
@@ -174,8 +176,11 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
     settled = inherit(request.messages, inherited, request.propagated or "").resolved()
     gamma = request.gamma_reverse
     auto = (MODES[settled.mode].gamma_reverse if gamma is None else gamma) == "auto"
+    sizes = [budget_of(b.ratio or "nan", n) if b.size is None else b.size for b in request.budgets]
+    for size in sizes:
+        check_size(size, 0, n)
     picks = Picks(
-        tuple(b.size or budget_of(b.ratio or "nan", n) for b in request.budgets),
+        tuple(sizes),
         settled.edges,
         messages.GAMMA_SEARCHES if auto else 0,
         None if request.propagated else settled.hops,
@@ -234,6 +239,10 @@ def _recorded(propagated: str) -> dict[str, Any]:
 
 # -- the search ------------------------------------------------------------------------------------
 def _search(options: GraphOptions, threads: int, grouped: bool, share: float = 1.0) -> Search:
+    check_search(
+        options.n_neighbors, options.method, options.recall, options.hnsw_m,
+        options.ef_construction, options.ef, options.seed,
+    )  # fmt: skip
     return Search(
         options.n_neighbors, options.metric, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, threads, grouped, share,

@@ -1,0 +1,37 @@
+"""What the options of a search may be: checked where it is planned, and where it is run."""
+
+from __future__ import annotations
+
+from d2cli.defaults import MAX_ROWS, Method, choices
+from d2cli.errors import UsageError
+
+
+def check_search(
+    n_neighbors: int,
+    method: str,
+    recall: float,
+    hnsw_m: int,
+    ef_construction: int,
+    ef: int | None,
+    seed: int,
+) -> None:
+    """Refuse an option of :func:`d2cli.neighbors.build_graph` that is out of range.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if method not in choices(Method):
+        raise UsageError(f"method must be one of {', '.join(choices(Method))}, not {method!r}")
+    for name, value, least in (
+        ("n_neighbors", n_neighbors, 1),
+        ("hnsw_m", hnsw_m, 2),
+        ("ef_construction", ef_construction, 1),
+        ("ef", 1 if ef is None else ef, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, not {value}")
+    if n_neighbors > MAX_ROWS:
+        raise UsageError(f"n_neighbors must be at most {MAX_ROWS:,}, not {n_neighbors}")
+    if not 0 < recall <= 1:
+        raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")

@@ -41,12 +41,6 @@ def check_size(size: int, included: int, taking_part: int) -> None:
         )
 
 
-def check_cutoff(beta: float) -> None:
-    """Refuse a share that is none, or everything."""
-    if not 0 <= beta < 1:
-        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
-
-
 def cutoff_rows(
     difficulty: NDArray[np.float64], beta: float, spared: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
@@ -60,7 +54,8 @@ def cutoff_rows(
     Returns:
         (n,) bool, True where dropped.
     """
-    check_cutoff(beta)
+    if not 0 <= beta < 1:
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
     n = difficulty.size
     count = math.floor(exactly(beta, n))
     candidates = np.flatnonzero(~spared)

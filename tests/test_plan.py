@@ -305,6 +305,17 @@ def test_a_ledger_keeps_the_most_at_one_time():
     assert found.core_seconds(speed) == 4.0
 
 
+@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+def test_checkpoints_take_room_where_a_run_is_long_enough(method, staged):
+    line = ["graph", *EMB, "--method", method, "--out", "g2.arrow", "--plan"]
+    short = json.loads(staged(*line, "--json")[1])
+    long = json.loads(staged(*line, "--json", "--checkpoint", 0)[1])
+    assert short["disk"]["temporary_bytes"] == short["disk"]["written_bytes"]
+    assert long["disk"]["temporary_bytes"] >= long["disk"]["written_bytes"] + 2 * 40 * 10 * 8
+    assert "checkpoints, at most about" in staged(*line, "--checkpoint", 0)[1]
+    assert "checkpoints" not in staged(*line, "--checkpoint", "off")[1]
+
+
 def test_the_machine_is_looked_at():
     for threads in (1, 2):
         speed = measure(threads)

@@ -102,6 +102,11 @@ class Plan:
                 )
         return said
 
+    def _kept(self) -> list[tuple[str, str]]:
+        if not self.estimate.temporary:
+            return []
+        return [("keeps", f"checkpoints, at most about {binary(self.estimate.temporary)}")]
+
     def _by_folder(self) -> dict[Path, int]:
         """Bytes to be written, by folder; those that are not there are refused by the run."""
         sizes: dict[Path, int] = {}
@@ -109,7 +114,7 @@ class Plan:
             folder = Path(target).parent
             if target != "-" and folder.is_dir():
                 sizes[folder] = sizes.get(folder, 0) + size + SIDECAR_BYTES
-        return sizes
+        return {folder: size + self.estimate.temporary for folder, size in sizes.items()}
 
     def as_json(self, machine: Machine) -> dict[str, Any]:
         """Everything, for programs; sizes in bytes, times in seconds."""
@@ -128,7 +133,7 @@ class Plan:
             },
             "disk": {
                 "written_bytes": self.written,
-                "temporary_bytes": self.written,
+                "temporary_bytes": self.written + self.estimate.temporary,
                 "outputs": [{"path": path, "bytes": size} for path, size in self.writes],
             },
             "seconds": {
@@ -159,6 +164,7 @@ class Plan:
             ("method", self.method),
             *memory,
             *(("writes", f"{_place(path)}, about {binary(size)}") for path, size in self.writes),
+            *self._kept(),
             (
                 "time",
                 f"roughly {_duration(sum(s for _, s in seconds))} on {self.threads} "

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from d2cli.budgets import budget_of, check_cutoff, check_size
+from d2cli.budgets import budget_of, check_size
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
 from d2cli.io.provenance import read_sidecar
@@ -52,7 +52,9 @@ def plan_graph(request: GraphRequest) -> Plan:
     if request.within:
         reads.append(_header(request.within, "labels", "within", request.id_column))
     reads += _rows(request.exclude, "exclude", request.id_column)
-    options = _search(request.options, threads, bool(request.within or request.exclude))
+    options = _search(
+        request.options, threads, bool(request.within or request.exclude), request.checkpoint
+    )
 
     def run(matrix: Matrix, options: Search) -> Estimate:
         ledger = _started()
@@ -104,7 +106,6 @@ def plan_propagate(request: PropagateRequest) -> Plan:
 def plan_select(request: SelectRequest) -> Plan:
     """The plan of ``d2prune select``."""
     check_select(request)
-    check_cutoff(request.cutoff)
     threads = thread_count(request.threads)
     ids = request.id_column
     graph = read_graph_header(request.graph) if request.graph is not None else None
@@ -132,6 +133,7 @@ def plan_select(request: SelectRequest) -> Plan:
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
         bool(request.within or request.exclude or request.cutoff),
+        request.checkpoint,
         1 - request.cutoff,
     )
 
@@ -238,14 +240,20 @@ def _recorded(propagated: str) -> dict[str, Any]:
 
 
 # -- the search ------------------------------------------------------------------------------------
-def _search(options: GraphOptions, threads: int, grouped: bool, share: float = 1.0) -> Search:
+def _search(
+    options: GraphOptions,
+    threads: int,
+    grouped: bool,
+    checkpoint: float | None,
+    share: float = 1.0,
+) -> Search:
     check_search(
         options.n_neighbors, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, options.seed,
     )  # fmt: skip
     return Search(
         options.n_neighbors, options.metric, options.method, options.recall, options.hnsw_m,
-        options.ef_construction, options.ef, threads, grouped, share,
+        options.ef_construction, options.ef, threads, grouped, share, checkpoint,
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class Estimate:
         parts: what lives then, bytes by name, the largest first; they sum to `peak`.
         mapped: how much of `peak` are pages of mapped files, which the system can take back.
         work: by stage, in the order of the run.
+        temporary: bytes on disk that are gone at the end, besides the outputs' own.
     """
 
     peak: int
@@ -47,6 +48,7 @@ class Estimate:
     parts: dict[str, int]
     mapped: int
     work: dict[str, list[Work]]
+    temporary: int = 0
 
     def seconds(self, speed: Speed) -> dict[str, float]:
         """Roughly how long each stage takes at this speed."""
@@ -74,6 +76,7 @@ class Ledger:
     held: dict[str, int] = field(default_factory=lambda: {"program": BASE})
     mapped: set[str] = field(default_factory=set)
     work: dict[str, list[Work]] = field(default_factory=dict)
+    temporary: int = 0
     _peak: tuple[int, str, dict[str, int]] = (0, "", {})
 
     def hold(self, name: str, size: float, *, mapped: bool = False) -> None:
@@ -108,9 +111,19 @@ class Ledger:
         """Work of the present stage, see :class:`Work`."""
         self.work.setdefault(self.stage, []).append(Work(flops, steps, threads))
 
+    def keep(self, size: float, after: float | None) -> bool:
+        """A checkpoint of `size` bytes, if the run has by now lasted so many seconds; whether so.
+
+        Seconds are those of the reference machine. The old one stays until the new one is whole.
+        """
+        lasted = after is not None and sum(self.estimate().seconds(Speed()).values()) >= after
+        if lasted:
+            self.temporary = max(self.temporary, 2 * round(size))
+        return lasted
+
     def estimate(self) -> Estimate:
         """What it all came to."""
         peak, stage, parts = self._peak
         ordered = dict(sorted(parts.items(), key=lambda part: -part[1]))
         mapped = sum(size for name, size in parts.items() if name in self.mapped)
-        return Estimate(peak, stage, ordered, mapped, self.work)
+        return Estimate(peak, stage, ordered, mapped, self.work, self.temporary)

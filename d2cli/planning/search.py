@@ -122,6 +122,7 @@ def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.hold("lists", n * k * 8)
     with ledger.passing("screening", 8 * n + _screening(matrix, search)):
         _compare(ledger, matrix, search, n)
+        ledger.keep(n * k * 8, search.checkpoint)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
@@ -183,6 +184,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     met = n * (2.0 * reach) ** 2 * _PASSES
     ledger.spend(steps=met * (_LINK + _MEASURED * width * _HOP), threads=threads)
     ledger.spend(steps=n * size * _OFFER * (1 + _PASSES))
+    ledger.keep(n * (size * 8 + 8 * reach), search.checkpoint)
     ledger.free("links")
 
     ledger.stage = "rank"
@@ -204,6 +206,8 @@ def _hnsw(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     blocks = 2 * 4 * min(n, INDEX_BLOCK) * d
     ledger.touch("block", blocks / 2)
     ledger.spend(steps=n * (wide + 2 * m) * _levels(n) * (d * _INDEXED + _VISITED))
+    if ledger.keep(n * (links + 8 * k), search.checkpoint):
+        ledger.touch("index to keep", n * links)
     ledger.stage = "neighbors"
     ledger.hold("lists", n * k * 8)
     ledger.touch("block", blocks)

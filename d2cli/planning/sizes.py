@@ -51,6 +51,7 @@ class Search:
     Attributes:
         grouped: whether rows are searched in groups (labels, exclusions), which are copied.
         taking_part: the share of rows that are searched at all.
+        checkpoint: seconds between checkpoints; None where none are kept.
     """
 
     n_neighbors: int = defaults.N_NEIGHBORS
@@ -63,6 +64,7 @@ class Search:
     threads: int = 1
     grouped: bool = False
     taking_part: float = 1.0
+    checkpoint: float | None = None
 
     def method_for(self, n: int) -> Method:
         """What is done with n rows: see :func:`d2cli.neighbors.build_graph`."""

@@ -204,7 +204,8 @@ class Dynamics:
         labels = np.full(count, -1) if self._labels is None else self._labels[rows]
         found = np.empty((count, m.COLUMNS))
         measure = m.measure_logits if self._logits else m.measure_probs
-        row, column, fault = measure(values, labels, found)
+        with np.errstate(over="ignore"):  # logits may lie beyond float64 of each other
+            row, column, fault = measure(values, labels, found)
         if fault != m.FINE:
             at = in_file + row if isinstance(in_file, int) else int(in_file[row])
             raise self._refusal(epoch, at, values[row], column, fault)

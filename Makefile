@@ -75,7 +75,7 @@ KERNELS = $(CURDIR)/$(BUILD)/numba-$(shell cat d2cli/*.py d2cli/*/*.py | cksum |
 
 # -- for whoever works on it ---------------------------------------------------------------------
 test: $(BIN)/d2prune
-	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m pytest
+	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m pytest -q -n auto
 
 check: $(BIN)/d2prune
 	$(BIN)/ruff check

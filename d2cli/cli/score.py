@@ -8,6 +8,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.defaults import ScoreKind, choices
 
@@ -104,6 +105,8 @@ def command(
     seed: Annotated[
         int, typer.Option("--seed", help="Of k-means; of a graph that is built.")
     ] = defaults.SEED,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -115,8 +118,8 @@ def command(
     prototypicality, knn-distance. From labels and neighbours: label-disagreement. What a high
     score says travels with the output, and `select` and `propagate` go by it.
     """
+    from d2cli.pipeline.plan_score import plan_score
     from d2cli.pipeline.requests import GraphOptions, ScoreRequest
-    from d2cli.pipeline.score import run_score
 
     request = ScoreRequest(
         kinds=list(kind),
@@ -135,6 +138,10 @@ def command(
         threads=threads,
         named=o.named(context),
     )
+    if not look_ahead(lambda: plan_score(request), plan, max_memory):
+        return
+    from d2cli.pipeline.score import run_score
+
     with progress_bar() as progress:
         summary = run_score(request, progress)
     show_summary(summary)

@@ -9,20 +9,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from d2cli.defaults import METRIC, SEED, Metric
+from d2cli.difficulty.kinds import ROWS_PER_CENTRE, default_clusters
 from d2cli.errors import D2Error, UsageError
 from d2cli.neighbors.vectors import power_of_two_scale, prepare
 from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent, thread_count
 
-#: Rows a centre that k-means looks at; FAISS takes as many (its max_points_per_centroid).
-ROWS_PER_CENTRE = 256
 _MOST_ITERATIONS = 100
 #: Numbers in one thread's block of distances to all centres, float64: 8 MiB.
 _BLOCK_NUMBERS = 1 << 20
-
-
-def default_clusters(n: int) -> int:
-    """√n centres, rounded; for ImageNet's 1,281,167 rows 1,132, near the number of its classes."""
-    return max(1, round(n**0.5))
 
 
 def prototypicality(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +214,18 @@ def read_header(
         ids=_id_length(source.id_parts[0]) if source.id_parts else None,
         text_ids=bool(source.id_parts) and source.id_parts[0].is_text,
     )
+
+
+def read_epochs_header(
+    arguments: list[str], option: str, key: str | None, id_column: str | None
+) -> tuple[Header, int]:
+    """The header of a model's outputs, its rows and width those of one epoch; how many epochs."""
+    header = read_header(arguments, "outputs", option, key, id_column)
+    source = open_source(arguments, "outputs", option, key, id_column, fields_of=header_fields)
+    epochs = sum(part.shape[0] if len(part.shape) == 3 else 1 for part in source.parts)
+    first = source.parts[0]
+    rows, width = first.shape[-2], header.width // (first.shape[1] if len(first.shape) == 3 else 1)
+    return replace(header, rows=rows, width=width), epochs
 
 
 def _table(part: Field) -> TableHeader | None:

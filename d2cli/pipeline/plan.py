@@ -233,7 +233,7 @@ def _line(header: Header | GraphHeader) -> str:
             f"{binary(header.size)}, memory-mapped"
         )
     about = "" if header.exact else "about "
-    width = f" × {header.width:,}" if header.role == "embeddings" else ""
+    width = f" × {header.width:,}" if header.role in ("embeddings", "outputs") else ""
     mapped = ", memory-mapped" if header.mapped and header.role == "embeddings" else ""
     return (
         f"{header.name}: {about}{header.rows:,}{width} {header.type_name}, "

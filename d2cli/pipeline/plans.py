@@ -52,20 +52,20 @@ def plan_graph(request: GraphRequest) -> Plan:
     if request.within:
         reads.append(_header(request.within, "labels", "within", request.id_column))
     reads += _rows(request.exclude, "exclude", request.id_column)
-    options = _search(
+    options = search_of(
         request.options, threads, bool(request.within or request.exclude), request.checkpoint
     )
 
     def run(matrix: Matrix, options: Search) -> Estimate:
-        ledger = _started()
-        messages.read_ids(ledger, _ids(emb))
+        ledger = started()
+        messages.read_ids(ledger, ids_of(emb))
         search.build(ledger, matrix, options)
         ledger.stage = "write"
         ledger.spend(steps=emb.rows * options.n_neighbors * 4e-9)
         return ledger.estimate()
 
-    matrix = _matrix(emb)
-    size = emb.rows * (8 * options.n_neighbors + _id_bytes(emb)) + 4096
+    matrix = matrix_of(emb)
+    size = emb.rows * (8 * options.n_neighbors + id_bytes(emb)) + 4096
     return Plan(
         "graph",
         list(reads),
@@ -87,9 +87,9 @@ def plan_propagate(request: PropagateRequest) -> Plan:
     settled = request.messages.resolved()
     n, k = graph.rows, graph.n_neighbors
     picks = Picks((), settled.edges, hops=settled.hops, threads=threads)
-    ledger = _started()
+    ledger = started()
     _read_graph(ledger, graph)
-    messages.read_ids(ledger, _ids(scores))
+    messages.read_ids(ledger, ids_of(scores))
     messages.read_vectors(ledger, n, 2)
     messages.edges(ledger, n, k, picks)
     messages.forward(ledger, n, k, picks)
@@ -129,7 +129,7 @@ def plan_select(request: SelectRequest) -> Plan:
     assert first is not None, "check_select saw to it"
     n = first.rows
     picks, exact = _picks(request, n, threads)
-    options = _search(
+    options = search_of(
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
         bool(request.within or request.exclude or request.cutoff),
@@ -138,10 +138,10 @@ def plan_select(request: SelectRequest) -> Plan:
     )
 
     def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:
-        ledger = _started()
-        messages.read_ids(ledger, _ids(first))
+        ledger = started()
+        messages.read_ids(ledger, ids_of(first))
         for header in (*vectors, *labels):
-            messages.read_ids(ledger, _ids(header), kept=False)
+            messages.read_ids(ledger, ids_of(header), kept=False)
         messages.read_vectors(ledger, n, len(vectors) + (not request.propagated))
         messages.read_vectors(ledger, n, len(labels))
         if from_file is not None:
@@ -154,7 +154,7 @@ def plan_select(request: SelectRequest) -> Plan:
         messages.greedy(ledger, n, k, picks)
         return ledger.estimate()
 
-    matrix = _matrix(emb) if emb is not None and graph is None else None
+    matrix = matrix_of(emb) if emb is not None and graph is None else None
     notes = _build_notes(matrix, options) if matrix else []
     targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
     return Plan(
@@ -207,25 +207,25 @@ def _rows(arguments: list[str], option: str, id_column: str | None) -> list[Head
     ]
 
 
-def _matrix(emb: Header) -> Matrix:
+def matrix_of(emb: Header) -> Matrix:
     return Matrix(
         emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
         emb.plain,
     )  # fmt: skip
 
 
-def _ids(header: Header | GraphHeader) -> Ids | None:
+def ids_of(header: Header | GraphHeader) -> Ids | None:
     return None if header.ids is None else Ids(header.rows, header.ids, header.text_ids)
 
 
-def _id_bytes(header: Header | GraphHeader) -> float:
+def id_bytes(header: Header | GraphHeader) -> float:
     """Bytes of an id in an Arrow column."""
     return 0.0 if header.ids is None else header.ids + (8 if header.text_ids else 0)
 
 
 def _read_graph(ledger: Ledger, graph: GraphHeader, with_ids: bool = True) -> None:
     if with_ids:
-        messages.read_ids(ledger, _ids(graph))
+        messages.read_ids(ledger, ids_of(graph))
     messages.read_graph(ledger, graph.rows, graph.n_neighbors)
 
 
@@ -240,7 +240,7 @@ def _recorded(propagated: str) -> dict[str, Any]:
 
 
 # -- the search ------------------------------------------------------------------------------------
-def _search(
+def search_of(
     options: GraphOptions,
     threads: int,
     grouped: bool,
@@ -291,7 +291,7 @@ def _ways(matrix: Matrix, options: Search) -> Iterator[tuple[str, Matrix, Search
         yield "-k 5", matrix, replace(options, n_neighbors=5)
 
 
-def _started() -> Ledger:
+def started() -> Ledger:
     ledger = Ledger()
     ledger.spend(steps=_START)
     return ledger
@@ -301,16 +301,16 @@ def _output_bytes(
     target: str, size: int, n: int, first: Header | GraphHeader, options: OutputOptions
 ) -> int:
     """Bytes of a selection of `size` rows in the form that its name says."""
-    ending, id_bytes = Path(target).suffix.lower(), _id_bytes(first)
+    ending, an_id = Path(target).suffix.lower(), id_bytes(first)
     rows = n - size if options.complement else size
     if ending in _TABLE_ROWS:
-        return round(rows * (_TABLE_ROWS[ending][options.complement] + id_bytes)) + 4096
+        return round(rows * (_TABLE_ROWS[ending][options.complement] + an_id)) + 4096
     if options.written_as == "mask":
         return n + 128 if ending == ".npy" else 2 * n
     if ending == ".npy":  # text ids take four bytes a letter
         ids = 4 * (first.ids or 2) if first.text_ids else 8.0
         return round(rows * {"index": 8.0, "id": ids}.get(options.written_as, 16.0)) + 128
-    return round(rows * (len(str(n)) + 1 if options.written_as == "index" else id_bytes + 1))
+    return round(rows * (len(str(n)) + 1 if options.written_as == "index" else an_id + 1))
 
 
 __all__ = ["plan_graph", "plan_propagate", "plan_select"]

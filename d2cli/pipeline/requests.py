@@ -22,6 +22,7 @@ from d2cli.defaults import (
     Transform,
     WrittenAs,
 )
+from d2cli.difficulty.kinds import KINDS, check_kinds, of_family
 from d2cli.errors import UsageError
 
 
@@ -298,6 +299,38 @@ def check_propagate(request: PropagateRequest) -> None:
     """Refuse propagated scores that are to be no ``.npy`` file."""
     if not request.out.endswith(".npy"):
         raise UsageError(f"{request.out}: propagated scores are a .npy file")
+
+
+def families_of(request: ScoreRequest) -> dict[str, list[str]]:
+    """The kinds that were asked for, by what they are made from."""
+    return {name: of_family(request.kinds, name) for name in ("dynamics", "embeddings", "graph")}
+
+
+def check_score(request: ScoreRequest) -> None:
+    """Refuse kinds that stand twice or lack their input."""
+    check_kinds(request.kinds)
+    families = families_of(request)
+    if families["dynamics"]:
+        first = families["dynamics"][0]
+        if request.logits is None and request.probs is None:
+            raise UsageError(f"--kind {first} needs --logits or --probs")
+        if request.logits is not None and request.probs is not None:
+            raise UsageError(
+                "--logits and --probs are two forms of the same thing: give one",
+                "from logits the probabilities are computed",
+            )
+    if families["embeddings"] and request.emb is None:
+        raise UsageError(f"--kind {families['embeddings'][0]} needs --emb")
+    if families["graph"] and request.emb is None and request.graph is None:
+        raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
+    for kind in request.kinds:
+        if KINDS[kind].labels and request.labels is None:
+            raise UsageError(f"--kind {kind} needs --labels")
+        if KINDS[kind].logits_only and request.logits is None:
+            raise UsageError(
+                f"--kind {kind} is defined on logits: from --probs it would be another number",
+                "give --logits; or take --kind margin, which is the margin of probabilities",
+            )
 
 
 def check_select(request: SelectRequest) -> None:

@@ -14,8 +14,8 @@ from d2cli.io.graph_file import build_record
 from d2cli.io.provenance import record, sidecar, write_sidecar
 from d2cli.io.score_file import plan_files, store_scores
 from d2cli.parallel import Progress, silent, thread_count
-from d2cli.pipeline.requests import ScoreRequest, given
-from d2cli.pipeline.score_inputs import Inputs, check_request, read_inputs, without_effect
+from d2cli.pipeline.requests import ScoreRequest, check_score, given
+from d2cli.pipeline.score_inputs import Inputs, read_inputs, without_effect
 from d2cli.pipeline.score_kinds import Found, score_embeddings, score_neighbours, score_outputs
 from d2cli.pipeline.summary import Clock, Summary, last_line
 
@@ -26,7 +26,7 @@ def run_score(request: ScoreRequest, progress: Progress = silent) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    check_request(request)
+    check_score(request)
     threads = thread_count(request.threads)
     clock = Clock()
     files = plan_files(request.out, list(request.kinds))

@@ -8,8 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, of_family
-from d2cli.errors import UsageError
+from d2cli.difficulty.kinds import check_dynamics, of_family
 from d2cli.graph import KnnGraph
 from d2cli.io.epochs import Epochs, epoch_range, open_epochs
 from d2cli.io.graph_file import StoredGraph, load_graph
@@ -17,7 +16,7 @@ from d2cli.io.joins import Frame
 from d2cli.io.provenance import describe, describe_files
 from d2cli.io.sources import Reordered, Source, open_source
 from d2cli.pipeline.graph import check_built_from
-from d2cli.pipeline.requests import ScoreRequest
+from d2cli.pipeline.requests import ScoreRequest, families_of
 
 
 @dataclass
@@ -33,38 +32,6 @@ class Inputs:
     epochs: range = range(0)
     labels: pa.Array | None = None
     labels_origin: Source | Reordered | None = None
-
-
-def families_of(request: ScoreRequest) -> dict[str, list[str]]:
-    """The kinds that were asked for, by what they are made from."""
-    return {name: of_family(request.kinds, name) for name in ("dynamics", "embeddings", "graph")}
-
-
-def check_request(request: ScoreRequest) -> None:
-    """Refuse what makes no sense whatever the data."""
-    check_kinds(request.kinds)
-    families = families_of(request)
-    if families["dynamics"]:
-        first = families["dynamics"][0]
-        if request.logits is None and request.probs is None:
-            raise UsageError(f"--kind {first} needs --logits or --probs")
-        if request.logits is not None and request.probs is not None:
-            raise UsageError(
-                "--logits and --probs are two forms of the same thing: give one",
-                "from logits the probabilities are computed",
-            )
-    if families["embeddings"] and request.emb is None:
-        raise UsageError(f"--kind {families['embeddings'][0]} needs --emb")
-    if families["graph"] and request.emb is None and request.graph is None:
-        raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
-    for kind in request.kinds:
-        if KINDS[kind].labels and request.labels is None:
-            raise UsageError(f"--kind {kind} needs --labels")
-        if KINDS[kind].logits_only and request.logits is None:
-            raise UsageError(
-                f"--kind {kind} is defined on logits: from --probs it would be another number",
-                "give --logits; or take --kind margin, which is the margin of probabilities",
-            )
 
 
 def without_effect(request: ScoreRequest) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.difficulty.dynamics import Dynamics, class_numbers
-from d2cli.difficulty.embedding import default_clusters, prototypicality
-from d2cli.difficulty.kinds import KINDS, of_family
+from d2cli.difficulty.embedding import prototypicality
+from d2cli.difficulty.kinds import KINDS, default_clusters, of_family
 from d2cli.difficulty.neighbours import knn_distance, label_disagreement
 from d2cli.graph import KnnGraph
 from d2cli.io.sources import blame

@@ -74,6 +74,8 @@ def kill(home, kills, seed):
         else:
             after = draw.random() * 1.05 * scene.seconds
             scene.trial(number, after=after, by=draw.choice(STOPS))
+        if number % 100 == 99:
+            print(f"{number + 1} of {kills} kills", file=sys.stderr)
     return {scene.name: dict(sorted(scene.tally.items())) for scene in listed}
 
 

@@ -357,7 +357,7 @@ def selection_from_graph():
     return [*line, "--gamma-reverse", "1"]
 
 
-@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="of compiled kernels")
+@pytest.mark.skipif(not os.environ.get("D2PRUNE_PEAKS"), reason="peaks: D2PRUNE_PEAKS=1")
 @pytest.mark.parametrize("case", [exact_from_npy, cells_from_parquet, selection_from_graph])
 def test_the_peak_is_predicted(case, run_cli):
     line = [*case(), "--threads", "2", "--json", "-q"]

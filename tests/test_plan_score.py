@@ -95,7 +95,7 @@ def test_the_plan_knows_the_kernels_numbers():
     assert embedding._BLOCK_NUMBERS == scores.CENTRE_NUMBERS
 
 
-@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="of compiled kernels")
+@pytest.mark.skipif(not os.environ.get("D2PRUNE_PEAKS"), reason="peaks: D2PRUNE_PEAKS=1")
 def test_the_peak_is_predicted(run_cli):
     n = 400_000
     z = np.random.default_rng(0).random((3, n, 4), np.float32)

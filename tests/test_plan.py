@@ -17,7 +17,17 @@ from d2cli import sampling
 from d2cli.graph import KnnGraph
 from d2cli.io.graph_file import write_graph
 from d2cli.io.limits import Available
-from d2cli.neighbors import build, cells, exact, hnsw, ivf, reduce, vectors
+from d2cli.neighbors import (
+    build,
+    cell_search,
+    cells,
+    exact,
+    hnsw,
+    ivf,
+    reduce,
+    routing,
+    vectors,
+)  # fmt: skip
 from d2cli.pipeline import plan as plans
 from d2cli.planning import ledger, messages, search
 from d2cli.planning.speed import Speed, measure
@@ -261,7 +271,6 @@ def test_mapped_pages_can_be_taken_back():
 
 # -- the arithmetic -------------------------------------------------------------------------------
 def test_the_plan_knows_the_kernels_numbers():
-    assert cells._LARGEST_MEAN == search.LARGEST_MEAN
     assert exact._CENTRE_ROWS == search.CENTRE_ROWS
     assert vectors._BLOCK_NUMBERS == search.CHECKED
     assert (
@@ -273,13 +282,17 @@ def test_the_plan_knows_the_kernels_numbers():
     )  # fmt: skip
     assert (reduce._WIDTH_SAMPLE, reduce._WIDTH_STEP) == (search.WIDTH_ROWS, search.WIDTH_STEP)
     assert search.AXES_ROWS_PER_DIMENSION == reduce._SAMPLE_ROWS_PER_DIMENSION
-    assert (search.CELLS_PER_ROOT, search.SMALLEST_MEAN, search.LARGEST, search.CELL_QUERIES) == (
-        cells._CELLS_PER_ROOT, cells._SMALLEST_MEAN, cells._LARGEST, cells._QUERIES,
+    assert (search.CELLS_PER_ROOT, search.SMALLEST_MEAN, search.LARGEST_MEAN) == (
+        routing._ROOTS, routing._SMALLEST_MEAN, routing._LARGEST_MEAN,
     )  # fmt: skip
+    assert (search.LARGEST, search.CELL_QUERIES) == (cells._LARGEST, cell_search._QUERIES)
     assert (search.SAMPLE_PER_CELL, search.FITTING_ROUNDS) == (
-        cells._SAMPLE_PER_CELL, cells._FITTING_ROUNDS,
+        routing._SAMPLE_PER_CELL, routing._FITTING_ROUNDS,
     )  # fmt: skip
-    assert (search.HNSW_CELLS, search.HNSW_M) == (cells._HNSW_CELLS, cells._HNSW_M)
+    assert (search.ROUTE_WIDTH, search.AROUND) == (routing._ROUTE_WIDTH, routing._AROUND)
+    assert (search.HNSW_CELLS, search.HNSW_M, search.INDEX_EFFORT, search.INDEX_WIDTH) == (
+        routing._HNSW_CELLS, routing._HNSW_M, routing._HNSW_EF_CONSTRUCTION, routing._INDEX_WIDTH,
+    )  # fmt: skip
     assert (ivf._STRICT, ivf._EFFORTS[:2]) == (search.STRICT, search.EFFORTS)
     assert search.INDEX_BLOCK == hnsw._BLOCK
     runs = []

@@ -18,27 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.checkpoints import NONE, Checkpoint, State
-from d2cli.neighbors.cells import arrange, choose_probes, fit_centres, search_cells
+from d2cli.neighbors.cell_search import search_cells
+from d2cli.neighbors.cells import arrange
 from d2cli.neighbors.distances import rerank
 from d2cli.neighbors.recall import Truth
 from d2cli.neighbors.reduce import principal_axes, reduce_dimensions
 from d2cli.neighbors.refine import Hoods, exchange, hop
+from d2cli.neighbors.routing import choose_probes, fit_centres
 from d2cli.neighbors.vectors import power_of_two_scale
 from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.
 _LOST_BY_REDUCING = 0.15
-_LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 8.0, 0.2
-#: Aimed above the target by this part of what may be lost, as the rows measured are a sample.
-_SPARE = 0.1
+_LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 7.0, 0.16
+#: Aimed above the target by about half the standard error of the rows measured, but by no more than
+#: this part of what may be lost.
+_SPARE, _MOST_SPARE = 0.0025, 0.25
 #: A pass that gains less than this part is the last, and there are no more than so many.
-_LEAST_GAIN, _MOST_PASSES = 0.05, 8
+_LEAST_GAIN, _MOST_PASSES = 0.12, 8
 #: Neighbours carried beyond k for true distances to choose from; and how many of a row's nearest,
 #: and of the rows nearest to it, a pass follows: when passes gain no more, the next number. Where
 #: one effort does not reach the target the next is made; recalls above _STRICT begin with the
 #: second.
-_EFFORTS, _STRICT = ((10, (10, 16)), (20, (16, 24)), (30, (36,))), 0.97
+_EFFORTS, _STRICT = ((10, (12, 16)), (20, (18, 24)), (30, (36,))), 0.97
 #: Rows ranked by true distance in one go.
 _RANK_BLOCK = 2048
 
@@ -80,7 +83,8 @@ def ivf_neighbors(
         reduced = reduce_dimensions(vectors, principal, truth, carried, wanted, threads)
         router = fit_centres(reduced, rng, seed, threads)
         wanted = 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
-        cells = arrange(reduced, router, choose_probes(router, reduced, truth, wanted), k + 1)
+        probes = choose_probes(router, reduced, truth, wanted, recall)
+        cells = arrange(reduced, router, probes, k + 1)
         place = np.empty(n, np.int64)
         place[cells.order] = np.arange(n)
         known = place[truth.rows]
@@ -114,7 +118,7 @@ def ivf_neighbors(
                     "ivf",
                     partial(_state, effort, distances, positions, hoods, reached, passes, widened),
                 )
-                enough = reached >= recall + _SPARE * lost
+                enough = reached >= recall + min(_SPARE, _MOST_SPARE * lost)
                 if enough or passes == _MOST_PASSES or widened == len(reaches):
                     break
                 hoods = Hoods(positions, reaches[widened], hoods, threads)
@@ -123,7 +127,7 @@ def ivf_neighbors(
                 passes += 1
                 before, reached = reached, measure(positions)
                 if reached - before < _LEAST_GAIN * lost:
-                    widened = widened + 1 if reached < recall else len(reaches)
+                    widened += 1
             del distances, hoods
             if reached >= recall:
                 break

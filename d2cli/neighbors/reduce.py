@@ -97,15 +97,10 @@ def reduce_dimensions(
     held = min(d, max(_FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
     while True:
         reduced = _project(vectors, principal, held, threads)
-        narrower = range(_WIDTH_STEP, held, _WIDTH_STEP)
-        low, high = 0, len(narrower)
-        while low < high:  # the share grows with the width, so halve the range
-            middle = (low + high) // 2
-            kept = _share_kept(reduced, narrower[middle], truth, list_size, threads)
-            low, high = (low, middle) if kept >= wanted else (middle + 1, high)
-        if low < len(narrower):
-            return _narrow(reduced, narrower[low])
-        if held == d or _share_kept(reduced, held, truth, list_size, threads) >= wanted:
+        for width, kept in _shares_kept(reduced, truth, list_size, threads):
+            if kept >= wanted:
+                return _narrow(reduced, width)
+        if held == d:
             return reduced
         del reduced  # before the wider one is made: there is never more than one
         held = min(2 * held, d)
@@ -128,30 +123,39 @@ def _project(
     return reduced
 
 
-def _share_kept(
-    reduced: NDArray[np.float32], width: int, truth: Truth, list_size: int, threads: int
-) -> float:
-    """Share of the true neighbours among the `list_size` nearest in the first `width` dimensions.
+def _shares_kept(
+    reduced: NDArray[np.float32], truth: Truth, list_size: int, threads: int
+) -> list[tuple[int, float]]:
+    """For each width, the share of true neighbours among the `list_size` nearest in it.
 
-    It is the highest recall that a search in that many dimensions can lead to.
+    It is the highest recall that a search in that many dimensions can lead to. Widths are those in
+    steps, and all columns.
     """
-    seen = reduced[:, :width]
-    queries = seen[truth.rows]
+    held = reduced.shape[1]
+    widths = [*range(_WIDTH_STEP, held, _WIDTH_STEP), held]
+    queries = reduced[truth.rows]
     # One more than the list: the row itself comes first.
-    scores = np.full((len(queries), list_size + 1), np.inf, np.float32)
-    found = np.full((len(queries), list_size + 1), -1, np.int32)
+    shape = (len(widths), len(queries), list_size + 1)
+    scores = np.full(shape, np.inf, np.float32)
+    found = np.full(shape, -1, np.int32)
 
     def compare(start: int, stop: int) -> None:
-        """Keep the smallest |v|²/2 - q·v, which orders as the distance does."""
-        halves = np.empty(_BLOCK, np.float32)
-        for lo in range(0, len(seen), _BLOCK):
-            block = seen[lo : lo + _BLOCK]
-            half_square_norms(block, halves[: len(block)])
-            products = queries[start:stop] @ block.T
-            keep_nearest(products, halves, lo, scores[start:stop], found[start:stop])
+        """Keep the smallest |v|²/2 - q·v, which orders as the distance does; step by step."""
+        halves, more = np.zeros(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+        for lo in range(0, len(reduced), _BLOCK):
+            block = reduced[lo : lo + _BLOCK]
+            size = len(block)
+            halves[:size] = 0
+            products = np.zeros((stop - start, size), np.float32)
+            for w, width in enumerate(widths):
+                columns = slice(widths[w - 1] if w else 0, width)
+                half_square_norms(block[:, columns], more[:size])
+                halves[:size] += more[:size]
+                products += queries[start:stop, columns] @ block[:, columns].T
+                keep_nearest(products, halves, lo, scores[w, start:stop], found[w, start:stop])
 
     for_blocks(compare, len(queries), _SAMPLE_BLOCK, threads)
-    return truth.share_among(found)
+    return [(width, truth.share_among(f)) for width, f in zip(widths, found, strict=True)]
 
 
 def _narrow(reduced: NDArray[np.float32], width: int) -> NDArray[np.float32]:

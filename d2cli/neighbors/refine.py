@@ -6,6 +6,8 @@ row gathers candidates from lists as they were, and writes its own list only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +18,8 @@ from d2cli.parallel import Progress, for_blocks, silent
 
 #: Slots of a row's memory of candidates met, a power of two.
 _SEEN = 2048
-#: Rows refined by one worker.
-_BLOCK = 4096
+#: Rows refined by one worker, and into how many parts all rows fall when lists are turned around.
+_BLOCK, _PARTS = 4096, 8
 
 
 class Hoods:
@@ -33,18 +35,18 @@ class Hoods:
         self, positions: NDArray[np.int32], reach: int, before: Hoods | None, threads: int
     ) -> None:
         n = len(positions)
-        near = min(reach, positions.shape[1])
-        self.known = np.full((n, 2 * reach), -1, np.int32)
-        self.known[:, :near] = positions[:, :near]
-        _list_followers(self.known[:, :near], self.known[:, reach:])
-        self.fresh = np.ones((n, 2 * reach), np.bool_)
-        if before is not None:
-            known, fresh, earlier = self.known, self.fresh, before.known
+        near = positions[:, :reach]
+        self.known = known = np.full((n, 2 * reach), -1, np.int32)
+        self.fresh = fresh = np.ones((n, 2 * reach), np.bool_)
+        ranks = np.ascontiguousarray(near.T)  # read once for each part
 
-            def note(start: int, stop: int) -> None:
-                _note_fresh(start, stop, earlier, known, fresh)
+        def follow(start: int, stop: int) -> None:
+            known[start:stop, : near.shape[1]] = near[start:stop]
+            _list_followers(ranks, start, known[start:stop, reach:])
+            if before is not None:
+                _note_fresh(before.known[start:stop], known[start:stop], fresh[start:stop])
 
-            for_blocks(note, n, _BLOCK, threads)
+        for_blocks(follow, n, _part(n), threads)
 
     @classmethod
     def of(cls, known: NDArray[np.int32]) -> Hoods | None:
@@ -56,22 +58,31 @@ class Hoods:
         return before
 
 
+def _part(n: int) -> int:
+    """Rows of one of _PARTS parts."""
+    return max(1, -(-n // _PARTS))
+
+
 @kernel
-def _list_followers(followed, followers):
-    """followers[j] <- the first rows i with j in followed[i], those that rank it highest first."""
-    n, ranks = followed.shape
-    filled = np.zeros(n, np.int32)
-    for rank in range(ranks):
-        for i in range(n):
-            j = followed[i, rank]
-            if j >= 0 and filled[j] < followers.shape[1]:
+def _list_followers(followed, start, followers):
+    """followers[j] <- the first rows i with start + j in followed[:, i].
+
+    Those that rank it highest come first. Followed (ranks, n), followers (count, reach).
+    """
+    count, reach = followers.shape
+    filled = np.zeros(count, np.int32)
+    for rank in range(followed.shape[0]):
+        nearest = followed[rank]
+        for i in range(nearest.shape[0]):
+            j = nearest[i] - start
+            if 0 <= j < count and filled[j] < reach:
                 followers[j, filled[j]] = i
                 filled[j] += 1
 
 
 @kernel
-def _note_fresh(start, stop, before, now, fresh):
-    for i in range(start, stop):
+def _note_fresh(before, now, fresh):
+    for i in range(now.shape[0]):
         for a in range(now.shape[1]):
             for b in range(before.shape[1]):
                 if now[i, a] == before[i, b]:
@@ -83,45 +94,57 @@ def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threa
 
     Changes the lists (n, size) in place; they stay ascending. No distance is computed.
     """
-    ends, rows, squares = _offers(distances, positions)
+    n = len(distances)
+    part = _part(n)
+    farthest = distances[:, -1].copy()
+    offers: list[tuple[NDArray[Any], ...]] = [()] * -(-n // _BLOCK)
+
+    def collect(start: int, stop: int) -> None:
+        found = _offers(distances[start:stop], positions[start:stop], farthest, start, part)
+        offers[start // _BLOCK] = found
 
     def accept(start: int, stop: int) -> None:
-        _accept(start, stop, ends, rows, squares, distances, positions)
+        for ends, whom, rows, squares in offers:
+            mine = slice(*ends[start // part : start // part + 2])
+            _accept(whom[mine], rows[mine], squares[mine], distances, positions)
 
-    for_blocks(accept, len(distances), _BLOCK, threads)
+    for_blocks(collect, n, _BLOCK, threads)  # all of them before any list changes
+    for_blocks(accept, n, part, threads)
 
 
 @kernel
-def _offers(distances, positions):
-    """For each row j, at ends[j]:ends[j+1], the rows that list j nearer than j's last entry."""
-    n, size = positions.shape
+def _offers(distances, positions, farthest, first, part):
+    """Which of the rows first … list whom nearer than farthest[whom].
+
+    Returns whom, rows and squares (offers,), those to part p of all rows at ends[p]:ends[p + 1].
+    """
     # Kept one place late while they are counted, so that filling moves them to where they belong.
-    ends = np.zeros(n + 2, np.int64)
-    for i in range(n):
-        for a in range(size):
+    ends = np.zeros(_PARTS + 2, np.int64)
+    for i in range(positions.shape[0]):
+        for a in range(positions.shape[1]):
             j = positions[i, a]
-            if j >= 0 and distances[i, a] < distances[j, -1]:
-                ends[j + 2] += 1
-    for j in range(n):
-        ends[j + 2] += ends[j + 1]
-    rows = np.empty(ends[-1], np.int32)
+            if j >= 0 and distances[i, a] < farthest[j]:
+                ends[j // part + 2] += 1
+    for p in range(_PARTS):
+        ends[p + 2] += ends[p + 1]
+    whom, rows = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32)
     squares = np.empty(ends[-1], np.float32)
-    for i in range(n):
-        for a in range(size):
+    for i in range(positions.shape[0]):
+        for a in range(positions.shape[1]):
             j = positions[i, a]
-            if j >= 0 and distances[i, a] < distances[j, -1]:
-                rows[ends[j + 1]] = i
-                squares[ends[j + 1]] = distances[i, a]
-                ends[j + 1] += 1
-    return ends, rows, squares
+            if j >= 0 and distances[i, a] < farthest[j]:
+                p = j // part + 1
+                whom[ends[p]], rows[ends[p]], squares[ends[p]] = j, first + i, distances[i, a]
+                ends[p] += 1
+    return ends, whom, rows, squares
 
 
 @kernel
-def _accept(start, stop, ends, rows, squares, distances, positions):
-    for j in range(start, stop):
-        for offer in range(ends[j], ends[j + 1]):
-            if squares[offer] < distances[j, -1] and not _holds(positions[j], rows[offer]):
-                insert(distances[j], positions[j], squares[offer], rows[offer])
+def _accept(whom, rows, squares, distances, positions):
+    for offer in range(whom.shape[0]):
+        j = whom[offer]
+        if squares[offer] < distances[j, -1] and not _holds(positions[j], rows[offer]):
+            insert(distances[j], positions[j], squares[offer], rows[offer])
 
 
 def hop(

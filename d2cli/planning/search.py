@@ -13,9 +13,11 @@ QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 40
 SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 WIDTH_ROWS, WIDTH_STEP = 128, 32
-CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN, LARGEST, CELL_QUERIES = 2.0, 32, 320, 4, 512  # cells
-SAMPLE_PER_CELL, FITTING_ROUNDS, HNSW_CELLS, HNSW_M = 12, 3, 2048, 16
-STRICT, EFFORTS = 0.97, ((10, (10, 16)), (20, (16, 24)))  # ivf
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN = 2.0, 32, 320  # routing
+SAMPLE_PER_CELL, FITTING_ROUNDS, ROUTE_WIDTH, AROUND = 12, 3, 96, 256
+HNSW_CELLS, HNSW_M, INDEX_EFFORT, INDEX_WIDTH = 2048, 8, 40, 32
+LARGEST, CELL_QUERIES = 4, 512  # cells, cell_search
+STRICT, EFFORTS = 0.97, ((10, (12, 16)), (20, (18, 24)))  # ivf
 INDEX_BLOCK = 8192  # hnsw
 CHECKED = 1 << 21  # numbers looked at in one go
 
@@ -41,7 +43,6 @@ _EXACT_DISTANCE = 0.3e-9  # number of a final distance
 _FETCH = 60e-9  # row brought from memory for a final distance
 _INSERTED = 60e-9  # entry that a list takes in
 _EIGEN = 0.45e-9  # d³ of the principal axes
-_ROUTE = 30e-9  # centre that an HNSW index of centres looks at
 _ARRANGED = 2e-6  # row brought to its cell
 _ADMIT = 0.5e-9  # score of a cell's search
 _LINK = 6e-9  # candidate looked up along links
@@ -159,13 +160,16 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
     ledger.touch("arranging", n * (8 * probes + 24))
     sampled = min(n, SAMPLE_PER_CELL * cells) * (FITTING_ROUNDS + 1)
+    led = min(ROUTE_WIDTH, width)
     if cells > HNSW_CELLS:
         looked = 3 * HNSW_M * math.log(cells)
-        ledger.spend(steps=cells * (FITTING_ROUNDS + 2) * 100 * HNSW_M * _ROUTE)
-        ledger.spend(steps=(n + sampled) * looked * _ROUTE, threads=threads)
+        indexed = cells * (FITTING_ROUNDS + 2) * INDEX_EFFORT * HNSW_M
+        ledger.spend(steps=indexed * (INDEX_WIDTH * _INDEXED + _VISITED))
+        steps = (n + sampled) * looked * (INDEX_WIDTH * _INDEXED + _VISITED)
+        ledger.spend(2.0 * n * AROUND * led, steps + n * AROUND * _SCREEN, threads)
     else:
         pairs = float(n + sampled) * cells
-        ledger.spend(2.0 * pairs * width, pairs * _SCREEN, threads)
+        ledger.spend(2.0 * pairs * led, pairs * _SCREEN, threads)
     ledger.spend(steps=n * _ARRANGED)
 
     ledger.stage = "search"

@@ -1,0 +1,206 @@
+"""The stages of the search by cells, each against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2cli.neighbors import cell_search, cells, refine, routing
+from d2cli.neighbors.grouping import by_label, halved
+from tests import naive_cells as naive
+
+
+def clumps(n, d, seed, far=0.0):
+    rng = np.random.default_rng(seed)
+    middles = rng.standard_normal((6, d)) * 2 + far
+    points = middles[rng.integers(0, 6, n)] + rng.standard_normal((n, d))
+    return points.astype(np.float32)
+
+
+def arranged(points, count, probes, fewest=2, seed=0, threads=1):
+    rng = np.random.default_rng(seed)
+    centres = points[np.sort(rng.choice(len(points), count, replace=False))]
+    router = routing.Router(np.ascontiguousarray(centres), seed, threads)
+    moved = points.copy()
+    return moved, cells.arrange(moved, router, probes, fewest)
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_by_label(labels):
+    order, starts = by_label(np.array(labels, np.int64), 6)
+    expected = naive.by_label(labels, 6)
+    assert [order[starts[c] : starts[c + 1]].tolist() for c in range(6)] == expected
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_halves_are_small_and_lose_nobody(n, most):
+    points = clumps(n, 3, n)
+    parts = halved(points, np.arange(n), most)
+    assert max(map(len, parts)) <= most
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+
+
+def test_a_router_finds_the_nearest_cells():
+    points, centres = clumps(200, 8, 1), clumps(40, 8, 2)
+    routed = routing.Router(centres, 0, 2).route(points, 5)
+    for row, found in zip(points, routed, strict=True):
+        squares = naive.nearest_cells(row, centres)
+        assert [squares[c] for c in found] == pytest.approx(sorted(squares)[:5], rel=1e-4)
+
+
+def test_with_an_index_it_misses_few(monkeypatch):
+    points = clumps(1000, 16, 1)
+    centres = points[::4].copy()
+    true = routing.Router(centres, 0, 1).route(points, 4)
+    monkeypatch.setattr(routing, "_HNSW_CELLS", 100)
+    monkeypatch.setattr(routing, "_AROUND", 64)
+    router = routing.Router(centres, 0, 1)
+    found = router.route(points, 4)
+    assert all(len(set(row)) == 4 for row in found.tolist())
+    assert (found == true).mean() > 0.9
+    assert (router.nearest(points) == true[:, 0]).mean() > 0.5
+    again = routing.Router(centres, 0, 3).route(points, 4)
+    assert (again == found).all()
+
+
+@pytest.mark.parametrize("probes", [1, 2, 7])
+def test_cells_hold_every_row_once(probes):
+    points = clumps(300, 5, 3)
+    moved, found = arranged(points, 40, probes, fewest=11)
+    assert sorted(found.order.tolist()) == list(range(300))
+    assert (moved == points[found.order]).all()
+    cell_of = found.of_position
+    assert (found.probes[:, 0] == cell_of).all()  # a row looks into its own first
+    sizes = np.diff(found.starts)
+    for i, looked in enumerate(found.probes.tolist()):
+        assert len(set(looked)) == len(looked), i
+        assert sum(sizes[c] for c in looked) >= 11
+    for c, centre in enumerate(found.centres):
+        assert centre == pytest.approx(moved[cell_of == c].mean(axis=0), rel=1e-4, abs=1e-5)
+
+
+def test_cells_of_one_clump_are_cut():
+    points = np.concatenate([np.zeros((400, 4)), clumps(40, 4, 1)]).astype(np.float32)
+    points[:400, 0] = np.arange(400) * 1e-6
+    _, found = arranged(points, 10, 3)
+    assert np.diff(found.starts).max() <= cells._LARGEST * max(len(points) // 10, cells._FEW)
+
+
+@pytest.mark.parametrize("far", [0.0, 3.0, 300.0], ids=["around 0", "off", "far"])
+def test_the_search_finds_the_nearest_within_reach(far):
+    points = clumps(260, 6, 4, far)
+    moved, found = arranged(points, 17, 3)
+    distances, positions = cell_search.search_cells(moved, found, 6, 2)
+    cell_of = found.of_position
+    scale = float(np.square(moved - moved.mean(axis=0)).sum(axis=1).mean())
+    for i in range(len(points)):
+        expected = naive.squares_within_reach(moved, cell_of, found.probes, i)[:6]
+        listed = distances[i][np.isfinite(distances[i])]
+        assert listed == pytest.approx(expected, rel=1e-3, abs=1e-4 * scale)
+        there = positions[i][positions[i] >= 0]
+        assert len(set(there.tolist())) == len(there) == len(expected)
+        assert i not in there
+
+
+def test_the_search_does_not_depend_on_threads(monkeypatch):
+    monkeypatch.setattr(cell_search, "_JOIN_ROWS", 50)
+    moved, found = arranged(clumps(300, 6, 5), 20, 4)
+    one = cell_search.search_cells(moved, found, 5, 1)
+    three = cell_search.search_cells(moved, found, 5, 3)
+    assert all((a == b).all() for a, b in zip(one, three, strict=True))
+
+
+def listed(points, size, seed):
+    """Lists of random rows, ascending, some with places left."""
+    rng = np.random.default_rng(seed)
+    n = len(points)
+    distances = np.full((n, size), np.inf, np.float32)
+    positions = np.full((n, size), -1, np.int32)
+    for i in range(n):
+        others = rng.permutation(np.delete(np.arange(n), i))[: rng.integers(0, size + 1)]
+        squares = np.square(points[others] - points[i]).sum(axis=1)
+        by_distance = np.argsort(squares)
+        positions[i, : len(others)] = others[by_distance]
+        distances[i, : len(others)] = squares[by_distance]
+    return distances, positions
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99), st.booleans())
+def test_exchange(n, size, seed, small_blocks):
+    distances, positions = listed(clumps(n, 3, seed), min(size, n - 1), seed)
+    expected = naive.exchanged(distances, positions)
+    with pytest.MonkeyPatch.context() as patch:
+        if small_blocks:
+            patch.setattr(refine, "_BLOCK", 3)
+        refine.exchange(distances, positions, 2)
+    for i in range(n):
+        kept = distances[i][np.isfinite(distances[i])]
+        assert kept.tolist() == [np.float32(d) for d in expected[i]]
+        there = positions[i][positions[i] >= 0]
+        assert len(set(there.tolist())) == len(there) == len(kept)
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99))
+def test_hoods(n, reach, seed):
+    points = clumps(n, 3, seed)
+    _, positions = listed(points, min(5, n - 1), seed)
+    first = refine.Hoods(positions, reach, None, 2)
+    assert first.fresh.all()
+    near = min(reach, positions.shape[1])
+    expected = naive.followers(positions[:, :near], reach)
+    for i in range(n):
+        assert first.known[i, :near].tolist() == positions[i, :near].tolist()
+        following = first.known[i, reach:]
+        assert following[following >= 0].tolist() == expected[i]
+    _, changed = listed(points, min(5, n - 1), seed + 1)
+    second = refine.Hoods(changed, reach, first, 2)
+    for i in range(n):
+        is_new = [k not in first.known[i] for k in second.known[i].tolist()]
+        assert second.fresh[i].tolist() == is_new
+
+
+@given(st.integers(3, 60), st.integers(0, 99))
+def test_a_hop_meets_all_that_neighbours_know(n, seed):
+    points = clumps(n, 3, seed)
+    moved, found = arranged(points, max(1, n // 6), 1, seed=seed)
+    size = min(4, n - 1)
+    distances, positions = cell_search.search_cells(moved, found, size, 1)
+    hoods = refine.Hoods(positions, 3, None, 1)
+    expected = naive.after_hop(moved, distances, positions, hoods.known)
+    refine.hop(moved, found, hoods, distances, positions, 2)
+    for i in range(n):
+        kept = distances[i][np.isfinite(distances[i])]
+        assert kept == pytest.approx(expected[i], rel=1e-3, abs=1e-3)
+    # What was not fresh has been followed: a second pass over the same links changes nothing.
+    before = positions.copy()
+    stale = refine.Hoods(positions, 3, refine.Hoods(positions, 3, None, 1), 1)
+    assert not stale.fresh.any()
+    refine.hop(moved, found, stale, distances, positions, 1)
+    assert (positions == before).all()
+
+
+def test_how_many_cells_to_look_into(monkeypatch):
+    """The fewest that hold the share, or a few more where no pass is needed then."""
+    shares = np.array([0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])  # of neighbours, by rank of the cell
+
+    class Ranked:
+        centres = np.zeros((len(shares), 2), np.float32)
+
+        def route(self, rows, probes):
+            if probes == 1:  # a neighbour's cell, told by its row
+                return rows[:, :1].astype(np.int32)
+            return np.tile(np.arange(probes, dtype=np.int32), (len(rows), 1))
+
+    reduced = np.repeat(np.arange(len(shares)), np.round(shares * 20).astype(int))
+    reduced = reduced[:, None].astype(np.float32)
+    truth = type("Truth", (), {"rows": np.zeros(1, np.int64), "neighbors": np.arange(20)[None]})
+    chosen = lambda wanted, recall: routing.choose_probes(Ranked(), reduced, truth, wanted, recall)  # noqa: E731
+    monkeypatch.setattr(routing, "_FEWEST_PROBES", 2)
+    monkeypatch.setattr(routing, "_PASS_IN_PROBES", 1)
+    assert chosen(0.45, 0.999) == 2
+    assert chosen(0.75, 0.95) == 4  # two more would be too many
+    assert chosen(0.75, 0.85) == 5
+    assert chosen(0.2, 0.2) == 2
+    assert chosen(2.0, 2.0) == len(shares)

@@ -1,8 +1,8 @@
 """Measure d2prune against its peers: `make bench`.
 
 Every contestant lives in a process of its own (bench/worker.py), warmed up before anything counts.
-Contestants of one case run in turn, round after round, so that whatever else the machine does hits
-them all; medians are reported, and each case as a ratio to a named peer. Peers compete with the
+Contestants of one case run in turn, round after round and each time in another order, so that
+whatever else the machine does hits them all; medians are reported, and each case as a ratio to a named peer. Peers compete with the
 quickest settings of a fixed ladder that reach the recall (bench/peers.py).
 
     python bench/run.py [graph small growth selection dense ...] [--rounds 5] [--data build/bench]
@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ FAISS_EXACT_QUERIES = 2000
 REAL = {"fashion_mnist": "Fashion-MNIST, CNN", "wordnet": "WordNet glosses, MiniLM"}
 GROWTH = (125_000, 250_000, 500_000, 1_000_000)
 SELECTION_NODES, SELECTION_DEGREE = 5_000_000, 20
+#: Seconds between two runs.
+REST = 0.5
 
 
 class Contestant:
@@ -83,11 +87,17 @@ class Contestant:
 
 
 def compete(contestants: list[Contestant], rounds: int) -> list[dict[str, Any]]:
-    """Interleaved rounds; the contestants end with them."""
+    """Interleaved rounds, each in another order; the contestants end with them.
+
+    Who follows whom matters: memory that one gave back costs the next one less, and threads of some
+    libraries spin for a while before they sleep.
+    """
     for contestant in contestants:
         contestant.answers.clear()
+    order = random.Random(0)
     for _ in range(rounds):
-        for contestant in contestants:
+        for contestant in order.sample(contestants, len(contestants)):
+            time.sleep(REST)
             contestant.run()
     for contestant in contestants:
         contestant.close()

@@ -25,7 +25,7 @@ _SPARE = (4, 64)
 #: Of at most so many numbers the scaled and centred blocks are kept: 32 MB.
 _KEPT_NUMBERS = 1 << 23
 #: Rows whose mean is taken for the centre.
-_CENTRE_ROWS = 4096
+_CENTRE_ROWS = 256
 _FLOAT32_STEP = 2.0**-24
 
 

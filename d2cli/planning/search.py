@@ -9,7 +9,7 @@ from d2cli.planning.ledger import Ledger
 from d2cli.planning.sizes import Matrix, Search
 
 # -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
-QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 4096  # exact
+QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 256  # exact
 SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 WIDTH_ROWS, WIDTH_STEP = 128, 32

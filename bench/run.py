@@ -2,8 +2,9 @@
 
 Every contestant lives in a process of its own (bench/worker.py), warmed up before anything counts.
 Contestants of one case run in turn, round after round and each time in another order, so that
-whatever else the machine does hits them all; medians are reported, and each case as a ratio to a named peer. Peers compete with the
-quickest settings of a fixed ladder that reach the recall (bench/peers.py).
+whatever else the machine does hits them all; medians are reported, and each case as a ratio to a
+named peer. Peers compete with the quickest settings of a fixed ladder that reach the recall
+(bench/peers.py).
 
     python bench/run.py [graph small growth selection dense ...] [--rounds 5] [--data build/bench]
 

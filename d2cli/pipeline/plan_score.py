@@ -57,13 +57,13 @@ def plan_score(request: ScoreRequest) -> Plan:
         how.append(f"{used} of {count} epochs in blocks")
     first = reads[0]
     messages.read_ids(ledger, ids_of(first))
-    ledger.stage = "write"
     files = plan_files(request.out, list(request.kinds))
     writes = [
         (target, _size(target, first, len(inside), first.rows)) for target, inside in files.items()
     ]
-    if any(not target.endswith(".npy") for target in files):
-        ledger.touch("table", 8 * first.rows * len(request.kinds))
+    for target, inside in files.items():
+        if (ending := Path(target).suffix.lower()) != ".npy":
+            messages.write(ledger, ending, first.rows, len(inside), id_bytes(first))
     return Plan("score", reads, "; ".join(how), ledger.estimate(), writes, threads)
 
 

@@ -137,6 +137,8 @@ def plan_select(request: SelectRequest) -> Plan:
         1 - request.cutoff,
     )
 
+    targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
+
     def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:
         ledger = started()
         messages.read_ids(ledger, ids_of(first))
@@ -152,11 +154,13 @@ def plan_select(request: SelectRequest) -> Plan:
         messages.edges(ledger, n, k, picks)
         messages.forward(ledger, n, k, picks)
         messages.greedy(ledger, n, k, picks)
+        for target, size in zip(targets, picks.sizes, strict=True):
+            rows = n - size if request.output.complement else size
+            messages.write(ledger, Path(target).suffix.lower(), rows, 5, id_bytes(first))
         return ledger.estimate()
 
     matrix = matrix_of(emb) if emb is not None and graph is None else None
     notes = _build_notes(matrix, options) if matrix else []
-    targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
     return Plan(
         "select",
         [*([graph] if graph else []), *([emb] if emb else []), *vectors, *labels, *rows],

@@ -69,12 +69,12 @@ def plan_graph(request: GraphRequest) -> Plan:
     return Plan(
         "graph",
         list(reads),
-        _method(options, emb.rows),
+        describe_method(options, emb.rows),
         run(matrix, options),
         [(request.out, round(size))],
         threads,
-        _build_notes(matrix, options),
-        lambda: _lighter(matrix, options, run),
+        build_notes(matrix, options),
+        lambda: lighter_ways(matrix, options, run),
     )
 
 
@@ -160,11 +160,15 @@ def plan_select(request: SelectRequest) -> Plan:
         return ledger.estimate()
 
     matrix = matrix_of(emb) if emb is not None and graph is None else None
-    notes = _build_notes(matrix, options) if matrix else []
+    notes = build_notes(matrix, options) if matrix else []
+
+    def lighter() -> list[Variant]:
+        return [] if matrix is None else lighter_ways(matrix, options, lambda m, o: run(m, o, None))
+
     return Plan(
         "select",
         [*([graph] if graph else []), *([emb] if emb else []), *vectors, *labels, *rows],
-        _method(options, n) if graph is None else f"the graph as it is, {graph.method}",
+        describe_method(options, n) if graph is None else f"the graph as it is, {graph.method}",
         run(matrix, options, graph),
         [
             (target, _output_bytes(target, size, n, first, request.output))
@@ -172,7 +176,7 @@ def plan_select(request: SelectRequest) -> Plan:
         ],
         threads,
         notes,
-        lambda: [] if matrix is None else _lighter(matrix, options, lambda m, o: run(m, o, None)),
+        lighter,
     )
 
 
@@ -261,7 +265,7 @@ def search_of(
     )  # fmt: skip
 
 
-def _method(options: Search, n: int) -> str:
+def describe_method(options: Search, n: int) -> str:
     method = options.method_for(n)
     why = ""
     if options.method == "auto":
@@ -270,12 +274,12 @@ def _method(options: Search, n: int) -> str:
     return f"{method}{why}, {options.metric}, k = {options.n_neighbors}"
 
 
-def _build_notes(matrix: Matrix, options: Search) -> list[str]:
+def build_notes(matrix: Matrix, options: Search) -> list[str]:
     copy = matrix.rows * matrix.width * max(4, matrix.itemsize)
     return [*([_GROUPS] if options.grouped else []), _COPIES.format(binary(copy))]
 
 
-def _lighter(
+def lighter_ways(
     matrix: Matrix, options: Search, run: Callable[[Matrix, Search], Estimate]
 ) -> list[Variant]:
     """Other ways to build, those that change the least first."""

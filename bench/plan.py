@@ -241,7 +241,8 @@ def main() -> int:
     for name in ("exact", "ivf", "hnsw"):
         run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*method(name), "-q"))))
     run(command_line(arguments.data, Case("select", 3000, 16, "npy64", ("-q",))))
-    run(command_line(arguments.data, Case("propagate", 3000, 16, "npy", ("-q",))))
+    for command in ("propagate", "report", "compare"):
+        run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
     print("peak memory, seconds, core seconds: measured, and predicted / measured")
     memory: list[float] = []
     time_: list[float] = []

@@ -179,6 +179,8 @@ OUT_OF_RANGE = [
     ["--ratio", "nan"],
     ["--gamma-reverse", "nan"],
     ["--hops", "-1"],
+    ["--hops", "100000000000"],
+    ["-k", "100000000"],
     ["--mode", "paper"],
 ]
 

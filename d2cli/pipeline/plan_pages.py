@@ -95,7 +95,7 @@ def plan_compare(request: CompareRequest) -> Plan:
     names, most = request.options.methods, request.options.measured_rows
     sizes = tuple(dict.fromkeys(compared_size(b, request, n) for b in request.budgets))
     auto = request.options.gamma_reverse == "auto"
-    options = search_of(request.graph_options, threads, grouped=False, checkpoint=None)
+    options = search_of(request.graph_options, threads, n, grouped=False, checkpoint=None)
 
     def run(matrix: Matrix, options: Search) -> Estimate:
         k = options.n_neighbors

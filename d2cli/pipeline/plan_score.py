@@ -98,7 +98,7 @@ def _plan_embeddings(
         how.append(f"the graph as it is, {graph.method}")
     else:
         assert emb is not None, "check_score saw to it"
-        settings = search_of(options, threads, grouped=False, checkpoint=None)
+        settings = search_of(options, threads, emb.rows, grouped=False, checkpoint=None)
         search.build(ledger, matrix_of(emb), settings)
         n, k = emb.rows, options.n_neighbors
         how.append(f"{settings.method_for(n)}, {options.metric}, k = {k}")

@@ -11,7 +11,7 @@ from d2cli.budgets import budget_of, check_size
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
 from d2cli.io.provenance import read_sidecar
-from d2cli.limits import check_search
+from d2cli.limits import check_hops, check_neighbors, check_search
 from d2cli.parallel import thread_count
 from d2cli.pipeline.plan import Plan, Variant
 from d2cli.pipeline.recorded import check_recorded
@@ -52,9 +52,8 @@ def plan_graph(request: GraphRequest) -> Plan:
     if request.within:
         reads.append(_header(request.within, "labels", "within", request.id_column))
     reads += _rows(request.exclude, "exclude", request.id_column)
-    options = search_of(
-        request.options, threads, bool(request.within or request.exclude), request.checkpoint
-    )
+    grouped = bool(request.within or request.exclude)
+    options = search_of(request.options, threads, emb.rows, grouped, request.checkpoint)
 
     def run(matrix: Matrix, options: Search) -> Estimate:
         ledger = started()
@@ -85,6 +84,7 @@ def plan_propagate(request: PropagateRequest) -> Plan:
     graph = read_graph_header(request.graph)
     scores = _header(request.scores, "scores", "scores", request.id_column)
     settled = request.messages.resolved()
+    check_hops(settled.hops)
     n, k = graph.rows, graph.n_neighbors
     picks = Picks((), settled.edges, hops=settled.hops, threads=threads)
     ledger = started()
@@ -132,6 +132,7 @@ def plan_select(request: SelectRequest) -> Plan:
     options = search_of(
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
+        n,
         bool(request.within or request.exclude or request.cutoff),
         request.checkpoint,
         1 - request.cutoff,
@@ -184,6 +185,7 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
     """How rows would be picked, and whether the mode asks for an exact graph."""
     inherited = _recorded(request.propagated) if request.propagated else {}
     settled = inherit(request.messages, inherited, request.propagated or "").resolved()
+    check_hops(settled.hops)
     gamma = request.gamma_reverse
     auto = (MODES[settled.mode].gamma_reverse if gamma is None else gamma) == "auto"
     sizes = [budget_of(b.ratio or "nan", n) if b.size is None else b.size for b in request.budgets]
@@ -251,14 +253,17 @@ def _recorded(propagated: str) -> dict[str, Any]:
 def search_of(
     options: GraphOptions,
     threads: int,
+    n: int,
     grouped: bool,
     checkpoint: float | None,
     share: float = 1.0,
 ) -> Search:
+    """The options of a search among n rows, as the arithmetic takes them."""
     check_search(
         options.n_neighbors, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, options.seed,
     )  # fmt: skip
+    check_neighbors(options.n_neighbors, n)
     return Search(
         options.n_neighbors, options.metric, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, threads, grouped, share, checkpoint,

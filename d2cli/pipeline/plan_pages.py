@@ -26,9 +26,9 @@ from d2cli.planning import messages, pages, search
 from d2cli.planning.ledger import Estimate
 from d2cli.planning.sizes import Matrix, Picks, Search
 
-#: Bytes of a page by itself, of each part about one selection or one method at one budget, and of
-#: an example: with its text, and with a picture besides.
-_PAGE, _PART, _METHOD, _TEXT, _PICTURE = 60_000, 40_000, 10_000, 700, 4_000
+#: Bytes of a page by itself, of each part about one selection, or about one method at one budget, of
+#: a row on the map, of an example, and at most of its picture.
+_PAGE, _SELECTION, _METHOD, _PLACE, _EXAMPLE, _PICTURE = 24_000, 30_000, 3_400, 16, 500, 6_000
 
 _MASKS = "a mask does not say how many rows it keeps: taken to be half of them"
 
@@ -54,6 +54,7 @@ def plan_report(request: ReportRequest) -> Plan:
         notes += [_MASKS] if size is None and not notes else []
         selected.append(header)
         kept.append(min(n, max(1, n // 2 if size is None else size)))
+    picture = max((min(_PICTURE, 4 * h.width // 3) for h in shown if h.role == "images"), default=0)
     page = pages.Page(
         tuple(kept), options.measured_rows, options.map, options.map_rows, options.examples,
         sum(header.size for header in shown if not header.mapped),
@@ -68,9 +69,9 @@ def plan_report(request: ReportRequest) -> Plan:
     messages.read_vectors(ledger, max(kept), 2 * len(kept))
     search.read_vectors(ledger, matrix, options.metric or defaults.METRIC, threads)
     pages.report(ledger, matrix, page, threads)
-    count = len(kept) * 4 * options.examples
-    size = _PAGE + _PART * len(kept)
-    size += count * (_PICTURE if request.images else 0) + count * _TEXT
+    size = _PAGE + _SELECTION * len(kept)
+    size += _PLACE * (min(n, options.map_rows) if options.map != "none" else 0)
+    size += len(kept) * 4 * min(n, options.examples) * (_EXAMPLE + picture)
     return Plan(
         "report",
         [emb, *vectors, *shown, *selected],

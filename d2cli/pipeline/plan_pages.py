@@ -26,7 +26,7 @@ from d2cli.planning import messages, pages, search
 from d2cli.planning.ledger import Estimate
 from d2cli.planning.sizes import Matrix, Picks, Search
 
-#: Bytes of a page by itself, of each part about one selection, or about one method at one budget, of
+#: Bytes of a page by itself, of each part about a selection, or about one method at one budget, of
 #: a row on the map, of an example, and at most of its picture.
 _PAGE, _SELECTION, _METHOD, _PLACE, _EXAMPLE, _PICTURE = 24_000, 30_000, 3_400, 16, 500, 6_000
 

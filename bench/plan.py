@@ -42,11 +42,14 @@ class Case:
     d: int
     form: str = "npy"
     options: tuple[str, ...] = ()
+    ratios: tuple[str, ...] = ("0.3",)
 
     @property
     def name(self) -> str:
         """What is printed and matched."""
-        return " ".join([self.command, f"{self.n}x{self.d}", self.form, *self.options])
+        return " ".join(
+            [self.command, f"{self.n}x{self.d}", self.form, *self.options, *self.ratios[1:]]
+        )
 
 
 def method(name: str) -> tuple[str, ...]:
@@ -79,6 +82,18 @@ CASES = [
     *(Case("select", n, 128) for n in (10_000, 100_000, 1_000_000)),
     *(Case("select", 100_000, 384, form) for form in ("npy16", "parquet")),
     Case("select", 100_000, 128, "npy", ("--cutoff", "0.1")),
+    *(Case("report", n, 128) for n in (10_000, 50_000, 100_000)),
+    Case("report", 50_000, 384, "npy", ("--map", "pca")),
+    Case("report", 50_000, 128, "npy", ("--map", "none", "--examples", "0")),
+    Case("report", 50_000, 128, "npy", ("--metric", "cosine"), ratios=("0.1", "0.3", "0.5")),
+    Case("report", 50_000, 128, "npy", ("--images", "images_50000.npz")),
+    Case("report", 100_000, 384, "parquet", ("--texts", "texts_100000.txt")),
+    Case("report", 1_000_000, 128),
+    *(Case("compare", n, 128) for n in (10_000, 50_000, 100_000)),
+    Case("compare", 100_000, 384, "npy", ("--methods", "d2,random")),
+    Case("compare", 50_000, 128, "npy", ("--methods", "d2,k-center"), ratios=("0.05",)),
+    Case("compare", 50_000, 128, "npy16", ("--methods", "moderate,ccs"), ratios=("0.1", "0.3")),
+    Case("compare", 1_000_000, 128, "npy", ("--methods", "d2,near-duplicates,facility-location")),
 ]
 
 
@@ -137,6 +152,8 @@ def command_line(data: Path, case: Case) -> list[str]:
     if case.command == "graph":
         emb = input_file(data, case.n, case.d, case.form)
         return ["graph", "--emb", str(emb), "--out", str(data / "out.arrow"), *case.options]
+    if case.command in ("report", "compare"):
+        return page_line(data, case, scores)
     source = []
     if case.command == "propagate" or case.form == "graph":
         graph = data / f"graph_{case.n}_{case.d}.arrow"
@@ -150,6 +167,34 @@ def command_line(data: Path, case: Case) -> list[str]:
     if case.command == "propagate":
         return [*line, "--out", str(data / "out.npy")]
     return [*line, "--ratio", "0.3", "--out", str(data / "selected.npy")]
+
+
+def page_line(data: Path, case: Case, scores: Path) -> list[str]:
+    """A command that ends in a page, its inputs made."""
+    line = ["--emb", str(input_file(data, case.n, case.d, case.form)), "--scores", str(scores)]
+    if case.command == "compare":
+        budgets = [word for ratio in case.ratios for word in ("--ratio", ratio)]
+        return ["compare", *line, *budgets, *case.options, "--out", str(data / "page.html")]
+    chosen = []
+    for ratio in case.ratios:
+        kept = data / f"kept_{case.n}_{case.d}_{case.form}_{ratio}.parquet"
+        if not kept.exists():
+            run(["select", *line, "--ratio", ratio, "--out", str(kept), "-q"])
+        chosen += ["--selected", str(kept)]
+    options = [
+        str(shown_file(data, word, case.n)) if "_" in word else word for word in case.options
+    ]
+    return ["report", *line, *chosen, *options, "--out", str(data / "page.html")]
+
+
+def shown_file(data: Path, name: str, n: int) -> Path:
+    """Something to show of every row."""
+    path = data / name
+    if not path.exists() and path.suffix == ".npz":
+        np.savez(path, np.random.default_rng(n).integers(0, 256, (n, 32, 32, 3), np.uint8))
+    elif not path.exists():
+        path.write_text("".join(f"text {i}, of a row that has {i % 97} words\n" for i in range(n)))
+    return path
 
 
 def run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
@@ -196,7 +241,8 @@ def main() -> int:
     for name in ("exact", "ivf", "hnsw"):
         run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*method(name), "-q"))))
     run(command_line(arguments.data, Case("select", 3000, 16, "npy64", ("-q",))))
-    run(command_line(arguments.data, Case("propagate", 3000, 16, "npy", ("-q",))))
+    for command in ("propagate", "report", "compare"):
+        run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
     print("peak memory, seconds, core seconds: measured, and predicted / measured")
     memory: list[float] = []
     time_: list[float] = []

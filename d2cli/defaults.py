@@ -55,6 +55,8 @@ MAX_ROWS = 2**31 - 1
 
 # -- the graph ---------------------------------------------------------------------------------
 N_NEIGHBORS = 10
+#: More are refused where there are no more rows than that.
+MOST_NEIGHBORS = 10_000
 METRIC: Metric = "euclidean"
 METHOD: Method = "auto"
 #: Up to so many rows exact search is the quicker one, and nothing needs to be measured.
@@ -71,6 +73,8 @@ HIGHER_IS: HigherIs = "harder"
 TRANSFORM: Transform = "none"
 MODE: ModeName = "default"
 HOPS = 1
+#: Messages have gone everywhere long before.
+MAX_HOPS = 1_000
 
 # -- selection ---------------------------------------------------------------------------------
 BALANCE: Balance = "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2cli.defaults import MAX_ROWS, Method, choices
+from d2cli.defaults import MAX_HOPS, MAX_ROWS, MOST_NEIGHBORS, Method, choices
 from d2cli.errors import UsageError
 
 
@@ -35,3 +35,26 @@ def check_search(
         raise UsageError(f"n_neighbors must be at most {MAX_ROWS:,}, not {n_neighbors}")
     if not 0 < recall <= 1:
         raise UsageError(f"recall must be above 0 and at most 1, not {recall:g}")
+
+
+def check_neighbors(n_neighbors: int, n: int) -> None:
+    """Refuse lists that n rows cannot fill, where they would be long.
+
+    Raises:
+        UsageError: for more than 10,000 places and than there are rows.
+    """
+    most = max(MOST_NEIGHBORS, n - 1)
+    if n_neighbors > most:
+        raise UsageError(
+            f"n_neighbors must be at most {most:,}, not {n_neighbors:,}: there are {n:,} rows"
+        )
+
+
+def check_hops(hops: int) -> None:
+    """Refuse a number of forward passes that makes no sense.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if not 0 <= hops <= MAX_HOPS:
+        raise UsageError(f"hops must be at least 0 and at most {MAX_HOPS:,}, not {hops}")

@@ -12,6 +12,7 @@ from d2cli._jit import kernel
 from d2cli.defaults import Kernel, choices
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import Csr, KnnGraph
+from d2cli.limits import check_hops
 from d2cli.parallel import Progress, for_blocks, silent, thread_count
 
 #: Rows that one task of the forward pass takes.
@@ -106,8 +107,7 @@ def forward(
         (n,) float64. Each sum runs over the neighbours in ascending row number.
     """
     check_kernel(kernel_name, gamma, "gamma_forward")
-    if hops < 0:
-        raise UsageError(f"hops must be at least 0, not {hops}")
+    check_hops(hops)
     check_scores(scores, edges.indptr.size - 1)
     squared = kernel_name == "gaussian"
     sent_at_least = -math.inf if floor is None else floor

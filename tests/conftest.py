@@ -1,5 +1,9 @@
 """Fixtures that several test files share."""
 
+import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,3 +53,41 @@ def data(run_cli):
 def select(run_cli):
     """``d2prune select`` of a few rows, on one thread."""
     return lambda *args: run_cli("select", "-k", 4, "--threads", 1, *args)
+
+
+#: One command, and on standard error how many kernels it compiled.
+_COUNTING = """
+import sys
+from numba.core import event
+from d2cli.cli.main import run
+with event.install_recorder("numba:compile") as compiled:
+    code = run(sys.argv[1:])
+print(len(compiled.buffer), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def peak_of():
+    """The peak memory in bytes of a command line with ``--json -q``, in a process of its own.
+
+    A compiler takes memory too, and what one process compiles can be lost to the next: processes
+    that compile at the same time replace each other's index of what is in the cache. So a run in
+    which something was compiled does not count.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        pytest.skip("kernels are not compiled")
+    few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")  # on any machine
+
+    def peak(*line):
+        for _ in range(6):
+            command = [sys.executable, "-c", _COUNTING, *map(str, line)]
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True, env=os.environ | few
+            )
+            assert done.returncode == 0, done.stderr
+            if done.stderr.splitlines()[-1] == "0":
+                return json.loads(done.stdout)["run"]["peak_memory_bytes"]
+        pytest.skip("compiled kernels cannot be kept here")
+
+    return peak

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import gc
 import io
 import os
 import resource
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from d2cli import stopping
+from d2cli.cli import signals
 from d2cli.cli.main import run
 from d2cli.io import atomic, temporary
 from d2cli.io.atomic import Outputs
@@ -147,6 +149,37 @@ def test_moves_are_not_cut_in_half(old, select, monkeypatch):
     assert np.load("selected.npy").size == 9
     assert read_sidecar(Path("selected.npy"))["counts"]["kept"] == 9
     assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+def test_a_signal_as_the_lock_is_made(old, select, monkeypatch):
+    before, real = contents(), temporary.lock
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return real(*args, **options)
+
+    monkeypatch.setattr(temporary, "lock", interrupted)
+    assert select(*ARGS)[0] == 143
+    assert contents() == before
+
+
+def test_a_signal_as_what_is_left_is_removed(tmp_path, monkeypatch):
+    """Here by a finalizer, in which an exception would be lost."""
+    real = Path.unlink
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return real(*args, **options)
+
+    lease = temporary.Lease(tmp_path)
+    lease.temporary().touch()
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with signals.heard():
+        del lease
+        gc.collect()
+        assert stopping.asked() == signal.SIGTERM
+    stopping.reset()
+    assert not os.listdir(tmp_path)
 
 
 def test_any_error_that_an_interruption_turned_into(old, select, monkeypatch):

@@ -157,8 +157,9 @@ def test_tables(same, data, lists, file):
 @pytest.mark.parametrize("block", [1, 64, 200])
 @pytest.mark.parametrize("lists", LISTS)
 def test_blocks_smaller_than_the_file(data, run_cli, monkeypatch, lists, block):
-    for module in (fields, tables):
-        monkeypatch.setattr(module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(fields, "BLOCK_BYTES", block)
+    monkeypatch.setattr(tables, "BATCH_BYTES", block)
+    monkeypatch.setattr(tables, "COLUMNS_AT_A_TIME", 3)  # of 4
     columns = LISTS[lists](data.emb)
     columns = columns if isinstance(columns, dict) else {"embedding": columns}
     pq.write_table(pa.table({"s": data.scores, **columns}), "e.parquet", row_group_size=11)

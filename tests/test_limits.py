@@ -1,11 +1,12 @@
 """How much memory is left, and how sizes are written."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.errors import UsageError
-from d2cli.io.limits import available_memory
+from d2cli.io.limits import available_memory, total_memory
 from d2cli.units import binary, parse_size
 
 GIB = 1 << 30
@@ -41,7 +42,28 @@ def test_nothing_is_known(tmp_path):
 
 
 def test_this_machine():
-    assert available_memory().size > 1 << 20
+    assert 1 << 20 < available_memory().size <= total_memory()
+
+
+def test_what_could_ever_be_taken(machine, tmp_path):
+    assert total_memory(tmp_path) is None
+    machine({})
+    assert total_memory(tmp_path) == 16 * GIB
+    group = {"memory.max": str(3 * GIB), "memory.current": str(2 * GIB), "memory.stat": ""}
+    files = {f"sys/fs/cgroup/a/{name}": content for name, content in group.items()}
+    files |= {"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": V2.format(inside="/")}
+    assert machine(files).size == GIB
+    assert total_memory(tmp_path) == 3 * GIB
+
+
+def test_a_claim_is_held_against_the_control_group(monkeypatch):
+    from d2cli.errors import DataError
+    from d2cli.io import room
+
+    monkeypatch.setattr(room, "_most", lambda: 1000)
+    assert room.room((125,), np.dtype(np.float64), "x.npz").size == 125
+    with pytest.raises(DataError, match=r"x\.npz: 126 values of type float64 take 1,008 bytes"):
+        room.room((126,), np.dtype(np.float64), "x.npz")
 
 
 @pytest.mark.parametrize(

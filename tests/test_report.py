@@ -14,7 +14,7 @@ import pytest
 
 from d2cli.cli.main import run
 from d2cli.io.examples import images_at, open_images
-from d2cli.pipeline import report as step
+from d2cli.pipeline import pages
 from d2cli.report.projection import project
 from d2cli.report.thumbnails import LONGEST, thumbnail
 from d2cli.report.view import Decimals, list_words, percent
@@ -353,7 +353,7 @@ def test_words():
 
 # -- refusals -------------------------------------------------------------------------------------
 def test_the_extra_is_asked_for_in_one_line(kept, report, monkeypatch):
-    monkeypatch.setattr(step, "find_spec", lambda name: None if name == "matplotlib" else name)
+    monkeypatch.setattr(pages, "find_spec", lambda name: None if name == "matplotlib" else name)
     code, _, err = report("--selected", "k_8.parquet")
     assert code == 1
     assert err.splitlines() == [

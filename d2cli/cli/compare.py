@@ -8,6 +8,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.cli.select import as_ratio
 from d2cli.defaults import CompareMethod, choices
@@ -73,6 +74,8 @@ def command(
     seed: Annotated[
         int, typer.Option("--seed", help="Of random choices, the index, and rows that are drawn.")
     ] = defaults.SEED,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -83,7 +86,7 @@ def command(
     prints the numbers. k-center takes time in proportion to rows times budget.
     """
     from d2cli.pipeline import requests as r
-    from d2cli.pipeline.compare import run_compare
+    from d2cli.pipeline.plan_pages import plan_compare
 
     emb_source = o.as_input(emb, emb_key, "emb")
     score_source = o.as_input(scores, scores_key, "scores")
@@ -110,6 +113,10 @@ def command(
         id_column=id_column,
         threads=threads,
     )
+    if not look_ahead(lambda: plan_compare(request), plan, max_memory):
+        return
+    from d2cli.pipeline.compare import run_compare
+
     with progress_bar() as progress:
         summary = run_compare(request, progress)
     show_summary(summary)

@@ -8,6 +8,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli import options as o
+from d2cli.cli.ahead import look_ahead
 from d2cli.cli.console import progress_bar, show_summary
 from d2cli.defaults import MapMethod, Metric
 from d2cli.errors import UsageError
@@ -79,6 +80,8 @@ def command(
     seed: Annotated[
         int, typer.Option("--seed", help="Of the rows that are drawn, and of the map.")
     ] = defaults.SEED,
+    plan: o.PlanOnly = False,
+    max_memory: o.MaxMemory = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -88,7 +91,7 @@ def command(
     Coverage and redundancy beside random selections, scores, classes, the order of the picks, a
     map, and examples. --json prints the numbers.
     """
-    from d2cli.pipeline.report import run_report
+    from d2cli.pipeline.plan_pages import plan_report
     from d2cli.pipeline.requests import ReportOptions, ReportRequest
 
     emb_source = o.as_input(emb, emb_key, "emb")
@@ -109,6 +112,10 @@ def command(
         id_column=id_column,
         threads=threads,
     )
+    if not look_ahead(lambda: plan_report(request), plan, max_memory):
+        return
+    from d2cli.pipeline.report import run_report
+
     with progress_bar() as progress:
         summary = run_report(request, progress)
     show_summary(summary)

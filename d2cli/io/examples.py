@@ -35,10 +35,15 @@ class LinesField(Field):
                 yield np.array([line.rstrip(b"\r\n") for line in lines], object)
 
 
+def are_lines(files: list[Path]) -> bool:
+    """Whether each line of these files is one text."""
+    return all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
+
+
 def open_texts(paths: list[str], key: str | None, id_column: str | None) -> Source:
     """One text a row: the lines of ``.txt`` files, or a column of text as in other inputs."""
     files = expand(paths, "texts")
-    if key is None and all(f.suffix.lower() == ".txt" and sniff(f) == "csv" for f in files):
+    if key is None and are_lines(files):
         return Source("texts", "texts", [LinesField(path) for path in files])
     return open_source(paths, "texts", "texts", key, id_column)
 

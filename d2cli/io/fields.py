@@ -69,6 +69,13 @@ class Field(ABC):
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The rows in order, some at a time. A block may be a view and is valid until the next."""
 
+    def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """(first row, first column, part of the array), in whatever order costs least."""
+        start = 0
+        for block in self.blocks():
+            yield start, 0, block
+            start += block.shape[0]
+
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
         """(layer, first row, some rows) along the first of three axes, in order.
 

@@ -23,12 +23,22 @@ from d2cli.io.fields import BLOCK_BYTES, Field
 from d2cli.io.files import Format, check_regular, sniff
 from d2cli.io.provenance import KEY
 from d2cli.io.sources import open_source
-from d2cli.io.tables import TableFile, arrow_errors, read_csv
+from d2cli.io.tables import (
+    BATCH_BYTES,
+    COLUMNS_AT_A_TIME,
+    FamilyField,
+    TableFile,
+    arrow_errors,
+    read_csv,
+)
 
 #: Of a CSV, so much is read.
 _CSV_HEAD = 1 << 18
 #: Bytes of an id where only its type is known.
 _USUAL_ID = 16.0
+#: Arrow decodes a parquet column in so many times its size, and of a large one holds so many bytes
+#: at a time (pages, dictionaries, a batch, and what its allocator has kept); as measured.
+_DECODING_TIMES, _DECODING_BYTES, _DECODING_A_COLUMN = 6, 56 << 20, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class TableHeader(TableFile):
     def _open(self) -> None:
         self._id_lengths: dict[str, float] = {}
         self._widths: dict[str, int] = {}
-        self.reading = BLOCK_BYTES
+        self._sizes: dict[str, float] = {}
+        self._reading = BATCH_BYTES
         if self.kind == "parquet":
             self._open_parquet()
         elif self.kind == "csv":
@@ -98,7 +109,7 @@ class TableHeader(TableFile):
         group = next((group for group in groups if group.num_rows), None)
         if group is None:
             return
-        names, largest = set(self.schema.names), 0
+        names = set(self.schema.names)
         # The first group with rows speaks for all; a file may have thousands.
         for column in range(group.num_columns):
             chunk = group.column(column)
@@ -107,8 +118,7 @@ class TableHeader(TableFile):
                 name = name.rpartition(".")[0]
             self._widths[name] = chunk.num_values // group.num_rows
             self._id_lengths[name] = chunk.total_uncompressed_size / group.num_rows
-            largest = max(largest, chunk.total_uncompressed_size)
-        self.reading += min(largest, 4 * BLOCK_BYTES)
+            self._sizes[name] = self._id_lengths[name] * self.n
 
     def _open_arrow(self) -> None:
         source = pa.memory_map(os.fsencode(self.path))
@@ -131,7 +141,7 @@ class TableHeader(TableFile):
         table = read_csv(self.path, head)
         self.schema = table.schema
         self.n = table.num_rows if self.exact else round(table.num_rows * size / len(head))
-        self.reading = 3 * size  # the whole table, and its whole numbers as text
+        self._reading = 3 * size  # the whole table, and its whole numbers as text
 
     def width_of(self, field: Field) -> int:
         """How many numbers a row has."""
@@ -160,6 +170,14 @@ class TableHeader(TableFile):
                 first, second = batch.column(0).offsets[:2].to_pylist()
                 return int(second - first)
         return 0
+
+    def reading(self, names: list[str], together: int) -> int:
+        """Bytes of buffers while these columns are read, so many of them together."""
+        if self.kind != "parquet":
+            return self._reading
+        size = sum(self._sizes.get(name, 0.0) for name in names[:together])
+        most = max(_DECODING_BYTES, _DECODING_A_COLUMN * len(names[:together]))
+        return min(round(_DECODING_TIMES * size), most)
 
     def id_length(self, name: str) -> float:
         """Mean bytes of one id."""
@@ -210,7 +228,7 @@ def read_header(
         largest_mapped=max(
             (part.n * _width(part) * part.dtype.itemsize for part in mapped), default=0
         ),
-        reading=max((_reading(part) for part in parts), default=0),
+        reading=max((_reading(part, role) for part in parts), default=0),
         ids=_id_length(source.id_parts[0]) if source.id_parts else None,
         text_ids=bool(source.id_parts) and source.id_parts[0].is_text,
     )
@@ -238,10 +256,13 @@ def _width(part: Field) -> int:
     return part.width() if table is None else table.width_of(part)
 
 
-def _reading(part: Field) -> int:
+def _reading(part: Field, role: Role) -> int:
     table = _table(part)
+    if isinstance(part, FamilyField) and table is not None:  # a model's outputs are read by rows
+        together = len(part.names) if role == "outputs" else COLUMNS_AT_A_TIME
+        return table.reading(part.names, together)
     if table is not None:
-        return table.reading
+        return table.reading([part.name], 1)
     return BLOCK_BYTES if isinstance(part, NpzField) else 0
 
 

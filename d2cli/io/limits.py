@@ -32,15 +32,21 @@ def available_memory(root: Path = Path("/")) -> Available | None:
     """
     found = [Available(size, "of the machine") for size in _of_machine(root)]
     found += [
-        Available(size, f"within the limit of the control group {name}")
-        for size, name in _of_groups(root)
+        Available(left, f"within the limit of the control group {name}")
+        for _, left, name in _of_groups(root)
     ]
     return min(found, key=lambda one: one.size, default=None)
 
 
-def _of_machine(root: Path) -> Iterator[int]:
+def total_memory(root: Path = Path("/")) -> int | None:
+    """The most that this process could ever take: what the machine has, and its groups may take."""
+    sizes = [*_of_machine(root, "MemTotal:"), *(limit for limit, _, _ in _of_groups(root))]
+    return min(sizes, default=None)
+
+
+def _of_machine(root: Path, what: str = "MemAvailable:") -> Iterator[int]:
     for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
+        if line.startswith(what):
             yield int(line.split()[1]) * 1024
             return
     if root == Path("/"):  # macOS: what is free is not said, what is there is a bound
@@ -50,8 +56,8 @@ def _of_machine(root: Path) -> Iterator[int]:
             return
 
 
-def _of_groups(root: Path) -> Iterator[tuple[int, str]]:
-    """What every control group from our own upwards has left, and its name."""
+def _of_groups(root: Path) -> Iterator[tuple[int, int, str]]:
+    """What every control group from our own upwards may take, what it has left, and its name."""
     mounts = list(_mounts(root))
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -86,7 +92,7 @@ def _mounts(root: Path) -> Iterator[tuple[bool, str, str]]:
             yield True, fields[3], fields[4]
 
 
-def _upwards(folder: Path, top: Path, old: bool) -> Iterator[tuple[int, str]]:
+def _upwards(folder: Path, top: Path, old: bool) -> Iterator[tuple[int, int, str]]:
     names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     limit_name, used_name, idle_name = (
         names if old else ("memory.max", "memory.current", "inactive_file")
@@ -100,7 +106,8 @@ def _upwards(folder: Path, top: Path, old: bool) -> Iterator[tuple[int, str]]:
                 if name == idle_name and value.strip().isdecimal():
                     idle = int(value)
             taken = max(0, (used or 0) - idle)
-            yield max(0, limit - taken), "/" + str(folder.relative_to(top)).lstrip(".")
+            name = "/" + str(folder.relative_to(top)).lstrip(".")
+            yield limit, max(0, limit - taken), name
         if folder == top or top not in folder.parents:
             return
         folder = folder.parent

@@ -65,7 +65,7 @@ def read_selection(path: Path, frame: Frame) -> StoredSelection:
     Raises:
         DataError: if the file cannot be understood, or is of other data.
     """
-    provenance = _provenance(path)
+    provenance = selection_provenance(path)
     rows_then = provenance.get("counts", {}).get("rows")
     if rows_then is not None and rows_then != frame.n:
         raise DataError(
@@ -102,7 +102,7 @@ def read_selection(path: Path, frame: Frame) -> StoredSelection:
     return StoredSelection(path, rows, order, gains, by_id, dropped, provenance, described)
 
 
-def _provenance(path: Path) -> dict[str, Any]:
+def selection_provenance(path: Path) -> dict[str, Any]:
     """What is beside a file, else what is in a table's metadata, if ``select`` made it."""
     found = read_sidecar(path)
     if found is None:

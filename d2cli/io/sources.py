@@ -105,12 +105,17 @@ class Source:
         out = room(shape, dtype, self.name)
         start = 0
         for part in self.parts:
-            for block in part.blocks():
-                if block.shape[0] > shape[0] - start:
+            rows = 0
+            for first, column, block in part.pieces():
+                rows = first + block.shape[0]
+                if start + rows > shape[0]:
                     raise DataError(f"{part.where}: has more rows than the {part.n:,} it claims")
+                place = out[start + first : start + rows]
+                if block.ndim == 2:
+                    place = place[:, column : column + block.shape[1]]
                 with np.errstate(over="ignore"):  # an infinity is refused where values are checked
-                    out[start : start + block.shape[0]] = block
-                start += block.shape[0]
+                    place[:] = block
+            start += rows
         if start != shape[0]:
             raise DataError(f"{self.name}: {start:,} rows were read where {shape[0]:,} were said")
         return out

@@ -22,9 +22,14 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.io.fields import BLOCK_BYTES, Field
+from d2cli.io.fields import Field
 from d2cli.io.files import Format
 
+#: Rows are decoded in batches of about so many bytes. Arrow holds several times as much for a
+#: batch, and what fits into a processor's cache is decoded sooner.
+BATCH_BYTES = 1 << 22
+#: Of columns that are one matrix, so many are decoded together.
+COLUMNS_AT_A_TIME = 16
 #: Parquet's text is binary where its writer did not say what it is.
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 #: Digits of a number that columns `emb_0 … emb_767` may end in.
@@ -231,7 +236,7 @@ class ColumnField(Field):
         return self._width
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        rows = BLOCK_BYTES // (4 * max(1, self.width() if self._is_list else 1))
+        rows = BATCH_BYTES // (4 * max(1, self.width() if self._is_list else 1))
         width = self.width() if self._is_list else 0
         for start, batch in self.table.batches([self.name], rows):
             values = self._values(batch, start)
@@ -291,14 +296,23 @@ class FamilyField(Field):
             self.refusal = DataError(f"{odd.where}: holds {odd.kind}, and not numbers")
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        rows = BLOCK_BYTES // (self.dtype.itemsize * len(self.names))
-        for start, batch in self.table.batches(self.names, rows):
-            block = np.empty((batch.num_rows, len(self.names)), self.dtype)
-            for c, name in enumerate(self.names):
+        return (block for _, block in self._blocks(self.names))
+
+    def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        # For each column that it reads at a time, a parquet reader holds pages and a dictionary.
+        for column in range(0, len(self.names), COLUMNS_AT_A_TIME):
+            for start, block in self._blocks(self.names[column : column + COLUMNS_AT_A_TIME]):
+                yield start, column, block
+
+    def _blocks(self, names: list[str]) -> Iterator[tuple[int, NDArray[Any]]]:
+        rows = BATCH_BYTES // (self.dtype.itemsize * len(names))
+        for start, batch in self.table.batches(names, rows):
+            block = np.empty((batch.num_rows, len(names)), self.dtype)
+            for c, name in enumerate(names):
                 values = _plain(batch.column(name))
                 _refuse_nulls(values, f"{self.path}: {name}", start)
                 block[:, c] = values.to_numpy(zero_copy_only=False)
-            yield block
+            yield start, block
 
 
 def _plain(values: pa.Array) -> pa.Array:

@@ -45,17 +45,18 @@ class Lease:
     def __init__(self, folder: Path) -> None:
         """Raises OSError where the folder cannot be written."""
         self._paths: list[Path] = []
-        while True:
-            self._run = folder / f".d2prune-{_host()}-{secrets.token_hex(6)}"
-            path = Path(f"{self._run}.lock")
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-            with contextlib.suppress(OSError):
-                lock(handle, wait=True)
-            if _is_at(handle, path):
-                break
-            os.close(handle)  # whoever swept here just now came between
-        # Also runs when an exception passed by, and at exit.
-        self._end = weakref.finalize(self, _remove, path, handle, self._paths)
+        with stopping.shield():  # there is no lock that nobody removes
+            while True:
+                self._run = folder / f".d2prune-{_host()}-{secrets.token_hex(6)}"
+                path = Path(f"{self._run}.lock")
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+                with contextlib.suppress(OSError):
+                    lock(handle, wait=True)
+                if _is_at(handle, path):
+                    break
+                os.close(handle)  # whoever swept here just now came between
+            # Also runs when an exception passed by, and at exit.
+            self._end = weakref.finalize(self, _remove, path, handle, self._paths)
 
     def temporary(self) -> Path:
         """A name that nobody else uses; there is no such file yet."""
@@ -70,10 +71,11 @@ class Lease:
 
 def _remove(lock_path: Path, handle: int, paths: list[Path]) -> None:
     """The lock goes last: whatever is found without one belongs to nobody."""
-    for path in [*paths, lock_path]:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-    os.close(handle)
+    with stopping.shield():  # finalizers lose what is raised in them, and would end half way
+        for path in [*paths, lock_path]:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:

@@ -13,7 +13,7 @@ from d2cli.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.defaults import EXACT_UP_TO, Method, Metric
 from d2cli.errors import DataError
 from d2cli.graph import BuildInfo, KnnGraph
-from d2cli.limits import check_search
+from d2cli.limits import check_neighbors, check_search
 from d2cli.neighbors.duplicates import find_copies, spread
 from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors
@@ -75,6 +75,7 @@ def build_graph(
     exclude = None if exclude is None else np.asarray(exclude)
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)
     n = vectors.shape[0]
+    check_neighbors(n_neighbors, n)
     searcher = _Searcher(
         n_neighbors, method, recall, hnsw_m, ef_construction, ef, threads, seed, progress
     )

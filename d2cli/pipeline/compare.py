@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.budgets import budget_of, check_size, exactly
 from d2cli.defaults import CompareMethod
-from d2cli.errors import D2Error, UsageError
 from d2cli.evaluation.balance import Balance, class_balance
 from d2cli.evaluation.coverage import Coverage, nearest_selected, sample_rows
 from d2cli.evaluation.overlap import shared_rows
@@ -28,13 +25,11 @@ from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.compare_methods import Chooser, Data
 from d2cli.pipeline.directions import settle_direction
 from d2cli.pipeline.graph import describe_graph, graph_notices, graph_of, open_labels
+from d2cli.pipeline.pages import COMPARE_NEEDS, check_compare, compared_size
 from d2cli.pipeline.propagate import read_wanted
 from d2cli.pipeline.requests import Budget, CompareRequest, ScoreOptions, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
 from d2cli.scores import wanted
-
-#: What the page needs of the extra `report`: how each is imported, and what it is called.
-_NEEDS = {"matplotlib": "matplotlib", "jinja2": "Jinja2", "PIL": "pillow"}
 
 
 @dataclass(frozen=True)
@@ -84,13 +79,13 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
     Raises:
         D2Error: where anything is wrong, or the extra is not installed; then no output has changed.
     """
-    _check(request)
+    check_compare(request)
     threads = thread_count(request.threads)
     clock = Clock()
     with clock.stage("read"):
         inputs = _read(request)
         check_target(request.out, inputs.paths)
-        budgets = {_size(b, request, inputs.frame.n): b for b in reversed(request.budgets)}
+        budgets = {compared_size(b, request, inputs.frame.n): b for b in reversed(request.budgets)}
         sizes = [*reversed(budgets)]  # a size that two budgets come to is compared once
     options = request.graph_options
     with clock.stage("graph"):
@@ -117,7 +112,7 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
         inputs=inputs.described,
         comparison=[as_numbers(c, budgets[c.size], chooser) for c in compared],
     )
-    entry["versions"].update({name: version(name) for name in _NEEDS.values()})
+    entry["versions"].update({name: version(name) for name in COMPARE_NEEDS.values()})
     # These need the extra.
     from d2cli.pipeline.compare_view import page_of  # noqa: PLC0415
     from d2cli.report.page import render  # noqa: PLC0415
@@ -146,22 +141,6 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
     )
 
 
-def _check(request: CompareRequest) -> None:
-    """Refuse what makes no sense, and what cannot be done, before anything is read."""
-    if not request.out.lower().endswith((".html", ".htm")):
-        raise UsageError(f"{request.out}: a comparison is a web page", "end its name in .html")
-    if not request.budgets:
-        raise UsageError("compare needs --ratio or --size")
-    if request.options.measured_rows < 1:
-        raise UsageError(f"--measured-rows must be at least 1, not {request.options.measured_rows}")
-    missing = [name for module, name in _NEEDS.items() if find_spec(module) is None]
-    if missing:
-        raise D2Error(
-            f"d2prune compare needs {', '.join(missing)}, not installed here",
-            "pip install 'd2prune[report]'",
-        )
-
-
 def _read(request: CompareRequest) -> CompareInputs:
     ids = request.id_column
     emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, ids)
@@ -179,23 +158,6 @@ def _read(request: CompareRequest) -> CompareInputs:
         frame, emb, values, wanted(values, transform="rank"), score_options, codes, described,
         paths, said,
     )  # fmt: skip
-
-
-def _size(budget: Budget, request: CompareRequest, n: int) -> int:
-    """A budget in rows, which every method must be able to spend."""
-    size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
-    check_size(size, 0, n)
-    beta = request.options.cutoff
-    if not 0 <= beta < 1:
-        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
-    left = n - math.floor(exactly(beta, n))
-    cut = [m for m in request.options.methods if m in ("cutoff", "ccs")]
-    if cut and size > left:
-        raise UsageError(
-            f"a budget of {size:,} is more than the {left:,} rows that a cutoff of {beta:g} leaves",
-            f"lower --cutoff, or leave {' and '.join(cut)} out of --methods",
-        )
-    return size
 
 
 def _measure(

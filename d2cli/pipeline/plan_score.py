@@ -57,13 +57,13 @@ def plan_score(request: ScoreRequest) -> Plan:
         how.append(f"{used} of {count} epochs in blocks")
     first = reads[0]
     messages.read_ids(ledger, ids_of(first))
-    ledger.stage = "write"
     files = plan_files(request.out, list(request.kinds))
     writes = [
         (target, _size(target, first, len(inside), first.rows)) for target, inside in files.items()
     ]
-    if any(not target.endswith(".npy") for target in files):
-        ledger.touch("table", 8 * first.rows * len(request.kinds))
+    for target, inside in files.items():
+        if (ending := Path(target).suffix.lower()) != ".npy":
+            messages.write(ledger, ending, first.rows, len(inside), id_bytes(first))
     return Plan("score", reads, "; ".join(how), ledger.estimate(), writes, threads)
 
 
@@ -98,7 +98,7 @@ def _plan_embeddings(
         how.append(f"the graph as it is, {graph.method}")
     else:
         assert emb is not None, "check_score saw to it"
-        settings = search_of(options, threads, grouped=False, checkpoint=None)
+        settings = search_of(options, threads, emb.rows, grouped=False, checkpoint=None)
         search.build(ledger, matrix_of(emb), settings)
         n, k = emb.rows, options.n_neighbors
         how.append(f"{settings.method_for(n)}, {options.metric}, k = {k}")

@@ -11,7 +11,7 @@ from d2cli.budgets import budget_of, check_size
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
 from d2cli.io.provenance import read_sidecar
-from d2cli.limits import check_search
+from d2cli.limits import check_hops, check_neighbors, check_search
 from d2cli.parallel import thread_count
 from d2cli.pipeline.plan import Plan, Variant
 from d2cli.pipeline.recorded import check_recorded
@@ -52,9 +52,8 @@ def plan_graph(request: GraphRequest) -> Plan:
     if request.within:
         reads.append(_header(request.within, "labels", "within", request.id_column))
     reads += _rows(request.exclude, "exclude", request.id_column)
-    options = search_of(
-        request.options, threads, bool(request.within or request.exclude), request.checkpoint
-    )
+    grouped = bool(request.within or request.exclude)
+    options = search_of(request.options, threads, emb.rows, grouped, request.checkpoint)
 
     def run(matrix: Matrix, options: Search) -> Estimate:
         ledger = started()
@@ -69,12 +68,12 @@ def plan_graph(request: GraphRequest) -> Plan:
     return Plan(
         "graph",
         list(reads),
-        _method(options, emb.rows),
+        describe_method(options, emb.rows),
         run(matrix, options),
         [(request.out, round(size))],
         threads,
-        _build_notes(matrix, options),
-        lambda: _lighter(matrix, options, run),
+        build_notes(matrix, options),
+        lambda: lighter_ways(matrix, options, run),
     )
 
 
@@ -85,6 +84,7 @@ def plan_propagate(request: PropagateRequest) -> Plan:
     graph = read_graph_header(request.graph)
     scores = _header(request.scores, "scores", "scores", request.id_column)
     settled = request.messages.resolved()
+    check_hops(settled.hops)
     n, k = graph.rows, graph.n_neighbors
     picks = Picks((), settled.edges, hops=settled.hops, threads=threads)
     ledger = started()
@@ -132,10 +132,13 @@ def plan_select(request: SelectRequest) -> Plan:
     options = search_of(
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
+        n,
         bool(request.within or request.exclude or request.cutoff),
         request.checkpoint,
         1 - request.cutoff,
     )
+
+    targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
 
     def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:
         ledger = started()
@@ -152,15 +155,21 @@ def plan_select(request: SelectRequest) -> Plan:
         messages.edges(ledger, n, k, picks)
         messages.forward(ledger, n, k, picks)
         messages.greedy(ledger, n, k, picks)
+        for target, size in zip(targets, picks.sizes, strict=True):
+            rows = n - size if request.output.complement else size
+            messages.write(ledger, Path(target).suffix.lower(), rows, 5, id_bytes(first))
         return ledger.estimate()
 
     matrix = matrix_of(emb) if emb is not None and graph is None else None
-    notes = _build_notes(matrix, options) if matrix else []
-    targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
+    notes = build_notes(matrix, options) if matrix else []
+
+    def lighter() -> list[Variant]:
+        return [] if matrix is None else lighter_ways(matrix, options, lambda m, o: run(m, o, None))
+
     return Plan(
         "select",
         [*([graph] if graph else []), *([emb] if emb else []), *vectors, *labels, *rows],
-        _method(options, n) if graph is None else f"the graph as it is, {graph.method}",
+        describe_method(options, n) if graph is None else f"the graph as it is, {graph.method}",
         run(matrix, options, graph),
         [
             (target, _output_bytes(target, size, n, first, request.output))
@@ -168,7 +177,7 @@ def plan_select(request: SelectRequest) -> Plan:
         ],
         threads,
         notes,
-        lambda: [] if matrix is None else _lighter(matrix, options, lambda m, o: run(m, o, None)),
+        lighter,
     )
 
 
@@ -176,6 +185,7 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
     """How rows would be picked, and whether the mode asks for an exact graph."""
     inherited = _recorded(request.propagated) if request.propagated else {}
     settled = inherit(request.messages, inherited, request.propagated or "").resolved()
+    check_hops(settled.hops)
     gamma = request.gamma_reverse
     auto = (MODES[settled.mode].gamma_reverse if gamma is None else gamma) == "auto"
     sizes = [budget_of(b.ratio or "nan", n) if b.size is None else b.size for b in request.budgets]
@@ -243,21 +253,24 @@ def _recorded(propagated: str) -> dict[str, Any]:
 def search_of(
     options: GraphOptions,
     threads: int,
+    n: int,
     grouped: bool,
     checkpoint: float | None,
     share: float = 1.0,
 ) -> Search:
+    """The options of a search among n rows, as the arithmetic takes them."""
     check_search(
         options.n_neighbors, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, options.seed,
     )  # fmt: skip
+    check_neighbors(options.n_neighbors, n)
     return Search(
         options.n_neighbors, options.metric, options.method, options.recall, options.hnsw_m,
         options.ef_construction, options.ef, threads, grouped, share, checkpoint,
     )  # fmt: skip
 
 
-def _method(options: Search, n: int) -> str:
+def describe_method(options: Search, n: int) -> str:
     method = options.method_for(n)
     why = ""
     if options.method == "auto":
@@ -266,12 +279,12 @@ def _method(options: Search, n: int) -> str:
     return f"{method}{why}, {options.metric}, k = {options.n_neighbors}"
 
 
-def _build_notes(matrix: Matrix, options: Search) -> list[str]:
+def build_notes(matrix: Matrix, options: Search) -> list[str]:
     copy = matrix.rows * matrix.width * max(4, matrix.itemsize)
     return [*([_GROUPS] if options.grouped else []), _COPIES.format(binary(copy))]
 
 
-def _lighter(
+def lighter_ways(
     matrix: Matrix, options: Search, run: Callable[[Matrix, Search], Estimate]
 ) -> list[Variant]:
     """Other ways to build, those that change the least first."""

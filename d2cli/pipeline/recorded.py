@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from d2cli.defaults import Edges, HigherIs, Kernel, ModeName, Transform, choices
+from d2cli.defaults import MAX_HOPS, Edges, HigherIs, Kernel, ModeName, Transform, choices
 from d2cli.errors import DataError
 
 
@@ -26,7 +26,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "kernel": _one_of(Kernel),
     "bandwidth": lambda value: value == "median" or (_is_number(value) and value > 0),
     "gamma_forward": lambda value: _is_number(value) and value >= 0,
-    "hops": lambda value: type(value) is int and value >= 0,
+    "hops": lambda value: type(value) is int and 0 <= value <= MAX_HOPS,
 }
 
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from importlib.util import find_spec
 
-from d2cli.errors import D2Error, UsageError
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.provenance import record, sidecar, write_sidecar
 from d2cli.parallel import Progress, silent, thread_count
+from d2cli.pipeline.pages import REPORT_NEEDS, check_report
 from d2cli.pipeline.report_inputs import ReportInputs, read_report_inputs
 from d2cli.pipeline.report_measures import Measured, measure
 from d2cli.pipeline.report_numbers import as_numbers
-from d2cli.pipeline.requests import ReportOptions, ReportRequest, given
+from d2cli.pipeline.requests import ReportRequest, given
 from d2cli.pipeline.summary import Clock, Summary, last_line
-
-#: What the extra `report` brings: how each is imported, and what it is called.
-_NEEDS = {
-    "matplotlib": "matplotlib",
-    "jinja2": "Jinja2",
-    "sklearn": "scikit-learn",
-    "PIL": "pillow",
-}
 
 
 def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
@@ -30,7 +21,7 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
     Raises:
         D2Error: where anything is wrong, or the extra is not installed; then no output has changed.
     """
-    _check(request)
+    check_report(request)
     threads = thread_count(request.threads)
     clock = Clock()
     with clock.stage("read"):
@@ -61,7 +52,7 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
         inputs=inputs.described,
         report=numbers,
     )
-    entry["versions"].update({name: version(name) for name in _NEEDS.values()})
+    entry["versions"].update({name: version(name) for name in REPORT_NEEDS.values()})
     with Outputs() as outputs:
         note = outputs.place(sidecar(request.out))
         data = outputs.place(request.out)
@@ -81,27 +72,6 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
         ],
         [*inputs.frame.notices, *inputs.notices],
     )
-
-
-def _check(request: ReportRequest) -> None:
-    """Refuse what makes no sense, and what cannot be done, before anything is read."""
-    if not request.out.lower().endswith((".html", ".htm")):
-        raise UsageError(f"{request.out}: a report is a web page", "end its name in .html")
-    options: ReportOptions = request.options
-    for name, value, least in (
-        ("measured-rows", options.measured_rows, 1),
-        ("map-rows", options.map_rows, 1),
-        ("examples", options.examples, 0),
-        ("seed", options.seed, 0),
-    ):
-        if value < least:
-            raise UsageError(f"--{name} must be at least {least}, not {value}")
-    missing = [name for module, name in _NEEDS.items() if find_spec(module) is None]
-    if missing:
-        raise D2Error(
-            f"d2prune report needs {', '.join(missing)}, not installed here",
-            "pip install 'd2prune[report]'",
-        )
 
 
 def _line(inputs: ReportInputs, m: Measured, several: bool) -> tuple[str, str]:

@@ -19,11 +19,9 @@ from d2cli.io.provenance import describe
 from d2cli.io.score_file import recorded_direction
 from d2cli.io.selection_read import StoredSelection, read_selection
 from d2cli.io.sources import Source, blame, open_source
+from d2cli.pipeline.pages import check_count
 from d2cli.pipeline.requests import ReportRequest
 from d2cli.scores import wanted
-
-#: More of them would not fit side by side.
-MOST_SELECTIONS = 8
 
 
 @dataclass
@@ -91,8 +89,7 @@ def read_report_inputs(request: ReportRequest) -> ReportInputs:
         described["labels"] = describe(labels)
         paths += labels.paths
     files = expand(request.selected, "selected")
-    if len(files) > MOST_SELECTIONS:
-        raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
+    check_count(len(files))
     selections = [read_selection(path, frame) for path in files]
     frame.check_id_column(ids)
     described["selected"] = [s.described for s in selections]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2cli.planning.ledger import Ledger
+from d2cli.planning.ledger import MIB, Ledger
 from d2cli.planning.sizes import Ids, Picks
 
 #: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
@@ -17,7 +17,11 @@ _RETURN = 100e-9  # edge whose return is looked for
 _EDGE_FORWARD = 25e-9  # edge in the forward pass
 _EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
 _PICK = 500e-9  # row picked, and the rows before it that had to wait
-_ROW_WRITTEN = 100e-9
+_NUMBER_WRITTEN = 20e-9
+
+#: Bytes that Arrow's parquet writer takes: for a row and at most for all, as it looks whether
+#: values repeat, and for each further column.
+_ENCODED, _ENCODING, _ENCODED_COLUMN = 170, 44 * MIB, 3 * MIB
 
 
 def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
@@ -72,7 +76,7 @@ def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
 
 
 def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
-    """Picks with reverse messages, for every budget, and what is written of them."""
+    """Picks with reverse messages, for every budget."""
     ledger.stage = "select"
     sizes = picks.sizes if picks.each else (max(picks.sizes),)
     for size in sizes:
@@ -82,9 +86,16 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
             once = sent * _EDGE_REVERSE + size * _PICK + n * 30e-9
             ledger.spend(steps=once * (1 + _SEARCHED_SHARE * picks.searches))
         ledger.hold("picks", 16 * size)
+
+
+def write(ledger: Ledger, ending: str, rows: int, columns: int, an_id: float) -> None:
+    """An output in the form that `ending` says: so many numbers a row, ids of so many bytes."""
     ledger.stage = "write"
-    ledger.touch("columns", 48 * max(picks.sizes))
-    ledger.spend(steps=sum(picks.sizes) * _ROW_WRITTEN)
+    size = rows * (8 * columns + an_id)
+    if ending == ".parquet":
+        size += min(_ENCODED * rows, _ENCODING) + _ENCODED_COLUMN * (columns - 1)
+    ledger.touch("columns", size)
+    ledger.spend(steps=rows * columns * _NUMBER_WRITTEN)
 
 
 def _sent(n: int, k: int, picks: Picks) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from d2cli.defaults import Metric
 from d2cli.planning.ledger import Ledger
 from d2cli.planning.sizes import Matrix, Search
 
@@ -67,16 +68,22 @@ def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
     ledger.spend(steps=matrix.rows * matrix.width * _COPY)
 
 
+def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
+    """Embeddings as the searches take them (:func:`d2cli.neighbors.vectors.prepare`)."""
+    read_matrix(ledger, matrix)
+    numbers, wide = matrix.rows * matrix.width, max(4, matrix.itemsize)
+    as_is = metric == "euclidean" and matrix.plain and matrix.itemsize >= 4
+    if not as_is:
+        ledger.hold("vectors", numbers * wide)
+    ledger.touch("checking", wide * min(CHECKED * threads, numbers))
+    ledger.spend(steps=numbers * _CHECK * (1 if as_is else 2), threads=threads)
+
+
 def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """From embeddings to lists of neighbours; ends with only the graph held."""
     n, d, k = matrix.rows, matrix.width, search.n_neighbors
     wide = max(4, matrix.itemsize)
-    read_matrix(ledger, matrix)
-    as_is = search.metric == "euclidean" and matrix.plain and matrix.itemsize >= 4
-    if not as_is:
-        ledger.hold("vectors", n * d * wide)
-    ledger.touch("checking", wide * min(CHECKED * search.threads, n * d))
-    ledger.spend(steps=n * d * _CHECK * (1 if as_is else 2), threads=search.threads)
+    read_vectors(ledger, matrix, search.metric, search.threads)
     if search.grouped:
         # Lists of all rows, and the group's vectors; how large groups are no header says.
         ledger.hold("graph", n * k * 8)
@@ -95,42 +102,49 @@ def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.touch("check", 4 * n)
 
 
-def _screening(matrix: Matrix, search: Search) -> float:
-    """Bytes that an exact search works in, besides its lists."""
-    n, d, wide = matrix.rows, matrix.width, max(4, matrix.itemsize)
-    kept = 4 * n * d if wide == 8 and n * d <= KEPT_NUMBERS else 0  # of float32 it is a view
+def _screening(matrix: Matrix, k: int, threads: int, among: int | None = None) -> float:
+    """Bytes that an exact search works in, besides its lists; `among` some of the rows, or all."""
+    d, wide = matrix.width, max(4, matrix.itemsize)
+    n = matrix.rows if among is None else among
+    as_is = among is None and wide == 4
+    kept = 0.0
+    if n * d <= KEPT_NUMBERS and not as_is:  # else of float32 it is a view
+        kept = n * d * (4.0 if among is None else 4 + 2 * wide)  # taken, centred
     base = min(BASE_ROWS, n)
-    block = 0 if kept or wide == 4 else 4 * base * d
-    query = QUERIES * (d * (wide + 4) + 8 * (search.n_neighbors + 1 + SPARE))
-    return 4 * n + kept + (4 * QUERIES * base + block + query) * search.threads
+    block = 0 if kept or as_is else 4 * base * d
+    query = QUERIES * (d * (wide + 4) + 8 * (k + 1 + SPARE))
+    return 4 * n + kept + (4 * QUERIES * base + block + query) * threads
 
 
-def _compare(ledger: Ledger, matrix: Matrix, search: Search, rows: int) -> None:
-    """The work of comparing `rows` with all, by :func:`exact_neighbors`."""
-    n, d = matrix.rows, matrix.width
-    some = math.ceil(n / math.ceil(n / CENTRE_ROWS))  # as they are; centred and squared in float64
-    ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
-    width = min(search.n_neighbors + 1 + SPARE, n)
-    pairs = float(rows) * n
-    # A list of w takes in about w·ln(n/w) of n scores that come in no order.
-    taken = rows * width * math.log(max(2.0, n / width))
-    steps = pairs * _SCREEN + 2 * n * d * _SCALE + taken * _INSERTED
-    ledger.spend(2.0 * pairs * d, steps + rows * width * d * _EXACT_DISTANCE, search.threads)
+def compare(
+    ledger: Ledger, matrix: Matrix, k: int, threads: int, rows: int, among: int | None = None
+) -> None:
+    """`rows` held against all, or `among` some of them, by :func:`exact_neighbors`."""
+    d, n = matrix.width, matrix.rows if among is None else among
+    with ledger.passing("screening", 8 * rows + _screening(matrix, k, threads, among)):
+        # So many rows as they are; centred and squared in float64.
+        some = math.ceil(matrix.rows / math.ceil(matrix.rows / CENTRE_ROWS))
+        ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
+        width = min(k + 1 + SPARE, n)
+        pairs = float(rows) * n
+        # A list of w takes in about w·ln(n/w) of n scores that come in no order.
+        taken = rows * width * math.log(max(2.0, n / width))
+        steps = pairs * _SCREEN + 2 * n * d * _SCALE + taken * _INSERTED
+        ledger.spend(2.0 * pairs * d, steps + rows * width * d * _EXACT_DISTANCE, threads)
 
 
 def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
-    with ledger.passing("screening", 8 * n + _screening(matrix, search)):
-        _compare(ledger, matrix, search, n)
-        ledger.keep(n * k * 8, search.checkpoint)
+    compare(ledger, matrix, k, search.threads, n)
+    ledger.keep(n * k * 8, search.checkpoint)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """Exact neighbours of some rows, to aim and to judge with (:class:`Truth`)."""
     ledger.stage = "sample"
-    with ledger.passing("screening", 8 * matrix.rows + _screening(matrix, search)):
-        _compare(ledger, matrix, search, min(SAMPLE_ROWS, matrix.rows))
+    rows = min(SAMPLE_ROWS, matrix.rows)
+    compare(ledger, matrix, search.n_neighbors, search.threads, rows)
 
 
 def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:

@@ -97,7 +97,8 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
         graph = graph_of(inputs.emb, options, None, None, None, threads, progress)
         with blame(embeddings=inputs.emb):
             vectors = prepare(inputs.emb.matrix(), options.metric, threads=threads)
-    data = Data(vectors, inputs.scores, inputs.codes, graph)
+    better = inputs.score_options.higher_is == "better"
+    data = Data(vectors, inputs.scores, inputs.codes, graph, better)
     chooser = Chooser(data, request.options, options.seed, threads, progress)
     chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]] = {size: {} for size in sizes}
     for method in request.options.methods:

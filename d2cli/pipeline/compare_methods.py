@@ -30,12 +30,14 @@ class Data:
         scores: (n,) float64 at least 0, higher = more wanted.
         codes: (n,) class numbers, or None.
         graph: the kNN graph of all rows.
+        better: whether a high score says that a row is good: then D2 has no cutoff.
     """
 
     vectors: NDArray[np.floating]
     scores: NDArray[np.float64]
     codes: NDArray[np.int64] | None
     graph: KnnGraph
+    better: bool = False
 
 
 class Chooser:
@@ -63,6 +65,7 @@ class Chooser:
                 size,
                 bandwidth=self.sigma,
                 gamma_reverse=self.options.gamma_reverse,
+                cutoff=0.0 if self.data.better else None,
                 progress=self.progress,
             )
             return self.d2_runs[size].order

@@ -132,9 +132,9 @@ def plan_select(request: SelectRequest) -> Plan:
     options = search_of(
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
-        bool(request.within or request.exclude or request.cutoff),
+        bool(request.within or request.exclude or request.early_cutoff),
         request.checkpoint,
-        1 - request.cutoff,
+        1 - request.early_cutoff,
     )
 
     def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:

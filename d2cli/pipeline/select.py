@@ -64,7 +64,7 @@ def run_select(
         outcome = _choose(request, inputs, graph, targets, budgets, clock, threads, progress)
         provenance = entries(outcome)
         write_all(outcome, provenance, clock, threads, stdout)
-    return summarise(outcome, provenance, clock.run(threads), _without_effect(request))
+    return summarise(outcome, provenance, clock.run(threads), _without_effect(request, inputs))
 
 
 def _choose(
@@ -113,23 +113,22 @@ _GRAPH_ONLY = (
     "--checkpoint",
     *_HNSW_ONLY,
 )
-#: Options that do nothing without another.
-_NEEDS = {
-    "--cutoff-scores": "--cutoff",
-    "--cutoff-higher-is": "--cutoff",
-    "--labels": "--balance",
-}
+#: Options that do nothing where there is no cutoff.
+_OF_CUTOFF = ("--cutoff-scores", "--cutoff-higher-is")
 
 
-def _without_effect(request: SelectRequest) -> list[str]:
+def _without_effect(request: SelectRequest, inputs: Inputs) -> list[str]:
     """Notices of options whose step is not run: a Makefile may give them to every command."""
     notices = []
     late = [name for name in _GRAPH_ONLY if name in request.named and request.graph is not None]
     if late:
         notices.append(f"{', '.join(late)}: not used, since --graph is built already")
-    for option, other in _NEEDS.items():
-        if option in request.named and other not in request.named:
-            notices.append(f"{option}: not used without {other}")
+    if "--labels" in request.named and "--balance" not in request.named:
+        notices.append("--labels: not used without --balance")
+    if inputs.late_cutoff == "none" and "--cutoff" not in request.named:
+        for option in _OF_CUTOFF:
+            if option in request.named:
+                notices.append(f"{option}: not used without --cutoff")
     hnsw = [name for name in _HNSW_ONLY if name in request.named and not late]
     if hnsw and request.graph_options.method != "hnsw":
         notices.append(f"{', '.join(hnsw)}: not used without --method hnsw")
@@ -202,11 +201,13 @@ def _select_all(
                 balance=request.balance,
                 include=inputs.include,
                 exclude=inputs.drop,
+                cutoff=0.0 if inputs.late_cutoff == "none" else "auto",
+                difficulty=inputs.difficulty,
                 progress=progress,
             )
 
     sizes = [size for _, size in budgets]
-    if inputs.gamma_reverse == "auto" or request.balance != "none":
+    if "auto" in (inputs.gamma_reverse, inputs.late_cutoff) or request.balance != "none":
         return [run(size) for size in sizes]
     largest = run(max(sizes))
     return [_prefix(largest, size) for size in sizes]

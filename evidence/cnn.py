@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import OneCycleLR
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sample_data"))
 from make_sample import (
     BATCH_SIZE,
     PEAK_LEARNING_RATE,
@@ -13,9 +21,6 @@ from make_sample import (
     load_split,
     to_inputs,
 )
-from torch import Tensor
-from torch.nn import functional
-from torch.optim.lr_scheduler import OneCycleLR
 
 from layers import HalfCnn
 from mlp import batches

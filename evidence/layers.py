@@ -7,18 +7,14 @@ dropout draws bytes. Together that is three times as quick.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from make_sample import CLASS_NAMES, EMBEDDING_SIZE  # cnn.py says where it is
 from torch import Tensor, nn
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sample_data"))
-from make_sample import CLASS_NAMES, EMBEDDING_SIZE
 
 __all__ = ["HalfCnn"]
 

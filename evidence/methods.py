@@ -89,18 +89,26 @@ def choose(
 
 def d2(
     arrays: Arrays, size: int, *, k: int = N_NEIGHBORS, gamma_reverse: float | str = "auto",
-    cutoff: float = 0.0,
+    cutoff: float | str | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
-    """``d2prune select --emb --scores --size`` with these options, on arrays."""
-    scores = arrays.scores
-    drop = None
-    if cutoff:
+    """``d2prune select --emb --scores --size`` with these options, on arrays.
+
+    A cutoff in numbers comes before the graph, one that sets itself after it.
+    """
+    scores, drop = arrays.scores, None
+    if cutoff is None:
+        cutoff = "auto" if gamma_reverse == "auto" else 0.0
+    if cutoff not in ("auto", 0.0):
         drop = cutoff_rows(wanted(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
     graph = arrays.graph(k, drop)
     edges, sigma = prepare_edges(graph, drop=drop)
     u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
-    kept = select(edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop)
-    return kept.order, {"gamma_reverse": kept.gamma_reverse, "ran_out_at": kept.ran_out_at}
+    kept = select(
+        edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
+        cutoff="auto" if cutoff == "auto" else 0.0,
+    )  # fmt: skip
+    said = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")
+    return kept.order, {name: getattr(kept, name) for name in said}
 
 
 def nested_order(method: str, arrays: Arrays, most: int, own: Path) -> np.ndarray:

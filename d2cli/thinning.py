@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from d2cli.sampling import Rules, Selection
 
-#: The least share of the rows that the messages are given to spread. With 10 neighbours it takes
-#: them to a γ_r near 1; see evidence/README.md.
-SPREAD = Fraction(3, 10)
+#: The least share of the rows that the messages are given to spread: two for every ten neighbours
+#: of the default graph. See evidence/README.md.
+SPREAD = Fraction(1, 5)
 
 
 def widened(size: int, rules: Rules, rows: int) -> tuple[int, Rules]:

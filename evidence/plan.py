@@ -120,7 +120,7 @@ def best(
 
 
 def _said(settings: dict[str, Any]) -> dict[str, Any]:
-    """D2's settings without its defaults; but a γ_r in numbers would say that there is no cutoff."""
+    """D2's settings without its defaults. With a γ_r in numbers the cutoff must be said."""
     full = {**D2_DEFAULTS, **settings}
     told = {k: v for k, v in full.items() if v != D2_DEFAULTS[k]}
     return told if full["gamma_reverse"] == "auto" else {**told, "cutoff": full["cutoff"]}

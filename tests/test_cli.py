@@ -232,7 +232,10 @@ def test_what_comes_too_late_is_refused(small, capsys, options, said):
 UNUSED = [
     (["--metric", "cosine", "-k", "3"], "--n-neighbors, --metric: not used, since --graph"),
     (["--labels", "l.npy"], "--labels: not used without --balance"),
-    (["--cutoff-scores", "s.npy"], "--cutoff-scores: not used without --cutoff"),
+    (
+        ["--cutoff-scores", "s.npy", "--gamma-reverse", "1"],
+        "--cutoff-scores: not used without --cutoff",
+    ),
 ]
 
 

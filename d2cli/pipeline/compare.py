@@ -265,6 +265,8 @@ def as_numbers(compared: Compared, budget: Budget, chooser: Chooser) -> dict[str
             run = chooser.d2_runs[compared.size]
             entry["gamma_reverse"] = run.gamma_reverse
             entry["messages_ran_out_at"] = run.ran_out_at
+            entry["cut_off"] = run.cut
+            entry["thinned_from"] = run.thinned_from
         methods.append(entry)
     return {
         **given(budget),

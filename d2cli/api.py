@@ -118,8 +118,8 @@ def select(
     balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None,
     exclude: NDArray[np.bool_] | None = None,
-    cutoff: float | Literal["auto"] | None = None,
     difficulty: NDArray[np.floating] | None = None,
+    cutoff: float | Literal["auto"] | None = None,
     progress: Progress = silent,
 ) -> Selection:
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
@@ -140,10 +140,10 @@ def select(
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
         include: (n,) bool, rows that count as picked first.
         exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
+        difficulty: (n,) finite, higher = harder, for example the scores: what a cutoff goes by.
         cutoff: β, the share of the hardest rows that are not picked; ``auto``: as many as
-            :func:`d2cli.cutoffs.automatic_cutoff` says. None: ``auto`` if `gamma_reverse` is, else
-            0. For scores that say how good a row is, not how hard, give 0 or a `difficulty`.
-        difficulty: (n,) finite, higher = harder: what the cutoff goes by, if not `propagated`.
+            :func:`d2cli.cutoffs.automatic_cutoff` says. None: ``auto`` where there is a
+            `difficulty` and `gamma_reverse` is ``auto``, else 0.
         progress: called with the stage, and how many are done of how many.
 
     Returns:
@@ -155,9 +155,9 @@ def select(
         drop = graph.excluded if drop is None else drop | graph.excluded
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth, drop)
     chosen = _mask(include, n, "include")
-    u = np.asarray(propagated, np.float64)
-    check_scores(u, n)
-    cut = _cut(u if difficulty is None else difficulty, size, drop, chosen, cutoff, gamma_reverse)
+    if cutoff is None:
+        cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
+    cut = _cut(difficulty, n, size, drop, chosen, cutoff)
     if cut is not None:
         drop = cut if drop is None else drop | cut
     classes, quotas = _classes(labels, balance, n, size, drop, chosen)
@@ -166,7 +166,7 @@ def select(
     check_size(size, 0 if chosen is None else int(chosen.sum()), taking_part)
     wide, wide_rules = widened(size, rules, n) if gamma_reverse == "auto" else (size, rules)
     selection = greedy(
-        csr, u, wide,
+        csr, np.asarray(propagated, np.float64), wide,
         kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
         rules=wide_rules, progress=progress,
     )  # fmt: skip
@@ -174,21 +174,21 @@ def select(
 
 
 def _cut(
-    difficulty: NDArray[np.floating],
+    difficulty: NDArray[np.floating] | None,
+    n: int,
     size: int,
     drop: NDArray[np.bool_] | None,
     chosen: NDArray[np.bool_] | None,
-    cutoff: float | Literal["auto"] | None,
-    gamma_reverse: float | Literal["auto"],
+    cutoff: float | Literal["auto"],
 ) -> NDArray[np.bool_] | None:
     """The rows that are too hard to be picked, or None."""
-    if cutoff is None:
-        cutoff = "auto" if gamma_reverse == "auto" else 0.0
     if cutoff == 0:
         return None
+    if difficulty is None:
+        raise UsageError("a cutoff needs a difficulty to go by")
     values = np.asarray(difficulty, np.float64)
-    check_scores(values, values.size)
-    spared = np.zeros(values.size, np.bool_)
+    check_scores(values, n)
+    spared = np.zeros(n, np.bool_)
     for mask in (drop, chosen):
         if mask is not None:
             spared |= mask

@@ -105,6 +105,7 @@ def d2(
     u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
     kept = select(
         edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
+        difficulty=u / propagate(edges, np.ones(len(u)), bandwidth=sigma, threads=1),
         cutoff="auto" if cutoff == "auto" else 0.0,
     )  # fmt: skip
     said = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")

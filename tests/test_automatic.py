@@ -31,11 +31,14 @@ def test_the_hardest_are_left_out(skewed, run_cli):
     entry = beside()
     graph = build_graph(skewed.emb, 10)
     u = propagate(graph, wanted(skewed.scores))
-    cut = automatic_cutoff(u, 10, np.zeros(40, bool))
+    means = u / propagate(graph, np.ones(40))
+    cut = automatic_cutoff(means, 10, np.zeros(40, bool))
     assert entry["counts"]["cut_off"] == cut.sum() > 0
     assert entry["parameters"]["cutoff"] == "auto"
     assert not cut[np.load("selected.npy")].any()
-    assert np.load("selected.npy").tolist() == sorted(select(graph, u, 10).order.tolist())
+    assert np.load("selected.npy").tolist() == sorted(
+        select(graph, u, 10, difficulty=means).order.tolist()
+    )
 
 
 def test_it_is_said(skewed, run_cli):

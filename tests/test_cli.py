@@ -286,7 +286,7 @@ def test_embeddings_beside_a_graph_only_check_it(small, capsys):
 
 NOTICES = [
     (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out after"),
-    (["--ratio", "0.01"], "lower bound of auto"),
+    (["--size", "1", "-k", "1"], "lower bound of auto"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
     (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are below 2^-53"),

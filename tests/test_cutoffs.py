@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph, propagate, select
 from d2cli.cutoffs import automatic_cutoff, hard_rows
+from d2cli.errors import UsageError
 from tests import naive_cutoff
 
 #: Whole numbers: sums are exact, and equals are many.
@@ -95,27 +96,36 @@ def problem():
     return graph, scores, propagate(graph, scores)
 
 
-def test_select_cuts_where_gamma_is_auto(problem):
-    graph, _, u = problem
-    cut = automatic_cutoff(u, 80, np.zeros(200, bool))
+def test_select_cuts_where_gamma_is_auto_and_a_difficulty_is_given(problem):
+    graph, scores, u = problem
+    cut = automatic_cutoff(scores, 80, np.zeros(200, bool))
     assert cut.any()
-    kept = select(graph, u, 80)
+    kept = select(graph, u, 80, difficulty=scores)
     assert kept.cut == cut.sum()
     assert not cut[kept.order].any()
-    same = select(graph, u, 80, gamma_reverse=kept.gamma_reverse, cutoff="auto")
+    gamma = {"gamma_reverse": kept.gamma_reverse}
+    same = select(graph, u, 80, difficulty=scores, cutoff="auto", **gamma)
     assert same.order.tolist() == kept.order.tolist()
-    plain = select(graph, u, 80, gamma_reverse=kept.gamma_reverse)
+    plain = select(graph, u, 80, difficulty=scores, **gamma)
     assert plain.cut == 0
     assert cut[plain.order].any()
-    assert select(graph, u, 80, cutoff=0).cut == 0
+    assert select(graph, u, 80, difficulty=scores, cutoff=0).cut == 0
+    assert select(graph, u, 80).cut == 0
 
 
-def test_another_difficulty_and_a_number(problem):
+def test_included_rows_and_a_number(problem):
     graph, scores, u = problem
     spared = np.zeros(200, bool)
     spared[:9] = True
-    by_other = automatic_cutoff(-scores, 40 - 9, spared)
-    kept = select(graph, u, 40, difficulty=-scores, include=spared)
-    assert kept.cut == by_other.sum() > 0
-    assert not by_other[kept.order].any()
-    assert select(graph, u, 40, cutoff=0.25).cut == 50
+    cut = automatic_cutoff(scores, 40 - 9, spared)
+    kept = select(graph, u, 40, difficulty=scores, include=spared)
+    assert kept.cut == cut.sum() > 0
+    assert not cut[kept.order].any()
+    assert select(graph, u, 40, difficulty=scores, cutoff=0.25).cut == 50
+
+
+@pytest.mark.parametrize("cutoff", ["auto", 0.1])
+def test_a_cutoff_goes_by_something(problem, cutoff):
+    graph, _, u = problem
+    with pytest.raises(UsageError, match="needs a difficulty"):
+        select(graph, u, 80, cutoff=cutoff)

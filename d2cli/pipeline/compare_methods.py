@@ -55,6 +55,10 @@ class Chooser:
         self.propagated = propagate(
             self.edges, data.scores, bandwidth=self.sigma, threads=threads, progress=progress
         )
+        ones = np.ones_like(data.scores)
+        self.difficulty = self.propagated / propagate(
+            self.edges, ones, bandwidth=self.sigma, threads=threads
+        )
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """(size,) rows; `most` is the largest size that will be asked for."""
@@ -65,7 +69,7 @@ class Chooser:
                 size,
                 bandwidth=self.sigma,
                 gamma_reverse=self.options.gamma_reverse,
-                cutoff=0.0 if self.data.better else None,
+                difficulty=None if self.data.better else self.difficulty,
                 progress=self.progress,
             )
             return self.d2_runs[size].order

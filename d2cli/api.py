@@ -2,7 +2,7 @@
 
 >>> graph = build_graph(embeddings)                       # (n, d) floats
 >>> u = propagate(graph, scores)                          # (n,) float64
->>> kept = select(graph, u, size=len(scores) // 2).order  # row numbers, best first
+>>> kept = select(graph, u, len(scores) // 2, difficulty=scores).order  # rows, best first
 """
 
 from __future__ import annotations

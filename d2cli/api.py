@@ -2,17 +2,19 @@
 
 >>> graph = build_graph(embeddings)                       # (n, d) floats
 >>> u = propagate(graph, scores)                          # (n,) float64
->>> kept = select(graph, u, size=len(scores) // 2).order  # row numbers, best first
+>>> kept = select(graph, u, len(scores) // 2, difficulty=scores).order  # rows, best first
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.budgets import check_size, class_quotas
+from d2cli.budgets import check_size, class_quotas, cutoff_rows
+from d2cli.cutoffs import automatic_cutoff
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
 from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
@@ -21,6 +23,7 @@ from d2cli.messages import check_bandwidth, check_scores, forward, resolve_bandw
 from d2cli.neighbors import build_graph
 from d2cli.parallel import Progress, silent
 from d2cli.sampling import Rules, Selection, greedy
+from d2cli.thinning import thinned, widened
 
 __all__ = ["build_graph", "prepare_edges", "propagate", "select"]
 
@@ -115,9 +118,14 @@ def select(
     balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None,
     exclude: NDArray[np.bool_] | None = None,
+    difficulty: NDArray[np.floating] | None = None,
+    cutoff: float | Literal["auto"] | None = None,
     progress: Progress = silent,
 ) -> Selection:
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
+
+    With a γ_r of ``auto``, a small budget is spent by thinning the picks for a larger one, see
+    :mod:`d2cli.thinning`. With a number the order is that of the plain loop.
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used,
@@ -132,6 +140,10 @@ def select(
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
         include: (n,) bool, rows that count as picked first.
         exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
+        difficulty: (n,) finite, higher = harder, for example the scores: what a cutoff goes by.
+        cutoff: β, the share of the hardest rows that are not picked; ``auto``: as many as
+            :func:`d2cli.cutoffs.automatic_cutoff` says. None: ``auto`` where there is a
+            `difficulty` and `gamma_reverse` is ``auto``, else 0.
         progress: called with the stage, and how many are done of how many.
 
     Returns:
@@ -143,12 +155,48 @@ def select(
         drop = graph.excluded if drop is None else drop | graph.excluded
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth, drop)
     chosen = _mask(include, n, "include")
+    if cutoff is None:
+        cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
+    cut = _cut(difficulty, n, size, drop, chosen, cutoff)
+    if cut is not None:
+        drop = cut if drop is None else drop | cut
     classes, quotas = _classes(labels, balance, n, size, drop, chosen)
-    return greedy(
-        csr, np.asarray(propagated, np.float64), size,
+    rules = Rules(chosen, drop, classes, quotas)
+    taking_part = n if drop is None else n - int(drop.sum())
+    check_size(size, 0 if chosen is None else int(chosen.sum()), taking_part)
+    wide, wide_rules = widened(size, rules, n) if gamma_reverse == "auto" else (size, rules)
+    selection = greedy(
+        csr, np.asarray(propagated, np.float64), wide,
         kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
-        rules=Rules(chosen, drop, classes, quotas), progress=progress,
+        rules=wide_rules, progress=progress,
     )  # fmt: skip
+    return replace(thinned(selection, size, rules), cut=0 if cut is None else int(cut.sum()))
+
+
+def _cut(
+    difficulty: NDArray[np.floating] | None,
+    n: int,
+    size: int,
+    drop: NDArray[np.bool_] | None,
+    chosen: NDArray[np.bool_] | None,
+    cutoff: float | Literal["auto"],
+) -> NDArray[np.bool_] | None:
+    """The rows that are too hard to be picked, or None."""
+    if cutoff == 0:
+        return None
+    if difficulty is None:
+        raise UsageError("a cutoff needs a difficulty to go by")
+    values = np.asarray(difficulty, np.float64)
+    check_scores(values, n)
+    spared = np.zeros(n, np.bool_)
+    for mask in (drop, chosen):
+        if mask is not None:
+            spared |= mask
+    if cutoff != "auto":
+        return cutoff_rows(values, cutoff, spared)
+    included = 0 if chosen is None else int(chosen.sum())
+    check_size(size, included, included + int((~spared).sum()))
+    return automatic_cutoff(values, size - included, spared)
 
 
 def _edges_and_sigma(

@@ -42,7 +42,11 @@ def check_size(size: int, included: int, taking_part: int) -> None:
 
 
 def cutoff_rows(
-    difficulty: NDArray[np.float64], beta: float, spared: NDArray[np.bool_]
+    difficulty: NDArray[np.float64],
+    beta: float,
+    spared: NDArray[np.bool_],
+    *,
+    count: int | None = None,
 ) -> NDArray[np.bool_]:
     """The ⌊β·n⌋ hardest rows, which hold the mislabelled ones.
 
@@ -50,6 +54,7 @@ def cutoff_rows(
         difficulty: (n,) higher = harder; of equals the lowest row is dropped first.
         beta: the share of all n rows, 0 <= β < 1.
         spared: (n,) bool, rows that are not looked at (already chosen, or excluded).
+        count: how many, in place of ⌊β·n⌋.
 
     Returns:
         (n,) bool, True where dropped.
@@ -57,7 +62,8 @@ def cutoff_rows(
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
     n = difficulty.size
-    count = math.floor(exactly(beta, n))
+    if count is None:
+        count = math.floor(exactly(beta, n))
     candidates = np.flatnonzero(~spared)
     hardest = candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]
     dropped = np.zeros(n, np.bool_)

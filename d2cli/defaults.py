@@ -114,10 +114,12 @@ class Mode:
     exact: bool = False
 
 
-#: `default` is ours; `paper` follows arXiv 2310.07931; `reference` the research code's dense
-#: sampler, which floors each neighbour's score at 1e-7 and uses exp(-d) in both directions.
+#: `default` is ours: its forward messages reach half as far (γ_f = 4 is a kernel of σ/2), since
+#: wider ones made for worse models (evidence/README.md). `paper` follows arXiv 2310.07931;
+#: `reference` the research code's dense sampler, which floors each neighbour's score at 1e-7 and
+#: uses exp(-d) in both directions.
 MODES: dict[str, Mode] = {
-    "default": Mode("union", "gaussian", "median", 1.0, None, True, "auto"),
+    "default": Mode("union", "gaussian", "median", 4.0, None, True, "auto"),
     "paper": Mode("union", "gaussian", 1.0, 1.0, None, False, None),
     "reference": Mode("union", "exponential", 1.0, 1.0, 1e-7, False, None, exact=True),
 }

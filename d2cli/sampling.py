@@ -36,6 +36,8 @@ class Selection:
         ran_out_at: the first chosen pick (0-based) whose score was not above zero: from there on
             the messages decide nothing. None if there is none.
         at_bound: whether an automatic γ_r stopped at ``low`` or ``high``; None if at neither.
+        thinned_from: of how many picks these are every so many-th; None if they are all.
+        cut: how many rows were left out as too hard.
     """
 
     order: NDArray[np.int64]
@@ -44,6 +46,8 @@ class Selection:
     included: int = 0
     ran_out_at: int | None = None
     at_bound: Literal["low", "high"] | None = None
+    thinned_from: int | None = None
+    cut: int = 0
 
 
 @dataclass(frozen=True)

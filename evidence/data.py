@@ -91,18 +91,26 @@ def with_noise(labels: np.ndarray, noise: float, classes: int, seed: int) -> np.
 
 def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
     """Embeddings and scores, from the cache or made now."""
-    place = cache / inputs.name
+    place, shared = cache / inputs.name, shared_place(inputs, cache)
     if not (place / "scores.npy").exists():
         embeddings, scores = _make(inputs, data_folder)
-        save(place / "embeddings.npy", embeddings)
+        save(shared / "embeddings.npy", embeddings)
         save(place / "scores.npy", scores)
     labels = None
     if inputs.scores == "el2n":
         data = load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, data_folder)
         labels = data.labels.numpy()
-    return Arrays(
-        np.load(place / "embeddings.npy"), np.load(place / "scores.npy"), labels, inputs.seed
-    )
+    embeddings = np.load(shared / "embeddings.npy", mmap_mode="r")
+    return Arrays(embeddings, np.load(place / "scores.npy"), labels, inputs.seed, shared)
+
+
+def shared_place(inputs: Inputs, cache: Path) -> Path:
+    """Where embeddings are, with what depends on them alone: graphs and orders without scores."""
+    if inputs.dataset == "wordnet":  # MiniLM's, whatever the seed, the noise and the scores
+        return cache / f"wordnet-{inputs.split}"
+    if inputs.scores != "el2n":
+        return cache / f"{inputs.dataset}-pixels-{inputs.split}"
+    return cache / inputs.name
 
 
 def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +118,8 @@ def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if inputs.scores != "el2n":
         return _without_labels(inputs, data)
     if inputs.dataset == "fashion_mnist":
-        return _cnn_embeddings(inputs, data)
+        # One CNN, trained on the labels as they are, noise included.
+        return cnn.embed(data.rows, data.labels, CNN_EPOCHS, 1000 + inputs.seed)
     classes = CLASSES[inputs.dataset]
     kept = [np.arange(len(data.rows))] * MLP_MODELS
     seeds = [1000 + MLP_MODELS * inputs.seed + m for m in range(MLP_MODELS)]
@@ -120,17 +129,6 @@ def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _minilm(data: Data) -> np.ndarray:
     return (data.rows / np.sqrt(data.rows.shape[1])).numpy()
-
-
-def _cnn_embeddings(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """From one CNN, trained on the labels as they are, noise included."""
-    pixels = (data.rows[:, 0], data.test_rows[:, 0])
-    train, test = (
-        cnn.Split(images.numpy(), labels.numpy())
-        for images, labels in zip(pixels, (data.labels, data.test_labels), strict=True)
-    )
-    embeddings, scores = cnn.train(train, test, CNN_EPOCHS, 1000 + inputs.seed)
-    return embeddings, scores["el2n"].astype(np.float64)
 
 
 def _without_labels(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:

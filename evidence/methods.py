@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from d2cli.baselines import (
 )
 from d2cli.budgets import cutoff_rows
 from d2cli.defaults import N_NEIGHBORS
+from d2cli.graph import KnnGraph
 
 #: Their order of picks does not depend on the budget: one run serves all.
 NESTED = ("k-center", "facility-location", "near-duplicates")
@@ -36,12 +38,25 @@ class Arrays:
         labels: (n,) int64 as the trainer sees them (noise included), or None where the comparison
             is about selection without labels.
         seed: for methods that draw at random.
+        place: a folder for graphs, which many selections share; None: they are built each time.
     """
 
     embeddings: np.ndarray
     scores: np.ndarray
     labels: np.ndarray | None
     seed: int
+    place: Path | None = None
+
+    def graph(self, k: int = N_NEIGHBORS, drop: np.ndarray | None = None) -> KnnGraph:
+        """The kNN graph, without the rows to drop."""
+        if self.place is None:
+            return build_graph(self.embeddings, k, exclude=drop, threads=1)
+        path = self.place / f"graph-{k}-{0 if drop is None else int(drop.sum())}.npz"
+        if not path.exists():
+            graph = build_graph(self.embeddings, k, exclude=drop, threads=1)
+            save(path, neighbors=graph.neighbors, distances=graph.distances)
+        with np.load(path) as kept:
+            return KnnGraph(kept["neighbors"], kept["distances"], drop)
 
 
 def choose(
@@ -50,7 +65,7 @@ def choose(
     """(size,) rows, and what is worth recording about them."""
     emb, scores, seed = arrays.embeddings, arrays.scores, arrays.seed
     if method == "d2":
-        return d2(emb, scores, size, **settings)
+        return d2(arrays, size, **settings)
     if method == "random":
         rows = random_rows(len(emb), size, seed=seed)
     elif method == "highest":
@@ -64,37 +79,47 @@ def choose(
     elif method == "k-center":
         rows = k_center(emb, size)
     elif method == "facility-location":
-        rows = facility_location(build_graph(emb, threads=1), size)
+        rows = facility_location(arrays.graph(), size)
     elif method == "near-duplicates":
-        rows = near_duplicates(build_graph(emb, threads=1), size, seed=seed)
+        rows = near_duplicates(arrays.graph(), size, seed=seed)
     else:
         raise ValueError(method)
     return rows, {}
 
 
 def d2(
-    embeddings: np.ndarray,
-    scores: np.ndarray,
-    size: int,
-    *,
-    k: int = N_NEIGHBORS,
-    gamma_reverse: float | str = "auto",
-    cutoff: float = 0.0,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """``d2prune select --emb --scores --size`` with these options, on arrays."""
-    drop = None
-    if cutoff:
+    arrays: Arrays, size: int, *, k: int = N_NEIGHBORS, gamma_reverse: float | str = "auto",
+    cutoff: float | str | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
+    """``d2prune select --emb --scores --size`` with these options, on arrays.
+
+    A cutoff in numbers comes before the graph, one that sets itself after it.
+    """
+    scores, drop = arrays.scores, None
+    if cutoff is None:
+        cutoff = "auto" if gamma_reverse == "auto" else 0.0
+    if cutoff not in ("auto", 0.0):
         drop = cutoff_rows(wanted(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
-    graph = build_graph(embeddings, k, exclude=drop, threads=1)
+    graph = arrays.graph(k, drop)
     edges, sigma = prepare_edges(graph, drop=drop)
     u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
-    kept = select(edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop)
-    return kept.order, {"gamma_reverse": kept.gamma_reverse, "ran_out_at": kept.ran_out_at}
+    kept = select(
+        edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
+        difficulty=u / propagate(edges, np.ones(len(u)), bandwidth=sigma, threads=1),
+        cutoff="auto" if cutoff == "auto" else 0.0,
+    )  # fmt: skip
+    said = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")
+    return kept.order, {name: getattr(kept, name) for name in said}
 
 
-def nested_order(method: str, arrays: Arrays, most: int, cache: Path) -> np.ndarray:
-    """The first `most` picks of a method whose selections nest, made once and kept."""
-    path = cache / f"{method}.npy"
+def nested_order(method: str, arrays: Arrays, most: int, own: Path) -> np.ndarray:
+    """The first `most` picks of a method whose selections nest, made once and kept.
+
+    Near-duplicates go in a random order, which is each seed's `own`; the others look at embeddings
+    alone.
+    """
+    folder = own if method == "near-duplicates" or arrays.place is None else arrays.place
+    path = folder / f"{method}.npy"
     if path.exists():
         return np.load(path)
     rows, _ = choose(method, arrays, most, {})
@@ -102,9 +127,12 @@ def nested_order(method: str, arrays: Arrays, most: int, cache: Path) -> np.ndar
     return rows
 
 
-def save(path: Path, array: np.ndarray) -> None:
-    """Write an array; it appears under its name when it is complete."""
+def save(path: Path, array: np.ndarray | None = None, **arrays: np.ndarray) -> None:
+    """Write an array, or several by name; the file appears under its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, array)
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    if array is None:
+        np.savez(partial, **arrays)
+    else:
+        np.save(partial, array)
     partial.replace(path)

@@ -16,14 +16,16 @@ FIXED = (
 #: Methods with settings that are tuned for each rate.
 TUNED = ("cutoff", "ccs", "d2")
 CUTOFFS = (0.0, 0.1, 0.2, 0.3, 0.5)
+#: Where so much is kept, a larger cutoff leaves little to choose from and is far from best.
+LARGEST_CUTOFF = {0.5: 0.2, 0.7: 0.1}
 #: D2's settings are tuned one after the other, each with the best of those before.
 D2_GRID: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("cutoff", CUTOFFS),
+    ("cutoff", ("auto", *CUTOFFS)),
     ("k", (10, 5, 20)),
-    ("gamma_reverse", ("auto", 0.1, 0.3, 1.0)),
+    ("gamma_reverse", ("auto", 0.3, 1.0)),
 )
 #: D2's defaults, which settings leave unsaid.
-D2_DEFAULTS = {"cutoff": 0.0, "k": 10, "gamma_reverse": "auto"}
+D2_DEFAULTS = {"cutoff": "auto", "k": 10, "gamma_reverse": "auto"}
 TUNING_SEED = 100
 
 #: Data set, share of noise, scores.
@@ -93,8 +95,8 @@ def candidates(
     """The values of the last of `grid`, with the best of those before it."""
     before = best(comparison, method, rate, store, grid[:-1]) if len(grid) > 1 else {}
     name, values = grid[-1]
-    if name == "cutoff":  # what is left must hold the budget
-        values = tuple(v for v in values if v + rate <= 1)
+    if name == "cutoff":
+        values = tuple(v for v in values if v == "auto" or v <= LARGEST_CUTOFF.get(rate, 1.0))
     settings = [{**before, name: value} for value in values]
     return settings if method != "d2" else [_said(s) for s in settings]
 
@@ -118,5 +120,7 @@ def best(
 
 
 def _said(settings: dict[str, Any]) -> dict[str, Any]:
-    """D2's settings without those that are its defaults."""
-    return {k: v for k, v in settings.items() if v != D2_DEFAULTS[k]}
+    """D2's settings without its defaults. With a γ_r in numbers the cutoff must be said."""
+    full = {**D2_DEFAULTS, **settings}
+    told = {k: v for k, v in full.items() if v != D2_DEFAULTS[k]}
+    return told if full["gamma_reverse"] == "auto" else {**told, "cutoff": full["cutoff"]}

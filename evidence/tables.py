@@ -209,7 +209,7 @@ def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
         panel.set_xlabel("kept")
         panel.set_ylabel("accuracy ahead of random")
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns, frameon=False)
     figure.savefig(path, transparent=True, metadata={"Date": None})
 
 

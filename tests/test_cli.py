@@ -232,7 +232,10 @@ def test_what_comes_too_late_is_refused(small, capsys, options, said):
 UNUSED = [
     (["--metric", "cosine", "-k", "3"], "--n-neighbors, --metric: not used, since --graph"),
     (["--labels", "l.npy"], "--labels: not used without --balance"),
-    (["--cutoff-scores", "s.npy"], "--cutoff-scores: not used without --cutoff"),
+    (
+        ["--cutoff-scores", "s.npy", "--gamma-reverse", "1"],
+        "--cutoff-scores: not used without --cutoff",
+    ),
 ]
 
 
@@ -283,7 +286,7 @@ def test_embeddings_beside_a_graph_only_check_it(small, capsys):
 
 NOTICES = [
     (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out after"),
-    (["--ratio", "0.01"], "lower bound of auto"),
+    (["--size", "1", "-k", "1"], "lower bound of auto"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
     (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are below 2^-53"),

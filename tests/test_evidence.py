@@ -28,7 +28,11 @@ COMPARISON = ("wordnet", 0.0, "el2n")
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"cutoff": 0.2}, {"k": 6, "gamma_reverse": 0.3}, {"cutoff": 0.1, "k": 5}]
+    "settings",
+    [
+        *({}, {"cutoff": 0.2}, {"k": 6, "gamma_reverse": 0.3}, {"cutoff": 0.1, "k": 5}),
+        *({"cutoff": 0.0}, {"cutoff": "auto", "gamma_reverse": 1.0}),
+    ],
 )
 def test_d2_is_what_the_command_line_selects(evidence, run_cli, data, settings):
     options = {"k": "-k", "cutoff": "--cutoff", "gamma_reverse": "--gamma-reverse"}
@@ -55,7 +59,8 @@ def run_plan(evidence, store, seeds):
     done = 0
     for stage in evidence["plan"].stages(COMPARISON, seeds, store):
         for training in store.missing(stage):
-            accuracy = 0.5 + training.settings.get("cutoff", 0) + training.inputs.seed / 1000
+            cutoff = training.settings.get("cutoff", "auto")
+            accuracy = 0.5 + (0 if cutoff == "auto" else cutoff) + training.inputs.seed / 1000
             store.add(training, {"accuracy": accuracy})
             done += 1
     return done
@@ -76,7 +81,7 @@ def test_tuning_looks_at_the_validation_split_alone(evidence, tmp_path):
     store = evidence["store"].Store(tmp_path)
     run_plan(evidence, store, 1)
     plan = evidence["plan"]
-    assert plan.best(COMPARISON, "ccs", 0.7, store) == {"cutoff": 0.3}
+    assert plan.best(COMPARISON, "ccs", 0.7, store) == {"cutoff": 0.1}
     assert plan.best(COMPARISON, "ccs", 0.1, store) == {"cutoff": 0.5}
     assert plan.best(COMPARISON, "d2", 0.1, store) == {"cutoff": 0.5}
     tuned = plan.tuned(evidence["store"].Inputs(*COMPARISON, "test", 0), store)

@@ -360,7 +360,7 @@ def test_datacomp_folder(same, data, select):
         }
         pq.write_table(pa.table(columns), f"metadata/{i}.parquet")
     keys = ["--emb-key", "l14_img", "--scores-key", "clip_l14_similarity_score"]
-    same(*keys, "--higher-is", "better", emb="metadata", scores="metadata")
+    same(*keys, "--higher-is", "better", "--cutoff", "auto", emb="metadata", scores="metadata")
     both = ["--emb", "metadata", "--scores", "metadata", "--ratio", "0.4", *keys]
     assert select(*both, "--as", "datacomp-uid", "--out", "subset.npy")[0] == 0
     kept = np.load("subset.npy")

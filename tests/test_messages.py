@@ -23,7 +23,8 @@ def test_three_points_by_hand():
     """The median of (1, 1, 2) is σ = 1, so weights are e^-1 over 0-1 and e^-4 over 1-2."""
     near, far = math.exp(-1), math.exp(-4)
     expected = [1 + 2 * near, 2 + 1 * near + 4 * far, 4 + 2 * far]
-    np.testing.assert_allclose(propagate(LINE, [1.0, 2.0, 4.0]), expected, rtol=1e-15)
+    found = propagate(LINE, [1.0, 2.0, 4.0], gamma_forward=1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
 @given(

@@ -100,7 +100,7 @@ def test_select(data, select):
         "ratio": 0.4, "size": None, "balance": "uniform", "cutoff": 0.1, "metric": "cosine",
         "seed": 9, "n_neighbors": 4, "gamma_reverse": "auto", "as": "index", "order": "index",
         "complement": False, "mode": "default", "edges": "union", "kernel": "gaussian",
-        "bandwidth": "median", "gamma_forward": 1.0, "hops": 1, "score_transform": "none",
+        "bandwidth": "median", "gamma_forward": 4.0, "hops": 1, "score_transform": "none",
     }  # fmt: skip
     assert entry["parameters"].items() >= asked.items()
     counts = {"rows": 40, "included": 2, "cut_off": 4, "excluded": 1, "kept": 16}

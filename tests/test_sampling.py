@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli import build_graph, propagate, select
+from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import KnnGraph
-from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
+from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, greedy
 from tests import naive
 from tests.strategies import knn_graphs, scores
 from tests.test_messages import LINE
@@ -121,7 +121,9 @@ def test_auto_is_the_smallest_gamma_that_lasts(graph, data):
     u = data.draw(scores(n))
     size = data.draw(st.integers(1, n))
     knn = KnnGraph(*graph)
-    auto = select(knn, u, size)
+    csr, sigma = prepare_edges(knn)
+    options = {"kernel_name": "gaussian", "sigma": sigma}
+    auto = greedy(csr, u, size, gamma="auto", **options)
 
     def last_gain(gamma):
         return select(knn, u, size, gamma_reverse=gamma).gains[-1]

@@ -81,9 +81,14 @@ def command(
         Balance, typer.Option("--balance", help="Share the budget among the labels.")
     ] = defaults.BALANCE,
     cutoff: Annotated[
-        float,
-        typer.Option("--cutoff", metavar="BETA", help="Fraction of hardest rows dropped first."),
-    ] = 0.0,
+        str | None,
+        typer.Option(
+            "--cutoff",
+            metavar="auto|BETA",
+            help="Fraction of hardest rows dropped first. auto goes by the scores and the budget. "
+            "[default: auto; 0 with --higher-is better, or where γ_r is a number]",
+        ),
+    ] = None,
     cutoff_scores: Annotated[
         list[str] | None,
         typer.Option("--cutoff-scores", metavar="C", help="What --cutoff goes by, if not S."),
@@ -160,7 +165,7 @@ def command(
         gamma_reverse=o.number_or(o.AUTO, gamma_reverse, "gamma-reverse"),
         labels=label_source if labels else None,
         balance=balance,
-        cutoff=cutoff,
+        cutoff=o.number_or(o.AUTO, cutoff, "cutoff"),
         cutoff_scores=o.as_input(cutoff_scores, cutoff_scores_key, "cutoff-scores"),
         cutoff_higher_is=cutoff_higher_is,
         include=list(include or []),

@@ -92,7 +92,8 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
         graph = graph_of(inputs.emb, options, None, None, None, threads, progress)
         with blame(embeddings=inputs.emb):
             vectors = prepare(inputs.emb.matrix(), options.metric, threads=threads)
-    data = Data(vectors, inputs.scores, inputs.codes, graph)
+    better = inputs.score_options.higher_is == "better"
+    data = Data(vectors, inputs.scores, inputs.codes, graph, better)
     chooser = Chooser(data, request.options, options.seed, threads, progress)
     chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]] = {size: {} for size in sizes}
     for method in request.options.methods:
@@ -226,6 +227,8 @@ def as_numbers(compared: Compared, budget: Budget, chooser: Chooser) -> dict[str
             run = chooser.d2_runs[compared.size]
             entry["gamma_reverse"] = run.gamma_reverse
             entry["messages_ran_out_at"] = run.ran_out_at
+            entry["cut_off"] = run.cut
+            entry["thinned_from"] = run.thinned_from
         methods.append(entry)
     return {
         **given(budget),

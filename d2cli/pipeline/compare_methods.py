@@ -30,12 +30,14 @@ class Data:
         scores: (n,) float64 at least 0, higher = more wanted.
         codes: (n,) class numbers, or None.
         graph: the kNN graph of all rows.
+        better: whether a high score says that a row is good: then D2 has no cutoff.
     """
 
     vectors: NDArray[np.floating]
     scores: NDArray[np.float64]
     codes: NDArray[np.int64] | None
     graph: KnnGraph
+    better: bool = False
 
 
 class Chooser:
@@ -53,6 +55,10 @@ class Chooser:
         self.propagated = propagate(
             self.edges, data.scores, bandwidth=self.sigma, threads=threads, progress=progress
         )
+        ones = np.ones_like(data.scores)
+        self.difficulty = self.propagated / propagate(
+            self.edges, ones, bandwidth=self.sigma, threads=threads
+        )
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """(size,) rows; `most` is the largest size that will be asked for."""
@@ -63,6 +69,7 @@ class Chooser:
                 size,
                 bandwidth=self.sigma,
                 gamma_reverse=self.options.gamma_reverse,
+                difficulty=None if self.data.better else self.difficulty,
                 progress=self.progress,
             )
             return self.d2_runs[size].order

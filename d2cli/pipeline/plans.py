@@ -133,9 +133,9 @@ def plan_select(request: SelectRequest) -> Plan:
         replace(request.graph_options, method="exact") if exact else request.graph_options,
         threads,
         n,
-        bool(request.within or request.exclude or request.cutoff),
+        bool(request.within or request.exclude or request.early_cutoff),
         request.checkpoint,
-        1 - request.cutoff,
+        1 - request.early_cutoff,
     )
 
     targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))

@@ -124,6 +124,24 @@ def pass_forward(
         )
 
 
+def crowding(csr: Csr, sigma: float, messages: Messages, threads: int) -> NDArray[np.float64]:
+    """(n,) what the forward pass makes of scores that are all 1, at least 1.
+
+    Propagated scores divided by it are means of the scores around: how hard a row is and what is
+    near it, wherever it lies. They are known to whoever has the propagated scores alone.
+    """
+    return propagate(
+        csr,
+        np.ones(csr.indptr.size - 1),
+        kernel=messages.kernel,
+        bandwidth=sigma,
+        gamma_forward=messages.gamma_forward,
+        hops=messages.hops,
+        floor=messages.floor,
+        threads=threads,
+    )
+
+
 def message_record(messages: Messages) -> dict[str, Any]:
     """What is recorded of the messages; the names are those of the options."""
     names = ("mode", "edges", "kernel", "bandwidth", "gamma_forward", "hops")

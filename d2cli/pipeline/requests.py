@@ -220,7 +220,7 @@ class SelectRequest:
     gamma_reverse: float | Literal["auto"] | None = None
     labels: Input | None = None
     balance: Balance = defaults.BALANCE
-    cutoff: float = 0.0
+    cutoff: float | Literal["auto"] | None = None  # None: auto where gamma_reverse is
     cutoff_scores: Input | None = None
     cutoff_higher_is: HigherIs | None = None
     include: list[str] = dataclasses.field(default_factory=list)
@@ -231,6 +231,11 @@ class SelectRequest:
     checkpoint: float | None = defaults.CHECKPOINT
     threads: int | None = None
     named: frozenset[str] = frozenset()  # the options that were given by name
+
+    @property
+    def early_cutoff(self) -> float:
+        """The β that is cut before the graph is built: one that is given as a number."""
+        return 0.0 if self.cutoff is None or self.cutoff == "auto" else self.cutoff
 
 
 @dataclass(frozen=True)
@@ -345,8 +350,8 @@ def check_select(request: SelectRequest) -> None:
         raise UsageError("--within is for building a graph, and --graph has one already")
     if not request.budgets:
         raise UsageError("select needs --ratio or --size")
-    if not 0 <= request.cutoff < 1:  # a plan goes by it before any row is looked at
-        raise UsageError(f"cutoff must be at least 0 and below 1, not {request.cutoff:g}")
+    if not 0 <= request.early_cutoff < 1:  # a plan goes by it before any row is looked at
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {request.early_cutoff:g}")
     if request.balance != "none" and request.labels is None:
         raise UsageError(f"--balance {request.balance} needs --labels")
     if request.output.complement and request.output.order == "rank":

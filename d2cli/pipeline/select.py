@@ -18,7 +18,7 @@ from d2cli.io.checkpoint import Tell, kept, unheard
 from d2cli.io.sources import blame
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.graph import build_key, graph_of
-from d2cli.pipeline.propagate import pass_forward
+from d2cli.pipeline.propagate import crowding, pass_forward
 from d2cli.pipeline.requests import Budget, GraphOptions, SelectRequest, check_select
 from d2cli.pipeline.select_inputs import Inputs, read_inputs
 from d2cli.pipeline.select_outputs import Outcome, Picked, entries, plan_targets, write_all
@@ -64,7 +64,7 @@ def run_select(
         outcome = _choose(request, inputs, graph, targets, budgets, clock, threads, progress)
         provenance = entries(outcome)
         write_all(outcome, provenance, clock, threads, stdout)
-    return summarise(outcome, provenance, clock.run(threads), _without_effect(request))
+    return summarise(outcome, provenance, clock.run(threads), _without_effect(request, inputs))
 
 
 def _choose(
@@ -93,6 +93,9 @@ def _choose(
             u = pass_forward(
                 csr, sigma, inputs.wanted, inputs.messages, inputs.origin, threads, progress
             )
+    if inputs.late_cutoff == "auto" and inputs.difficulty is None:
+        with clock.stage("propagate"):
+            inputs.difficulty = u / crowding(csr, sigma, inputs.messages, threads)
     with clock.stage("select"):
         selections = _select_all(request, inputs, csr, sigma, u, budgets, progress)
     picked = [
@@ -113,23 +116,22 @@ _GRAPH_ONLY = (
     "--checkpoint",
     *_HNSW_ONLY,
 )
-#: Options that do nothing without another.
-_NEEDS = {
-    "--cutoff-scores": "--cutoff",
-    "--cutoff-higher-is": "--cutoff",
-    "--labels": "--balance",
-}
+#: Options that do nothing where there is no cutoff.
+_OF_CUTOFF = ("--cutoff-scores", "--cutoff-higher-is")
 
 
-def _without_effect(request: SelectRequest) -> list[str]:
+def _without_effect(request: SelectRequest, inputs: Inputs) -> list[str]:
     """Notices of options whose step is not run: a Makefile may give them to every command."""
     notices = []
     late = [name for name in _GRAPH_ONLY if name in request.named and request.graph is not None]
     if late:
         notices.append(f"{', '.join(late)}: not used, since --graph is built already")
-    for option, other in _NEEDS.items():
-        if option in request.named and other not in request.named:
-            notices.append(f"{option}: not used without {other}")
+    if "--labels" in request.named and "--balance" not in request.named:
+        notices.append("--labels: not used without --balance")
+    if inputs.late_cutoff == "none" and "--cutoff" not in request.named:
+        for option in _OF_CUTOFF:
+            if option in request.named:
+                notices.append(f"{option}: not used without --cutoff")
     hnsw = [name for name in _HNSW_ONLY if name in request.named and not late]
     if hnsw and request.graph_options.method != "hnsw":
         notices.append(f"{', '.join(hnsw)}: not used without --method hnsw")
@@ -202,11 +204,13 @@ def _select_all(
                 balance=request.balance,
                 include=inputs.include,
                 exclude=inputs.drop,
+                cutoff=0.0 if inputs.late_cutoff == "none" else "auto",
+                difficulty=inputs.difficulty,
                 progress=progress,
             )
 
     sizes = [size for _, size in budgets]
-    if inputs.gamma_reverse == "auto" or request.balance != "none":
+    if "auto" in (inputs.gamma_reverse, inputs.late_cutoff) or request.balance != "none":
         return [run(size) for size in sizes]
     largest = run(max(sizes))
     return [_prefix(largest, size) for size in sizes]

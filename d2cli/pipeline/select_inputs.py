@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from d2cli import defaults
 from d2cli.budgets import cutoff_rows
-from d2cli.defaults import MODES
+from d2cli.defaults import MODES, Transform
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import KnnGraph
 from d2cli.io.files import expand
@@ -60,6 +60,8 @@ class Inputs:
     include: NDArray[np.bool_] | None = None
     drop: NDArray[np.bool_] | None = None
     cut: int = 0
+    late_cutoff: Literal["auto", "none"] = "none"
+    difficulty: NDArray[np.float64] | None = None
     found: dict[str, Any] = field(default_factory=dict)
 
 
@@ -212,17 +214,14 @@ def _read_rows(request: SelectRequest, inputs: Inputs) -> None:
     if inputs.include is not None and (inputs.include & excluded).any():
         row = int(np.argmax(inputs.include & excluded))
         raise DataError(f"{request.include[0]}: row {row} is both included and excluded")
-    if request.cutoff:
-        difficulty = _difficulty(request, inputs)
+    _settle_cutoff(request, inputs)
+    if request.early_cutoff:
+        # rank only looks at the order, and refuses nothing but what is not finite
+        difficulty = _difficulty(request, inputs, "rank")
         spared = excluded if inputs.include is None else excluded | inputs.include
-        cut = cutoff_rows(difficulty, request.cutoff, spared)
+        cut = cutoff_rows(difficulty, request.early_cutoff, spared)
         inputs.cut = int(cut.sum())
         excluded |= cut
-        if inputs.score_options.higher_is == "better" and request.cutoff_scores is None:
-            inputs.notices.append(
-                "--cutoff drops the highest scores, which --higher-is better calls the best; "
-                "--cutoff-scores can name a difficulty to go by"
-            )
     graph = inputs.graph
     if graph is not None:
         late = int((excluded if graph.excluded is None else excluded & ~graph.excluded).sum())
@@ -235,7 +234,25 @@ def _read_rows(request: SelectRequest, inputs: Inputs) -> None:
         inputs.drop = excluded
 
 
-def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
+def _settle_cutoff(request: SelectRequest, inputs: Inputs) -> None:
+    """Whether the cutoff sets itself, which waits for the propagated scores and for each budget."""
+    backwards = inputs.score_options.higher_is == "better" and request.cutoff_scores is None
+    if request.cutoff == "auto" or (
+        request.cutoff is None and inputs.gamma_reverse == "auto" and not backwards
+    ):
+        inputs.late_cutoff = "auto"
+        if request.cutoff_scores is not None:
+            inputs.difficulty = _difficulty(request, inputs, "shift")
+    if backwards and request.cutoff:
+        inputs.notices.append(
+            "--cutoff drops the highest scores, which --higher-is better calls the best; "
+            "--cutoff-scores can name a difficulty to go by"
+        )
+
+
+def _difficulty(
+    request: SelectRequest, inputs: Inputs, transform: Transform
+) -> NDArray[np.float64]:
     """What the cutoff goes by, higher = harder."""
     if request.cutoff_scores is None:
         if inputs.scores is None:
@@ -256,5 +273,6 @@ def _difficulty(request: SelectRequest, inputs: Inputs) -> NDArray[np.float64]:
         higher_is = settled.higher_is
         inputs.notices += said
     with blame(scores=origin):
-        # rank only looks at the order, and refuses nothing but what is not finite
-        return wanted(values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, "rank")
+        return wanted(
+            values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, transform
+        )

@@ -127,7 +127,7 @@ def _parameters(request: SelectRequest, inputs: Inputs) -> dict[str, Any]:
         **message_record(inputs.messages),
         "gamma_reverse": inputs.gamma_reverse,
         "balance": request.balance,
-        "cutoff": request.cutoff,
+        "cutoff": "auto" if inputs.late_cutoff == "auto" else request.early_cutoff,
         "cutoff_higher_is": request.cutoff_higher_is,
         "id_column": request.id_column,
         "order": request.output.order,
@@ -146,7 +146,7 @@ def _counts(inputs: Inputs, csr: Csr, selection: Selection) -> dict[str, int]:
         "rows": n,
         "edges": int(csr.indices.size),
         "included": selection.included,
-        "cut_off": inputs.cut,
+        "cut_off": inputs.cut + selection.cut,
         "excluded": dropped - inputs.cut,
         "kept": int(selection.order.size),
     }
@@ -157,6 +157,7 @@ def _selection_record(selection: Selection) -> dict[str, Any]:
         "gamma_reverse": selection.gamma_reverse,
         "gamma_reverse_at_bound": selection.at_bound,
         "messages_ran_out_at": selection.ran_out_at,
+        "thinned_from": selection.thinned_from,
     }
 
 

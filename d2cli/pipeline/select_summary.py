@@ -6,6 +6,7 @@ from typing import Any
 
 from d2cli.pipeline.graph import changed_meanwhile, describe_graph, graph_notices
 from d2cli.pipeline.propagate import describe_messages, message_notices
+from d2cli.pipeline.select_inputs import Inputs
 from d2cli.pipeline.select_outputs import Outcome, Picked
 from d2cli.pipeline.summary import Summary, last_line
 from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, Selection
@@ -26,6 +27,7 @@ def summarise(
         *(_written(outcome, p) for p in picked),
         ("graph", describe_graph(outcome.graph)),
         ("messages", describe_messages(inputs.messages, outcome.sigma, outcome.csr)),
+        *(("cutoff", of(p) + _describe_cutoff(outcome, p)) for p in picked if _cut(inputs, p)),
         *(("gamma_r", of(p) + _describe_gamma(p.selection, asked)) for p in picked),
         last_line(run),
     ]
@@ -71,8 +73,20 @@ def _written(outcome: Outcome, p: Picked) -> tuple[str, str]:
     return label, f"{size:,} of {n:,} rows ({size / n:.1%}) → {place}"
 
 
+def _cut(inputs: Inputs, p: Picked) -> int:
+    return inputs.cut + p.selection.cut
+
+
+def _describe_cutoff(outcome: Outcome, p: Picked) -> str:
+    cut = _cut(outcome.inputs, p)
+    share = f"the hardest {cut:,} rows ({cut / outcome.inputs.frame.n:.1%}) left out"
+    return share + (" (auto)" if outcome.inputs.late_cutoff == "auto" else "")
+
+
 def _describe_gamma(selection: Selection, asked: Any) -> str:
     text = f"{selection.gamma_reverse:.4g}" + (" (auto)" if asked == "auto" else "")
+    if selection.thinned_from is not None:
+        text += f", {selection.thinned_from:,} picks thinned to {selection.order.size:,}"
     if selection.ran_out_at is None:
         return f"{text}, messages lasted to the last pick"
     return (

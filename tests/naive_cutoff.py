@@ -1,0 +1,38 @@
+"""Plain-loop twins of the automatic cutoff and of thinning. No kernel is imported."""
+
+import math
+from fractions import Fraction
+
+
+def hard(scores):
+    """How many scores are above the threshold of greatest variance between; highest of equals.
+
+    Whole numbers, so in exact arithmetic: Otsu's ω₀ ω₁ (μ₁ - μ₀)².
+    """
+    ordered = sorted(scores)
+    n = len(ordered)
+    best, count = Fraction(-1), 0
+    for at in range(1, n):
+        if ordered[at] == ordered[at - 1]:
+            continue
+        low, high = ordered[:at], ordered[at:]
+        gap = Fraction(sum(high), len(high)) - Fraction(sum(low), len(low))
+        between = Fraction(len(low) * len(high), n * n) * gap**2
+        if between >= best:
+            best, count = between, len(high)
+    return count
+
+
+def cutoff(difficulty, size, spared):
+    """The rows that are dropped."""
+    rows = [i for i in range(len(difficulty)) if not spared[i]]
+    if not rows:
+        return set()
+    most = min(hard([difficulty[i] for i in rows]), len(rows) // 2)
+    count = math.floor(most * (1 - Fraction(size, len(rows))) ** 2)
+    return set(sorted(rows, key=lambda i: (-difficulty[i], i))[:count])
+
+
+def evenly(items, size):
+    """Every so many-th of them, from the first."""
+    return [items[math.floor(Fraction(i * len(items), size))] for i in range(size)]

@@ -1,0 +1,135 @@
+"""What ``select`` settles by itself: how many hard rows it leaves out, and how it thins."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2cli import build_graph, propagate, select
+from d2cli.cutoffs import automatic_cutoff
+from d2cli.scores import wanted
+
+
+@pytest.fixture
+def skewed(data):
+    """Scores of which the last eight are far above the others."""
+    data.scores = np.where(np.arange(data.n) < 32, data.scores / 40, 2 + data.scores / 40)
+    np.save("scores.npy", data.scores)
+    return data
+
+
+def beside(path="selected.npy"):
+    return json.loads(Path(f"{path}.json").read_text())
+
+
+EMB = ("--emb", "emb.npy", "--scores", "scores.npy")
+
+
+def test_the_hardest_are_left_out(skewed, run_cli):
+    assert run_cli("select", *EMB, "--ratio", 0.25, "--json")[0] == 0
+    entry = beside()
+    graph = build_graph(skewed.emb, 10)
+    u = propagate(graph, wanted(skewed.scores))
+    means = u / propagate(graph, np.ones(40))
+    cut = automatic_cutoff(means, 10, np.zeros(40, bool))
+    assert entry["counts"]["cut_off"] == cut.sum() > 0
+    assert entry["parameters"]["cutoff"] == "auto"
+    assert not cut[np.load("selected.npy")].any()
+    assert np.load("selected.npy").tolist() == sorted(
+        select(graph, u, 10, difficulty=means).order.tolist()
+    )
+
+
+def test_it_is_said(skewed, run_cli):
+    _, _, err = run_cli("select", *EMB, "--ratio", 0.1)
+    cut = beside()["counts"]["cut_off"]
+    assert f"the hardest {cut} rows ({cut / 40:.1%}) left out (auto)" in err
+    wide = -(-(40 - cut) // 5)
+    assert beside()["selection"]["thinned_from"] == wide
+    assert f"{wide} picks thinned to 4" in err
+
+
+def test_each_budget_has_its_own(skewed, run_cli):
+    out = ("--out", "{ratio}.npy")
+    assert run_cli("select", *EMB, "--ratio", 0.1, "--ratio", 0.6, *out)[0] == 0
+    cuts = [beside(f"{ratio}.npy")["counts"]["cut_off"] for ratio in (0.1, 0.6)]
+    assert cuts[0] > cuts[1] > 0
+    for ratio in ("0.1", "0.6"):
+        assert run_cli("select", *EMB, "--ratio", ratio, "--out", "alone.npy")[0] == 0
+        assert Path("alone.npy").read_bytes() == Path(f"{ratio}.npy").read_bytes()
+
+
+def test_staged_needs_no_scores_for_it(skewed, run_cli):
+    assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")[0] == 0
+    assert run_cli("propagate", "--graph", "g.arrow", *EMB[2:], "--out", "p.npy")[0] == 0
+    for ratio in ("0.1", "0.5"):
+        assert run_cli("select", *EMB, "--ratio", ratio)[0] == 0
+        staged = ("--graph", "g.arrow", "--propagated", "p.npy", "--out", "staged.npy")
+        assert run_cli("select", *staged, "--ratio", ratio)[0] == 0
+        assert Path("staged.npy").read_bytes() == Path("selected.npy").read_bytes()
+        assert beside("staged.npy")["counts"]["cut_off"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "cutoff"),
+    [
+        (["--cutoff", "0"], 0.0),
+        (["--gamma-reverse", "1"], 0.0),
+        (["--mode", "paper", "--gamma-reverse", "1"], 0.0),
+        (["--higher-is", "better"], 0.0),
+        (["--cutoff", "auto", "--gamma-reverse", "1"], "auto"),
+        (["--cutoff", "auto", "--higher-is", "better"], "auto"),
+        (["--higher-is", "better", "--cutoff-scores", "scores.npy"], "auto"),
+    ],
+)
+def test_where_it_is_the_default(skewed, run_cli, options, cutoff):
+    code, _, err = run_cli("select", *EMB, "--ratio", 0.25, *options)
+    assert code == 0
+    assert beside()["parameters"]["cutoff"] == cutoff
+    assert (beside()["counts"]["cut_off"] > 0) == (cutoff == "auto")
+    backwards = "auto" in options and "better" in options
+    assert ("which --higher-is better calls the best" in err) == backwards
+
+
+def test_it_can_go_by_other_scores(skewed, run_cli):
+    np.save("other.npy", -skewed.scores)
+    other = ("--cutoff-scores", "other.npy", "--cutoff-higher-is", "harder")
+    assert run_cli("select", *EMB, *other, "--ratio", 0.25)[0] == 0
+    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool))
+    assert beside()["counts"]["cut_off"] == cut.sum() > 0
+    assert not cut[np.load("selected.npy")].any()
+    assert beside()["inputs"]["cutoff_scores"]["path"] == "other.npy"
+
+
+def test_included_and_excluded_rows_do_not_count(skewed, run_cli):
+    Path("in.txt").write_text("39\n")
+    Path("out.txt").write_text("38\n37\n")
+    rows = ("--include", "in.txt", "--exclude", "out.txt")
+    assert run_cli("select", *EMB, *rows, "--ratio", 0.25)[0] == 0
+    kept = np.load("selected.npy")
+    assert 39 in kept
+    assert not {37, 38} & {*kept.tolist()}
+    assert beside()["counts"] | {"edges": 0} == {
+        "rows": 40, "edges": 0, "included": 1, "excluded": 2, "kept": 10,
+        "cut_off": beside()["counts"]["cut_off"],
+    }  # fmt: skip
+    assert 0 < beside()["counts"]["cut_off"] <= 5
+
+
+def test_a_word_that_is_no_cutoff(data, run_cli):
+    code, _, err = run_cli("select", *EMB, "--ratio", 0.5, "--cutoff", "some")
+    assert code == 2
+    assert "--cutoff must be auto or a number, not 'some'" in err
+
+
+def test_compare_has_the_same(skewed, run_cli):
+    pytest.importorskip("matplotlib")
+    assert run_cli("select", *EMB, "--ratio", 0.25)[0] == 0
+    options = ("--methods", "d2", "--ratio", 0.25, "--json", "--out", "c.html")
+    code, out, err = run_cli("compare", *EMB, *options)
+    assert code == 0, err
+    (found,) = json.loads(out)["comparison"][0]["methods"]
+    assert found["cut_off"] == beside()["counts"]["cut_off"] > 0
+    for name in ("gamma_reverse", "thinned_from"):
+        assert found[name] == beside()["selection"][name]

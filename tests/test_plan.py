@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2cli import sampling
+from d2cli import sampling, thinning
 from d2cli.graph import KnnGraph
 from d2cli.io.graph_file import write_graph
 from d2cli.io.limits import Available
@@ -298,6 +299,7 @@ def test_the_plan_knows_the_kernels_numbers():
     runs = []
     sampling._smallest(lambda gamma: runs.append(gamma) or gamma > 1, lambda *_: None)
     assert len(runs) == messages.GAMMA_SEARCHES
+    assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD
 
 
 def test_a_ledger_keeps_the_most_at_one_time():

@@ -136,7 +136,7 @@ def test_a_plan_loads_no_kernel(line, kept):
 
 def test_the_plan_knows_the_code_s_numbers():
     assert coverage.RANDOM_SEEDS == pages.RANDOM_SEEDS
-    assert (projection._AXES, projection._FEWEST) == (pages.MAP_AXES, pages.FEWEST_ON_MAP)
+    assert projection._FEWEST == pages.FEWEST_ON_MAP
     assert farthest_first._PICKS == pages.PICKS_AT_ONCE
 
 

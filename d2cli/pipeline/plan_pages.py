@@ -100,7 +100,8 @@ def plan_compare(request: CompareRequest) -> Plan:
 
     def run(matrix: Matrix, options: Search) -> Estimate:
         k = options.n_neighbors
-        picks = Picks(sizes, searches=messages.GAMMA_SEARCHES if auto else 0, threads=threads)
+        searches = messages.GAMMA_SEARCHES if auto else 0
+        picks = Picks(sizes, searches=searches, cutoff=auto, threads=threads)
         ledger = started()
         for header in (emb, *vectors):
             messages.read_ids(ledger, ids_of(header), kept=header is emb)

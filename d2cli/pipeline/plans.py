@@ -191,12 +191,15 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
     sizes = [budget_of(b.ratio or "nan", n) if b.size is None else b.size for b in request.budgets]
     for size in sizes:
         check_size(size, 0, n)
+    by = request.cutoff_scores is not None or request.score_options.higher_is != "better"
+    cutoff = request.cutoff == "auto" or (request.cutoff is None and auto and by)
     picks = Picks(
         tuple(sizes),
         settled.edges,
         messages.GAMMA_SEARCHES if auto else 0,
         None if request.propagated else settled.hops,
-        auto or request.balance != "none",
+        auto or cutoff or request.balance != "none",
+        cutoff,
         threads,
     )
     return picks, settled.exact

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 from d2cli.planning.ledger import MIB, Ledger
 from d2cli.planning.sizes import Ids, Picks
 
 #: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
 GAMMA_SEARCHES = 12
 
+#: The least share of the rows that it picks (:data:`d2cli.thinning.SPREAD`).
+SPREAD = 0.2
+
 #: How far such a run gets on average before it is known that messages run out.
 _SEARCHED_SHARE = 0.7
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
-_EDGE_MADE = 25e-9  # listed neighbour brought into its rows
+_EDGE_MADE = 40e-9  # listed neighbour brought into its rows
 _RETURN = 100e-9  # edge whose return is looked for
-_EDGE_FORWARD = 25e-9  # edge in the forward pass
+_EDGE_FORWARD = 35e-9  # edge in the forward pass
 _EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
+_SORTED = 200e-9  # row whose difficulty is sorted, and groups made
 _PICK = 500e-9  # row picked, and the rows before it that had to wait
 _NUMBER_WRITTEN = 20e-9
 
@@ -63,23 +69,25 @@ def edges(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
 
 
 def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
-    """Forward messages."""
-    if picks.hops is None:
-        return
+    """Forward messages; and, for a cutoff that sets itself, those of scores that are all 1."""
     ledger.stage = "propagate"
-    ledger.hold("propagated", 8 * n)
-    if picks.hops > 1:
-        ledger.touch("hop", 8 * n)
-    ledger.spend(
-        steps=_sent(n, k, picks) * max(1, picks.hops) * _EDGE_FORWARD, threads=picks.threads
-    )
+    for name in ["propagated"] * (picks.hops is not None) + ["difficulty"] * picks.cutoff:
+        hops = picks.hops or 1
+        ledger.hold(name, 8 * n)
+        ledger.touch("hop", 8 * n * (2 if hops > 1 else 1))
+        ledger.spend(steps=_sent(n, k, picks) * hops * _EDGE_FORWARD, threads=picks.threads)
 
 
 def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
     """Picks with reverse messages, for every budget."""
     ledger.stage = "select"
     sizes = picks.sizes if picks.each else (max(picks.sizes),)
-    for size in sizes:
+    for kept in sizes:
+        # An automatic γ_r picks enough for messages to spread, of which some are kept.
+        size = max(kept, math.ceil(SPREAD * n)) if picks.searches else kept
+        if picks.cutoff:
+            ledger.touch("cutoff", 72 * n)
+            ledger.spend(steps=n * _SORTED)
         # Who may be picked, classes; scores, queue and heap of one run; and its result.
         with ledger.passing("picking", n * (7 + 26) + 16 * size):
             sent = _sent(n, k, picks) * size / n

@@ -12,7 +12,7 @@ from d2cli.planning.sizes import Matrix, Picks
 
 # -- sizes that the code fixes; a test holds them against the code's own ---------------------------
 RANDOM_SEEDS = 5  # evaluation
-MAP_AXES, FEWEST_ON_MAP = 50, 10  # projection
+FEWEST_ON_MAP = 10  # projection
 PICKS_AT_ONCE = 512  # k-center
 
 #: matplotlib, Jinja2 and Pillow, once loaded and at work; scikit-learn and SciPy besides.
@@ -60,9 +60,7 @@ def libraries(ledger: Ledger, learning: bool) -> None:
     ledger.spend(steps=_LOAD)
 
 
-def _measured(
-    ledger: Ledger, matrix: Matrix, kept: int, most: int, threads: int, rows: int | None = None
-) -> None:
+def _measured(ledger: Ledger, matrix: Matrix, kept: int, most: int, threads: int) -> None:
     """Rows held against `kept` of them (``nearest_selected``), and those against each other."""
     n, again = matrix.rows, matrix.rows * matrix.width * _CHECKED_AGAIN
     with ledger.passing("marks", 34 * n):

@@ -85,6 +85,7 @@ class Picks:
         searches: how many greedy runs look for γ_r before each real one; 0 where it is given.
         hops: forward passes; None where scores come propagated.
         each: whether every budget has a run of its own.
+        cutoff: whether the cutoff sets itself, which takes a forward pass of its own.
     """
 
     sizes: tuple[int, ...]
@@ -92,4 +93,5 @@ class Picks:
     searches: int = 0
     hops: int | None = 1
     each: bool = True
+    cutoff: bool = False
     threads: int = 1

@@ -11,7 +11,7 @@ from d2cli.baselines.class_centres import means
 from d2cli.budgets import check_size
 from d2cli.defaults import METRIC, Metric
 from d2cli.neighbors.distances import distance
-from d2cli.neighbors.vectors import power_of_two_scale, prepare
+from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
 from d2cli.parallel import (
     Progress,
     for_blocks,
@@ -117,7 +117,7 @@ class _Screen:
 
     def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:
         self.vectors, self.threads = vectors, threads
-        self.scale = power_of_two_scale(vectors, threads)
+        self.scale = power_of_two_scale(threads, Group(vectors))
         self.own = np.empty(vectors.shape[0])
 
         def measure(start: int, stop: int) -> None:

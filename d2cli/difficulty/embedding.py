@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from d2cli.defaults import METRIC, SEED, Metric
 from d2cli.difficulty.kinds import ROWS_PER_CENTRE, default_clusters
 from d2cli.errors import D2Error, UsageError
-from d2cli.neighbors.vectors import power_of_two_scale, prepare
+from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
 from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent, thread_count
 
 _MOST_ITERATIONS = 100
@@ -96,7 +96,7 @@ def _centres(
     if n > k * ROWS_PER_CENTRE:
         sample = vectors[np.sort(rng.choice(n, k * ROWS_PER_CENTRE, replace=False))]
     # float32 squares neither overflow nor vanish, nor lose digits where the data is far from 0.
-    scale = power_of_two_scale(vectors, threads)
+    scale = power_of_two_scale(threads, Group(vectors))
     middle = sample.mean(axis=0, dtype=np.float64).astype(sample.dtype)
     means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=int(rng.integers(2**31)))
     with threadpool_limits(1), warnings.catch_warnings():  # OpenMP too, where sums meet

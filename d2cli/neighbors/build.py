@@ -19,7 +19,7 @@ from d2cli.neighbors.exact import exact_neighbors
 from d2cli.neighbors.hnsw import hnsw_neighbors
 from d2cli.neighbors.ivf import ivf_neighbors
 from d2cli.neighbors.recall import Truth, sample_rows
-from d2cli.neighbors.vectors import prepare
+from d2cli.neighbors.vectors import Group, prepare
 from d2cli.parallel import Progress, silent, thread_count
 
 #: Random rows to aim with, and others on which the recall is measured.
@@ -81,7 +81,7 @@ def build_graph(
     )
     parts = _parts(n, within, exclude)
     if parts is None:
-        neighbors, distances = searcher(vectors, checkpoint)
+        neighbors, distances = searcher(Group(vectors), checkpoint)
     else:
         neighbors = np.full((n, n_neighbors), -1, np.int32)
         distances = np.full((n, n_neighbors), np.inf, np.float32)
@@ -90,9 +90,8 @@ def build_graph(
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
             searcher.remember(state["tallies"])
         for part, rows in enumerate(parts[begin:], begin):
-            found, lengths = searcher(vectors[rows], checkpoint.of_part(part))
-            neighbors[rows] = np.where(found >= 0, rows[found], -1)
-            distances[rows] = lengths
+            found = searcher(Group(vectors, rows), checkpoint.of_part(part))
+            neighbors[rows], distances[rows] = found
             done = {"done": np.int64(part + 1), "tallies": searcher.tallies()}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
     excluded = None if exclude is None else exclude.copy()
@@ -146,26 +145,33 @@ class _Searcher:
     _recalled: float = 0.0
 
     def __call__(
-        self, vectors: NDArray[np.floating], checkpoint: Checkpoint
+        self, group: Group, checkpoint: Checkpoint
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The lists of one group, numbered within it."""
-        copies = find_copies(vectors, self.threads)
+        """The lists of one group, as rows."""
+        copies = find_copies(group, self.threads)
         if copies is None:
-            return self._distinct(vectors, checkpoint)
-        return spread(copies, *self._distinct(vectors[copies.first], checkpoint))
+            return self._distinct(group, checkpoint)
+        distinct = group.part(copies.first)
+        neighbors, distances = self._distinct(distinct, checkpoint)
+        neighbors, distances = spread(copies, distinct.number(neighbors), distances)
+        if group.rows is not None:
+            neighbors = np.where(neighbors < 0, -1, group.rows_at(neighbors)).astype(np.int32)
+        return neighbors, distances
 
     def _distinct(
-        self, vectors: NDArray[np.floating], checkpoint: Checkpoint
+        self, group: Group, checkpoint: Checkpoint
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        n, k = vectors.shape[0], self.n_neighbors
+        n, k = len(group), self.n_neighbors
         method = self.method
         if method == "auto":
             method = "exact" if n <= EXACT_UP_TO else "ivf"
         if method == "exact" or n <= k + 1:
             self.methods.add("exact")
             return exact_neighbors(
-                vectors,
+                group.vectors,
                 k,
+                rows=group.rows,
+                among=group.rows,
                 threads=self.threads,
                 progress=self.progress,
                 checkpoint=checkpoint,
@@ -173,12 +179,12 @@ class _Searcher:
         self.methods.add(method)
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, self.seed)
         rows = np.concatenate([aim, judge])
-        truth = Truth.of(vectors, k, rows, self.threads, self.progress)
-        search = partial(ivf_neighbors, vectors, k)
+        truth = Truth.of(group, k, rows, self.threads, self.progress)
+        search = partial(ivf_neighbors, group, k)
         if method == "hnsw":
             search = partial(
                 hnsw_neighbors,
-                vectors,
+                group,
                 k,
                 m=self.hnsw_m,
                 ef_construction=self.ef_construction,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel
+from d2cli.neighbors.vectors import Group
 from d2cli.parallel import for_blocks
 
 #: Rows hashed in one go.
@@ -21,7 +22,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Copies:
-    """Groups of equal rows.
+    """Groups of equal rows, by the numbers that rows have among those looked at.
 
     Attributes:
         first: (g,) int64, the lowest row of each group, ascending.
@@ -35,21 +36,26 @@ class Copies:
     members: NDArray[np.int32]
 
 
-def find_copies(vectors: NDArray[np.floating], threads: int = 1) -> Copies | None:
+def find_copies(among: Group, threads: int = 1) -> Copies | None:
     """The groups of exactly equal rows, or None if all are distinct.
 
     Rows are compared as numbers (-0.0 equals 0.0), after a hash has brought candidates together.
     """
-    n = vectors.shape[0]
+    n, vectors = len(among), among.vectors
     hashes = np.empty(n, np.uint64)
+    # Keys as wide as the numbers: of 32 bits a processor multiplies several at a time.
+    number = np.uint32 if vectors.itemsize == 4 else np.uint64
+    keys = np.random.default_rng(0).integers(0, np.iinfo(number).max, vectors.shape[1], number) | 1
+    negative_zero = vectors.dtype.type(-0.0).view(number)
 
     def hash_block(start: int, stop: int) -> None:
-        hashes[start:stop] = _hashes(vectors[start:stop])
+        bits = among.block(start, stop).view(number)
+        _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 
     for_blocks(hash_block, n, _BLOCK, threads)
     by_hash = np.argsort(hashes, kind="stable")
     group = np.empty(n, np.int32)
-    count = _group(vectors, hashes, by_hash, group)
+    count = _group(vectors, among.rows_at(np.arange(n)), hashes, by_hash, group)
     if count == n:
         return None
     members = np.argsort(group, kind="stable").astype(np.int32)
@@ -61,7 +67,7 @@ def find_copies(vectors: NDArray[np.floating], threads: int = 1) -> Copies | Non
 def spread(
     copies: Copies, neighbors: NDArray[np.int32], distances: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The lists of all n rows, from those of the g distinct vectors (numbered 0 … g-1)."""
+    """The lists of all n rows, from those of the g distinct ones (numbered 0 … g-1)."""
     n, k = copies.group.size, neighbors.shape[1]
     out_neighbors = np.full((n, k), -1, np.int32)
     out_distances = np.full((n, k), np.inf, np.float32)
@@ -72,17 +78,20 @@ def spread(
     return out_neighbors, out_distances
 
 
-def _hashes(rows: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row: its numbers' bits times odd keys, summed modulo 2^64."""
-    bits = np.uint32 if rows.itemsize == 4 else np.uint64
-    keys = np.random.default_rng(0).integers(0, 2**64 - 1, rows.shape[1], np.uint64) | np.uint64(1)
-    numbers = rows + rows.dtype.type(0)  # + 0 turns -0.0 into 0.0
-    return np.einsum("rc,c->r", numbers.view(bits), keys, dtype=np.uint64, casting="unsafe")
+@kernel
+def _hash_rows(bits, keys, negative_zero, hashes):
+    """hashes[r] <- the numbers' bits times the keys, summed modulo 2^64."""
+    for r in range(bits.shape[0]):
+        row, total = bits[r], np.uint64(0)
+        for c in range(row.shape[0]):
+            number = row[c] if row[c] != negative_zero else keys.dtype.type(0)
+            total += np.uint64(number) * np.uint64(keys[c])
+        hashes[r] = total
 
 
 @kernel
-def _group(vectors, hashes, by_hash, group):
-    """Number the groups of equal rows by their lowest row; returns how many.
+def _group(vectors, rows, hashes, by_hash, group):
+    """Number the groups of equal rows by their lowest; returns how many.
 
     Within a run of one hash the rows ascend; each is compared with the first rows of the groups
     that the run has so far, of which there is more than one only where hashes collide.
@@ -97,7 +106,7 @@ def _group(vectors, hashes, by_hash, group):
             first[i] = i
             for p in range(start, stop):
                 j = by_hash[p]
-                if first[j] == j and _equal(vectors[i], vectors[j]):
+                if first[j] == j and _equal(vectors[rows[i]], vectors[rows[j]]):
                     first[i] = j
                     break
             stop += 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from d2cli.checkpoints import NONE, Checkpoint
 from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.distances import nearest_of_all, rerank
-from d2cli.neighbors.vectors import block_rows, power_of_two_scale
+from d2cli.neighbors.vectors import Group, block_rows, power_of_two_scale
 from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
 #: Rows of one product: queries by base. The product, 1 MB, stays in a core's own cache.
@@ -62,7 +62,7 @@ def exact_neighbors(
     finished = np.zeros(-(-m // _QUERIES), np.bool_)
     if (state := checkpoint.load("exact")) is not None:
         neighbors, distances, finished = (state[x] for x in ("neighbors", "distances", "finished"))
-    screen = _Screen(vectors, among, threads)
+    screen = _Screen(Group(vectors, among), Group(vectors, rows), threads)
     widths = [min(k + 1 + spare, screen.size) for spare in _SPARE]
 
     def search(start: int, stop: int) -> None:
@@ -107,22 +107,20 @@ class _Screen:
     A row is the nearest candidate to itself; ranking by true distance drops it.
     """
 
-    def __init__(
-        self, vectors: NDArray[np.floating], among: NDArray[np.int64] | None, threads: int
-    ) -> None:
-        self.vectors, self.among = vectors, among
-        n, d = vectors.shape
-        self.size = n if among is None else among.size
-        self.scale = power_of_two_scale(vectors, threads)
+    def __init__(self, group: Group, asking: Group, threads: int) -> None:
+        self.group, self.size = group, len(group)
+        vectors, d = group.vectors, group.vectors.shape[1]
+        others = () if group.rows is None or asking.rows is group.rows else (asking,)
+        self.scale = power_of_two_scale(threads, group, *others)
         # Any centre will do; in the type of the vectors each subtraction rounds once.
-        some = vectors[:: -(-n // _CENTRE_ROWS)] * self.scale
+        some = group.take(np.arange(0, self.size, -(-self.size // _CENTRE_ROWS))) * self.scale
         centre = some.mean(axis=0, dtype=np.float64)
         spread = np.square(some - centre).sum(axis=1).max()
         # Rows around the origin are as good as centred.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
         self.kept = None
         if self.size * d <= _KEPT_NUMBERS:
-            self.kept = self._centred(vectors if among is None else vectors[among])
+            self.kept = self._centred(group.block(0, self.size))
         self.halves = np.empty(self.size, np.float32)
 
         def measure(start: int, stop: int) -> None:
@@ -141,19 +139,18 @@ class _Screen:
     def _block(self, start: int, stop: int) -> NDArray[np.float32]:
         if self.kept is not None:
             return self.kept[start:stop]
-        some = slice(start, stop) if self.among is None else self.among[start:stop]
-        return self._centred(self.vectors[some])
+        return self._centred(self.group.block(start, stop))
 
     def rows(self) -> NDArray[np.int64]:
         """The rows that can be listed."""
-        return np.arange(self.size) if self.among is None else self.among
+        return self.group.rows_at(np.arange(self.size))
 
     def candidates(
         self, queries: NDArray[np.int64], width: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """`width` candidates of each query, and the distance below which none was missed."""
-        n, d = self.size, self.vectors.shape[1]
-        q = self._centred(self.vectors[queries])
+        n, d = self.size, self.group.vectors.shape[1]
+        q = self._centred(self.group.vectors[queries])
         found = np.full((queries.size, width), -1, np.int32)
         values = np.full((queries.size, width), np.inf, np.float32)
         product = np.empty(queries.size * min(_BASE, n), np.float32)
@@ -170,6 +167,6 @@ class _Screen:
         least = own + 2.0 * values[:, -1] - error
         # Distances compare as rounded to float32: one more step on each side.
         missed_from = np.sqrt(np.maximum(least, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
-        if self.among is not None:
-            found = np.where(found < 0, found, self.among[found]).astype(np.int32)
+        if self.group.rows is not None:
+            found = np.where(found < 0, found, self.group.rows_at(found)).astype(np.int32)
         return found, missed_from

@@ -14,7 +14,7 @@ from d2cli import stopping
 from d2cli.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.recall import Truth
-from d2cli.neighbors.vectors import power_of_two_scale
+from d2cli.neighbors.vectors import Group, power_of_two_scale
 from d2cli.parallel import Progress, for_blocks, silent
 
 #: Rows added, or queried, in one call: the grain of progress.
@@ -32,7 +32,7 @@ _INDEX_ARRAYS = (
 
 
 def hnsw_neighbors(
-    vectors: NDArray[np.floating],
+    group: Group,
     n_neighbors: int,
     *,
     m: int,
@@ -48,23 +48,23 @@ def hnsw_neighbors(
     """The k nearest of every row, approximately.
 
     Args:
-        vectors: (n, d) as :func:`~d2cli.neighbors.vectors.prepare` returns them, n > n_neighbors.
+        group: n > n_neighbors rows.
         m: links of each node (hnswlib's M).
         ef_construction: width of the search list while the index is built.
         ef: width of the search list of a query; where None, the narrowest of a doubling series
             that reaches `recall` on `truth`.
-        truth: exact neighbours of some rows to aim with.
+        truth: exact neighbours, in numbers of the group, of some rows to aim with.
         checkpoint: keeps the index once it is built, and the blocks of queries that are done. (An
             index that is half built could not go on: nobody can ask hnswlib for the state of its
             random numbers.)
 
     Returns:
-        neighbors (n, k) int32 and distances (n, k) float32 as in
+        neighbors (n, k) int32, as rows, and distances (n, k) float32 as in
         :class:`~d2cli.graph.KnnGraph`, and the settings used. Memory: the index holds one float32
         copy of the vectors, and about 8·m + 20 bytes a row.
     """
-    n, d = vectors.shape
-    scale = power_of_two_scale(vectors, threads)
+    n, d = len(group), group.vectors.shape[1]
+    scale = power_of_two_scale(threads, group)
     done, state = 0, checkpoint.load("hnsw")
     neighbors = np.empty((n, n_neighbors), np.int32)
     distances = np.empty((n, n_neighbors), np.float32)
@@ -77,8 +77,8 @@ def hnsw_neighbors(
         index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
         for start in range(0, n, _BLOCK):
             stop = min(start + _BLOCK, n)
-            block = (vectors[start:stop] * scale).astype(np.float32, copy=False)
-            index.add_items(block, np.arange(start, stop), num_threads=1)
+            block = (group.block(start, stop) * scale).astype(np.float32, copy=False)
+            index.add_items(block, group.rows_at(np.arange(start, stop)), num_threads=1)
             progress("index", stop, n)
             stopping.check()
 
@@ -95,7 +95,7 @@ def hnsw_neighbors(
         )
 
     save(ef or 0, done)
-    search = _Search(index, vectors, scale, n_neighbors, threads)
+    search = _Search(index, group, scale, n_neighbors, threads)
     if ef is None:
         ef = _aim(search, truth, recall)
     index.set_ef(max(ef, n_neighbors + 1))
@@ -141,23 +141,24 @@ class _Search:
     def __init__(
         self,
         index: hnswlib.Index,
-        vectors: NDArray[np.floating],
+        group: Group,
         scale: float,
         n_neighbors: int,
         threads: int,
     ) -> None:
-        self.index, self.vectors, self.scale = index, vectors, scale
+        self.index, self.group, self.scale = index, group, scale
         self.n_neighbors, self.threads = n_neighbors, threads
 
-    def __call__(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k nearest of each row: self dropped by number, true distances, in final order."""
+    def __call__(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k nearest of each: self dropped by number, true distances, in final order."""
+        vectors, rows = self.group.vectors, self.group.rows_at(numbers)
         neighbors = np.empty((rows.size, self.n_neighbors), np.int32)
         distances = np.empty((rows.size, self.n_neighbors), np.float32)
         candidates, lost = self._candidates(rows)
 
         def finish(start: int, stop: int) -> None:
             rerank(
-                self.vectors, rows[start:stop], candidates[start:stop],
+                vectors, rows[start:stop], candidates[start:stop],
                 neighbors[start:stop], distances[start:stop],
             )  # fmt: skip
 
@@ -165,8 +166,8 @@ class _Search:
         if lost.size:
             again = np.empty((lost.size, self.n_neighbors), np.int32)
             longer = np.empty((lost.size, self.n_neighbors), np.float32)
-            everyone = np.arange(self.vectors.shape[0])
-            nearest_of_all(self.vectors, rows[lost], everyone, again, longer)
+            everyone = self.group.rows_at(np.arange(len(self.group)))
+            nearest_of_all(vectors, rows[lost], everyone, again, longer)
             neighbors[lost], distances[lost] = again, longer
         return neighbors, distances
 
@@ -176,7 +177,7 @@ class _Search:
         hnswlib answers a whole batch or, if one row of it comes back short, none.
         """
         wanted = self.n_neighbors + 1
-        queries = (self.vectors[rows] * self.scale).astype(np.float32, copy=False)
+        queries = (self.group.vectors[rows] * self.scale).astype(np.float32, copy=False)
         try:
             labels, _ = self.index.knn_query(queries, k=wanted, num_threads=self.threads)
             return labels.astype(np.int64), np.empty(0, np.int64)

@@ -25,7 +25,7 @@ from d2cli.neighbors.recall import Truth
 from d2cli.neighbors.reduce import principal_axes, reduce_dimensions
 from d2cli.neighbors.refine import Hoods, exchange, hop
 from d2cli.neighbors.routing import choose_probes, fit_centres
-from d2cli.neighbors.vectors import power_of_two_scale
+from d2cli.neighbors.vectors import Group, power_of_two_scale
 from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
@@ -47,7 +47,7 @@ _RANK_BLOCK = 2048
 
 
 def ivf_neighbors(
-    vectors: NDArray[np.floating],
+    group: Group,
     n_neighbors: int,
     *,
     recall: float,
@@ -60,27 +60,26 @@ def ivf_neighbors(
     """The k nearest of every row, approximately.
 
     Args:
-        vectors: (n, d) as :func:`~d2cli.neighbors.vectors.prepare` returns them, all distinct,
-            n > n_neighbors + 1.
+        group: n > n_neighbors + 1 rows, all distinct.
         recall: the recall@k to aim at.
-        truth: exact neighbours of some rows to aim with.
+        truth: exact neighbours, in numbers of the group, of some rows to aim with.
         seed: of the samples that axes and centres are fitted to.
         checkpoint: keeps the lists after the search and after each pass.
 
     Returns:
-        neighbors (n, k) int32 and distances (n, k) float32 as in
+        neighbors (n, k) int32, as rows, and distances (n, k) float32 as in
         :class:`~d2cli.graph.KnnGraph`, and the settings found. Memory: one float32 copy of the
         reduced vectors, and about 20·(k + 10) + 24·10 bytes a row.
     """
-    n, k = len(vectors), n_neighbors
+    n, k = len(group), n_neighbors
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
     efforts = _EFFORTS[1:] if recall > _STRICT else _EFFORTS
     with one_thread_per_product():
-        principal = principal_axes(vectors, power_of_two_scale(vectors, threads), rng, threads)
+        principal = principal_axes(group, power_of_two_scale(threads, group), rng, threads)
         wanted = 1.0 - _LOST_BY_REDUCING * lost
         carried = min(k + efforts[0][0], n - 1)
-        reduced = reduce_dimensions(vectors, principal, truth, carried, wanted, threads)
+        reduced = reduce_dimensions(group, principal, truth, carried, wanted, threads)
         router = fit_centres(reduced, rng, seed, threads)
         wanted = 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
         probes = choose_probes(router, reduced, truth, wanted, recall)
@@ -88,9 +87,11 @@ def ivf_neighbors(
         place = np.empty(n, np.int64)
         place[cells.order] = np.arange(n)
         known = place[truth.rows]
+        row_at = group.rows_at(cells.order).astype(np.int32, copy=False)
+        judged = group.rows_at(truth.rows)
 
         def measure(positions: NDArray[np.int32]) -> float:
-            found = _ranked(vectors, cells.order, positions[known], truth.rows, k)
+            found = _ranked(group.vectors, row_at, positions[known], judged, k)
             return truth.recall(found[1])
 
         at = checkpoint.load("ivf")
@@ -135,9 +136,10 @@ def ivf_neighbors(
         neighbors, lengths = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
 
         def rank(start: int, stop: int) -> None:
-            rows = cells.order[start:stop].astype(np.int64)
-            best = _ranked(vectors, cells.order, positions[start:stop], rows, k)
-            neighbors[rows], lengths[rows] = best
+            rows, to = row_at[start:stop].astype(np.int64), cells.order[start:stop]
+            neighbors[to], lengths[to] = _ranked(
+                group.vectors, row_at, positions[start:stop], rows, k
+            )
 
         for_blocks(rank, n, _RANK_BLOCK, threads, progress, "rank")
     settings: dict[str, object] = {
@@ -165,13 +167,13 @@ def _state(effort, distances, positions, hoods, reached, passes, widened) -> Sta
 
 def _ranked(
     vectors: NDArray[np.floating],
-    order: NDArray[np.int32],
+    row_at: NDArray[np.int32],
     listed: NDArray[np.int32],
     rows: NDArray[np.int64],
     k: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest of the positions `listed` (m, size) for `rows` (m,), by true distance."""
-    candidates = np.where(listed < 0, np.int32(-1), order[listed])
+    """The k nearest rows at the positions `listed` (m, size) for `rows` (m,), by true distance."""
+    candidates = np.where(listed < 0, np.int32(-1), row_at[listed])
     neighbors = np.empty((len(rows), k), np.int32)
     distances = np.empty((len(rows), k), np.float32)
     rerank(vectors, rows, candidates, neighbors, distances)

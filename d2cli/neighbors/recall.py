@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.neighbors.exact import exact_neighbors
+from d2cli.neighbors.vectors import Group
 from d2cli.parallel import Progress, silent
 
 
@@ -16,8 +17,8 @@ class Truth:
     """Exact neighbours of some rows.
 
     Attributes:
-        rows: (m,) int64.
-        neighbors: (m, k) int32 and distances: (m, k) float32, as in a graph.
+        rows: (m,) int64, and
+        neighbors: (m, k) int32, numbers of the same kind; and distances: (m, k) float32, as in a graph.
     """
 
     rows: NDArray[np.int64]
@@ -27,17 +28,18 @@ class Truth:
     @classmethod
     def of(
         cls,
-        vectors: NDArray[np.floating],
+        group: Group,
         n_neighbors: int,
-        rows: NDArray[np.int64],
+        numbers: NDArray[np.int64],
         threads: int,
         progress: Progress = silent,
     ) -> Truth:
-        """Search for `rows` exactly."""
-        found = exact_neighbors(
-            vectors, n_neighbors, rows=rows, threads=threads, progress=progress, stage="sample"
-        )
-        return cls(rows, *found)
+        """Search exactly, in a group, for the rows with these numbers."""
+        neighbors, distances = exact_neighbors(
+            group.vectors, n_neighbors, rows=group.rows_at(numbers), among=group.rows,
+            threads=threads, progress=progress, stage="sample",
+        )  # fmt: skip
+        return cls(numbers, group.number(neighbors), distances)
 
     def part(self, start: int, stop: int) -> Truth:
         """Some of the rows."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from d2cli._jit import kernel
 from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.recall import Truth
+from d2cli.neighbors.vectors import Group
 from d2cli.parallel import for_blocks
 
 #: Rows that the axes are estimated from, at least, and at least so many for each dimension.
@@ -54,12 +55,12 @@ class Principal:
 
 
 def principal_axes(
-    vectors: NDArray[np.floating], scale: float, rng: np.random.Generator, threads: int
+    group: Group, scale: float, rng: np.random.Generator, threads: int
 ) -> Principal:
     """Principal axes, estimated from a random sample of the rows."""
-    n, d = vectors.shape
+    n, d = len(group), group.vectors.shape[1]
     size = min(n, max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION * d))
-    sample = vectors[np.sort(rng.choice(n, size, replace=False))] * scale
+    sample = group.take(np.sort(rng.choice(n, size, replace=False))) * scale
     sample = sample.astype(np.float32, copy=False)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
@@ -80,7 +81,7 @@ def principal_axes(
 
 
 def reduce_dimensions(
-    vectors: NDArray[np.floating],
+    group: Group,
     principal: Principal,
     truth: Truth,
     list_size: int,
@@ -92,11 +93,11 @@ def reduce_dimensions(
     The width is the least, in steps, in which the share `wanted` of the true neighbours are among
     the `list_size` nearest. Where all axes are needed the rows are merely turned.
     """
-    d = vectors.shape[1]
+    d = group.vectors.shape[1]
     truth = truth.part(0, _WIDTH_SAMPLE)
     held = min(d, max(_FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
     while True:
-        reduced = _project(vectors, principal, held, threads)
+        reduced = _project(group, principal, held, threads)
         for width, kept in _shares_kept(reduced, truth, list_size, threads):
             if kept >= wanted:
                 return _narrow(reduced, width)
@@ -111,15 +112,15 @@ def _round_up(width: int) -> int:
 
 
 def _project(
-    vectors: NDArray[np.floating], principal: Principal, width: int, threads: int
+    group: Group, principal: Principal, width: int, threads: int
 ) -> NDArray[np.float32]:
     axes = np.ascontiguousarray(principal.axes[:, :width])
-    reduced = np.empty((vectors.shape[0], width), np.float32)
+    reduced = np.empty((len(group), width), np.float32)
 
     def turn(start: int, stop: int) -> None:
-        np.matmul(principal.centred(vectors[start:stop]), axes, out=reduced[start:stop])
+        np.matmul(principal.centred(group.block(start, stop)), axes, out=reduced[start:stop])
 
-    for_blocks(turn, vectors.shape[0], _BLOCK, threads)
+    for_blocks(turn, len(group), _BLOCK, threads)
     return reduced
 
 

@@ -4,6 +4,8 @@ unit length where the metric is cosine.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,48 @@ _HARMLESS_EXPONENT = 24
 def block_rows(d: int) -> int:
     """How many rows of d numbers make one block."""
     return max(1, _BLOCK_NUMBERS // max(d, 1))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that search among themselves, without a copy of them. Numbers count within the group.
+
+    Attributes:
+        vectors: (rows, d) as :func:`prepare` returns them.
+        rows: (n,) int64, ascending, which of them; None: all.
+    """
+
+    vectors: NDArray[np.floating]
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors) if self.rows is None else len(self.rows)
+
+    def block(self, start: int, stop: int) -> NDArray[np.floating]:
+        """The vectors numbered start … stop; a view where the group is all rows."""
+        if self.rows is None:
+            return self.vectors[start:stop]
+        return self.vectors[self.rows[start:stop]]
+
+    def take(self, numbers: NDArray[np.integer]) -> NDArray[np.floating]:
+        """The vectors with these numbers."""
+        return self.vectors[self.rows_at(numbers)]
+
+    def rows_at(self, numbers: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The rows with these numbers."""
+        return numbers if self.rows is None else self.rows[numbers]
+
+    def part(self, numbers: NDArray[np.int64]) -> Group:
+        """The group of the rows with these numbers, ascending."""
+        return Group(self.vectors, self.rows_at(numbers))
+
+    def number(self, rows: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The numbers of these rows of the group; of what is no row (-1), -1."""
+        if self.rows is None:
+            return rows
+        numbers = np.full(len(self.vectors), -1, np.int32)
+        numbers[self.rows] = np.arange(len(self.rows))
+        return np.where(rows < 0, np.int32(-1), numbers[rows])
 
 
 def prepare(
@@ -144,22 +188,27 @@ def _check_finite(block: NDArray[np.floating], norms: NDArray[np.float64], first
     )
 
 
-def power_of_two_scale(vectors: NDArray[np.floating], threads: int) -> float:
-    """A factor that brings the largest value near 1 without rounding anything; mostly 1.
+def power_of_two_scale(threads: int, *groups: Group) -> float:
+    """A factor that brings the groups' largest value near 1 without rounding anything; mostly 1.
 
     float32 arithmetic on squares overflows for values of 1e20 and vanishes for 1e-25; searches
     work on scaled blocks, and final distances come from the vectors as they are.
     """
-    n, step = vectors.shape[0], block_rows(vectors.shape[1])
-    largest = np.zeros(-(-n // step))
-
-    def look(start: int, stop: int) -> None:
-        block = vectors[start:stop]
-        largest[start // step] = max(block.max(), -block.min())
-
-    for_blocks(look, n, step, threads)
-    exponent = int(np.frexp(largest.max())[1])
-    if largest.max() == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
+    largest = max(_largest(group, threads) for group in groups)
+    exponent = int(np.frexp(largest)[1])
+    if largest == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
         return 1.0
     # Kept within what float32 can hold: denormals stay small.
     return float(2.0 ** -np.clip(exponent, -120, 120))
+
+
+def _largest(group: Group, threads: int) -> float:
+    n, step = len(group), block_rows(group.vectors.shape[1])
+    largest = np.zeros(-(-n // step))
+
+    def look(start: int, stop: int) -> None:
+        block = group.block(start, stop)
+        largest[start // step] = max(block.max(), -block.min())
+
+    for_blocks(look, n, step, threads)
+    return float(largest.max())

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from d2cli.neighbors.vectors import power_of_two_scale
+from d2cli.neighbors.vectors import Group, power_of_two_scale
 
 #: t-SNE looks at the leading principal axes, as is usual (van der Maaten and Hinton 2008).
 _AXES = 50
@@ -29,7 +29,7 @@ def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.manifold import TSNE  # noqa: PLC0415
 
-    wide = np.asarray(vectors, np.float64) * power_of_two_scale(vectors, 1)
+    wide = np.asarray(vectors, np.float64) * power_of_two_scale(1, Group(vectors))
     wide -= wide.mean(axis=0)
     m, d = wide.shape
     if not wide.any():

@@ -11,6 +11,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.neighbors import build
 from d2cli.neighbors.duplicates import find_copies
 from d2cli.neighbors.recall import Truth, sample_rows
+from d2cli.neighbors.vectors import Group
 from tests import naive
 from tests.strategies import embeddings, masks
 
@@ -174,7 +175,7 @@ def test_rows_that_the_index_loses_are_searched_one_by_one(monkeypatch):
 @given(embeddings(most=40))
 @settings(max_examples=60)
 def test_copies_are_the_groups_of_equal_rows(values):
-    copies = find_copies(values)
+    copies = find_copies(Group(values))
     groups = {}
     for i, row in enumerate((values + 0).tolist()):
         groups.setdefault(tuple(row), []).append(i)
@@ -191,8 +192,8 @@ def test_copies_are_the_groups_of_equal_rows(values):
 def test_copies_survive_colliding_hashes(monkeypatch):
     from d2cli.neighbors import duplicates
 
-    monkeypatch.setattr(duplicates, "_hashes", lambda rows: np.zeros(len(rows), np.uint64))
-    copies = find_copies(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4"))
+    monkeypatch.setattr(duplicates, "_hash_rows", lambda bits, keys, zero, hashes: hashes.fill(0))
+    copies = find_copies(Group(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4")))
     assert copies.group.tolist() == [0, 1, 0, 2, 1]
 
 

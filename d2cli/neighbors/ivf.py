@@ -31,6 +31,8 @@ from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.
 _LOST_BY_REDUCING = 0.15
+#: Dimensions are enough when true neighbours are among so many beyond k.
+_AMONG = 10
 _LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 7.0, 0.16
 #: Aimed above the target by about half the standard error of the rows measured, but by no more than
 #: this part of what may be lost.
@@ -41,7 +43,7 @@ _LEAST_GAIN, _MOST_PASSES = 0.12, 8
 #: and of the rows nearest to it, a pass follows: when passes gain no more, the next number. Where
 #: one effort does not reach the target the next is made; recalls above _STRICT begin with the
 #: second.
-_EFFORTS, _STRICT = ((10, (12, 16)), (20, (18, 24)), (30, (36,))), 0.97
+_EFFORTS, _STRICT = ((6, (12, 16)), (20, (18, 24)), (30, (36,))), 0.97
 #: Rows ranked by true distance in one go.
 _RANK_BLOCK = 2048
 
@@ -78,7 +80,7 @@ def ivf_neighbors(
     with one_thread_per_product():
         principal = principal_axes(group, power_of_two_scale(threads, group), rng, threads)
         wanted = 1.0 - _LOST_BY_REDUCING * lost
-        carried = min(k + efforts[0][0], n - 1)
+        carried = min(k + _AMONG, n - 1)
         reduced = reduce_dimensions(group, principal, truth, carried, wanted, threads)
         router = fit_centres(reduced, rng, seed, threads)
         wanted = 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)

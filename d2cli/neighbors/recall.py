@@ -17,8 +17,8 @@ class Truth:
     """Exact neighbours of some rows.
 
     Attributes:
-        rows: (m,) int64, and
-        neighbors: (m, k) int32, numbers of the same kind; and distances: (m, k) float32, as in a graph.
+        rows: (m,) int64 and neighbors: (m, k) int32, numbers of one group.
+        distances: (m, k) float32, as in a graph.
     """
 
     rows: NDArray[np.int64]

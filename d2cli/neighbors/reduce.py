@@ -54,9 +54,7 @@ class Principal:
         return int(np.searchsorted(held, share * held[-1])) + 1
 
 
-def principal_axes(
-    group: Group, scale: float, rng: np.random.Generator, threads: int
-) -> Principal:
+def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads: int) -> Principal:
     """Principal axes, estimated from a random sample of the rows."""
     n, d = len(group), group.vectors.shape[1]
     size = min(n, max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION * d))
@@ -111,9 +109,7 @@ def _round_up(width: int) -> int:
     return -(-width // _WIDTH_STEP) * _WIDTH_STEP
 
 
-def _project(
-    group: Group, principal: Principal, width: int, threads: int
-) -> NDArray[np.float32]:
+def _project(group: Group, principal: Principal, width: int, threads: int) -> NDArray[np.float32]:
     axes = np.ascontiguousarray(principal.axes[:, :width])
     reduced = np.empty((len(group), width), np.float32)
 

@@ -5,6 +5,7 @@ unit length where the metric is cosine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Group:
         """The vectors with these numbers."""
         return self.vectors[self.rows_at(numbers)]
 
-    def rows_at(self, numbers: NDArray[np.integer]) -> NDArray[np.integer]:
+    def rows_at(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """The rows with these numbers."""
         return numbers if self.rows is None else self.rows[numbers]
 
@@ -63,7 +64,7 @@ class Group:
         """The group of the rows with these numbers, ascending."""
         return Group(self.vectors, self.rows_at(numbers))
 
-    def number(self, rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    def number(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
         """The numbers of these rows of the group; of what is no row (-1), -1."""
         if self.rows is None:
             return rows

@@ -18,7 +18,7 @@ CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN = 2.0, 32, 320  # routing
 SAMPLE_PER_CELL, FITTING_ROUNDS, ROUTE_WIDTH, AROUND = 12, 3, 96, 256
 HNSW_CELLS, HNSW_M, INDEX_EFFORT, INDEX_WIDTH = 2048, 8, 40, 32
 LARGEST, CELL_QUERIES = 4, 512  # cells, cell_search
-STRICT, EFFORTS = 0.97, ((10, (12, 16)), (20, (18, 24)))  # ivf
+STRICT, EFFORTS = 0.97, ((6, (12, 16)), (20, (18, 24)))  # ivf
 INDEX_BLOCK = 8192  # hnsw
 CHECKED = 1 << 21  # numbers looked at in one go
 
@@ -82,14 +82,13 @@ def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -
 def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """From embeddings to lists of neighbours; ends with only the graph held."""
     n, d, k = matrix.rows, matrix.width, search.n_neighbors
-    wide = max(4, matrix.itemsize)
     read_vectors(ledger, matrix, search.metric, search.threads)
     if search.grouped:
-        # Lists of all rows, and the group's vectors; how large groups are no header says.
+        # Lists of all rows, and which are in the group; how large groups are no header says.
         ledger.hold("graph", n * k * 8)
         n = max(1, round(n * search.taking_part))
         matrix = replace(matrix, rows=n)
-        ledger.hold("group", n * (d * wide + 16))
+        ledger.hold("group", n * 16)
     ledger.stage = "neighbors"
     with ledger.passing("duplicates", 24 * n):  # hashes, their order, groups
         ledger.spend(steps=n * (d * _HASH + 150e-9), threads=1)
@@ -123,7 +122,7 @@ def compare(
     d, n = matrix.width, matrix.rows if among is None else among
     with ledger.passing("screening", 8 * rows + _screening(matrix, k, threads, among)):
         # So many rows as they are; centred and squared in float64.
-        some = math.ceil(matrix.rows / math.ceil(matrix.rows / CENTRE_ROWS))
+        some = math.ceil(n / math.ceil(n / CENTRE_ROWS))
         ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
         width = min(k + 1 + SPARE, n)
         pairs = float(rows) * n
@@ -136,15 +135,15 @@ def compare(
 def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
-    compare(ledger, matrix, k, search.threads, n)
+    compare(ledger, matrix, k, search.threads, n, n if search.grouped else None)
     ledger.keep(n * k * 8, search.checkpoint)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     """Exact neighbours of some rows, to aim and to judge with (:class:`Truth`)."""
     ledger.stage = "sample"
-    rows = min(SAMPLE_ROWS, matrix.rows)
-    compare(ledger, matrix, search.n_neighbors, search.threads, rows)
+    rows, among = min(SAMPLE_ROWS, matrix.rows), matrix.rows if search.grouped else None
+    compare(ledger, matrix, search.n_neighbors, search.threads, rows, among)
 
 
 def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:

@@ -97,6 +97,14 @@ CASES = [
 ]
 
 
+#: What brings all kernels into use.
+WARM_UP = (
+    *(method(m) for m in ("exact", "ivf", "hnsw")),
+    (*method("ivf"), "--recall", "1"),
+    ("--edges", "mutual", "--gamma-reverse", "1"),
+)
+
+
 def embeddings(n: int, d: int) -> np.ndarray:
     """A mixture shaped like learnt embeddings.
 
@@ -238,9 +246,10 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
     # Kernels are compiled once, and not while something is measured.
-    for name in ("exact", "ivf", "hnsw"):
-        run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*method(name), "-q"))))
-    run(command_line(arguments.data, Case("select", 3000, 16, "npy64", ("-q",))))
+    for options in WARM_UP:
+        run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*options, "-q"))))
+    for width, form in ((16, "npy64"), (384, "npy")):
+        run(command_line(arguments.data, Case("select", 3000, width, form, (*method("ivf"), "-q"))))
     for command in ("propagate", "report", "compare"):
         run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
     print("peak memory, seconds, core seconds: measured, and predicted / measured")

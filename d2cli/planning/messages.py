@@ -17,12 +17,12 @@ SPREAD = 0.2
 _SEARCHED_SHARE = 0.7
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
-_EDGE_MADE = 40e-9  # listed neighbour brought into its rows
+_EDGE_MADE = 65e-9  # listed neighbour brought into its rows
 _RETURN = 100e-9  # edge whose return is looked for
 _EDGE_FORWARD = 35e-9  # edge in the forward pass
-_EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
+_EDGE_REVERSE = 100e-9  # edge that a pick's message takes: somewhere else in memory each time
 _SORTED = 200e-9  # row whose difficulty is sorted, and groups made
-_PICK = 500e-9  # row picked, and the rows before it that had to wait
+_PICK = 700e-9  # row picked, and the rows before it that had to wait
 _NUMBER_WRITTEN = 20e-9
 
 #: Bytes that Arrow's parquet writer takes: for a row and at most for all, as it looks whether

@@ -45,28 +45,57 @@ def below(halves, products, bound, spots):
 
 
 @kernel
+def _ceiling(halves, products, whole, size, least):
+    """A bound that at least `size` of the scores halves - products stay below, and few others.
+
+    In each of LANES classes of scores the least is found; the size-th of those is the bound.
+    Works in `least` (LANES,).
+    """
+    for c in range(LANES):
+        least[c] = halves[c] - products[c]
+    for start in range(LANES, whole, LANES):
+        run, half = products[start : start + LANES], halves[start : start + LANES]
+        for c in range(LANES):
+            score = half[c] - run[c]
+            least[c] = score if score < least[c] else least[c]
+    bound = np.float32(np.inf)
+    for a in range(LANES):
+        mine, smaller = least[a], np.int32(0)
+        for c in range(LANES):
+            smaller += least[c] < mine
+        # Of equals each counts the same, so that the bound may be a class too high, never too low.
+        if smaller >= size - 1:
+            bound = min(bound, mine)
+    # A little more, since scores have to stay below.
+    return bound + abs(bound) * np.float32(1e-6) + np.float32(1e-30)
+
+
+@kernel
 def keep_nearest(products, halves, first, best, rows):
     """Merge the rows first … into the lists best, rows (q, size), ascending by score.
 
     The score halves[c] - products[q, c], that is |x|²/2 - q·x, orders as the distance does.
     """
     whole = products.shape[1] // LANES * LANES
-    spots = np.empty(LANES, np.int32)
+    spots, least = np.empty(LANES, np.int32), np.empty(LANES, np.float32)
+    size = best.shape[1]
     for q in range(products.shape[0]):
         line, listed, numbers = products[q], best[q], rows[q]
         bound = listed[-1]
+        if bound == np.inf and size <= LANES // 2 and whole >= 4 * LANES:
+            bound = _ceiling(halves, line, whole, size, least)
         for start in range(0, whole, LANES):
             run, half = line[start : start + LANES], halves[start : start + LANES]
             for s in range(below(half, run, bound, spots)):
                 score = half[spots[s]] - run[spots[s]]
                 if score < bound:
                     insert(listed, numbers, score, first + start + spots[s])
-                    bound = listed[-1]
+                    bound = min(bound, listed[-1])
         for c in range(whole, products.shape[1]):
             score = halves[c] - line[c]
             if score < bound:
                 insert(listed, numbers, score, first + c)
-                bound = listed[-1]
+                bound = min(bound, listed[-1])
 
 
 @reordering_kernel

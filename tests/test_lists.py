@@ -1,0 +1,46 @@
+"""Short lists of nearest rows, against sorting everything."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from d2cli.neighbors._lists import LANES, keep_nearest
+
+
+def nearest(scores, size):
+    """Plainly: rows by score, of equal ones the first."""
+    order = np.lexsort((np.arange(len(scores)), scores))[:size]
+    return order.tolist(), scores[order].tolist()
+
+
+@given(
+    st.integers(1, 9 * LANES),
+    st.integers(1, LANES),
+    st.integers(0, 10_000),
+    st.sampled_from([2, 40, 10**6]),
+)
+@example(4 * LANES, LANES // 2, 0, 2)
+@example(8 * LANES + 5, 15, 1, 10**6)
+def test_the_nearest_are_kept_however_they_come(count, size, seed, values):
+    """In one block, and in two; many scores or few different ones, negative ones too."""
+    rng = np.random.default_rng(seed)
+    products = (rng.integers(0, values, (3, count)) - values // 2).astype(np.float32)
+    halves = rng.integers(0, values, count).astype(np.float32)
+    size = min(size, count)
+    for cut in (count, count // 2):
+        best = np.full((3, size), np.inf, np.float32)
+        rows = np.full((3, size), -1, np.int32)
+        for start, stop in ((0, cut), (cut, count)):
+            block = np.ascontiguousarray(products[:, start:stop])
+            keep_nearest(block, halves[start:stop], start, best, rows)
+        for q in range(3):
+            assert (rows[q].tolist(), best[q].tolist()) == nearest(halves - products[q], size)
+
+
+@pytest.mark.parametrize("value", [0.0, -3e38, 3e38, 1e-45, -1e-45])
+def test_lists_are_full_where_all_scores_are_the_same(value):
+    products = np.full((1, 4 * LANES), -value, np.float32)
+    best, rows = np.full((1, 9), np.inf, np.float32), np.full((1, 9), -1, np.int32)
+    keep_nearest(products, np.zeros(4 * LANES, np.float32), 0, best, rows)
+    assert rows[0].tolist() == [*range(9)]

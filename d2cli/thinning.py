@@ -28,7 +28,7 @@ from d2cli.sampling import Rules, Selection
 #: evidence/README.md.
 SPREAD, SPREAD_CLUMPED = Fraction(1, 10), Fraction(1, 5)
 #: The hardest tenth is clumped where more of its neighbours than that are of it themselves.
-CLUMPED = Fraction(2, 5)
+CLUMPED = Fraction(3, 8)
 
 
 def widened(

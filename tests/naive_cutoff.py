@@ -44,6 +44,6 @@ def wide(size, neighbors, u, out, included):
     tenth, fifth = (math.ceil(Fraction(len(rows), parts)) for parts in (10, 5))
     hardest = set(sorted(rows, key=lambda i: (-u[i], i))[:tenth])
     ends = [j in hardest for i in hardest for j in neighbors[i]]
-    clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(2, 5)
+    clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
     most = fifth if clumped else tenth
     return included + most if 0 < size - included < most else size

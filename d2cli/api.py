@@ -164,9 +164,13 @@ def select(
     rules = Rules(chosen, drop, classes, quotas)
     taking_part = n if drop is None else n - int(drop.sum())
     check_size(size, 0 if chosen is None else int(chosen.sum()), taking_part)
-    wide, wide_rules = widened(size, rules, n) if gamma_reverse == "auto" else (size, rules)
+    u = np.asarray(propagated, np.float64)
+    check_scores(u, n)
+    wide, wide_rules = size, rules
+    if gamma_reverse == "auto":
+        wide, wide_rules = widened(size, rules, csr, u)
     selection = greedy(
-        csr, np.asarray(propagated, np.float64), wide,
+        csr, u, wide,
         kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
         rules=wide_rules, progress=progress,
     )  # fmt: skip

@@ -4,6 +4,9 @@ A pick's messages reach the k neighbours that it has in the graph. Where far few
 is kept they cannot spread the picks any more: after the last one, whole regions still wait with the
 scores that they began with, and what was kept is the hardest alone. So the messages are given a
 budget that they can spread, and of its picks, in their order, every so many-th is kept.
+
+How large that budget is goes by where the hardest rows lie. Scattered among the others they are
+spread before any message; clumped together they need more.
 """
 
 from __future__ import annotations
@@ -15,36 +18,50 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli._jit import kernel
+from d2cli.budgets import cutoff_rows
+from d2cli.graph import Csr
 from d2cli.sampling import Rules, Selection
 
-#: The least share of the rows that the messages are given to spread: two for every ten neighbours
-#: of the default graph. See evidence/README.md.
-SPREAD = Fraction(1, 5)
+#: The least share of the rows that the messages are given to spread, and the same where the hardest
+#: rows are clumped: one and two for every ten neighbours of the default graph. See
+#: evidence/README.md.
+SPREAD, SPREAD_CLUMPED = Fraction(1, 10), Fraction(1, 5)
+#: The hardest tenth is clumped where more of its neighbours than that are of it themselves.
+CLUMPED = Fraction(3, 8)
 
 
-def widened(size: int, rules: Rules, rows: int) -> tuple[int, Rules]:
+def widened(
+    size: int, rules: Rules, edges: Csr, propagated: NDArray[np.float64]
+) -> tuple[int, Rules]:
     """The budget and the rules for a selection that is to be thinned to `size`.
 
     Args:
         size: how many are to be kept, included rows counted in.
         rules: who may be picked, for `size`.
-        rows: n.
+        edges: the graph of n rows, without those that `rules` drops.
+        propagated: (n,) scores after the forward pass.
 
     Returns:
         The size, and the rules for it: each class's quota grows alike, as far as the class goes.
         Both as they are, where `size` is no less than what the messages can spread.
     """
-    out = np.zeros(rows, np.bool_)
+    out = np.zeros(propagated.size, np.bool_)
     if rules.drop is not None:
         out |= rules.drop
     included = 0
     if rules.include is not None:
         out |= rules.include
         included = int(rules.include.sum())
-    left, asked = rows - int(out.sum()), size - included
-    wide = min(left, math.ceil(SPREAD * left))
+    left, asked = propagated.size - int(out.sum()), size - included
+    wide = min(left, math.ceil(SPREAD_CLUMPED * left))
     if asked >= wide or asked < 1:
         return size, rules
+    hardest = cutoff_rows(propagated, 0.0, out, count=math.ceil(SPREAD * left))
+    if share_within(edges, hardest) <= CLUMPED:
+        wide = math.ceil(SPREAD * left)
+        if asked >= wide:
+            return size, rules
     if rules.classes is None or rules.quotas is None:
         return included + wide, rules
     count = rules.quotas.size
@@ -55,6 +72,30 @@ def widened(size: int, rules: Rules, rows: int) -> tuple[int, Rules]:
     more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
     quotas = chosen + np.minimum(np.array(more, np.int64), there)
     return int(quotas.sum()), replace(rules, quotas=quotas)
+
+
+def share_within(edges: Csr, rows: NDArray[np.bool_]) -> Fraction:
+    """Of the neighbours of these rows, the share that is among them; 0 where they have none.
+
+    Args:
+        edges: the graph of n rows.
+        rows: (n,) bool.
+    """
+    inside, all_told = _ends(edges.indptr, edges.indices, rows)
+    return Fraction(int(inside), int(all_told)) if all_told else Fraction(0)
+
+
+@kernel
+def _ends(indptr, indices, rows):
+    """How many edges of `rows` end among them, and how many there are."""
+    inside = 0
+    all_told = 0
+    for i in range(rows.shape[0]):
+        if rows[i]:
+            all_told += indptr[i + 1] - indptr[i]
+            for e in range(indptr[i], indptr[i + 1]):
+                inside += rows[indices[e]]
+    return inside, all_told
 
 
 def thinned(selection: Selection, size: int, rules: Rules) -> Selection:

@@ -7,6 +7,7 @@ writes evidence/RESULTS.md and evidence/results.svg.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,16 +74,20 @@ class Cell:
 Table = dict[tuple[str, bool], dict[float, Cell]]
 
 
+def seeds_of(comparison: plan.Comparison, store: Store) -> list[int]:
+    """The seeds that have as many results as any: all means are over the same."""
+    done = Counter(
+        line["seed"]
+        for line in store
+        if line["split"] == "test"
+        and (line["dataset"], line["noise"], line["scores"]) == comparison
+    )
+    return sorted(seed for seed, count in done.items() if count == max(done.values()))
+
+
 def table_of(comparison: plan.Comparison, store: Store) -> Table:
     """All methods of one comparison; what has no result yet is left out."""
-    seeds = sorted(
-        {
-            line["seed"]
-            for line in store
-            if line["split"] == "test"
-            and (line["dataset"], line["noise"], line["scores"]) == comparison
-        }
-    )
+    seeds = seeds_of(comparison, store)
     table: Table = {}
     for (method, is_tuned), _ in ROWS.items():
         for rate in plan.RATES:
@@ -102,10 +107,12 @@ def table_of(comparison: plan.Comparison, store: Store) -> Table:
 
 def everything(comparison: plan.Comparison, store: Store) -> Cell | None:
     """Training on all rows."""
+    seeds = seeds_of(comparison, store)
     values = tuple(
         line["accuracy"]
         for line in store
         if line["method"] == "everything"
+        and line["seed"] in seeds
         and (line["dataset"], line["noise"], line["scores"]) == comparison
     )
     return Cell(values) if values else None

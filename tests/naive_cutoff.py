@@ -36,3 +36,14 @@ def cutoff(difficulty, size, spared):
 def evenly(items, size):
     """Every so many-th of them, from the first."""
     return [items[math.floor(Fraction(i * len(items), size))] for i in range(size)]
+
+
+def wide(size, neighbors, u, out, included):
+    """How many picks a budget is thinned from; the budget itself where it is not thinned."""
+    rows = [i for i in range(len(u)) if not out[i]]
+    tenth, fifth = (math.ceil(Fraction(len(rows), parts)) for parts in (10, 5))
+    hardest = set(sorted(rows, key=lambda i: (-u[i], i))[:tenth])
+    ends = [j in hardest for i in hardest for j in neighbors[i]]
+    clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
+    most = fifth if clumped else tenth
+    return included + most if 0 < size - included < most else size

@@ -42,12 +42,12 @@ def test_the_hardest_are_left_out(skewed, run_cli):
 
 
 def test_it_is_said(skewed, run_cli):
-    _, _, err = run_cli("select", *EMB, "--ratio", 0.1)
+    _, _, err = run_cli("select", *EMB, "--size", 2)
     cut = beside()["counts"]["cut_off"]
     assert f"the hardest {cut} rows ({cut / 40:.1%}) left out (auto)" in err
-    wide = -(-(40 - cut) // 5)
+    wide = -(-(40 - cut) // 10)
     assert beside()["selection"]["thinned_from"] == wide
-    assert f"{wide} picks thinned to 4" in err
+    assert f"{wide} picks thinned to 2" in err
 
 
 def test_each_budget_has_its_own(skewed, run_cli):

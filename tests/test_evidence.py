@@ -98,3 +98,12 @@ def test_tables_are_means_and_standard_errors(evidence, tmp_path):
     text = "\n".join(evidence["tables"].markdown(COMPARISON, table, store))
     assert "over 3 seeds" in text and "| random | 0.5010 ± 0.0006 |" in text
     assert "−0.5000 ± 0.0008" in text  # D2's defaults against the best tuned cutoff
+
+
+def test_a_seed_counts_when_it_is_complete(evidence, tmp_path):
+    store = evidence["store"].Store(tmp_path)
+    run_plan(evidence, store, 1)
+    inputs = evidence["store"].Inputs(*COMPARISON, "test", 1)
+    store.add(evidence["store"].Training(inputs, "random", 0.1), {"accuracy": 1.0})
+    table = evidence["tables"].table_of(COMPARISON, store)
+    assert table["random", False][0.1].values == (0.5,)

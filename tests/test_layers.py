@@ -30,7 +30,7 @@ FLOORS = {
     "_greedy": {"bottom", "messages"},
     "sampling": {"bottom", "messages", "budgets", "_greedy"},
     "cutoffs": {"bottom", "budgets"},
-    "thinning": {"bottom", "sampling"},
+    "thinning": {"bottom", "budgets", "sampling"},
     "difficulty": {"bottom", "neighbors"},
     "baselines": {"bottom", "neighbors", "messages", "edges", "budgets", "_greedy"},
     "api": {

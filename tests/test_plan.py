@@ -299,7 +299,7 @@ def test_the_plan_knows_the_kernels_numbers():
     runs = []
     sampling._smallest(lambda gamma: runs.append(gamma) or gamma > 1, lambda *_: None)
     assert len(runs) == messages.GAMMA_SEARCHES
-    assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD
+    assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD_CLUMPED
 
 
 def test_a_ledger_keeps_the_most_at_one_time():

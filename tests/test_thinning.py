@@ -1,33 +1,42 @@
 """Small budgets are spent by thinning larger ones."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli import build_graph, propagate, select
+from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.budgets import class_quotas
+from d2cli.graph import Csr
 from d2cli.sampling import Rules, Selection
-from d2cli.thinning import SPREAD, thinned, widened
+from d2cli.thinning import share_within, thinned, widened
 from tests import naive_cutoff
 
 
 @pytest.fixture(scope="module")
 def problem():
+    """Hard rows lie anywhere: a tenth of the rows is spread."""
     rng = np.random.default_rng(8)
     graph = build_graph(rng.normal(size=(300, 4)).astype("f4"), 5)
     return graph, propagate(graph, rng.exponential(size=300)), rng.integers(0, 3, 300)
 
 
-def test_a_small_budget_is_every_so_many_th_pick_of_a_larger(problem):
-    graph, u, _ = problem
-    wide = select(graph, u, 60, cutoff=0)  # SPREAD of 300
+@pytest.fixture(scope="module")
+def clumped():
+    """Hard rows lie together: a fifth is spread."""
+    rows = np.random.default_rng(8).normal(size=(300, 4)).astype("f4")
+    graph = build_graph(rows, 5)
+    return graph, propagate(graph, np.exp(rows[:, 0].astype(float)))
+
+
+@pytest.mark.parametrize("which, picks", [("problem", 30), ("clumped", 60)])
+def test_a_small_budget_is_every_so_many_th_pick_of_a_larger(which, picks, request):
+    graph, u = request.getfixturevalue(which)[:2]
+    wide = select(graph, u, picks, cutoff=0)
     assert wide.thinned_from is None
-    for size in (1, 2, 7, 45, 59):
+    for size in (1, 2, 7, picks // 2, picks - 1):
         kept = select(graph, u, size, cutoff=0)
-        assert kept.thinned_from == 60
+        assert kept.thinned_from == picks
         assert kept.order.tolist() == naive_cutoff.evenly(wide.order.tolist(), size)
         assert kept.gains.tolist() == naive_cutoff.evenly(wide.gains.tolist(), size)
         assert (np.diff(kept.gains) <= 0).all()
@@ -48,10 +57,35 @@ def test_included_rows_are_never_thinned_out(problem):
     kept = select(graph, u, 30, include=include, cutoff=0)
     assert kept.included == 20
     assert set(kept.order[:20]) == set(range(5, 25))
-    wide = select(graph, u, 20 + 56, include=include, cutoff=0)  # SPREAD of the 280 others
-    assert kept.thinned_from == 76
+    wide = select(graph, u, 20 + 28, include=include, cutoff=0)  # a tenth of the 280 others
+    assert kept.thinned_from == 48
     assert kept.order[20:].tolist() == naive_cutoff.evenly(wide.order[20:].tolist(), 10)
     assert select(graph, u, 20, include=include, cutoff=0).thinned_from is None
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_how_many_picks_are_spread(data):
+    """Ties, rows without neighbours, rows that are out and one row alone among them."""
+    n = data.draw(st.integers(1, 40))
+    links = data.draw(st.sets(st.tuples(*2 * [st.integers(0, n - 1)]), max_size=90))
+    neighbors = [sorted({b for a, b in links if a == i != b}) for i in range(n)]
+    counts = np.cumsum([0, *map(len, neighbors)])
+    flat = np.array([j for js in neighbors for j in js], np.int32)
+    edges = Csr(counts.astype(np.int64), flat, np.ones(flat.size, np.float32))
+    u = np.array(data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)), float)
+    drop, include = np.zeros(n, bool), np.zeros(n, bool)
+    drop[data.draw(st.lists(st.integers(0, n - 1), max_size=n // 4))] = True
+    include[data.draw(st.lists(st.integers(0, n - 1), max_size=n // 4))] = True
+    include &= ~drop
+    size = data.draw(st.integers(int(include.sum()), n - int(drop.sum())))
+    found, rules = widened(size, Rules(include, drop), edges, u)
+    expected = naive_cutoff.wide(size, neighbors, u, drop | include, int(include.sum()))
+    assert (found, rules.quotas) == (expected, None)
+
+
+def no_edges(n):
+    return Csr(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 @given(
@@ -72,7 +106,7 @@ def test_classes_keep_their_shares(counts, balance, some_included, data):
     size = data.draw(st.integers(max(1, int(include.sum())), n))
     quotas = class_quotas(np.array(counts), size, balance, chosen)
     rules = Rules(include, None, classes, quotas)
-    wide, wider = widened(size, rules, n)
+    wide, wider = widened(size, rules, no_edges(n), np.zeros(n))
     assert wide >= size
     assert int(wider.quotas.sum()) == wide
     assert (wider.quotas >= quotas).all()
@@ -114,8 +148,15 @@ def test_one_row():
     assert select(graph, np.ones(1), 1).order.tolist() == [0]
 
 
-def test_spread():
-    assert widened(1, Rules(), 100)[0] == math.ceil(SPREAD * 100) == 20
-    drop = np.arange(100) < 92
-    assert widened(1, Rules(drop=drop), 100)[0] == 2
-    assert widened(20, Rules(), 100)[0] == 20
+def test_share_within(problem):
+    edges, _ = prepare_edges(problem[0])
+    assert share_within(edges, np.ones(300, bool)) == 1
+    assert share_within(edges, np.zeros(300, bool)) == 0
+    assert share_within(edges, np.arange(300) == 7) == 0
+    assert share_within(no_edges(3), np.ones(3, bool)) == 0
+
+
+def test_a_fifth_of_the_rows_is_thinned_from_nothing(problem, clumped):
+    assert select(*problem[:2], 30, cutoff=0).thinned_from is None
+    assert select(*clumped, 30, cutoff=0).thinned_from == 60
+    assert select(*clumped, 60, cutoff=0).thinned_from is None

@@ -10,7 +10,8 @@ from d2cli.planning.sizes import Ids, Picks
 #: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
 GAMMA_SEARCHES = 12
 
-#: The least share of the rows that it picks (:data:`d2cli.thinning.SPREAD`).
+#: The least share of the rows that it picks, where it picks most
+#: (:data:`d2cli.thinning.SPREAD_CLUMPED`).
 SPREAD = 0.2
 
 #: How far such a run gets on average before it is known that messages run out.
@@ -87,6 +88,9 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         size = max(kept, math.ceil(SPREAD * n)) if picks.searches else kept
         if picks.cutoff:
             ledger.touch("cutoff", 72 * n)
+            ledger.spend(steps=n * _SORTED)
+        if size > kept:
+            ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
         # Who may be picked, classes; scores, queue and heap of one run; and its result.
         with ledger.passing("picking", n * (7 + 26) + 16 * size):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,6 +14,16 @@ from hypothesis import HealthCheck, settings
 # Kernels compile within the first example of a test, which no deadline should count.
 settings.register_profile("d2prune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("d2prune")
+
+# A run leaves signals ignored that were ignored when it began, as they are under nohup and after a
+# shell's `&`. Tests, and the runs that they start, do not begin so.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture

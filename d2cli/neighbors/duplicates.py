@@ -50,7 +50,8 @@ def find_copies(among: Group, threads: int = 1) -> Copies | None:
 
     def hash_block(start: int, stop: int) -> None:
         bits = among.block(start, stop).view(number)
-        _hash_rows(bits, keys, negative_zero, hashes[start:stop])
+        with np.errstate(over="ignore"):  # sums wrap around
+            _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 
     for_blocks(hash_block, n, _BLOCK, threads)
     by_hash = np.argsort(hashes, kind="stable")

@@ -123,7 +123,7 @@ def plan_compare(request: CompareRequest) -> Plan:
         run(matrix, options),
         [(request.out, _PAGE + _METHOD * count)],
         threads,
-        build_notes(matrix, options),
+        build_notes(options),
         lambda: lighter_ways(matrix, options, run),
     )
 

@@ -31,7 +31,6 @@ from d2cli.pipeline.targets import name_targets
 from d2cli.planning import messages, search
 from d2cli.planning.ledger import Estimate, Ledger
 from d2cli.planning.sizes import Ids, Matrix, Picks, Search
-from d2cli.units import binary
 
 #: Loading the program and its compiled kernels, seconds of one core of the reference machine.
 _START = 2.0
@@ -39,7 +38,6 @@ _START = 2.0
 #: no gain.
 _TABLE_ROWS = {".arrow": (40, 24), ".parquet": (27, 19), ".csv": (68, 44)}
 
-_COPIES = "if there are exact duplicates, which no header shows, up to {} more memory"
 _GROUPS = "memory and time as if all rows were one group: which label is where no header says"
 
 
@@ -72,7 +70,7 @@ def plan_graph(request: GraphRequest) -> Plan:
         run(matrix, options),
         [(request.out, round(size))],
         threads,
-        build_notes(matrix, options),
+        build_notes(options),
         lambda: lighter_ways(matrix, options, run),
     )
 
@@ -161,7 +159,7 @@ def plan_select(request: SelectRequest) -> Plan:
         return ledger.estimate()
 
     matrix = matrix_of(emb) if emb is not None and graph is None else None
-    notes = build_notes(matrix, options) if matrix else []
+    notes = build_notes(options) if matrix else []
 
     def lighter() -> list[Variant]:
         return [] if matrix is None else lighter_ways(matrix, options, lambda m, o: run(m, o, None))
@@ -282,9 +280,8 @@ def describe_method(options: Search, n: int) -> str:
     return f"{method}{why}, {options.metric}, k = {options.n_neighbors}"
 
 
-def build_notes(matrix: Matrix, options: Search) -> list[str]:
-    copy = matrix.rows * matrix.width * max(4, matrix.itemsize)
-    return [*([_GROUPS] if options.grouped else []), _COPIES.format(binary(copy))]
+def build_notes(options: Search) -> list[str]:
+    return [_GROUPS] if options.grouped else []
 
 
 def lighter_ways(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,9 @@ class Arrays:
         """The kNN graph, without the rows to drop."""
         if self.place is None:
             return build_graph(self.embeddings, k, exclude=drop, threads=1)
-        path = self.place / f"graph-{k}-{0 if drop is None else int(drop.sum())}.npz"
+        # Scores of many seeds share the embeddings: as many rows dropped are not the same rows.
+        digest = "all" if drop is None else hashlib.md5(drop.tobytes()).hexdigest()
+        path = self.place / f"graph-{k}-{digest}.npz"
         if not path.exists():
             graph = build_graph(self.embeddings, k, exclude=drop, threads=1)
             save(path, neighbors=graph.neighbors, distances=graph.distances)

@@ -44,6 +44,16 @@ def test_d2_is_what_the_command_line_selects(evidence, run_cli, data, settings):
     assert rows.tolist() == np.load("selected.npy").tolist()
 
 
+def test_graphs_are_kept_by_the_rows_that_are_dropped(evidence, data, tmp_path):
+    arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0, tmp_path / "kept")
+    drops = [None, *(np.arange(40) % 4 == left for left in (0, 1))]
+    for _ in range(2):  # made, and read again
+        for drop in drops:
+            graph = arrays.graph(3, drop)
+            dropped = np.flatnonzero(graph.neighbors[:, 0] < 0)
+            assert dropped.tolist() == ([] if drop is None else np.flatnonzero(drop).tolist())
+
+
 def test_every_planned_method_keeps_its_budget(evidence, data):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
     for method in evidence["plan"].FIXED:

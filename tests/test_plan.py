@@ -41,10 +41,7 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def reference_machine(monkeypatch):
-    """Plans need not look at the machine for half a second each."""
-    monkeypatch.setattr(plans, "measure", lambda threads: Speed())
+pytestmark = pytest.mark.usefixtures("reference_machine")
 
 
 @pytest.fixture

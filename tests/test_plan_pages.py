@@ -11,10 +11,8 @@ import pytest
 
 from d2cli.baselines import farthest_first
 from d2cli.evaluation import coverage
-from d2cli.pipeline import plan as plans
 from d2cli.planning import pages
 from d2cli.planning.ledger import BASE
-from d2cli.planning.speed import Speed
 from d2cli.report import projection
 
 DATA = ["--emb", "emb.npy", "--scores", "scores.npy"]
@@ -22,9 +20,7 @@ COMPARE = ["compare", *DATA, "--out", "c.html"]
 FEW = ["--methods", "d2,random", "--ratio", "0.3"]
 
 
-@pytest.fixture(autouse=True)
-def reference_machine(monkeypatch):
-    monkeypatch.setattr(plans, "measure", lambda threads: Speed())
+pytestmark = pytest.mark.usefixtures("reference_machine")
 
 
 @pytest.fixture

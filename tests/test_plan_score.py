@@ -11,18 +11,14 @@ import pytest
 
 from d2cli.difficulty import _measures, dynamics, embedding
 from d2cli.difficulty.kinds import KINDS
-from d2cli.pipeline import plan as plans
 from d2cli.planning import scores
 from d2cli.planning.ledger import BASE
-from d2cli.planning.speed import Speed
 
 OF_OUTPUTS = [w for kind, k in KINDS.items() if k.family == "dynamics" for w in ("--kind", kind)]
 GRAPH_KINDS = ["--kind", "knn-distance", "--kind", "label-disagreement"]
 
 
-@pytest.fixture(autouse=True)
-def reference_machine(monkeypatch):
-    monkeypatch.setattr(plans, "measure", lambda threads: Speed())
+pytestmark = pytest.mark.usefixtures("reference_machine")
 
 
 @pytest.fixture

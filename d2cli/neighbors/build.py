@@ -154,9 +154,7 @@ class _Searcher:
         distinct = group.part(copies.first)
         neighbors, distances = self._distinct(distinct, checkpoint)
         neighbors, distances = spread(copies, distinct.number(neighbors), distances)
-        if group.rows is not None:
-            neighbors = np.where(neighbors < 0, -1, group.rows_at(neighbors)).astype(np.int32)
-        return neighbors, distances
+        return group.listed(neighbors), distances
 
     def _distinct(
         self, group: Group, checkpoint: Checkpoint

@@ -56,7 +56,7 @@ def find_copies(among: Group, threads: int = 1) -> Copies | None:
     for_blocks(hash_block, n, _BLOCK, threads)
     by_hash = np.argsort(hashes, kind="stable")
     group = np.empty(n, np.int32)
-    count = _group(vectors, among.rows_at(np.arange(n)), hashes, by_hash, group)
+    count = _group(vectors, among.all_rows(), hashes, by_hash, group)
     if count == n:
         return None
     members = np.argsort(group, kind="stable").astype(np.int32)

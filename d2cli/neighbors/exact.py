@@ -84,7 +84,7 @@ def exact_neighbors(
             if not unproven.size:
                 return
         nearest, shortest = found[unproven], lengths[unproven]
-        nearest_of_all(vectors, queries[unproven], screen.rows(), nearest, shortest)
+        nearest_of_all(vectors, queries[unproven], screen.group.all_rows(), nearest, shortest)
         found[unproven], lengths[unproven] = nearest, shortest
 
     def report(stage: str, done: int, total: int) -> None:
@@ -141,10 +141,6 @@ class _Screen:
             return self.kept[start:stop]
         return self._centred(self.group.block(start, stop))
 
-    def rows(self) -> NDArray[np.int64]:
-        """The rows that can be listed."""
-        return self.group.rows_at(np.arange(self.size))
-
     def candidates(
         self, queries: NDArray[np.int64], width: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -167,6 +163,4 @@ class _Screen:
         least = own + 2.0 * values[:, -1] - error
         # Distances compare as rounded to float32: one more step on each side.
         missed_from = np.sqrt(np.maximum(least, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
-        if self.group.rows is not None:
-            found = np.where(found < 0, found, self.group.rows_at(found)).astype(np.int32)
-        return found, missed_from
+        return self.group.listed(found), missed_from

@@ -166,8 +166,7 @@ class _Search:
         if lost.size:
             again = np.empty((lost.size, self.n_neighbors), np.int32)
             longer = np.empty((lost.size, self.n_neighbors), np.float32)
-            everyone = self.group.rows_at(np.arange(len(self.group)))
-            nearest_of_all(vectors, rows[lost], everyone, again, longer)
+            nearest_of_all(vectors, rows[lost], self.group.all_rows(), again, longer)
             neighbors[lost], distances[lost] = again, longer
         return neighbors, distances
 

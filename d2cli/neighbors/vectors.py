@@ -60,6 +60,16 @@ class Group:
         """The rows with these numbers."""
         return numbers if self.rows is None else self.rows[numbers]
 
+    def all_rows(self) -> NDArray[np.int64]:
+        """The rows of the group, in the order of their numbers."""
+        return np.arange(len(self.vectors)) if self.rows is None else self.rows
+
+    def listed(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The rows with these numbers; of an empty place in a list (-1), -1."""
+        if self.rows is None:
+            return numbers
+        return np.where(numbers < 0, -1, self.rows[numbers]).astype(np.int32)
+
     def part(self, numbers: NDArray[np.int64]) -> Group:
         """The group of the rows with these numbers, ascending."""
         return Group(self.vectors, self.rows_at(numbers))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from d2cli import defaults
-from d2cli.io.choice import Role
 from d2cli.io.examples import are_lines
 from d2cli.io.fields import BLOCK_BYTES
 from d2cli.io.files import expand
-from d2cli.io.headers import Header, read_header
+from d2cli.io.headers import Header
 from d2cli.io.page_headers import read_lines_header, read_selection_header
 from d2cli.parallel import thread_count
 from d2cli.pipeline.pages import check_compare, check_count, check_report, compared_size
@@ -15,6 +14,7 @@ from d2cli.pipeline.plan import Plan
 from d2cli.pipeline.plans import (
     build_notes,
     describe_method,
+    header_of,
     ids_of,
     lighter_ways,
     matrix_of,
@@ -38,10 +38,10 @@ def plan_report(request: ReportRequest) -> Plan:
     check_report(request)
     threads = thread_count(request.threads)
     ids, options = request.id_column, request.options
-    emb = _header(request.emb, "embeddings", "emb", ids)
-    vectors = [_header(request.scores, "scores", "scores", ids)]
+    emb = header_of(request.emb, "embeddings", "emb", ids)
+    vectors = [header_of(request.scores, "scores", "scores", ids)]
     if request.labels is not None:
-        vectors.append(_header(request.labels, "labels", "labels", ids))
+        vectors.append(header_of(request.labels, "labels", "labels", ids))
     shown = [*_images(request.images, ids), *_texts(request.texts, ids)]
     files = expand(request.selected, "selected")
     check_count(len(files))
@@ -88,10 +88,10 @@ def plan_compare(request: CompareRequest) -> Plan:
     check_compare(request)
     threads = thread_count(request.threads)
     ids = request.id_column
-    emb = _header(request.emb, "embeddings", "emb", ids)
-    vectors = [_header(request.scores, "scores", "scores", ids)]
+    emb = header_of(request.emb, "embeddings", "emb", ids)
+    vectors = [header_of(request.scores, "scores", "scores", ids)]
     if request.labels is not None:
-        vectors.append(_header(request.labels, "labels", "labels", ids))
+        vectors.append(header_of(request.labels, "labels", "labels", ids))
     n = emb.rows
     names, most = request.options.methods, request.options.measured_rows
     sizes = tuple(dict.fromkeys(compared_size(b, request, n) for b in request.budgets))
@@ -128,12 +128,8 @@ def plan_compare(request: CompareRequest) -> Plan:
     )
 
 
-def _header(given: Input, role: Role, option: str, id_column: str | None) -> Header:
-    return read_header(given.paths, role, option, given.key, id_column)
-
-
 def _images(given: Input | None, id_column: str | None) -> list[Header]:
-    return [] if given is None else [_header(given, "images", "images", id_column)]
+    return [] if given is None else [header_of(given, "images", "images", id_column)]
 
 
 def _texts(given: Input | None, id_column: str | None) -> list[Header]:
@@ -142,4 +138,4 @@ def _texts(given: Input | None, id_column: str | None) -> list[Header]:
     files = expand(given.paths, "texts")
     if given.key is None and are_lines(files):
         return [read_lines_header(files, "texts")]
-    return [_header(given, "texts", "texts", id_column)]
+    return [header_of(given, "texts", "texts", id_column)]

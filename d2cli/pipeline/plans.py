@@ -9,6 +9,7 @@ from typing import Any
 
 from d2cli.budgets import budget_of, check_size
 from d2cli.defaults import EXACT_UP_TO, MODES
+from d2cli.io.choice import Role
 from d2cli.io.headers import GraphHeader, Header, read_graph_header, read_header
 from d2cli.io.provenance import read_sidecar
 from d2cli.limits import check_hops, check_neighbors, check_search
@@ -45,10 +46,10 @@ def plan_graph(request: GraphRequest) -> Plan:
     """The plan of ``d2prune graph``."""
     check_graph(request)
     threads = thread_count(request.threads)
-    emb = _header(request.emb, "embeddings", "emb", request.id_column)
+    emb = header_of(request.emb, "embeddings", "emb", request.id_column)
     reads = [emb]
     if request.within:
-        reads.append(_header(request.within, "labels", "within", request.id_column))
+        reads.append(header_of(request.within, "labels", "within", request.id_column))
     reads += _rows(request.exclude, "exclude", request.id_column)
     grouped = bool(request.within or request.exclude)
     options = search_of(request.options, threads, emb.rows, grouped, request.checkpoint)
@@ -80,7 +81,7 @@ def plan_propagate(request: PropagateRequest) -> Plan:
     check_propagate(request)
     threads = thread_count(request.threads)
     graph = read_graph_header(request.graph)
-    scores = _header(request.scores, "scores", "scores", request.id_column)
+    scores = header_of(request.scores, "scores", "scores", request.id_column)
     settled = request.messages.resolved()
     check_hops(settled.hops)
     n, k = graph.rows, graph.n_neighbors
@@ -107,9 +108,9 @@ def plan_select(request: SelectRequest) -> Plan:
     threads = thread_count(request.threads)
     ids = request.id_column
     graph = read_graph_header(request.graph) if request.graph is not None else None
-    emb = _header(request.emb, "embeddings", "emb", ids) if request.emb else None
+    emb = header_of(request.emb, "embeddings", "emb", ids) if request.emb else None
     vectors = [
-        _header(given, "scores", name, ids)
+        header_of(given, "scores", name, ids)
         for given, name in (
             (request.scores, "scores"),
             (Input([request.propagated]) if request.propagated else None, "propagated"),
@@ -118,7 +119,7 @@ def plan_select(request: SelectRequest) -> Plan:
         if given is not None
     ]
     labels = [
-        _header(given, "labels", name, ids)
+        header_of(given, "labels", name, ids)
         for given, name in ((request.labels, "labels"), (request.within, "within"))
         if given is not None
     ]
@@ -204,7 +205,8 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
 
 
 # -- inputs ----------------------------------------------------------------------------------------
-def _header(given: Input, role: Any, option: str, id_column: str | None) -> Header:
+def header_of(given: Input, role: Role, option: str, id_column: str | None) -> Header:
+    """The header of what an option gives; errors name the option that says which key."""
     names = {"within": "labels-key", "propagated": None}
     return read_header(
         given.paths, role, option, given.key, id_column, key_option=names.get(option, "")

@@ -14,22 +14,25 @@ from __future__ import annotations
 import numpy as np
 
 from d2cli._jit import kernel
+from d2cli._prefetch import prefetch
 from d2cli.messages import weight
 
 #: Buckets reach this many octaves below the largest score; all that is smaller shares the last.
 _OCTAVES = 20
-#: An octave has up to 2**12 buckets, fewer where there are fewer nodes to fill them.
-_FINEST = 12
+#: An octave has up to 2**14 buckets, fewer where there are fewer nodes to fill them.
+_FINEST = 14
 _MANTISSA_BITS = 52
+#: Edges in a line of memory.
+_LINE = 16
 
 
 @kernel
-def _send(edges, u, k, message, gamma, sigma, squared, picked):
-    """The reverse message of k to its neighbours that are not yet picked."""
-    for e in range(edges.indptr[k], edges.indptr[k + 1]):
-        j = edges.indices[e]
-        if not picked[j]:
-            u[j] -= weight(edges.distances[e], gamma, sigma, squared) * message
+def _send(indptr, indices, distances, u, k, message, gamma, sigma, squared):
+    """The reverse message of k to all its neighbours."""
+    for e in range(indptr[k], indptr[k + 1]):
+        prefetch(u, indices[e])
+    for e in range(indptr[k], indptr[k + 1]):
+        u[indices[e]] -= weight(distances[e], gamma, sigma, squared) * message
 
 
 @kernel
@@ -76,13 +79,15 @@ def sink(values, rows, size, hole, value, row):
 def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
     """Pick while the best score is above zero and `order` has room; returns how many.
 
-    Clamped messages only. `bits` is `u` seen as int64.
+    Clamped messages only. `bits` is `u` seen as int64. What is picked becomes -inf in `u`, which no
+    message changes, so that nobody has to ask who is picked.
 
     A queue in buckets of nearly equal scores, from the highest down. A node waits in the bucket of
     the score that it had when it was put there. Reached, it goes on to the bucket of its present
     score, or, if that is still here, into a small heap which settles the order within the bucket.
     """
     n = u.shape[0]
+    indptr, indices, distances = edges.indptr, edges.indices, edges.distances
     top = np.int64(0)
     for i in range(n):
         if eligible[i] and u[i] > 0.0 and bits[i] > top:
@@ -111,8 +116,14 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
                 else:
                     values[size] = u[i]
                     rows[size] = i
+                    prefetch(indptr, i)
                     size += 1
             i = after
+        for at in range(size):
+            first = indptr[rows[at]]
+            for line in range(first, first + 2 * _LINE, _LINE):
+                prefetch(indices, line)
+                prefetch(distances, line)
         for start in range(size // 2 - 1, -1, -1):
             sink(values, rows, size, start, values[start], rows[start])
         while size > 0:
@@ -128,7 +139,8 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
                     order[count] = k
                     gains[count] = value
                     count += 1
-                    _send(edges, u, k, value, gamma, sigma, squared, picked)
+                    u[k] = -np.inf
+                    _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)
             elif value > 0.0:
                 now = _bucket(bits[k], top, fine)
                 if now == b:

@@ -27,7 +27,7 @@ import plan
 from d2cli import __version__
 from d2cli.budgets import budget_of
 from methods import NESTED, choose, nested_order
-from store import Inputs, Store, Training
+from store import Inputs, Store, Training, digest_of
 
 HERE = Path(__file__).resolve().parent
 #: A process uses one core; results do not depend on how many there are. And it keeps the memory
@@ -57,8 +57,10 @@ def prepare(inputs: Inputs, nested: tuple[str, ...], data: Path, cache: Path) ->
     return f"{inputs.name}: ready in {time.perf_counter() - started:.0f} s"
 
 
-def train(trainings: list[Training], data: Path, cache: Path) -> list[Outcome]:
-    """Select and train; all of one set of inputs."""
+def train(
+    trainings: list[Training], twins: dict[str, dict[str, Any]], data: Path, cache: Path
+) -> list[Outcome]:
+    """Select and train; all of one set of inputs. What has a twin among the results is that."""
     import torch
 
     import cnn
@@ -70,10 +72,14 @@ def train(trainings: list[Training], data: Path, cache: Path) -> list[Outcome]:
     arrays = datasets.arrays_of(inputs, data, cache)
     one = datasets.load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, data)
     chosen = [_rows(training, arrays, cache) for training in trainings]
-    kept = [rows for rows, _ in chosen]
+    digests = [digest_of(rows) for rows, _ in chosen]
+    new = {d: rows for d, (rows, _) in zip(digests, chosen, strict=True) if d not in twins}
+    kept = list(new.values())
     iterations = ITERATIONS[inputs.dataset]
     started = time.perf_counter()
-    if inputs.dataset == "wordnet":
+    if not kept:
+        found = []
+    elif inputs.dataset == "wordnet":
         stack = mlp.train_stack(
             one.rows, one.labels, kept, [inputs.seed] * len(kept),
             datasets.CLASSES[inputs.dataset], iterations,
@@ -86,7 +92,9 @@ def train(trainings: list[Training], data: Path, cache: Path) -> list[Outcome]:
             )
             for rows in kept
         ]
-    seconds = (time.perf_counter() - started) / len(trainings)
+    seconds = (time.perf_counter() - started) / max(1, len(kept))
+    known = {d: (twin["accuracy"], twin["seconds"]) for d, twin in twins.items()}
+    known |= {d: (round(a, 6), round(seconds, 2)) for d, a in zip(new, found, strict=True)}
     versions = {
         "d2prune": __version__,
         **{name: importlib.metadata.version(name) for name in ("numpy", "torch")},
@@ -95,16 +103,17 @@ def train(trainings: list[Training], data: Path, cache: Path) -> list[Outcome]:
         (
             training,
             {
-                "accuracy": round(accuracy, 6),
+                "accuracy": known[digest][0],
                 "kept": len(rows),
+                "rows": digest,
                 "mislabelled": int((~one.clean[rows]).sum()),
                 "iterations": iterations,
-                "seconds": round(seconds, 2),
+                "seconds": known[digest][1],
                 **noted,
                 "versions": versions,
             },
         )
-        for training, (rows, noted), accuracy in zip(trainings, chosen, found, strict=True)
+        for training, (rows, noted), digest in zip(trainings, chosen, digests, strict=True)
     ]
 
 
@@ -151,7 +160,8 @@ def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Pat
                 ]
                 for said in pool.starmap(prepare, jobs):
                     print(said, flush=True)
-                todo = [(bundle, data, cache) for bundle in bundles(missing)]
+                twins = {i: store.twins(i) for i in needs}
+                todo = [(b, twins[b[0].inputs], data, cache) for b in bundles(missing)]
                 for outcomes in pool.imap(_train, todo):
                     for training, outcome in outcomes:
                         store.add(training, outcome)
@@ -169,7 +179,7 @@ def _nested(trainings: list[Training], inputs: Inputs) -> tuple[str, ...]:
     return tuple(method for method in NESTED if method in used)
 
 
-def _train(job: tuple[list[Training], Path, Path]) -> list[Outcome]:
+def _train(job: tuple[list[Training], dict[str, dict[str, Any]], Path, Path]) -> list[Outcome]:
     return train(*job)
 
 

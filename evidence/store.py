@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -52,12 +55,19 @@ class Training:
         return key_of({**said, "settings": self.settings})
 
 
+#: What decides a training, but for the rows that it sees.
+_MODEL = ("dataset", "noise", "split", "seed")
 _KEYS = ("dataset", "noise", "scores", "split", "seed", "method", "rate", "settings")
 
 
 def key_of(line: dict[str, Any]) -> str:
     """The key of a result."""
     return json.dumps([line[k] for k in _KEYS], sort_keys=True)
+
+
+def digest_of(rows: np.ndarray) -> str:
+    """A name for these rows in this order, which is that of the batches."""
+    return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()[:16]
 
 
 class Store:
@@ -83,6 +93,18 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{training.inputs.dataset}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def twins(self, inputs: Inputs) -> dict[str, dict[str, Any]]:
+        """Results of the same model on the same labels, by what they were trained on.
+
+        Selections often agree: those that look at no score do whatever the scores are, and a cutoff
+        of 0 is none. Trained once is enough.
+        """
+        return {
+            line["rows"]: line
+            for line in self.lines.values()
+            if "rows" in line and all(line[k] == getattr(inputs, k) for k in _MODEL)
+        }
 
     def accuracy(self, training: Training) -> float | None:
         """The accuracy of a training, where it has a result."""

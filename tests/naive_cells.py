@@ -10,6 +10,18 @@ def by_label(labels, count):
     return [[i for i, label in enumerate(labels) if label == c] for c in range(count)]
 
 
+def halved(points, members, most):
+    """Members in parts of at most `most`, each cut at the median of its widest coordinate."""
+    if len(members) <= most:
+        return [members]
+    columns = list(zip(*(points[i] for i in members), strict=True))
+    reach = [np.float32(max(c)) - np.float32(min(c)) for c in columns]
+    widest = reach.index(max(reach))
+    members = sorted(members, key=lambda i: points[i][widest])
+    middle = len(members) // 2
+    return halved(points, members[:middle], most) + halved(points, members[middle:], most)
+
+
 def nearest_cells(row, centres):
     """Squared distances to the centres, by cell."""
     return [sum((float(a) - float(b)) ** 2 for a, b in zip(row, c, strict=True)) for c in centres]
@@ -50,15 +62,18 @@ def exchanged(distances, positions):
     return [sorted(own.values())[:size] for own in offered]
 
 
-def after_hop(points, distances, positions, known):
-    """Squared distances of each list once it has met all rows known to the rows it knows."""
+def after_hop(points, distances, positions, known, paths):
+    """Squared distances of each list once it has met the rows known to the rows it knows.
+
+    Of those the b-th that is known to the a-th, counted from 1, where a · b <= paths.
+    """
     n, size = distances.shape
     found = []
     for i in range(n):
         met = {int(p) for p in positions[i] if p >= 0}
-        for j in known[i]:
+        for a, j in enumerate(known[i], 1):
             if j >= 0:
-                met |= {int(c) for c in known[j] if c >= 0}
+                met |= {int(c) for b, c in enumerate(known[j], 1) if c >= 0 and a * b <= paths}
         met.discard(i)
         squares = [float(((points[i].astype(np.float64) - points[c]) ** 2).sum()) for c in met]
         found.append(sorted(squares)[:size])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,9 +39,11 @@ def test_by_label(labels):
 @given(st.integers(1, 60), st.integers(1, 9))
 def test_halves_are_small_and_lose_nobody(n, most):
     points = clumps(n, 3, n)
-    parts = halved(points, np.arange(n), most)
+    order, starts = halved(points, np.arange(n), most)
+    parts = [order[a:b].tolist() for a, b in pairwise(starts)]
+    assert parts == naive.halved(points.tolist(), list(range(n)), most)
     assert max(map(len, parts)) <= most
-    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    assert sorted(order.tolist()) == list(range(n))
 
 
 def test_a_router_finds_the_nearest_cells():
@@ -50,19 +54,29 @@ def test_a_router_finds_the_nearest_cells():
         assert [squares[c] for c in found] == pytest.approx(sorted(squares)[:5], rel=1e-4)
 
 
-def test_with_an_index_it_misses_few(monkeypatch):
+@pytest.mark.parametrize("few_groups", [1000, 20], ids=["all groups", "index"])
+def test_by_groups_it_misses_few(monkeypatch, few_groups):
     points = clumps(1000, 16, 1)
     centres = points[::4].copy()
     true = routing.Router(centres, 0, 1).route(points, 4)
-    monkeypatch.setattr(routing, "_HNSW_CELLS", 100)
+    monkeypatch.setattr(routing, "_FEW_CELLS", 100)
+    monkeypatch.setattr(routing, "_FEW_GROUPS", few_groups)
     monkeypatch.setattr(routing, "_AROUND", 64)
-    router = routing.Router(centres, 0, 1)
-    found = router.route(points, 4)
+    found = routing.Router(centres, 0, 1).route(points, 4)
     assert all(len(set(row)) == 4 for row in found.tolist())
     assert (found == true).mean() > 0.9
-    assert (router.nearest(points) == true[:, 0]).mean() > 0.5
     again = routing.Router(centres, 0, 3).route(points, 4)
     assert (again == found).all()
+
+
+def test_groups_that_are_cut_lose_nobody():
+    points = clumps(90, 3, 6)
+    labels = np.repeat([0, 2, 3], [50, 3, 37])  # nobody has label 1
+    order, starts = routing._cut(points, *by_label(labels, 5), 8)
+    assert sorted(order.tolist()) == list(range(90))
+    assert {len({*labels[order[a:b]]}) for a, b in pairwise(starts)} == {1}
+    sizes = np.diff(starts)
+    assert 1 <= sizes.min() <= sizes.max() <= 8
 
 
 @pytest.mark.parametrize("probes", [1, 2, 7])
@@ -162,13 +176,15 @@ def test_hoods(n, reach, seed):
 
 
 @given(st.integers(3, 60), st.integers(0, 99))
-def test_a_hop_meets_all_that_neighbours_know(n, seed):
+def test_a_hop_meets_what_neighbours_know(n, seed):
     points = clumps(n, 3, seed)
     moved, found = arranged(points, max(1, n // 6), 1, seed=seed)
     size = min(4, n - 1)
     distances, positions = cell_search.search_cells(moved, found, size, 1)
-    hoods = refine.Hoods(positions, 3, None, 1)
-    expected = naive.after_hop(moved, distances, positions, hoods.known)
+    hoods = refine.Hoods(positions, 5, None, 1)
+    paths = refine._PATHS * hoods.known.shape[1]
+    assert paths < hoods.known.shape[1] ** 2  # some are not followed
+    expected = naive.after_hop(moved, distances, positions, hoods.known, paths)
     refine.hop(moved, found, hoods, distances, positions, 2)
     for i in range(n):
         kept = distances[i][np.isfinite(distances[i])]
@@ -201,6 +217,7 @@ def test_how_many_cells_to_look_into(monkeypatch):
     monkeypatch.setattr(routing, "_PASS_IN_PROBES", 1)
     assert chosen(0.45, 0.999) == 2
     assert chosen(0.75, 0.95) == 4  # two more would be too many
-    assert chosen(0.75, 0.85) == 5
+    assert chosen(0.75, 0.9) == 5
+    assert chosen(0.75, 0.85) == 4  # rows that find the row make up for the rest
     assert chosen(0.2, 0.2) == 2
     assert chosen(2.0, 2.0) == len(shares)

@@ -17,6 +17,7 @@ FLOORS = {
         "units",
         "limits",
         "_jit",
+        "_prefetch",
         "parallel",
         "graph",
         "stopping",

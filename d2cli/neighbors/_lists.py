@@ -45,7 +45,7 @@ def below(halves, products, bound, spots):
 
 
 @kernel
-def _ceiling(halves, products, whole, size, least):
+def ceiling(halves, products, whole, size, least):
     """A bound that at least `size` of the scores halves - products stay below, and few others.
 
     In each of LANES classes of scores the least is found; the size-th of those is the bound.
@@ -83,7 +83,7 @@ def keep_nearest(products, halves, first, best, rows):
         line, listed, numbers = products[q], best[q], rows[q]
         bound = listed[-1]
         if bound == np.inf and size <= LANES // 2 and whole >= 4 * LANES:
-            bound = _ceiling(halves, line, whole, size, least)
+            bound = ceiling(halves, line, whole, size, least)
         for start in range(0, whole, LANES):
             run, half = line[start : start + LANES], halves[start : start + LANES]
             for s in range(below(half, run, bound, spots)):

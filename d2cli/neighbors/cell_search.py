@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel, reordering_kernel
-from d2cli.neighbors._lists import LANES, below, half_square_norms, insert
+from d2cli.neighbors._lists import LANES, below, ceiling, half_square_norms, insert
 from d2cli.neighbors.cells import Cells
 from d2cli.neighbors.grouping import by_label
 from d2cli.parallel import Progress, for_blocks, silent
 
-#: Rows (of neighbouring cells) searched by one worker, about; and those multiplied with a cell at
-#: once.
-_JOIN_ROWS, _QUERIES = 8192, 512
+#: Rows (of neighbouring cells) searched by one worker, at most: the more, the more of them look
+#: into the same cell. And those multiplied with a cell at once.
+_JOIN_ROWS, _QUERIES = 16384, 512
+#: Workers' shares are alike, and as many as this or a multiple: two or four threads end together.
+_EVEN = 4
 #: Rows of a cell whose centre's square is at most so many times their spread are compared as they
 #: are: float32 tells their distances apart. Rows farther from the origin are centred first.
 _NEAR_ORIGIN = 32
@@ -39,7 +41,8 @@ def search_cells(
 
     for_blocks(measure, n, _MEASURED_ROWS, threads)
     joint = _Join(reduced, halves, cells, distances, positions)
-    for_blocks(joint, n, _JOIN_ROWS, threads, progress, "search")
+    shares = _EVEN * -(-n // (_EVEN * _JOIN_ROWS))
+    for_blocks(joint, n, -(-n // shares), threads, progress, "search")
     return distances, positions
 
 
@@ -152,12 +155,16 @@ def _admit(which, query_halves, first, target_halves, products, count, distances
     follow each other row by row; the last run of a row reaches into the next, or into what is left
     free, where infinite target halves make nothing near.
     """
-    spots = np.empty(LANES, np.int32)
+    spots, least = np.empty(LANES, np.int32), np.empty(LANES, np.float32)
+    whole, most = count // LANES * LANES, distances.shape[1] + 1
     for q in range(which.shape[0]):
         i = which[q]
         own = query_halves[q]
         listed, rows = distances[i], positions[i]
         bound = np.float32(0.5) * listed[-1] - own
+        if bound == np.inf and most <= LANES // 2 and whole:
+            # Of an empty list, which the row itself does not enter.
+            bound = ceiling(target_halves, products[q * count :], whole, most, least)
         for start in range(0, count, LANES):
             at = q * count + start
             run, half = products[at : at + LANES], target_halves[start : start + LANES]
@@ -167,4 +174,4 @@ def _admit(which, query_halves, first, target_halves, products, count, distances
                 if score < bound and candidate != i:
                     square = max(np.float32(2) * (score + own), np.float32(0))
                     insert(listed, rows, square, candidate)
-                    bound = np.float32(0.5) * listed[-1] - own
+                    bound = min(bound, np.float32(0.5) * listed[-1] - own)

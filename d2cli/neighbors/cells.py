@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel
-from d2cli.neighbors.grouping import by_label, halved
+from d2cli.neighbors.grouping import average, by_label, halved
 from d2cli.neighbors.routing import Router
 from d2cli.parallel import for_blocks
 
@@ -61,11 +61,11 @@ def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: i
     def permute(start: int, stop: int) -> None:
         _permute(reduced[:, start:stop], order)
 
-    def average(start: int, stop: int) -> None:
-        _average(reduced, starts[start : stop + 1], means[start:stop])
+    def take_means(start: int, stop: int) -> None:
+        average(reduced, starts[start : stop + 1], means[start:stop])
 
     for_blocks(permute, reduced.shape[1], _PERMUTED_COLUMNS, router.threads)
-    for_blocks(average, len(centres), _MEANS_CELLS, router.threads)
+    for_blocks(take_means, len(centres), _MEANS_CELLS, router.threads)
     return Cells(order, starts, means, routed[order])
 
 
@@ -86,7 +86,7 @@ def _even_out(
     label = label.copy()
     width = router.centres.shape[1]
     if len(homeless):
-        nearest = router.over(router.centres[lasting]).nearest(reduced[homeless, :width])
+        nearest = router.over(router.centres[lasting]).route(reduced[homeless, :width], 1)[:, 0]
         label[homeless] = lasting[nearest]
     order, starts = by_label(label, count)
     renumbered = np.full(count, -1, np.int32)
@@ -98,7 +98,8 @@ def _even_out(
             label[mine] = len(centres)
             centres.append(router.centres[cell])
             continue
-        for part in halved(reduced, mine, large // 2):
+        parts, ends = halved(reduced, mine, large // 2)
+        for part in np.split(parts, ends[1:-1]):
             label[part] = len(centres)
             centres.append(reduced[part, :width].mean(axis=0))
     return label, np.array(centres), renumbered
@@ -114,20 +115,6 @@ def _own_first(label, routed):
         for a in range(at, 0, -1):
             routed[i, a] = routed[i, a - 1]
         routed[i, 0] = label[i]
-
-
-@kernel
-def _average(reduced, starts, means):
-    """means[c] <- the mean of the rows starts[c]:starts[c + 1], each sum in their order."""
-    sums = np.empty(reduced.shape[1], np.float64)
-    for c in range(means.shape[0]):
-        sums[:] = 0
-        for i in range(starts[c], starts[c + 1]):
-            row = reduced[i]
-            for t in range(row.shape[0]):
-                sums[t] += row[t]
-        for t in range(sums.shape[0]):
-            means[c, t] = sums[t] / (starts[c + 1] - starts[c])
 
 
 @kernel

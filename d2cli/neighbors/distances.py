@@ -7,7 +7,11 @@ import math
 import numpy as np
 
 from d2cli._jit import kernel, reordering_kernel
+from d2cli._prefetch import prefetch_row
 from d2cli.neighbors._lists import insert
+
+#: Candidates whose vectors are fetched before they are needed.
+_AHEAD = 4
 
 
 @reordering_kernel
@@ -46,6 +50,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
         # All at once: with nothing to decide in between, memory is fetched while sums are made.
         vector = vectors[i]
         for p in range(count):
+            prefetch_row(vectors, mine[min(p + _AHEAD, count - 1)])
             lengths[p] = distance(vector, vectors[max(mine[p], 0)])
         nearest, shortest = out_neighbors[r], out_distances[r]
         nearest[:] = -1

@@ -1,9 +1,8 @@
-"""Rows put together: by label, and by halving."""
+"""Rows put together, by label and by halving, and their means."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from d2cli._jit import kernel
 
@@ -28,14 +27,51 @@ def by_label(labels, count):
     return order, starts[: count + 1]
 
 
-def halved(
-    points: NDArray[np.float32], members: NDArray[np.integer], most: int
-) -> list[NDArray[np.integer]]:
-    """`members` cut at the median of their widest coordinate, again and again, to `most` a part."""
-    if len(members) <= most:
-        return [members]
-    mine = points[members]
-    along = mine[:, np.argmax(np.ptp(mine, axis=0))]
-    members = members[np.argsort(along, kind="stable")]
-    middle = len(members) // 2
-    return halved(points, members[:middle], most) + halved(points, members[middle:], most)
+@kernel
+def average(points, starts, means):
+    """means[c] <- the mean of the rows starts[c]:starts[c + 1], each sum in their order."""
+    sums = np.empty(points.shape[1], np.float64)
+    for c in range(means.shape[0]):
+        sums[:] = 0
+        for i in range(starts[c], starts[c + 1]):
+            row = points[i]
+            for t in range(row.shape[0]):
+                sums[t] += row[t]
+        for t in range(sums.shape[0]):
+            means[c, t] = sums[t] / (starts[c + 1] - starts[c])
+
+
+@kernel
+def halved(points, members, most):
+    """Members cut at the median of their widest coordinate, again and again, to `most` a part.
+
+    Points (n, d), members (m,) rows of them, m >= 1. Returns (m,) int32, the members part by part,
+    and (parts + 1,) int32, where each part begins.
+    """
+    order = members.astype(np.int32)
+    starts = np.zeros(order.size + 1, np.int32)
+    parts = 0
+    # The right half of every cut waits here for its left half to be done.
+    waiting = [order.size]
+    first = 0
+    while waiting:
+        last = waiting[-1]
+        if last - first <= most:
+            parts += 1
+            starts[parts] = last
+            first = waiting.pop()
+            continue
+        mine = order[first:last]
+        widest, reach = 0, np.float32(-1)
+        for t in range(points.shape[1]):
+            low = high = points[mine[0], t]
+            for i in mine:
+                low, high = min(low, points[i, t]), max(high, points[i, t])
+            if high - low > reach:
+                widest, reach = t, high - low
+        along = np.empty(mine.size, points.dtype)
+        for r in range(mine.size):
+            along[r] = points[mine[r], widest]
+        order[first:last] = mine[np.argsort(along, kind="mergesort")]
+        waiting.append(first + mine.size // 2)
+    return order, starts[: parts + 1]

@@ -130,7 +130,8 @@ def ivf_neighbors(
                 passes += 1
                 before, reached = reached, measure(positions)
                 if reached - before < _LEAST_GAIN * lost:
-                    widened += 1
+                    # Nothing has been followed yet as far as the next reach goes.
+                    widened, hoods = widened + 1, None
             del distances, hoods
             if reached >= recall:
                 break

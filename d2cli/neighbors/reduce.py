@@ -98,7 +98,7 @@ def reduce_dimensions(
         reduced = _project(group, principal, held, threads)
         for width, kept in _shares_kept(reduced, truth, list_size, threads):
             if kept >= wanted:
-                return _narrow(reduced, width)
+                return reduced if width == held else _narrow(reduced, width)
         if held == d:
             return reduced
         del reduced  # before the wider one is made: there is never more than one

@@ -29,7 +29,7 @@ def cutoff(difficulty, size, spared):
     if not rows:
         return set()
     most = min(hard([difficulty[i] for i in rows]), len(rows) // 2)
-    count = math.floor(most * (1 - Fraction(size, len(rows))) ** 2)
+    count = max(0, math.floor(most - Fraction(size, 2)))
     return set(sorted(rows, key=lambda i: (-difficulty[i], i))[:count])
 
 

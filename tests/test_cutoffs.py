@@ -45,14 +45,15 @@ def test_the_cutoff_is_the_plain_loop(values, data):
 
 
 def test_by_hand():
-    """Of ten rows three are hard: with one to pick ⌊3 · 0.9²⌋ = 2 go, with five ⌊3 · 0.5²⌋ = 0."""
+    """Of ten rows three are hard: with one to pick ⌊3 − 1/2⌋ = 2 go, with four 1, with five none."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
     nobody = np.zeros(10, bool)
     assert hard_rows(scores) == 3
     assert np.flatnonzero(automatic_cutoff(scores, 1, nobody)).tolist() == [6, 9]
+    assert np.flatnonzero(automatic_cutoff(scores, 4, nobody)).tolist() == [6]
     assert not automatic_cutoff(scores, 5, nobody).any()
     spared = nobody.copy()
-    spared[6] = True  # of the nine others two are hard: ⌊2 · (8/9)²⌋ = 1
+    spared[6] = True  # of the nine others two are hard: ⌊2 − 1/2⌋ = 1
     assert np.flatnonzero(automatic_cutoff(scores, 1, spared)).tolist() == [9]
 
 
@@ -67,12 +68,7 @@ def test_most_rows_hard_counts_as_half():
     scores = np.array([0.0] + [5.0] * 9)
     assert hard_rows(scores) == 9
     cut = automatic_cutoff(scores, 1, np.zeros(10, bool))
-    assert np.flatnonzero(cut).tolist() == [
-        1,
-        2,
-        3,
-        4,
-    ]  # ⌊5 · 0.9²⌋, of equals the lowest row first
+    assert np.flatnonzero(cut).tolist() == [1, 2, 3, 4]  # ⌊5 − 1/2⌋, of equals the lowest row first
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=12), st.integers(-30, 30))

@@ -15,8 +15,8 @@ def automatic_cutoff(
 
     Among the m rows that are not spared, h are hard: those above Otsu's threshold, which divides
     their scores into two groups of the least variance (:func:`hard_rows`), but at most half. So
-    much goes that the `size` hardest of the others lie around the threshold, half of them above it,
-    half below; and nothing goes once as many as `size` / 2 are all that is above it. Never more than
+    much goes that the `size` hardest of the others lie around the threshold, half of them above it
+    and half below; nothing goes where no more than `size` / 2 are above it. Never more than
     half of what is dropped.
 
     Why: a small training set has no room for what a model learns last or never, wrong labels among

@@ -45,7 +45,7 @@ def test_the_cutoff_is_the_plain_loop(values, data):
 
 
 def test_by_hand():
-    """Of ten rows three are hard: with one to pick ⌊3 − 1/2⌋ = 2 go, with four 1, with five none."""
+    """Of ten rows three are hard: with one to pick ⌊3 − 1/2⌋ = 2 go, with five none."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
     nobody = np.zeros(10, bool)
     assert hard_rows(scores) == 3

@@ -179,19 +179,25 @@ def growth_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
         )
         for n in GROWTH
     ]  # fmt: skip
-    graphs = compete(workers, min(rounds, 3))
-    picks = [
-        Contestant(f"{n:,} nodes", case="selection", peer="d2prune",
-                   options={"n": n, "degree": SELECTION_DEGREE})
-        for n in GROWTH
-    ]  # fmt: skip
-    return [
-        {"case": "growth of the graph, 128-d", "against": workers[0].name, "results": graphs},
-        {
-            "case": f"growth of selection, {SELECTION_DEGREE} edges a node",
-            "against": picks[0].name, "results": compete(picks, rounds),
-        },
-    ]  # fmt: skip
+    graphs = compete(workers, rounds)
+    cases = [{"case": "growth of the graph, 128-d", "against": workers[0].name, "results": graphs}]
+    for title, peer, options in (
+        (
+            "growth of selection, on the graphs of these rows", "d2prune, on a graph",
+            lambda n: {"n": n, "input": str(data / f"synthetic_{n}.npy")},
+        ),
+        (
+            f"growth of selection, {SELECTION_DEGREE} random edges a node", "d2prune",
+            lambda n: {"n": n, "degree": SELECTION_DEGREE},
+        ),
+    ):  # fmt: skip
+        picks = [
+            Contestant(f"{n:,} nodes", case="selection", peer=peer, options=options(n))
+            for n in GROWTH
+        ]
+        results = compete(picks, max(rounds, 9))
+        cases.append({"case": title, "against": picks[0].name, "results": results})
+    return cases
 
 
 def selection_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:

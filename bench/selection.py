@@ -44,6 +44,17 @@ def ours(n: int, degree: int) -> tuple[Any, Any]:
     return lambda: greedy(csr, u, n // 2, **options).order, digest
 
 
+def on_a_graph(n: int, input: str) -> tuple[Any, Any]:
+    """d2prune's selection on the graph of embeddings, where near rows share neighbours."""
+    from d2cli import build_graph, prepare_edges, propagate
+
+    edges, sigma = prepare_edges(build_graph(np.load(input, mmap_mode="r")[:n]))
+    u = propagate(edges, _scores(n), bandwidth=sigma)
+    options = {"kernel_name": "gaussian", "sigma": sigma, "gamma": 3.0}
+    greedy(edges, u, min(n // 2, 1000), **options)
+    return lambda: greedy(edges, u, n // 2, **options).order, lambda _: {}
+
+
 def indexed_heap(n: int, degree: int) -> tuple[Any, Any]:
     """The same order by a 4-ary heap that knows where each node stands."""
     csr, u = random_graph(n, degree)
@@ -163,6 +174,7 @@ def _scores(n: int) -> np.ndarray:
 
 SELECTORS = {
     "d2prune": ours,
+    "d2prune, on a graph": on_a_graph,
     "indexed heap": indexed_heap,
     "argsort": argsort,
     "heapq in Python": python_heapq,

@@ -11,7 +11,10 @@ then a heap must follow each change: :func:`heap_picks`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from d2cli._jit import kernel
 from d2cli._prefetch import prefetch
@@ -75,39 +78,85 @@ def sink(values, rows, size, hole, value, row):
     rows[hole] = row
 
 
+class Queue(NamedTuple):
+    """Room for the queue of :func:`lazy_picks`, each (n,). Kept from one run to the next.
+
+    Attributes:
+        waiting: int32, rows in the order of the buckets that they are first put into.
+        following: int32, of a row that went on to another bucket, the next row there.
+        values, rows: float64 and int32, the heap of one bucket.
+    """
+
+    waiting: NDArray[np.int32]
+    following: NDArray[np.int32]
+    values: NDArray[np.float64]
+    rows: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, n: int) -> Queue:
+        """For n rows. Made here and not in the kernel: NumPy asks for large pages of memory."""
+        return cls(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n), np.empty(n, np.int32))
+
+
 @kernel
-def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
+def _sorted_in(waiting, starts, u, bits, eligible, top, fine):
+    """Put all that may be picked into `waiting` by bucket; bucket b's begin at starts[b]."""
+    # Kept one place late while they are counted, so that filling moves them to where they belong.
+    starts[:] = 0
+    for i in range(u.shape[0]):
+        if eligible[i] and u[i] > 0.0:
+            starts[_bucket(bits[i], top, fine) + 2] += 1
+    for b in range(starts.shape[0] - 2):
+        starts[b + 2] += starts[b + 1]
+    for i in range(u.shape[0]):
+        if eligible[i] and u[i] > 0.0:
+            b = _bucket(bits[i], top, fine)
+            waiting[starts[b + 1]] = i
+            starts[b + 1] += 1
+
+
+@kernel
+def lazy_picks(
+    edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains, queue
+):
     """Pick while the best score is above zero and `order` has room; returns how many.
 
     Clamped messages only. `bits` is `u` seen as int64. What is picked becomes -inf in `u`, which no
-    message changes, so that nobody has to ask who is picked.
+    message changes, so that nobody has to ask who is picked. `klass` may be empty: one for all.
 
     A queue in buckets of nearly equal scores, from the highest down. A node waits in the bucket of
     the score that it had when it was put there. Reached, it goes on to the bucket of its present
     score, or, if that is still here, into a small heap which settles the order within the bucket.
+
+    Nodes, their edges and neighbours lie anywhere in memory, and fetching them is most of the work:
+    so those of a whole bucket are asked for before the first is looked at.
     """
-    n = u.shape[0]
     indptr, indices, distances = edges.indptr, edges.indices, edges.distances
+    waiting, following, values, rows = queue
     top = np.int64(0)
-    for i in range(n):
+    for i in range(u.shape[0]):
         if eligible[i] and u[i] > 0.0 and bits[i] > top:
             top = bits[i]
-    fine = _fineness(n)
+    fine = _fineness(u.shape[0])
     head = np.full(_OCTAVES << fine, -1, np.int32)
-    following = np.empty(n, np.int32)
-    for i in range(n - 1, -1, -1):  # backwards, so that each list runs forwards through memory
-        if eligible[i] and u[i] > 0.0:
-            b = _bucket(bits[i], top, fine)
-            following[i] = head[b]
-            head[b] = i
-    values = np.empty(n, np.float64)
-    rows = np.empty(n, np.int32)
+    starts = np.empty(head.shape[0] + 2, np.int32)
+    _sorted_in(waiting, starts, u, bits, eligible, top, fine)
     count = 0
     for b in range(head.shape[0]):
-        size = 0
+        met = 0
+        for at in range(starts[b], starts[b + 1]):
+            rows[met] = waiting[at]
+            prefetch(u, rows[met])
+            met += 1
         i = head[b]
         while i >= 0:
-            after = following[i]
+            rows[met] = i
+            prefetch(u, i)
+            met += 1
+            i = following[i]
+        size = 0
+        for at in range(met):
+            i = rows[at]
             if u[i] > 0.0:
                 now = _bucket(bits[i], top, fine)
                 if now > b:
@@ -118,7 +167,6 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
                     rows[size] = i
                     prefetch(indptr, i)
                     size += 1
-            i = after
         for at in range(size):
             first = indptr[rows[at]]
             for line in range(first, first + 2 * _LINE, _LINE):
@@ -133,8 +181,9 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, picked, klass, q
             value = u[k]
             if value == values[0]:
                 eligible[k] = False
-                if quota[klass[k]] > 0:
-                    quota[klass[k]] -= 1
+                own = klass[k] if klass.shape[0] else 0
+                if quota[own] > 0:
+                    quota[own] -= 1
                     picked[k] = True
                     order[count] = k
                     gains[count] = value
@@ -161,8 +210,9 @@ def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count)
             break
         k = ranked[at]
         eligible[k] = False
-        if quota[klass[k]] > 0:
-            quota[klass[k]] -= 1
+        own = klass[k] if klass.shape[0] else 0
+        if quota[own] > 0:
+            quota[own] -= 1
             picked[k] = True
             order[count] = k
             gains[count] = u[k]
@@ -235,9 +285,10 @@ def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, 
         size -= 1
         if size > 0:
             _fall(heap, place, u, size, 0, heap[size])
-        if quota[klass[k]] == 0:
+        own = klass[k] if klass.shape[0] else 0
+        if quota[own] == 0:
             continue
-        quota[klass[k]] -= 1
+        quota[own] -= 1
         picked[k] = True
         order[count] = k
         gains[count] = u[k]

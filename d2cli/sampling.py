@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._greedy import heap_picks, lazy_picks, silent_picks
+from d2cli._greedy import Queue, heap_picks, lazy_picks, silent_picks
 from d2cli.budgets import check_size
 from d2cli.defaults import Kernel
 from d2cli.errors import DataError, UsageError
@@ -157,6 +157,7 @@ class _Run:
         n = propagated.size
         self.edges, self.propagated, self.size = edges, propagated, size
         self.squared, self.sigma, self.clamped = squared, sigma, clamped
+        self.queue = Queue.of(n if clamped else 0)
         nobody = np.zeros(n, np.bool_)
         drop = nobody if rules.drop is None else rules.drop
         self.include = nobody if rules.include is None else rules.include
@@ -167,7 +168,7 @@ class _Run:
         self.included = int(self.include.sum())
         check_size(size, self.included, self.included + int(self.rest.sum()))
         if rules.classes is None or rules.quotas is None:
-            self.classes = np.zeros(n, np.int32)
+            self.classes = np.empty(0, np.int32)
             self.quotas = np.array([size], np.int64)
         else:
             self.classes = rules.classes.astype(np.int32)
@@ -223,5 +224,5 @@ class _Run:
         """Clamped picks for as long as scores are above zero; returns how many."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), gamma, self.sigma, self.squared,
-            eligible, picked, self.classes, quota, order, gains,
+            eligible, picked, self.classes, quota, order, gains, self.queue,
         )  # fmt: skip

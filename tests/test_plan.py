@@ -288,8 +288,11 @@ def test_the_plan_knows_the_kernels_numbers():
         routing._SAMPLE_PER_CELL, routing._FITTING_ROUNDS,
     )  # fmt: skip
     assert (search.ROUTE_WIDTH, search.AROUND) == (routing._ROUTE_WIDTH, routing._AROUND)
-    assert (search.HNSW_CELLS, search.HNSW_M, search.INDEX_EFFORT, search.INDEX_WIDTH) == (
-        routing._HNSW_CELLS, routing._HNSW_M, routing._HNSW_EF_CONSTRUCTION, routing._INDEX_WIDTH,
+    assert (search.FEW_CELLS, search.GROUP, search.FEW_GROUPS) == (
+        routing._FEW_CELLS, routing._GROUP, routing._FEW_GROUPS,
+    )  # fmt: skip
+    assert (search.HNSW_M, search.INDEX_EFFORT, search.INDEX_WIDTH) == (
+        routing._HNSW_M, routing._HNSW_EF_CONSTRUCTION, routing._INDEX_WIDTH,
     )  # fmt: skip
     assert (ivf._STRICT, ivf._EFFORTS[:2]) == (search.STRICT, search.EFFORTS)
     assert search.INDEX_BLOCK == hnsw._BLOCK

@@ -21,9 +21,9 @@ _SEARCHED_SHARE = 0.7
 _EDGE_MADE = 65e-9  # listed neighbour brought into its rows
 _RETURN = 100e-9  # edge whose return is looked for
 _EDGE_FORWARD = 35e-9  # edge in the forward pass
-_EDGE_REVERSE = 100e-9  # edge that a pick's message takes: somewhere else in memory each time
+_EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
 _SORTED = 200e-9  # row whose difficulty is sorted, and groups made
-_PICK = 700e-9  # row picked, and the rows before it that had to wait
+_PICK = 400e-9  # row picked, and the rows before it that had to wait
 _NUMBER_WRITTEN = 20e-9
 
 #: Bytes that Arrow's parquet writer takes: for a row and at most for all, as it looks whether
@@ -93,7 +93,7 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
         # Who may be picked, classes; scores, queue and heap of one run; and its result.
-        with ledger.passing("picking", n * (7 + 26) + 16 * size):
+        with ledger.passing("picking", n * (3 + 30) + 16 * size):
             sent = _sent(n, k, picks) * size / n
             once = sent * _EDGE_REVERSE + size * _PICK + n * 30e-9
             ledger.spend(steps=once * (1 + _SEARCHED_SHARE * picks.searches))

@@ -14,9 +14,10 @@ QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 25
 SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 WIDTH_ROWS, WIDTH_STEP = 128, 32
-CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN = 2.0, 32, 320  # routing
+CELLS_PER_ROOT, SMALLEST_MEAN, LARGEST_MEAN = 2.2, 32, 320  # routing
 SAMPLE_PER_CELL, FITTING_ROUNDS, ROUTE_WIDTH, AROUND = 12, 3, 96, 256
-HNSW_CELLS, HNSW_M, INDEX_EFFORT, INDEX_WIDTH = 2048, 8, 40, 32
+FEW_CELLS, GROUP, FEW_GROUPS = 1024, 8, 1024
+HNSW_M, INDEX_EFFORT, INDEX_WIDTH = 8, 40, 16
 LARGEST, CELL_QUERIES = 4, 512  # cells, cell_search
 STRICT, EFFORTS = 0.97, ((6, (12, 16)), (20, (18, 24)))  # ivf
 INDEX_BLOCK = 8192  # hnsw
@@ -31,8 +32,9 @@ _SEARCHED, _SEARCHED_SHARE = 64, 0.25
 _PROBES = 6
 #: Of the entries of all lists, the share that is offered to the row listed.
 _OFFERED = 0.5
-#: Passes along the links, and the share of a pass's candidates that is new and measured.
-_PASSES, _MEASURED = 1.0, 0.35
+#: Passes along the links; the share of the paths that is followed; and that of those they lead to that
+#: is new and measured.
+_PASSES, _FOLLOWED, _MEASURED = 1.0, 0.44, 0.35
 
 # -- seconds of one core of the reference machine, each for one of what is named -------------------
 _CHECK = 3e-9  # number looked at for the first time: it comes from the disk's cache
@@ -174,15 +176,18 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.touch("arranging", n * (8 * probes + 24))
     sampled = min(n, SAMPLE_PER_CELL * cells) * (FITTING_ROUNDS + 1)
     led = min(ROUTE_WIDTH, width)
-    if cells > HNSW_CELLS:
-        looked = 3 * HNSW_M * math.log(cells)
-        indexed = cells * (FITTING_ROUNDS + 2) * INDEX_EFFORT * HNSW_M
-        ledger.spend(steps=indexed * (INDEX_WIDTH * _INDEXED + _VISITED))
-        steps = (n + sampled) * looked * (INDEX_WIDTH * _INDEXED + _VISITED)
-        ledger.spend(2.0 * n * AROUND * led, steps + n * AROUND * _SCREEN, threads)
-    else:
-        pairs = float(n + sampled) * cells
-        ledger.spend(2.0 * pairs * led, pairs * _SCREEN, threads)
+    looked, groups = cells, cells / GROUP
+    if cells > FEW_CELLS:
+        looked = AROUND
+        if groups > FEW_GROUPS:
+            indexed = groups * (FITTING_ROUNDS + 2) * INDEX_EFFORT * HNSW_M
+            ledger.spend(steps=indexed * (INDEX_WIDTH * _INDEXED + _VISITED))
+            led_by = 3 * HNSW_M * math.log(groups) * (INDEX_WIDTH * _INDEXED + _VISITED)
+            ledger.spend(steps=(n + sampled) * led_by, threads=threads)
+        else:
+            looked += round(groups)
+    pairs = float(n + sampled) * looked
+    ledger.spend(2.0 * pairs * led, pairs * _SCREEN, threads)
     ledger.spend(steps=n * _ARRANGED)
 
     ledger.stage = "search"
@@ -198,7 +203,7 @@ def _ivf(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.hold("links", hoods)
     # While links are made those of the pass before are there; then offers are.
     ledger.touch("links before", max(hoods, n * size * 8 * _OFFERED))
-    met = n * (2.0 * reach) ** 2 * _PASSES
+    met = n * (2.0 * reach) ** 2 * _FOLLOWED * _PASSES
     ledger.spend(steps=met * (_LINK + _MEASURED * width * _HOP), threads=threads)
     ledger.spend(steps=n * size * _OFFER * (1 + _PASSES))
     ledger.keep(n * (size * 8 + 8 * reach), search.checkpoint)

@@ -32,7 +32,7 @@ _SEARCHED, _SEARCHED_SHARE = 64, 0.25
 _PROBES = 6
 #: Of the entries of all lists, the share that is offered to the row listed.
 _OFFERED = 0.5
-#: Passes along the links; the share of the paths that is followed; and that of those they lead to that
+#: Passes along the links, the share of the paths that is followed, and the share of candidates that
 #: is new and measured.
 _PASSES, _FOLLOWED, _MEASURED = 1.0, 0.44, 0.35
 

@@ -2,8 +2,9 @@
 
 Rows are turned onto their principal axes and cut to as many as their neighbours need; grouped into
 cells around k-means centres; each row is compared, by matrix products, with the rows of the few
-cells nearest to it (found by an HNSW index of the centres where there are many); the lists that
-result are improved along their own links; and the best candidates are ranked by true distance.
+cells nearest to it (found by groups of cells where there are many, and the group by an HNSW index
+where there are very many); the lists that result are improved along their own links; and the best
+candidates are ranked by true distance.
 
 How many axes, cells and passes that takes is decided by measuring on rows whose neighbours are
 known. Nothing depends on the number of threads: products have fixed shapes and run on one thread

@@ -102,15 +102,19 @@ def test_cells_of_one_clump_are_cut():
     assert np.diff(found.starts).max() <= cells._LARGEST * max(len(points) // 10, cells._FEW)
 
 
+@pytest.mark.parametrize("size", [1, 6, 31, 40])
+@pytest.mark.parametrize("count", [17, 3], ids=["small cells", "large cells"])
 @pytest.mark.parametrize("far", [0.0, 3.0, 300.0], ids=["around 0", "off", "far"])
-def test_the_search_finds_the_nearest_within_reach(far):
+def test_the_search_finds_the_nearest_within_reach(far, count, size):
+    """Large cells begin with a bound on what an empty list can take, unless lists are long."""
     points = clumps(260, 6, 4, far)
-    moved, found = arranged(points, 17, 3)
-    distances, positions = cell_search.search_cells(moved, found, 6, 2)
+    points[7:100:9] = points[7]  # as near as each other
+    moved, found = arranged(points, count, 3)
+    distances, positions = cell_search.search_cells(moved, found, size, 2)
     cell_of = found.of_position
     scale = float(np.square(moved - moved.mean(axis=0)).sum(axis=1).mean())
     for i in range(len(points)):
-        expected = naive.squares_within_reach(moved, cell_of, found.probes, i)[:6]
+        expected = naive.squares_within_reach(moved, cell_of, found.probes, i)[:size]
         listed = distances[i][np.isfinite(distances[i])]
         assert listed == pytest.approx(expected, rel=1e-3, abs=1e-4 * scale)
         there = positions[i][positions[i] >= 0]

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 #: Public names and where they live. They load on first use: `d2prune --help` needs none of them.
 _HOMES = {
     "build_graph": "d2cli.api",
+    "own_scores": "d2cli.api",
     "prepare_edges": "d2cli.api",
     "propagate": "d2cli.api",
     "select": "d2cli.api",
@@ -29,7 +30,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from d2cli.api import build_graph, prepare_edges, propagate, select
+    from d2cli.api import build_graph, own_scores, prepare_edges, propagate, select
     from d2cli.difficulty.dynamics import score_dynamics
     from d2cli.difficulty.embedding import prototypicality
     from d2cli.difficulty.neighbours import knn_distance, label_disagreement

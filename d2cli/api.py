@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from d2cli import messages
 from d2cli.budgets import check_size, class_quotas, cutoff_rows
 from d2cli.cutoffs import automatic_cutoff
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
@@ -25,7 +26,7 @@ from d2cli.parallel import Progress, silent
 from d2cli.sampling import Rules, Selection, greedy
 from d2cli.thinning import thinned, widened
 
-__all__ = ["build_graph", "prepare_edges", "propagate", "select"]
+__all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select"]
 
 _OURS = MODES["default"]
 
@@ -102,6 +103,33 @@ def propagate(
             row=row,
         )
     return u
+
+
+def own_scores(
+    graph: KnnGraph | Csr,
+    propagated: NDArray[np.floating],
+    *,
+    edges: Edges = _OURS.edges,
+    kernel: Kernel = _OURS.kernel,
+    bandwidth: float | Literal["median"] = _OURS.bandwidth,
+    gamma_forward: float = _OURS.gamma_forward,
+    hops: int = HOPS,
+    floor: float | None = _OURS.floor,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """About the scores that :func:`propagate` was given, from what it returned; same options.
+
+    It is what the command line goes by where a cutoff sets itself, since who selects from
+    propagated scores has no others. See :func:`d2cli.messages.own_scores`.
+
+    Returns:
+        (n,) float64, a new array.
+    """
+    csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
+    return messages.own_scores(
+        csr, np.asarray(propagated, np.float64), kernel_name=kernel, sigma=sigma,
+        gamma=gamma_forward, hops=hops, floor=floor, threads=threads,
+    )  # fmt: skip
 
 
 def select(

@@ -19,6 +19,8 @@ from d2cli.parallel import Progress, for_blocks, silent, thread_count
 _BLOCK = 65_536
 #: From here on exp(-x) is below 2**-53: added to a score of like size it changes nothing.
 _UNFELT = 53 * math.log(2)
+#: Sums over fewer than 2²⁰ neighbours of values below 2 to this power stay within float64.
+_ROOMY_EXPONENT = 1000
 _FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
@@ -121,6 +123,45 @@ def forward(
         for_blocks(rows, scores.size, _BLOCK, thread_count(threads), progress, "propagate")
         before = after
     return before.copy() if before is scores else before
+
+
+def own_scores(
+    edges: Csr,
+    propagated: NDArray[np.float64],
+    *,
+    kernel_name: Kernel,
+    sigma: float,
+    gamma: float,
+    hops: int = 1,
+    floor: float | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """About the scores that a forward pass began with, from its result u alone.
+
+    ``s_i ≈ u_i − Σ_j e_ij m_j`` with m = u / c, and c what the pass makes of scores that are all 1:
+    m is the mean of the scores around a row, which here stands for what its neighbour sent. Where
+    scores around are alike it is exact; and so it is where there are no neighbours.
+
+    Args:
+        edges, kernel_name, sigma, gamma, hops, floor, threads: as given to :func:`forward`.
+        propagated: (n,) float64, finite; not changed.
+
+    Returns:
+        (n,) float64, finite.
+    """
+
+    def passed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return forward(
+            edges, scores, kernel_name=kernel_name, sigma=sigma, gamma=gamma,
+            hops=hops, floor=floor, threads=threads,
+        )  # fmt: skip
+
+    check_scores(propagated, edges.indptr.size - 1)
+    # Sums of means may leave float64 where u itself just fits: a power of two rounds nothing.
+    exponent = max(0, int(np.frexp(np.abs(propagated).max(initial=0.0))[1]) - _ROOMY_EXPONENT)
+    u = np.ldexp(propagated, -exponent)
+    means = u / passed(np.ones_like(u))
+    return np.ldexp(u - (passed(means) - means), exponent)
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2cli import build_graph, prepare_edges, propagate, select, wanted
+from d2cli import build_graph, own_scores, prepare_edges, propagate, select, wanted
 from d2cli.baselines import (
     coverage_centric,
     facility_location,
@@ -108,7 +108,7 @@ def d2(
     u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
     kept = select(
         edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
-        difficulty=u / propagate(edges, np.ones(len(u)), bandwidth=sigma, threads=1),
+        difficulty=own_scores(edges, u, bandwidth=sigma, threads=1),
         cutoff="auto" if cutoff == "auto" else 0.0,
     )  # fmt: skip
     said = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")

@@ -83,6 +83,12 @@ def forward(graph, scores, kernel, sigma, gamma, hops=1, floor=None):
     return np.array(u)
 
 
+def own_scores(graph, u, kernel, sigma, gamma, hops=1, floor=None):
+    """What is left of u without what neighbours sent, had each the mean around it for a score."""
+    means = u / forward(graph, np.ones(len(u)), kernel, sigma, gamma, hops, floor)
+    return u - (forward(graph, means, kernel, sigma, gamma, hops, floor) - means)
+
+
 def greedy(
     graph,
     u,

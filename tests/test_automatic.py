@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli import build_graph, propagate, select
+from d2cli import build_graph, own_scores, propagate, select
 from d2cli.cutoffs import automatic_cutoff
 from d2cli.scores import wanted
 
@@ -31,13 +31,13 @@ def test_the_hardest_are_left_out(skewed, run_cli):
     entry = beside()
     graph = build_graph(skewed.emb, 10)
     u = propagate(graph, wanted(skewed.scores))
-    means = u / propagate(graph, np.ones(40))
-    cut = automatic_cutoff(means, 10, np.zeros(40, bool))
+    about = own_scores(graph, u)
+    cut = automatic_cutoff(about, 10, np.zeros(40, bool))
     assert entry["counts"]["cut_off"] == cut.sum() > 0
     assert entry["parameters"]["cutoff"] == "auto"
     assert not cut[np.load("selected.npy")].any()
     assert np.load("selected.npy").tolist() == sorted(
-        select(graph, u, 10, difficulty=means).order.tolist()
+        select(graph, u, 10, difficulty=about).order.tolist()
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli import propagate
+from d2cli import own_scores, propagate
 from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import KnnGraph
@@ -53,6 +53,61 @@ def test_forward_is_the_plain_loop_to_the_last_bit(
     expected = naive.forward(plain, s, kernel, sigma, gamma, hops, floor)
     assert u.tobytes() == expected.tobytes()
     np.testing.assert_array_equal(s, before)
+
+
+@given(
+    knn_graphs(),
+    st.sampled_from(["union", "directed", "mutual"]),
+    st.sampled_from(["gaussian", "exponential"]),
+    st.sampled_from([0.0, 1.0, 4.0]),
+    st.integers(0, 3),
+    st.sampled_from([None, 1e-7]),
+    st.data(),
+)
+def test_own_scores_are_the_plain_loop(graph, edges, kernel, gamma, hops, floor, data):
+    neighbors, distances = graph
+    u = data.draw(scores(len(neighbors)))
+    before = u.copy()
+    found = own_scores(
+        KnnGraph(neighbors, distances), u, edges=edges, kernel=kernel, bandwidth=0.7,
+        gamma_forward=gamma, hops=hops, floor=floor, threads=2,
+    )  # fmt: skip
+    plain = naive.edges(neighbors, distances, edges)
+    expected = naive.own_scores(plain, u, kernel, 0.7, gamma, hops, floor)
+    assert found.tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(u, before)
+
+
+@given(knn_graphs(), st.sampled_from([0.5, 1e-300, 1e307]), st.integers(0, 2))
+def test_own_scores_undo_the_pass_where_scores_are_alike(graph, score, hops):
+    graph = KnnGraph(*graph)
+    alike = np.full(graph.n, score)
+    options = {"bandwidth": 1.0, "gamma_forward": 4.0, "hops": hops}
+    try:
+        u = propagate(graph, alike, **options)
+    except DataError:  # beyond float64
+        return
+    np.testing.assert_allclose(own_scores(graph, u, **options), alike, rtol=1e-12)
+
+
+def test_own_scores_where_a_hard_row_is_alone():
+    """Weights are e^-1 over 0-1 and e^-4 over 1-2, each row's pass of ones one more than theirs."""
+    near, far = math.exp(-1), math.exp(-4)
+    u = propagate(LINE, [0.1, 5.0, 0.2], gamma_forward=1.0)
+    m = u / np.array([1 + near, 1 + near + far, 1 + far])
+    expected = [u[0] - near * m[1], u[1] - near * m[0] - far * m[2], u[2] - far * m[1]]
+    np.testing.assert_allclose(own_scores(LINE, u, gamma_forward=1.0), expected, rtol=1e-14)
+    # The middle one stays the hardest, by more than the means have it.
+    own = own_scores(LINE, u, gamma_forward=1.0)
+    assert own[1] / max(own[0], own[2]) > m[1] / max(m[0], m[2]) > 1
+
+
+@pytest.mark.parametrize("top", [1.5e308, 1.7e308])
+def test_own_scores_stay_within_float64(top):
+    """The sum of means is beyond it: each is about as large as the largest score."""
+    star = KnnGraph(np.array([[1], [0], [0], [0]], np.int32), np.zeros((4, 1), np.float32))
+    found = own_scores(star, [top, top, top, top], bandwidth=1.0)
+    assert np.isfinite(found).all()
 
 
 @given(knn_graphs())

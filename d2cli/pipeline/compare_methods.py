@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli import baselines
-from d2cli.api import prepare_edges, propagate, select
+from d2cli.api import own_scores, prepare_edges, propagate, select
 from d2cli.defaults import CompareMethod
 from d2cli.graph import KnnGraph
 from d2cli.parallel import Progress
@@ -55,9 +55,8 @@ class Chooser:
         self.propagated = propagate(
             self.edges, data.scores, bandwidth=self.sigma, threads=threads, progress=progress
         )
-        ones = np.ones_like(data.scores)
-        self.difficulty = self.propagated / propagate(
-            self.edges, ones, bandwidth=self.sigma, threads=threads
+        self.difficulty = own_scores(
+            self.edges, self.propagated, bandwidth=self.sigma, threads=threads
         )
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.api import prepare_edges, propagate
+from d2cli.api import own_scores, prepare_edges, propagate
 from d2cli.graph import Csr, KnnGraph
 from d2cli.io.atomic import Outputs, check_target
 from d2cli.io.graph_file import load_graph
@@ -124,15 +124,13 @@ def pass_forward(
         )
 
 
-def crowding(csr: Csr, sigma: float, messages: Messages, threads: int) -> NDArray[np.float64]:
-    """(n,) what the forward pass makes of scores that are all 1, at least 1.
-
-    Propagated scores divided by it are means of the scores around: how hard a row is and what is
-    near it, wherever it lies. They are known to whoever has the propagated scores alone.
-    """
-    return propagate(
+def about_own(
+    csr: Csr, sigma: float, propagated: NDArray[np.float64], messages: Messages, threads: int
+) -> NDArray[np.float64]:
+    """(n,) about the scores that these messages began with."""
+    return own_scores(
         csr,
-        np.ones(csr.indptr.size - 1),
+        propagated,
         kernel=messages.kernel,
         bandwidth=sigma,
         gamma_forward=messages.gamma_forward,

@@ -18,7 +18,7 @@ from d2cli.io.checkpoint import Tell, kept, unheard
 from d2cli.io.sources import blame
 from d2cli.parallel import Progress, silent, thread_count
 from d2cli.pipeline.graph import build_key, graph_of
-from d2cli.pipeline.propagate import crowding, pass_forward
+from d2cli.pipeline.propagate import about_own, pass_forward
 from d2cli.pipeline.requests import Budget, GraphOptions, SelectRequest, check_select
 from d2cli.pipeline.select_inputs import Inputs, read_inputs
 from d2cli.pipeline.select_outputs import Outcome, Picked, entries, plan_targets, write_all
@@ -95,7 +95,7 @@ def _choose(
             )
     if inputs.late_cutoff == "auto" and inputs.difficulty is None:
         with clock.stage("propagate"):
-            inputs.difficulty = u / crowding(csr, sigma, inputs.messages, threads)
+            inputs.difficulty = about_own(csr, sigma, u, inputs.messages, threads)
     with clock.stage("select"):
         selections = _select_all(request, inputs, csr, sigma, u, budgets, progress)
     picked = [

@@ -70,13 +70,18 @@ def edges(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
 
 
 def forward(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
-    """Forward messages; and, for a cutoff that sets itself, those of scores that are all 1."""
+    """Forward messages; and, for a cutoff that sets itself, two passes more (own_scores)."""
     ledger.stage = "propagate"
-    for name in ["propagated"] * (picks.hops is not None) + ["difficulty"] * picks.cutoff:
-        hops = picks.hops or 1
-        ledger.hold(name, 8 * n)
+    hops = picks.hops or 1
+    passed = _sent(n, k, picks) * hops * _EDGE_FORWARD
+    if picks.hops is not None:
+        ledger.hold("propagated", 8 * n)
         ledger.touch("hop", 8 * n * (2 if hops > 1 else 1))
-        ledger.spend(steps=_sent(n, k, picks) * hops * _EDGE_FORWARD, threads=picks.threads)
+        ledger.spend(steps=passed, threads=picks.threads)
+    if picks.cutoff:
+        ledger.hold("difficulty", 8 * n)
+        ledger.touch("own scores", 8 * n * (4 if hops > 1 else 3))
+        ledger.spend(steps=2 * passed, threads=picks.threads)
 
 
 def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:

@@ -1,7 +1,7 @@
 """The two greedy loops, compiled. Both give exactly the order of the plain loop.
 
-Both change `u` in place: whatever is picked sends its message to every neighbour that is not yet
-picked. `eligible` says who may be picked, `quota` how many of each class; what is picked or found
+Both change `u` in place: whatever is picked sends its message to its neighbours. The scores of those
+that were picked before mean nothing any more. `eligible` says who may be picked, `quota` how many of each class; what is picked or found
 in a full class becomes ineligible. Ties go to the lowest row.
 
 Messages that are clamped never raise a score, so a node's place in the queue can be put right when
@@ -121,8 +121,8 @@ def lazy_picks(
 ):
     """Pick while the best score is above zero and `order` has room; returns how many.
 
-    Clamped messages only. `bits` is `u` seen as int64. What is picked becomes -inf in `u`, which no
-    message changes, so that nobody has to ask who is picked. `klass` may be empty: one for all.
+    Clamped messages only. `bits` is `u` seen as int64. `klass` may be empty: one for all. Messages
+    reach what is picked, too: nobody looks at its score any more, and nobody has to ask.
 
     A queue in buckets of nearly equal scores, from the highest down. A node waits in the bucket of
     the score that it had when it was put there. Reached, it goes on to the bucket of its present
@@ -188,7 +188,6 @@ def lazy_picks(
                     order[count] = k
                     gains[count] = value
                     count += 1
-                    u[k] = -np.inf
                     _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)
             elif value > 0.0:
                 now = _bucket(bits[k], top, fine)

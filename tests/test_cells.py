@@ -201,6 +201,20 @@ def test_a_hop_meets_what_neighbours_know(n, seed):
     assert (positions == before).all()
 
 
+def test_a_hop_follows_paths_of_low_ranks_only():
+    """Row 0 knows 1 … 12 in this order; 5 … 12 each know two others, at the limit and beyond."""
+    known = np.full((60, 24), -1, np.int32)
+    known[0, :12] = np.arange(1, 13)
+    most, followed = refine._PATHS * 24, set()
+    for a in range(5, 13):
+        known[a, most // a - 1], known[a, most // a] = 20 + a, 40 + a
+        followed.add(20 + a)
+    fresh, cell_of = np.ones(known.shape, np.bool_), np.zeros(len(known), np.int32)
+    seen, met = np.full(refine._SEEN, -1, np.int32), np.empty(24 * 24 + 1, np.int32)
+    count = refine._meet(0, known, fresh, cell_of, np.full(1, -1, np.int32), seen, met)
+    assert set(met[:count].tolist()) == followed
+
+
 def test_how_many_cells_to_look_into(monkeypatch):
     """The fewest that hold the share, or a few more where no pass is needed then."""
     shares = np.array([0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])  # of neighbours, by rank of the cell

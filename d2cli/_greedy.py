@@ -1,8 +1,8 @@
 """The two greedy loops, compiled. Both give exactly the order of the plain loop.
 
-Both change `u` in place: whatever is picked sends its message to its neighbours. The scores of those
-that were picked before mean nothing any more. `eligible` says who may be picked, `quota` how many of each class; what is picked or found
-in a full class becomes ineligible. Ties go to the lowest row.
+Both change `u` in place: whatever is picked sends its message to its neighbours. The scores of what
+was picked before mean nothing any more. `eligible` says who may be picked, `quota` how many of each
+class; what is picked or found in a full class becomes ineligible. Ties go to the lowest row.
 
 Messages that are clamped never raise a score, so a node's place in the queue can be put right when
 it is reached, not when it falls: that is :func:`lazy_picks`. Unclamped ones can raise scores, and

@@ -71,7 +71,7 @@ def test_by_groups_it_misses_few(monkeypatch, few_groups):
 
 def test_groups_that_are_cut_lose_nobody():
     points = clumps(90, 3, 6)
-    labels = np.repeat([0, 2, 3], [50, 3, 37])  # nobody has label 1
+    labels = np.repeat([0, 2, 3, 4], [49, 3, 37, 1])  # nobody has label 1
     order, starts = routing._cut(points, *by_label(labels, 5), 8)
     assert sorted(order.tolist()) == list(range(90))
     assert {len({*labels[order[a:b]]}) for a, b in pairwise(starts)} == {1}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli._jit import kernel
-from d2cli._prefetch import prefetch
+from d2cli._prefetch import prefetch, prefetch_once
 from d2cli.messages import weight
 
 #: Buckets reach this many octaves below the largest score; all that is smaller shares the last.
@@ -116,9 +116,7 @@ def _sorted_in(waiting, starts, u, bits, eligible, top, fine):
 
 
 @kernel
-def lazy_picks(
-    edges, u, bits, gamma, sigma, squared, eligible, picked, klass, quota, order, gains, queue
-):
+def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, klass, quota, order, gains, queue):
     """Pick while the best score is above zero and `order` has room; returns how many.
 
     Clamped messages only. `bits` is `u` seen as int64. `klass` may be empty: one for all. Messages
@@ -170,8 +168,8 @@ def lazy_picks(
         for at in range(size):
             first = indptr[rows[at]]
             for line in range(first, first + 2 * _LINE, _LINE):
-                prefetch(indices, line)
-                prefetch(distances, line)
+                prefetch_once(indices, line)
+                prefetch_once(distances, line)
         for start in range(size // 2 - 1, -1, -1):
             sink(values, rows, size, start, values[start], rows[start])
         while size > 0:
@@ -184,7 +182,6 @@ def lazy_picks(
                 own = klass[k] if klass.shape[0] else 0
                 if quota[own] > 0:
                     quota[own] -= 1
-                    picked[k] = True
                     order[count] = k
                     gains[count] = value
                     count += 1
@@ -202,7 +199,7 @@ def lazy_picks(
 
 
 @kernel
-def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count):
+def silent_picks(ranked, u, eligible, klass, quota, order, gains, count):
     """Go on from pick `count` through rows that send nothing, in the given order."""
     for at in range(ranked.shape[0]):
         if count == order.shape[0]:
@@ -212,7 +209,6 @@ def silent_picks(ranked, u, eligible, picked, klass, quota, order, gains, count)
         own = klass[k] if klass.shape[0] else 0
         if quota[own] > 0:
             quota[own] -= 1
-            picked[k] = True
             order[count] = k
             gains[count] = u[k]
             count += 1

@@ -13,9 +13,11 @@ from d2cli._jit import kernel
 _CACHE_LINE = 64
 
 
-@intrinsic
-def _prefetch_at(typing, address):
-    """Ask for the memory at an address; nothing waits for it, and nothing else happens."""
+def _asking(locality):
+    """Code that asks for the memory at an address; nothing waits for it, and nothing else happens.
+
+    `locality` is LLVM's: 3 to keep what is fetched, 0 to use it once, so that it displaces little.
+    """
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
@@ -23,11 +25,21 @@ def _prefetch_at(typing, address):
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
         # Without a suffix for the pointer's type: LLVM adds what its version calls it.
         ask = builder.module.declare_intrinsic("llvm.prefetch", (), kind)
-        for_reading, keep_near, data = flag(0), flag(3), flag(1)
-        builder.call(ask, [pointer, for_reading, keep_near, data])
+        for_reading, data = flag(0), flag(1)
+        builder.call(ask, [pointer, for_reading, flag(locality), data])
         return context.get_dummy_value()
 
     return numba.types.void(numba.types.intp), generate
+
+
+@intrinsic
+def _prefetch_at(typing, address):
+    return _asking(3)
+
+
+@intrinsic
+def _prefetch_once_at(typing, address):
+    return _asking(0)
 
 
 def _prefetch(array, i):
@@ -36,6 +48,11 @@ def _prefetch(array, i):
     `i` need not be within the array: what is not there is not fetched.
     """
     _prefetch_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
+
+
+def _prefetch_once(array, i):
+    """The same for memory that is used once."""
+    _prefetch_once_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
 
 
 def _prefetch_row(array, i):
@@ -50,6 +67,7 @@ def _fetch_nothing(array, i):
 
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-    prefetch = prefetch_row = _fetch_nothing
+    prefetch = prefetch_once = prefetch_row = _fetch_nothing
 else:
-    prefetch, prefetch_row = kernel(_prefetch), kernel(_prefetch_row)
+    prefetch, prefetch_once = kernel(_prefetch), kernel(_prefetch_once)
+    prefetch_row = kernel(_prefetch_row)

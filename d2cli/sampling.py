@@ -181,7 +181,7 @@ class _Run:
         u, picked, quota, order, gains = self._start()
         self._phase(gamma, u, self.include, picked, quota, order, gains, 0, self.included)
         at = self.included
-        done = self._positive(gamma, u, self.rest.copy(), picked, quota, order[at:], gains[at:])
+        done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:])
         return at + done == self.size
 
     def full(self, gamma: float) -> Selection:
@@ -211,18 +211,16 @@ class _Run:
                 eligible, picked, self.classes, quota, order, gains,
             )  # fmt: skip
         else:
-            count = self._positive(gamma, u, eligible, picked, quota, order, gains)
+            count = self._positive(gamma, u, eligible, quota, order, gains)
             if count < stop - start:
                 left = np.flatnonzero(eligible)
                 ranked = left[np.argsort(-u[left], kind="stable")]
-                count = silent_picks(
-                    ranked, u, eligible, picked, self.classes, quota, order, gains, count
-                )
+                count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
         assert count == stop - start, "quotas and rows were checked to fill the budget"
 
-    def _positive(self, gamma, u, eligible, picked, quota, order, gains):
+    def _positive(self, gamma, u, eligible, quota, order, gains):
         """Clamped picks for as long as scores are above zero; returns how many."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), gamma, self.sigma, self.squared,
-            eligible, picked, self.classes, quota, order, gains, self.queue,
+            eligible, self.classes, quota, order, gains, self.queue,
         )  # fmt: skip

@@ -56,7 +56,9 @@ def _prefetch_once(array, i):
 
 
 def _prefetch_row(array, i):
-    """All of ``array[i]``, a row of a C-contiguous array, likewise."""
+    """Likewise ``array[i]``, a row of a C-contiguous array; where it begins within a line of memory
+    its end is not fetched.
+    """
     first = np.intp(array.ctypes.data) + i * array.strides[0]
     for offset in range(0, array.shape[1] * array.itemsize, _CACHE_LINE):
         _prefetch_at(first + offset)  # type: ignore[call-arg]

@@ -173,12 +173,6 @@ def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Pat
                         )
 
 
-def _nested(trainings: list[Training], inputs: Inputs) -> tuple[str, ...]:
-    """The methods among them whose order serves several trainings."""
-    used = {t.method for t in trainings if t.inputs == inputs}
-    return tuple(method for method in NESTED if method in used)
-
-
 def _train(job: tuple[list[Training], dict[str, dict[str, Any]], Path, Path]) -> list[Outcome]:
     return train(*job)
 

@@ -1,4 +1,7 @@
-"""The results: one JSON line a training, only ever added to, and found by its key."""
+"""The results: one JSON line a training, to which a run only adds, and found by its key.
+
+The key knows no version: when the rule behind a default changes, the lines that it made have to go.
+"""
 
 from __future__ import annotations
 

@@ -86,7 +86,9 @@ def forward(graph, scores, kernel, sigma, gamma, hops=1, floor=None):
 def own_scores(graph, u, kernel, sigma, gamma, hops=1, floor=None):
     """What is left of u without what neighbours sent, had each the mean around it for a score."""
     means = u / forward(graph, np.ones(len(u)), kernel, sigma, gamma, hops, floor)
-    return u - (forward(graph, means, kernel, sigma, gamma, hops, floor) - means)
+    own = u - (forward(graph, means, kernel, sigma, gamma, hops, floor) - means)
+    grid = math.frexp(max(abs(u)))[1] - 32
+    return np.array([math.ldexp(round(math.ldexp(x, -grid)), grid) for x in own])
 
 
 def greedy(

@@ -41,6 +41,13 @@ def test_the_hardest_are_left_out(skewed, run_cli):
     )
 
 
+@pytest.mark.parametrize("score", [0.3, 1.0, 3.0, 1e-9])
+def test_scores_that_are_all_equal_cut_nothing(data, run_cli, score):
+    np.save("scores.npy", np.full(data.n, score))
+    assert run_cli("select", *EMB, "--ratio", 0.1)[0] == 0
+    assert beside()["counts"]["cut_off"] == 0
+
+
 def test_it_is_said(skewed, run_cli):
     _, _, err = run_cli("select", *EMB, "--size", 2)
     cut = beside()["counts"]["cut_off"]

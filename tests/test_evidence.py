@@ -64,6 +64,23 @@ def test_every_planned_method_keeps_its_budget(evidence, data):
         assert len({*rows.tolist()}) == 12, method
 
 
+def test_twins_share_model_labels_and_rows(evidence, tmp_path):
+    store, module = evidence["store"].Store(tmp_path), evidence["store"]
+    rows = module.digest_of(np.array([3, 1, 2]))
+    assert rows != module.digest_of(np.array([1, 2, 3]))  # the order is that of the batches
+    first = module.Inputs("wordnet", 0.0, "el2n", "test", 0)
+    training = module.Training(first, "random", 0.1)
+    store.add(training, {"accuracy": 0.5, "rows": rows})
+    store.add(module.Training(first, "highest", 0.1), {"accuracy": 0.6})  # no digest: no twin
+    same = module.Inputs("wordnet", 0.0, "prototypicality", "test", 0)
+    assert {d: line["accuracy"] for d, line in store.twins(same).items()} == {rows: 0.5}
+    for other in (
+        ("fashion_mnist", 0.0, "el2n", "test", 0), ("wordnet", 0.1, "el2n", "test", 0),
+        ("wordnet", 0.0, "el2n", "validation", 0), ("wordnet", 0.0, "el2n", "test", 1),
+    ):  # fmt: skip
+        assert store.twins(module.Inputs(*other)) == {}
+
+
 def run_plan(evidence, store, seeds):
     """Do all that is planned; the more of β, the better, and a seed is worth a thousandth."""
     done = 0

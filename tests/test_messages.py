@@ -87,7 +87,9 @@ def test_own_scores_undo_the_pass_where_scores_are_alike(graph, score, hops):
         u = propagate(graph, alike, **options)
     except DataError:  # beyond float64
         return
-    np.testing.assert_allclose(own_scores(graph, u, **options), alike, rtol=1e-12)
+    own = own_scores(graph, u, **options)
+    assert len({*own.tolist()}) == 1  # traces of sums would be differences to a cutoff
+    np.testing.assert_allclose(own, alike, rtol=0, atol=2.0**-31 * u.max())
 
 
 def test_own_scores_where_a_hard_row_is_alone():
@@ -96,10 +98,20 @@ def test_own_scores_where_a_hard_row_is_alone():
     u = propagate(LINE, [0.1, 5.0, 0.2], gamma_forward=1.0)
     m = u / np.array([1 + near, 1 + near + far, 1 + far])
     expected = [u[0] - near * m[1], u[1] - near * m[0] - far * m[2], u[2] - far * m[1]]
-    np.testing.assert_allclose(own_scores(LINE, u, gamma_forward=1.0), expected, rtol=1e-14)
+    np.testing.assert_allclose(
+        own_scores(LINE, u, gamma_forward=1.0), expected, atol=2.0**-31 * u.max()
+    )
     # The middle one stays the hardest, by more than the means have it.
     own = own_scores(LINE, u, gamma_forward=1.0)
     assert own[1] / max(own[0], own[2]) > m[1] / max(m[0], m[2]) > 1
+
+
+def test_own_scores_of_the_smallest_numbers():
+    u = np.array([5e-324, 0.0, 1e-323])
+    found = own_scores(LINE, u, gamma_forward=1.0)
+    assert np.isfinite(found).all()
+    plain = naive.edges(LINE.neighbors, LINE.distances, "union")
+    assert found.tobytes() == naive.own_scores(plain, u, "gaussian", 1.0, 1.0).tobytes()
 
 
 @pytest.mark.parametrize("top", [1.5e308, 1.7e308])

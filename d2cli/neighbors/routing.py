@@ -62,6 +62,7 @@ class Router:
         if self._groups is None:
             return self._all.of_all(rows, probes, self.threads)
         groups, routed = self._groups, np.empty((len(rows), probes), np.int32)
+        width = self.centres.shape[1]
         order, starts = by_label(groups.about_nearest(rows), len(groups.around))
 
         def find(start: int, stop: int) -> None:
@@ -70,7 +71,7 @@ class Router:
                 targets = self._all.part(near)
                 for lo in range(starts[group], starts[group + 1], _ROUTE_ROWS):
                     mine = order[lo : min(lo + _ROUTE_ROWS, starts[group + 1])]
-                    routed[mine] = near[targets.nearest(rows[mine], probes)]
+                    routed[mine] = near[targets.nearest(rows[mine, :width], probes)]
 
         for_blocks(find, len(groups.around), _ROUTE_GROUPS, self.threads)
         return routed

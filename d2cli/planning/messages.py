@@ -97,7 +97,7 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         if size > kept:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
-        # Who may be picked, classes; scores, queue and heap of one run; and its result.
+        # Who may be picked; scores, queue and heap of one run; and its result.
         with ledger.passing("picking", n * (3 + 30) + 16 * size):
             sent = _sent(n, k, picks) * size / n
             once = sent * _EDGE_REVERSE + size * _PICK + n * 30e-9

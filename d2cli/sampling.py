@@ -178,34 +178,36 @@ class _Run:
 
     def lasts(self, gamma: float) -> bool:
         """Whether the best score is above zero at every chosen pick. Clamped messages."""
-        u, picked, quota, order, gains = self._start()
-        self._phase(gamma, u, self.include, picked, quota, order, gains, 0, self.included)
+        u, quota, order, gains = self._start()
+        self._phase(gamma, u, self.include, quota, order, gains, 0, self.included)
         at = self.included
         done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:])
         return at + done == self.size
 
     def full(self, gamma: float) -> Selection:
         """The whole selection."""
-        u, picked, quota, order, gains = self._start()
+        u, quota, order, gains = self._start()
         at = self.included
-        self._phase(gamma, u, self.include, picked, quota, order, gains, 0, at)
-        self._phase(gamma, u, self.rest, picked, quota, order, gains, at, self.size)
+        self._phase(gamma, u, self.include, quota, order, gains, 0, at)
+        self._phase(gamma, u, self.rest, quota, order, gains, at, self.size)
         spent = np.flatnonzero(gains[at:] <= 0)
         ran_out_at = at + int(spent[0]) if spent.size else None
         return Selection(order, gains, gamma, at, ran_out_at)
 
     def _start(self):
         u = self.propagated + 0.0  # a copy, in which -0.0 is 0.0
-        picked = np.zeros(u.size, np.bool_)
         order = np.empty(self.size, np.int64)
-        return u, picked, self.quotas.copy(), order, np.empty(self.size, np.float64)
+        return u, self.quotas.copy(), order, np.empty(self.size, np.float64)
 
-    def _phase(self, gamma, u, who, picked, quota, order, gains, start, stop):
+    def _phase(self, gamma, u, who, quota, order, gains, start, stop):
         """Pick from `who` until `order` is filled from `start` to `stop`."""
         if start == stop:
             return
+        before = order[:start]
         order, gains, eligible = order[start:stop], gains[start:stop], who.copy()
         if not self.clamped:
+            picked = np.zeros(u.size, np.bool_)
+            picked[before] = True
             count = heap_picks(
                 self.edges, u, gamma, self.sigma, self.squared,
                 eligible, picked, self.classes, quota, order, gains,

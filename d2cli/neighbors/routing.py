@@ -51,7 +51,7 @@ class Router:
     def __init__(self, centres: NDArray[np.float32], seed: int, threads: int) -> None:
         self.centres, self.seed, self.threads = centres, seed, threads
         self._all = _Targets(centres)
-        self._groups = _Groups(centres, seed, threads) if len(centres) > _FEW_CELLS else None
+        self._groups = _Groups(self._all, seed, threads) if len(centres) > _FEW_CELLS else None
 
     def over(self, centres: NDArray[np.float32]) -> Router:
         """A router to other centres, made as this one is."""
@@ -120,8 +120,8 @@ class _Groups:
         around: (groups, _AROUND) int32, the centres nearest to a group's middle, in any order.
     """
 
-    def __init__(self, centres: NDArray[np.float32], seed: int, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, targets: _Targets, seed: int, threads: int) -> None:
+        centres, self._threads = targets.points, threads
         order, starts = halved(centres, np.arange(len(centres)), _GROUP)
         middles = np.empty((len(starts) - 1, centres.shape[1]), np.float32)
         average(centres[order], starts, middles)
@@ -138,7 +138,6 @@ class _Groups:
             self._index.set_ef(_HNSW_EF)
         size = min(_AROUND, len(centres))
         self.around = np.empty((len(middles), size), np.int32)
-        targets = _Targets(centres)
 
         def look_around(start: int, stop: int) -> None:
             self.around[start:stop] = targets.in_any_order(middles[start:stop], size)

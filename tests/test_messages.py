@@ -78,6 +78,7 @@ def test_own_scores_are_the_plain_loop(graph, edges, kernel, gamma, hops, floor,
     np.testing.assert_array_equal(u, before)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # said by NumPy with the JIT off
 @given(knn_graphs(), st.sampled_from([0.5, 1e-300, 1e307]), st.integers(0, 2))
 def test_own_scores_undo_the_pass_where_scores_are_alike(graph, score, hops):
     graph = KnnGraph(*graph)

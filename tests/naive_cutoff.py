@@ -1,4 +1,7 @@
-"""Plain-loop twins of the automatic cutoff and of thinning. No kernel is imported."""
+"""Plain-loop twins of the automatic cutoff, of thinning and of how long messages have to last.
+
+No kernel is imported.
+"""
 
 import math
 from fractions import Fraction
@@ -47,3 +50,8 @@ def wide(size, neighbors, u, out, included):
     clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
     most = fifth if clumped else tenth
     return included + most if 0 < size - included < most else size
+
+
+def outlasting(asked, left):
+    """How many picks the messages of an automatic γ_r have to last."""
+    return math.ceil(left * (1 - (1 - Fraction(asked, left)) ** 3)) if left else 0

@@ -300,6 +300,8 @@ def test_the_plan_knows_the_kernels_numbers():
     sampling._smallest(lambda gamma: runs.append(gamma) or gamma > 1, lambda *_: None)
     assert len(runs) == messages.GAMMA_SEARCHES
     assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD_CLUMPED
+    for size in (0, 1, 37, 99, 100):
+        assert messages.outlasting(size, 100) == sampling.outlasting(size, 100)
 
 
 def test_a_ledger_keeps_the_most_at_one_time():

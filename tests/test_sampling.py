@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import KnnGraph
-from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, greedy
-from tests import naive
+from d2cli.sampling import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Rules, greedy, outlasting
+from tests import naive, naive_cutoff
 from tests.strategies import knn_graphs, scores
 from tests.test_messages import LINE
 
@@ -114,32 +114,60 @@ def test_clamped_gains_never_rise(graph, data):
     assert (np.diff(gains) <= 0).all()
 
 
-@given(knn_graphs(), st.data())
-@settings(max_examples=50)
-def test_auto_is_the_smallest_gamma_that_lasts(graph, data):
+@given(knn_graphs(), st.booleans(), st.booleans(), st.data())
+@settings(max_examples=100)
+def test_auto_is_the_smallest_gamma_that_outlasts_the_picks(graph, classes, some_included, data):
     n = len(graph[0])
     u = data.draw(scores(n))
-    size = data.draw(st.integers(1, n))
     knn = KnnGraph(*graph)
     csr, sigma = prepare_edges(knn)
-    options = {"kernel_name": "gaussian", "sigma": sigma}
-    auto = greedy(csr, u, size, gamma="auto", **options)
+    include = np.zeros(n, bool)
+    if some_included:
+        include[data.draw(st.lists(st.integers(0, n - 1), max_size=n // 2))] = True
+    labels = np.arange(n) % 3 if classes else np.zeros(n, np.int64)
+    inside = np.bincount(labels[include], minlength=3)
+    left = np.bincount(labels[~include], minlength=3)
+    asked = np.array([data.draw(st.integers(0, int(m))) for m in left])
+    longer = [naive_cutoff.outlasting(int(a), int(m)) for a, m in zip(asked, left, strict=True)]
+    assume((inside + asked).any())
 
-    def last_gain(gamma):
-        return select(knn, u, size, gamma_reverse=gamma).gains[-1]
+    def run(gamma, quotas):
+        rules = Rules(include, None, labels, inside + quotas)
+        return greedy(
+            csr, u, int((inside + quotas).sum()),
+            kernel_name="gaussian", sigma=sigma, gamma=gamma, rules=rules,
+        )  # fmt: skip
 
-    same = select(knn, u, size, gamma_reverse=auto.gamma_reverse)
-    assert auto.order.tolist() == same.order.tolist()
+    def lasts(gamma):
+        return run(gamma, np.array(longer)).ran_out_at is None
+
+    auto = run("auto", asked)
+    assert auto.order.tolist() == run(auto.gamma_reverse, asked).order.tolist()
     if auto.at_bound == "low":
         assert auto.gamma_reverse == GAMMA_LOW
-        assert last_gain(GAMMA_LOW) > 0
+        assert lasts(GAMMA_LOW)
     elif auto.at_bound == "high":
         assert auto.gamma_reverse == GAMMA_HIGH
-        assert last_gain(GAMMA_HIGH) <= 0
+        assert not lasts(GAMMA_HIGH)
     else:
-        assert auto.gains[-1] > 0
-        assert auto.ran_out_at is None
-        assert last_gain(auto.gamma_reverse / GAMMA_TOLERANCE) <= 0
+        assert lasts(auto.gamma_reverse)
+        assert not lasts(auto.gamma_reverse / GAMMA_TOLERANCE)
+    if not classes:  # one class is none
+        plain = greedy(
+            csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma, gamma="auto",
+            rules=Rules(include),
+        )  # fmt: skip
+        assert plain.gamma_reverse == auto.gamma_reverse
+        assert plain.order.tolist() == auto.order.tolist()
+        assert auto.at_bound == "high" or auto.ran_out_at is None
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_how_long_messages_have_to_last(a, b):
+    asked, left = sorted((a, b))
+    found = outlasting(asked, left)
+    assert found == naive_cutoff.outlasting(asked, left)
+    assert asked <= found <= min(left, 3 * asked)
 
 
 def test_a_larger_random_graph_takes_both_queues_through_their_paces():
@@ -228,7 +256,6 @@ def test_bad_data_is_refused(u, options, said):
 
 def test_quotas_must_sum_to_the_size():
     from d2cli.edges import edges_of
-    from d2cli.sampling import Rules, greedy
 
     rules = Rules(classes=np.zeros(3, np.int64), quotas=np.array([1]))
     with pytest.raises(UsageError, match="sum to 1"):

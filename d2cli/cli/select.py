@@ -68,7 +68,7 @@ def command(
         typer.Option(
             "--gamma-reverse",
             metavar="auto|FLOAT",
-            help="γ_r: small is strong. auto is the strongest diversity that the budget allows. "
+            help="γ_r: small is strong. auto is the strongest whose messages outlast the budget. "
             "[default: auto; --mode paper and reference need a number]",
         ),
     ] = None,

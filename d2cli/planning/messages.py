@@ -91,6 +91,7 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
     for kept in sizes:
         # An automatic γ_r picks enough for messages to spread, of which some are kept.
         size = max(kept, math.ceil(SPREAD * n)) if picks.searches else kept
+        longer = outlasting(size, n) if picks.searches else size
         if picks.cutoff:
             ledger.touch("cutoff", 72 * n)
             ledger.spend(steps=n * _SORTED)
@@ -98,10 +99,9 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
         # Who may be picked; scores, queue and heap of one run; and its result.
-        with ledger.passing("picking", n * (3 + 30) + 16 * size):
-            sent = _sent(n, k, picks) * size / n
-            once = sent * _EDGE_REVERSE + size * _PICK + n * 30e-9
-            ledger.spend(steps=once * (1 + _SEARCHED_SHARE * picks.searches))
+        with ledger.passing("picking", n * (3 + 30) + 16 * longer):
+            searched = _SEARCHED_SHARE * picks.searches
+            ledger.spend(steps=_picked(n, k, picks, size) + searched * _picked(n, k, picks, longer))
         ledger.hold("picks", 16 * size)
 
 
@@ -113,6 +113,16 @@ def write(ledger: Ledger, ending: str, rows: int, columns: int, an_id: float) ->
         size += min(_ENCODED * rows, _ENCODING) + _ENCODED_COLUMN * (columns - 1)
     ledger.touch("columns", size)
     ledger.spend(steps=rows * columns * _NUMBER_WRITTEN)
+
+
+def _picked(n: int, k: int, picks: Picks, size: int) -> float:
+    """Seconds of one run."""
+    return _sent(n, k, picks) * size / n * _EDGE_REVERSE + size * _PICK + n * 30e-9
+
+
+def outlasting(size: int, n: int) -> int:
+    """How far a search for γ_r picks (:func:`d2cli.sampling.outlasting`); nothing compiled here."""
+    return n - (n - size) ** 3 // n**2
 
 
 def _sent(n: int, k: int, picks: Picks) -> float:

@@ -9,10 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
-from functools import cache
-
-from threadpoolctl import ThreadpoolController
 
 from d2cli import stopping
 from d2cli.errors import UsageError
@@ -37,20 +33,6 @@ def thread_count(threads: int | None) -> int:
     if threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     return threads
-
-
-def one_thread_per_product() -> AbstractContextManager[object]:
-    """Within it each matrix product runs on one thread: the threads are ours.
-
-    So a product's sums do not depend on how many threads there are.
-    """
-    return _libraries().limit(limits=1, user_api="blas")
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """What is loaded; looking takes milliseconds, and NumPy's library is there from the start."""
-    return ThreadpoolController()
 
 
 def for_blocks(

@@ -19,6 +19,7 @@ FLOORS = {
         "_jit",
         "_prefetch",
         "parallel",
+        "products",
         "graph",
         "stopping",
         "checkpoints",

@@ -12,13 +12,8 @@ from d2cli.budgets import check_size
 from d2cli.defaults import METRIC, Metric
 from d2cli.neighbors.distances import distance
 from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
-from d2cli.parallel import (
-    Progress,
-    for_blocks,
-    one_thread_per_product,
-    silent,
-    thread_count,
-)
+from d2cli.parallel import Progress, for_blocks, silent, thread_count
+from d2cli.products import one_thread_per_product, product
 
 #: Picks, and rows, of one matrix product.
 _PICKS, _ROWS = 512, 1024
@@ -138,9 +133,9 @@ class _Screen:
         points = self._block(picks)
 
         def lower(start: int, stop: int) -> None:
-            product = self._block(slice(start, stop)) @ points.T
+            products = product(self._block(slice(start, stop)), points.T)
             _lower(
-                self.vectors, start, picks, product, self.own, self.error, self.scale,
+                self.vectors, start, picks, products, self.own, self.error, self.scale,
                 picked, nearest,
             )  # fmt: skip
 

@@ -12,7 +12,8 @@ from d2cli.defaults import METRIC, SEED, Metric
 from d2cli.difficulty.kinds import ROWS_PER_CENTRE, default_clusters
 from d2cli.errors import D2Error, UsageError
 from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
-from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent, thread_count
+from d2cli.parallel import Progress, for_blocks, silent, thread_count
+from d2cli.products import one_thread_per_product, product
 
 _MOST_ITERATIONS = 100
 #: Numbers in one thread's block of distances to all centres, float64: 8 MiB.
@@ -68,7 +69,7 @@ def prototypicality(
 
     def measure(start: int, stop: int) -> None:
         rows = vectors[start:stop] - middle
-        nearest = np.argmin(halves - rows @ about.T, axis=1)
+        nearest = np.argmin(halves - product(rows, about.T), axis=1)
         gaps = rows - about[nearest]
         scores[start:stop] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
 

@@ -10,6 +10,7 @@ from d2cli.neighbors._lists import LANES, below, ceiling, half_square_norms, ins
 from d2cli.neighbors.cells import Cells
 from d2cli.neighbors.grouping import by_label
 from d2cli.parallel import Progress, for_blocks, silent
+from d2cli.products import product
 
 #: Rows (of neighbouring cells) searched by one worker, at most: the more, the more of them look
 #: into the same cell. And those multiplied with a cell at once.
@@ -105,7 +106,7 @@ class _Join:
             else:
                 _gathered(self.reduced, self.halves, mine, asking, own)
             scores = room.products[: len(mine) * count].reshape(len(mine), count)
-            np.matmul(asking, near.T, out=scores)
+            product(asking, near.T, out=scores)
             _admit(
                 mine, own, first, near_halves, room.products, count, self.distances, self.positions
             )

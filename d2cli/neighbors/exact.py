@@ -16,7 +16,8 @@ from d2cli.checkpoints import NONE, Checkpoint
 from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.distances import nearest_of_all, rerank
 from d2cli.neighbors.vectors import Group, block_rows, power_of_two_scale
-from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
+from d2cli.parallel import Progress, for_blocks, silent
+from d2cli.products import one_thread_per_product, product
 
 #: Rows of one product: queries by base. The product, 1 MB, stays in a core's own cache.
 _QUERIES, _BASE = 256, 1024
@@ -149,12 +150,12 @@ class _Screen:
         q = self._centred(self.group.vectors[queries])
         found = np.full((queries.size, width), -1, np.int32)
         values = np.full((queries.size, width), np.inf, np.float32)
-        product = np.empty(queries.size * min(_BASE, n), np.float32)
+        room = np.empty(queries.size * min(_BASE, n), np.float32)
         for start in range(0, n, _BASE):
             base = self._block(start, start + _BASE)
             # Cut from the front: a product with gaps between its rows is slower.
-            block = product[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
-            np.matmul(q, base.T, out=block)
+            block = room[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
+            product(q, base.T, out=block)
             keep_nearest(block, self.halves[start : start + _BASE], start, values, found)
         own = np.einsum("ij,ij->i", q, q, dtype=np.float64)
         # Rounding of a d-term dot product, of the squares and of the inputs themselves, bounded

@@ -27,7 +27,8 @@ from d2cli.neighbors.reduce import principal_axes, reduce_dimensions
 from d2cli.neighbors.refine import Hoods, exchange, hop
 from d2cli.neighbors.routing import choose_probes, fit_centres
 from d2cli.neighbors.vectors import Group, power_of_two_scale
-from d2cli.parallel import Progress, for_blocks, one_thread_per_product, silent
+from d2cli.parallel import Progress, for_blocks, silent
+from d2cli.products import one_thread_per_product
 
 #: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
 #: find most of what the cells missed, so cells may lose far more than the whole.

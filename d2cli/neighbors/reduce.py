@@ -12,6 +12,7 @@ from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.recall import Truth
 from d2cli.neighbors.vectors import Group
 from d2cli.parallel import for_blocks
+from d2cli.products import product
 
 #: Rows that the axes are estimated from, at least, and at least so many for each dimension.
 _SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION = 8192, 8
@@ -66,7 +67,7 @@ def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads
 
     def multiply(start: int, stop: int) -> None:
         rows = sample[start:stop]
-        np.matmul(rows.T, rows, out=products[start // _BLOCK])
+        product(rows.T, rows, out=products[start // _BLOCK])
 
     for_blocks(multiply, size, _BLOCK, threads)
     variances, axes = np.linalg.eigh(products.sum(axis=0))
@@ -114,7 +115,7 @@ def _project(group: Group, principal: Principal, width: int, threads: int) -> ND
     reduced = np.empty((len(group), width), np.float32)
 
     def turn(start: int, stop: int) -> None:
-        np.matmul(principal.centred(group.block(start, stop)), axes, out=reduced[start:stop])
+        product(principal.centred(group.block(start, stop)), axes, out=reduced[start:stop])
 
     for_blocks(turn, len(group), _BLOCK, threads)
     return reduced
@@ -148,7 +149,7 @@ def _shares_kept(
                 columns = slice(widths[w - 1] if w else 0, width)
                 half_square_norms(block[:, columns], more[:size])
                 halves[:size] += more[:size]
-                products += queries[start:stop, columns] @ block[:, columns].T
+                products += product(queries[start:stop, columns], block[:, columns].T)
                 keep_nearest(products, halves, lo, scores[w, start:stop], found[w, start:stop])
 
     for_blocks(compare, len(queries), _SAMPLE_BLOCK, threads)

@@ -13,6 +13,7 @@ from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.grouping import average, by_label, halved
 from d2cli.neighbors.recall import Truth
 from d2cli.parallel import for_blocks
+from d2cli.products import product
 
 #: Rows per cell on average: a little less than √n / 2, at least and at most so many.
 _ROOTS, _SMALLEST_MEAN, _LARGEST_MEAN = 2.2, 32, 320
@@ -93,13 +94,13 @@ class _Targets:
         """The numbers (n, size) of those nearest to rows (n, m), nearest first."""
         found = np.zeros((len(rows), size), np.int32)
         scores = np.full(found.shape, np.inf, np.float32)
-        products = rows[:, : self.points.shape[1]] @ self.points.T
+        products = product(rows[:, : self.points.shape[1]], self.points.T)
         keep_nearest(products, self._halves, 0, scores, found)
         return found
 
     def in_any_order(self, rows: NDArray[np.float32], size: int) -> NDArray[np.int32]:
         """The same for many places: lists of hundreds are found quicker than they are sorted."""
-        scores = self._halves - rows @ self.points.T
+        scores = self._halves - product(rows, self.points.T)
         return np.argpartition(scores, size - 1, axis=1)[:, :size].astype(np.int32)
 
     def of_all(self, rows: NDArray[np.float32], size: int, threads: int) -> NDArray[np.int32]:

@@ -139,24 +139,23 @@ def greedy(
 
 def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
     """The smallest γ_r for which ``lasts(γ_r)``, by bisection on its logarithm."""
-    steps = 2 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
+    steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
     if lasts(GAMMA_LOW):
         progress("gamma_reverse", steps, steps)
         return GAMMA_LOW, "low"
-    if not lasts(GAMMA_HIGH):
-        progress("gamma_reverse", steps, steps)
-        return GAMMA_HIGH, "high"
     low, high = GAMMA_LOW, GAMMA_HIGH
-    for step in range(2, steps):
+    for step in range(1, steps):
         progress("gamma_reverse", step, steps)
         middle = math.sqrt(low * high)
         if lasts(middle):
             high = middle
         else:
             low = middle
+    # The weakest messages are the longest run, and hardly ever needed: so they are tried last.
+    lasting = high < GAMMA_HIGH or lasts(GAMMA_HIGH)
     progress("gamma_reverse", steps, steps)
-    return high, None
+    return high, None if lasting else "high"
 
 
 class _Run:

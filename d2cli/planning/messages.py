@@ -8,7 +8,7 @@ from d2cli.planning.ledger import MIB, Ledger
 from d2cli.planning.sizes import Ids, Picks
 
 #: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
-GAMMA_SEARCHES = 12
+GAMMA_SEARCHES = 11
 
 #: The least share of the rows that it picks, where it picks most
 #: (:data:`d2cli.thinning.SPREAD_CLUMPED`).

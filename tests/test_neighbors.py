@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph
 from d2cli.errors import DataError, UsageError
-from d2cli.neighbors import build
+from d2cli.neighbors import build, routing
 from d2cli.neighbors.duplicates import find_copies
 from d2cli.neighbors.recall import Truth, sample_rows
 from d2cli.neighbors.vectors import Group
@@ -116,6 +116,23 @@ def test_approximate_search_reaches_the_recall_it_aims_at(method):
     assert graph.info.recall == pytest.approx(reached, abs=0.02)
     assert graph.info.recall_sample == build.RECALL_SAMPLE
     assert graph.info.method == method
+
+
+@pytest.mark.parametrize("few_groups", [1000, 4], ids=["all groups", "index"])
+def test_cells_found_by_groups_reach_it_too(monkeypatch, few_groups):
+    """As a million rows and more are searched, with constants for a few thousand."""
+    monkeypatch.setattr(routing, "_FEW_CELLS", 30)
+    monkeypatch.setattr(routing, "_FEW_GROUPS", few_groups)
+    monkeypatch.setattr(routing, "_AROUND", 24)
+    indices, real = [], hnswlib.Index
+    monkeypatch.setattr(hnswlib, "Index", lambda *a: indices.append(a) or real(*a))
+    values = clustered(2500, 16)
+    _, truth = naive_free_truth(values, 10)
+    graphs = [build_graph(values, 10, method="ivf", threads=t) for t in (1, 3)]
+    assert bool(indices) == (few_groups < 1000)
+    assert naive.recall(graphs[0].neighbors, graphs[0].distances, truth) >= 0.94
+    assert graphs[0].neighbors.tobytes() == graphs[1].neighbors.tobytes()
+    assert graphs[0].distances.tobytes() == graphs[1].distances.tobytes()
 
 
 def naive_free_truth(values, k):

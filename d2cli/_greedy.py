@@ -22,8 +22,8 @@ from d2cli.messages import weight
 
 #: Buckets reach this many octaves below the largest score; all that is smaller shares the last.
 _OCTAVES = 20
-#: An octave has up to 2**14 buckets, fewer where there are fewer nodes to fill them.
-_FINEST = 14
+#: An octave has up to 2**16 buckets, fewer where there are fewer nodes to fill them.
+_FINEST = 16
 _MANTISSA_BITS = 52
 #: Edges in a line of memory.
 _LINE = 16

@@ -98,8 +98,8 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         if size > kept:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
-        # Who may be picked; scores, queue and heap of one run; and its result.
-        with ledger.passing("picking", n * (3 + 30) + 16 * longer):
+        # Who may be picked; scores, queue and heap of one run, its buckets; and its result.
+        with ledger.passing("picking", n * (3 + 30) + min(10 * n, 10 * MIB) + 16 * longer):
             searched = _SEARCHED_SHARE * picks.searches
             ledger.spend(steps=_picked(n, k, picks, size) + searched * _picked(n, k, picks, longer))
         ledger.hold("picks", 16 * size)

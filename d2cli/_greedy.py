@@ -99,28 +99,31 @@ class Queue(NamedTuple):
 
 
 @kernel
-def _sorted_in(waiting, starts, u, bits, eligible, top, fine):
+def _sorted_in(waiting, starts, u, bits, least, eligible, top, fine):
     """Put all that may be picked into `waiting` by bucket; bucket b's begin at starts[b]."""
     # Kept one place late while they are counted, so that filling moves them to where they belong.
     starts[:] = 0
     for i in range(u.shape[0]):
-        if eligible[i] and u[i] > 0.0:
+        if eligible[i] and u[i] > least:
             starts[_bucket(bits[i], top, fine) + 2] += 1
     for b in range(starts.shape[0] - 2):
         starts[b + 2] += starts[b + 1]
     for i in range(u.shape[0]):
-        if eligible[i] and u[i] > 0.0:
+        if eligible[i] and u[i] > least:
             b = _bucket(bits[i], top, fine)
             waiting[starts[b + 1]] = i
             starts[b + 1] += 1
 
 
 @kernel
-def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, klass, quota, order, gains, queue):
-    """Pick while the best score is above zero and `order` has room; returns how many.
+def lazy_picks(
+    edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, queue
+):
+    """Pick while the best score is above `least` and `order` has room; returns how many.
 
-    Clamped messages only. `bits` is `u` seen as int64. `klass` may be empty: one for all. Messages
-    reach what is picked, too: nobody looks at its score any more, and nobody has to ask.
+    Clamped messages only, and `least` is at least 0. `bits` is `u` seen as int64. `klass` may be
+    empty: one for all. Messages reach what is picked, too: nobody looks at its score any more, and
+    nobody has to ask.
 
     A queue in buckets of nearly equal scores, from the highest down. A node waits in the bucket of
     the score that it had when it was put there. Reached, it goes on to the bucket of its present
@@ -133,12 +136,12 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, klass, quota, or
     waiting, following, values, rows = queue
     top = np.int64(0)
     for i in range(u.shape[0]):
-        if eligible[i] and u[i] > 0.0 and bits[i] > top:
+        if eligible[i] and u[i] > least and bits[i] > top:
             top = bits[i]
     fine = _fineness(u.shape[0])
     head = np.full(_OCTAVES << fine, -1, np.int32)
     starts = np.empty(head.shape[0] + 2, np.int32)
-    _sorted_in(waiting, starts, u, bits, eligible, top, fine)
+    _sorted_in(waiting, starts, u, bits, least, eligible, top, fine)
     count = 0
     for b in range(head.shape[0]):
         met = 0
@@ -155,7 +158,7 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, klass, quota, or
         size = 0
         for at in range(met):
             i = rows[at]
-            if u[i] > 0.0:
+            if u[i] > least:
                 now = _bucket(bits[i], top, fine)
                 if now > b:
                     following[i] = head[now]
@@ -186,7 +189,7 @@ def lazy_picks(edges, u, bits, gamma, sigma, squared, eligible, klass, quota, or
                     gains[count] = value
                     count += 1
                     _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)
-            elif value > 0.0:
+            elif value > least:
                 now = _bucket(bits[k], top, fine)
                 if now == b:
                     sink(values, rows, size, 0, value, k)

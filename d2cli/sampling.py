@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from d2cli.parallel import Progress, silent
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 #: and stops when it knows γ_r to this ratio.
 GAMMA_TOLERANCE = 1.01
+#: Messages that leave the last pick so much of its score need not last any longer.
+LAST_KEEPS = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,6 @@ class Rules:
     quotas: NDArray[np.int64] | None = None
 
 
-def outlasting(asked: int, left: int) -> int:
-    """How many picks the messages of an automatic γ_r have to last where `asked` are made.
-
-    1 − (1 − r)³ of the rows where r of them are picked: of few nearly three times as many, of
-    nearly all no more than these. Messages that last no longer than the picks leave the last of
-    them nothing to be told apart by, and bring in easy rows; measured in evidence/README.md.
-
-    Args:
-        asked: how many are to be picked.
-        left: how many rows there are to pick from, at least `asked`.
-
-    Returns:
-        `asked` … `left`, rounded up.
-    """
-    return left - (left - asked) ** 3 // left**2 if left else 0
-
-
 def greedy(
     edges: Csr,
     propagated: NDArray[np.float64],
@@ -109,8 +95,10 @@ def greedy(
         kernel_name: ``gaussian`` or ``exponential``.
         sigma: the bandwidth, in units of distance.
         gamma: γ_r, no unit. ``auto`` (clamped only): the smallest γ_r, which is the strongest
-            diversity, for which the best score would still be above zero at pick
-            :func:`outlasting`, some way beyond the last.
+            diversity, that outlasts the picks: the best score would stay above zero for
+            1 − (1 − r)³ of the rows, where r of them are picked (of each class, with quotas). Or
+            else, since scores may be mostly zero, that leaves the last pick more than two thirds
+            of the score that the last one would have if nobody sent a message.
         clamped: see above.
         rules: who may be picked.
         progress: called with the stage, and how many are done of how many.
@@ -135,6 +123,17 @@ def greedy(
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
     value, bound = _smallest(run.lasts, progress)
     return replace(run.full(value), at_bound=bound)
+
+
+def _longer(asked: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
+    """1 − (1 − r)³ of `left` rows where r of them, which are `asked`, are picked; rounded up.
+
+    Of few rows that is nearly three times as many, of nearly all no more than these. Why: where
+    messages last no longer than the picks, the last of these have nothing left to be told apart by,
+    and easy rows come in. Measured in evidence/README.md.
+    """
+    pairs = zip(asked.tolist(), left.tolist(), strict=True)  # cubes are beyond int64
+    return np.array([m - (m - a) ** 3 // m**2 if m else 0 for a, m in pairs], np.int64)
 
 
 def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
@@ -192,27 +191,38 @@ class _Run:
             self.quotas = rules.quotas.astype(np.int64)
             if int(self.quotas.sum()) != size:
                 raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
+        # How many of each class are included, are left to pick from, and are to be picked of them.
+        among = self.quotas.size
+        self._included = np.bincount(self._class_of(self.include), minlength=among)
+        self._left = np.bincount(self._class_of(self.rest), minlength=among)
+        self._asked = self.quotas - self._included
 
     def lasts(self, gamma: float) -> bool:
-        """Whether the best score stays above zero for so long as :func:`outlasting` says."""
-        quotas = self._lasting_quotas()
+        """Whether an automatic γ_r may be so small, see :func:`greedy`. Clamped messages."""
+        if self._stay_above(gamma, 0.0, self._included + _longer(self._asked, self._left)):
+            return True
+        return self._stay_above(gamma, max(0.0, LAST_KEEPS * self.last_alone), self.quotas)
+
+    def _stay_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
+        """Whether the best score is above `least` at every chosen pick of so many."""
         u, quota, order, gains = self._start(quotas)
         self._phase(gamma, u, self.include, quota, order, gains, 0, self.included)
         at = self.included
-        done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:])
+        done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:], least)
         return at + done == order.size
 
-    def _lasting_quotas(self) -> NDArray[np.int64]:
-        """How many of each class the messages have to last, included rows counted in."""
-        if not self.classes.size:
-            left = np.array([np.count_nonzero(self.rest)])
-            included = np.array([self.included])
-        else:
-            left = np.bincount(self.classes[self.rest], minlength=self.quotas.size)
-            included = np.bincount(self.classes[self.include], minlength=self.quotas.size)
-        asked = (self.quotas - included).tolist()
-        longer = [outlasting(a, m) for a, m in zip(asked, left.tolist(), strict=True)]
-        return included + np.array(longer, np.int64)
+    @cached_property
+    def last_alone(self) -> float:
+        """The score of the last pick if nobody sent a message; 0 where none is to be picked."""
+        scores = self.propagated[self.rest]
+        classes = self._class_of(self.rest)
+        # Each class from its highest score down: its last pick stands `asked` places in.
+        ranked = scores[np.lexsort((-scores, classes))]
+        first = np.cumsum(self._left) - self._left
+        return float(ranked[(first + self._asked - 1)[self._asked > 0]].min(initial=np.inf))
+
+    def _class_of(self, rows: NDArray[np.bool_]) -> NDArray[np.int32]:
+        return self.classes[rows] if self.classes.size else np.zeros(int(rows.sum()), np.int32)
 
     def full(self, gamma: float) -> Selection:
         """The whole selection."""
@@ -250,9 +260,9 @@ class _Run:
                 count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
         assert count == stop - start, "quotas and rows were checked to fill the budget"
 
-    def _positive(self, gamma, u, eligible, quota, order, gains):
-        """Clamped picks for as long as scores are above zero; returns how many."""
+    def _positive(self, gamma, u, eligible, quota, order, gains, least=0.0):
+        """Clamped picks for as long as scores are above `least`; returns how many."""
         return lazy_picks(
-            self.edges, u, u.view(np.int64), gamma, self.sigma, self.squared,
+            self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
             eligible, self.classes, quota, order, gains, self.queue,
         )  # fmt: skip

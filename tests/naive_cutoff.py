@@ -1,4 +1,4 @@
-"""Plain-loop twins of the automatic cutoff, of thinning and of how long messages have to last.
+"""Plain-loop twins of the automatic cutoff, of thinning and of what messages have to leave.
 
 No kernel is imported.
 """
@@ -52,6 +52,17 @@ def wide(size, neighbors, u, out, included):
     return included + most if 0 < size - included < most else size
 
 
-def outlasting(asked, left):
-    """How many picks the messages of an automatic γ_r have to last."""
+def last_alone(scores, labels, asked):
+    """The last pick's score without messages, `asked` of each label; 0 where none is picked."""
+    picks = []
+    for label, count in enumerate(asked):
+        mine = sorted(
+            (s for s, at in zip(scores, labels, strict=True) if at == label), reverse=True
+        )
+        picks += mine[:count]
+    return min(picks, default=0.0)
+
+
+def longer(asked, left):
+    """How many picks of `left` rows messages have to last where `asked` are made."""
     return math.ceil(left * (1 - (1 - Fraction(asked, left)) ** 3)) if left else 0

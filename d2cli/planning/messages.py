@@ -121,7 +121,7 @@ def _picked(n: int, k: int, picks: Picks, size: int) -> float:
 
 
 def outlasting(size: int, n: int) -> int:
-    """How far a search for γ_r picks (:func:`d2cli.sampling.outlasting`); nothing compiled here."""
+    """How far a search for γ_r picks (:mod:`d2cli.sampling`, which loads the compiler)."""
     return n - (n - size) ** 3 // n**2
 
 

@@ -161,8 +161,8 @@ def select(
         propagated: (n,) finite scores after the forward pass; not changed.
         size: how many rows to keep, 1 … the rows that take part.
         edges, kernel, bandwidth: as in :func:`propagate`.
-        gamma_reverse: γ_r >= 0; small is strong. ``auto``: the smallest for which the best score
-            would stay above zero for so many picks as :func:`d2cli.sampling.outlasting` says.
+        gamma_reverse: γ_r >= 0; small is strong. ``auto``: the smallest with which messages outlast
+            the picks, see :func:`d2cli.sampling.greedy`.
         clamped: whether a score below zero sends nothing (else it raises its neighbours).
         labels: (n,) one class a row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.

@@ -185,7 +185,7 @@ def select(
     chosen = _mask(include, n, "include")
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
-    cut = _cut(difficulty, n, size, drop, chosen, cutoff)
+    cut = _cut(difficulty, csr, size, drop, chosen, cutoff)
     if cut is not None:
         drop = cut if drop is None else drop | cut
     classes, quotas = _classes(labels, balance, n, size, drop, chosen)
@@ -207,7 +207,7 @@ def select(
 
 def _cut(
     difficulty: NDArray[np.floating] | None,
-    n: int,
+    edges: Csr,
     size: int,
     drop: NDArray[np.bool_] | None,
     chosen: NDArray[np.bool_] | None,
@@ -218,7 +218,7 @@ def _cut(
         return None
     if difficulty is None:
         raise UsageError("a cutoff needs a difficulty to go by")
-    values = np.asarray(difficulty, np.float64)
+    values, n = np.asarray(difficulty, np.float64), edges.indptr.size - 1
     check_scores(values, n)
     spared = np.zeros(n, np.bool_)
     for mask in (drop, chosen):
@@ -228,7 +228,7 @@ def _cut(
         return cutoff_rows(values, cutoff, spared)
     included = 0 if chosen is None else int(chosen.sum())
     check_size(size, included, included + int((~spared).sum()))
-    return automatic_cutoff(values, size - included, spared)
+    return automatic_cutoff(values, size - included, spared, edges)
 
 
 def _edges_and_sigma(

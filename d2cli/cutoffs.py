@@ -5,35 +5,86 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli._jit import kernel
 from d2cli.budgets import cutoff_rows
+from d2cli.graph import Csr
+
+#: A hard row of whose neighbours at most one in so many is hard stands alone. That says something
+#: only where hard rows have so many times as many hard neighbours as the others have, and where at
+#: least one hard row in so many is alone.
+ALONE, TELLING, MANY = 4, 2, 5
 
 
 def automatic_cutoff(
-    difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_]
+    difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_], edges: Csr
 ) -> NDArray[np.bool_]:
     """The hardest rows, the fewer the more is kept: ⌊h − `size` / 2⌋ of them, or none.
 
     Among the m rows that are not spared, h are hard: those above Otsu's threshold, which divides
     their scores into two groups of the least variance (:func:`hard_rows`), but at most half. So
     much goes that the `size` hardest of the others lie around the threshold, half of them above it
-    and half below; nothing goes where no more than `size` / 2 are above it. Never more than
-    half of what is dropped.
+    and half below; nothing goes where no more than `size` / 2 are above it.
+
+    But never fewer than the hard rows that stand alone among easy ones, as wrong labels do, if
+    these are many (:func:`alone`); as far as `size` rows are left. Never more than half of the m.
 
     Why: a small training set has no room for what a model learns last or never, wrong labels among
-    it; a large one gains by it. Measured in evidence/README.md.
+    it; a large one gains by it, but for these. Measured in evidence/README.md.
 
     Args:
         difficulty: (n,) float64, finite, higher = harder; of equals the lowest row goes first.
         size: how many are to be picked of the rows that are not spared, 0 … m.
         spared: (n,) bool, rows that are not looked at (already chosen, or excluded).
+        edges: the graph of n rows.
 
     Returns:
         (n,) bool, True where dropped.
     """
     looked_at = difficulty[~spared]
     rows = looked_at.size
-    hard = min(hard_rows(looked_at), rows // 2)
-    return cutoff_rows(difficulty, 0.0, spared, count=max(0, hard - -(-size // 2)))
+    above = hard_rows(looked_at)
+    count = min(above, rows // 2) - -(-size // 2)
+    if above:
+        least = np.partition(looked_at, rows - above)[rows - above]
+        count = max(count, alone(edges, difficulty >= least, spared))
+    return cutoff_rows(difficulty, 0.0, spared, count=max(0, min(count, rows // 2, rows - size)))
+
+
+def alone(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
+    """How many hard rows have at most a quarter of hard neighbours, where that is a sign; else 0.
+
+    It is where the graph knows what is hard: where of the neighbours of hard rows at least twice as
+    large a share is hard as of those of the others. And where there are many: a fifth of all hard
+    rows; some are alone in any data. Rows without neighbours count nowhere.
+
+    Args:
+        edges: the graph of n rows.
+        hard: (n,) bool.
+        spared: (n,) bool, rows that are not counted, though they may be neighbours.
+    """
+    ends, near, rows, found = _neighbours(edges.indptr, edges.indices, hard, spared)
+    telling = near[1] * ends[0] >= TELLING * near[0] * ends[1]
+    return int(found) if telling and MANY * found >= rows else 0
+
+
+@kernel
+def _neighbours(indptr, indices, hard, spared):
+    """Neighbours and hard ones, of other rows and of hard; how many rows are hard, and alone so."""
+    ends, hard_ends = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    rows = found = 0
+    for i in range(hard.shape[0]):
+        degree = indptr[i + 1] - indptr[i]
+        if spared[i] or degree == 0:
+            continue
+        near = 0
+        for e in range(indptr[i], indptr[i + 1]):
+            near += hard[indices[e]]
+        kind = int(hard[i])
+        ends[kind] += degree
+        hard_ends[kind] += near
+        rows += kind
+        found += kind and ALONE * near <= degree
+    return ends, hard_ends, rows, found
 
 
 def hard_rows(scores: NDArray[np.float64]) -> int:

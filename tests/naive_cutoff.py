@@ -26,14 +26,32 @@ def hard(scores):
     return count
 
 
-def cutoff(difficulty, size, spared):
+def cutoff(difficulty, size, spared, neighbors):
     """The rows that are dropped."""
     rows = [i for i in range(len(difficulty)) if not spared[i]]
     if not rows:
         return set()
-    most = min(hard([difficulty[i] for i in rows]), len(rows) // 2)
-    count = max(0, math.floor(most - Fraction(size, 2)))
-    return set(sorted(rows, key=lambda i: (-difficulty[i], i))[:count])
+    above = hard([difficulty[i] for i in rows])
+    ranked = sorted(rows, key=lambda i: (-difficulty[i], i))
+    count = math.floor(min(above, len(rows) // 2) - Fraction(size, 2))
+    if above:
+        count = max(
+            count, alone([d >= difficulty[ranked[above - 1]] for d in difficulty], rows, neighbors)
+        )
+    return set(ranked[: max(0, min(count, len(rows) // 2, len(rows) - size))])
+
+
+def alone(is_hard, rows, neighbors):
+    """Hard rows of whose neighbours a quarter is hard, or less; 0 where that is no sign."""
+    around = {True: [], False: []}
+    for i in rows:
+        around[is_hard[i]] += [is_hard[j] for j in neighbors[i]]
+    shares = [Fraction(sum(a), len(a)) if a else None for a in (around[True], around[False])]
+    if None not in shares and shares[0] < 2 * shares[1]:
+        return 0
+    mine = [[is_hard[j] for j in neighbors[i]] for i in rows if is_hard[i]]
+    found = sum(bool(a) and Fraction(sum(a), len(a)) <= Fraction(1, 4) for a in mine)
+    return found if found >= Fraction(sum(map(bool, mine)), 5) else 0
 
 
 def evenly(items, size):

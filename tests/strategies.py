@@ -3,6 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from d2cli.graph import Csr
+
 #: Values from a short list make ties and duplicates common.
 _COORDINATES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.25, 100.0])
 
@@ -51,3 +53,18 @@ def knn_graphs(draw, most=24):
 def masks(n):
     """(n,) bool."""
     return st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, np.bool_))
+
+
+@st.composite
+def links(draw, n):
+    """Each of n rows' neighbours, ascending, and the same as edges: one way, and some none."""
+    pairs = draw(st.sets(st.tuples(*2 * [st.integers(0, n - 1)]), max_size=90))
+    neighbors = [sorted({b for a, b in pairs if a == i != b}) for i in range(n)]
+    return neighbors, edges_to(neighbors)
+
+
+def edges_to(neighbors):
+    """Edges of length 1."""
+    indptr = np.cumsum([0, *map(len, neighbors)], dtype=np.int64)
+    flat = np.array([j for js in neighbors for j in js], np.int32)
+    return Csr(indptr, flat, np.ones(flat.size, np.float32))

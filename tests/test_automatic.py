@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli import build_graph, own_scores, propagate, select
+from d2cli import build_graph, own_scores, prepare_edges, propagate, select
 from d2cli.cutoffs import automatic_cutoff
 from d2cli.scores import wanted
 
@@ -32,7 +32,7 @@ def test_the_hardest_are_left_out(skewed, run_cli):
     graph = build_graph(skewed.emb, 10)
     u = propagate(graph, wanted(skewed.scores))
     about = own_scores(graph, u)
-    cut = automatic_cutoff(about, 10, np.zeros(40, bool))
+    cut = automatic_cutoff(about, 10, np.zeros(40, bool), prepare_edges(graph)[0])
     assert entry["counts"]["cut_off"] == cut.sum() > 0
     assert entry["parameters"]["cutoff"] == "auto"
     assert not cut[np.load("selected.npy")].any()
@@ -103,7 +103,8 @@ def test_it_can_go_by_other_scores(skewed, run_cli):
     np.save("other.npy", -skewed.scores)
     other = ("--cutoff-scores", "other.npy", "--cutoff-higher-is", "harder")
     assert run_cli("select", *EMB, *other, "--ratio", 0.25)[0] == 0
-    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool))
+    edges, _ = prepare_edges(build_graph(skewed.emb, 10))
+    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool), edges)
     assert beside()["counts"]["cut_off"] == cut.sum() > 0
     assert not cut[np.load("selected.npy")].any()
     assert beside()["inputs"]["cutoff_scores"]["path"] == "other.npy"

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli import build_graph, propagate, select
-from d2cli.cutoffs import automatic_cutoff, hard_rows
+from d2cli import build_graph, prepare_edges, propagate, select
+from d2cli.cutoffs import alone, automatic_cutoff, hard_rows
 from d2cli.errors import UsageError
 from tests import naive_cutoff
+from tests.strategies import edges_to, links
 
 #: Whole numbers: sums are exact, and equals are many.
 SCORES = st.lists(st.integers(0, 40), min_size=1, max_size=30)
@@ -35,39 +36,73 @@ def test_the_cutoff_is_the_plain_loop(values, data):
     spared = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     size = data.draw(st.integers(0, n - int(spared.sum())))
     scores = np.array(values, float)
-    cut = automatic_cutoff(scores, size, spared)
+    neighbors, edges = data.draw(links(n))
+    cut = automatic_cutoff(scores, size, spared, edges)
     assert cut.dtype == np.bool_
     assert not (cut & spared).any()
     left = n - int(spared.sum())
-    assert 2 * cut.sum() <= left - size
+    assert cut.sum() <= min(left // 2, left - size)
     if hard_rows(scores[~spared]) == naive_cutoff.hard(scores[~spared].astype(int).tolist()):
-        assert set(np.flatnonzero(cut)) == naive_cutoff.cutoff(values, size, spared)
+        assert set(np.flatnonzero(cut)) == naive_cutoff.cutoff(values, size, spared, neighbors)
 
 
 def test_by_hand():
     """Of ten rows three are hard: with one to pick ⌊3 − 1/2⌋ = 2 go, with five none."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
-    nobody = np.zeros(10, bool)
+    nobody, none = np.zeros(10, bool), edges_to([[]] * 10)
     assert hard_rows(scores) == 3
-    assert np.flatnonzero(automatic_cutoff(scores, 1, nobody)).tolist() == [6, 9]
-    assert np.flatnonzero(automatic_cutoff(scores, 4, nobody)).tolist() == [6]
-    assert not automatic_cutoff(scores, 5, nobody).any()
+    assert np.flatnonzero(automatic_cutoff(scores, 1, nobody, none)).tolist() == [6, 9]
+    assert np.flatnonzero(automatic_cutoff(scores, 4, nobody, none)).tolist() == [6]
+    assert not automatic_cutoff(scores, 5, nobody, none).any()
     spared = nobody.copy()
     spared[6] = True  # of the nine others two are hard: ⌊2 − 1/2⌋ = 1
-    assert np.flatnonzero(automatic_cutoff(scores, 1, spared)).tolist() == [9]
+    assert np.flatnonzero(automatic_cutoff(scores, 1, spared, none)).tolist() == [9]
+
+
+def test_hard_rows_among_easy_ones_by_hand():
+    """Rows 3, 6 and 9 are hard; 3 and 9 know each other, 6 knows four easy rows and one hard."""
+    scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
+    nobody = np.zeros(10, bool)
+    neighbors = [[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]]
+    edges = edges_to(neighbors)
+    assert alone(edges, scores > 1, nobody) == 1  # 6: one of five is at most a quarter
+    for size in (5, 9):  # h − size/2 would cut nothing
+        assert np.flatnonzero(automatic_cutoff(scores, size, nobody, edges)).tolist() == [6]
+    assert not automatic_cutoff(scores, 10, nobody, edges).any()  # all are to be kept
+    neighbors[6] = [0, 1, 2, 3]
+    assert alone(edges_to(neighbors), scores > 1, nobody) == 1
+    neighbors[6] = [0, 1, 3]
+    assert alone(edges_to(neighbors), scores > 1, nobody) == 0
+    # Where easy rows have as many hard neighbours the graph knows nothing of what is hard.
+    neighbors = [[3]] * 3 + [[0]] + [[6]] * 2 + [[1]] + [[9]] * 2 + [[2]]
+    assert alone(edges_to(neighbors), scores > 1, nobody) == 0
+    spared = nobody.copy()
+    spared[6] = True
+    assert alone(edges, scores > 1, spared) == 0
+
+
+@pytest.mark.parametrize(("pairs", "found"), [(2, 1), (3, 0)])
+def test_a_few_hard_rows_are_alone_in_any_data(pairs, found):
+    """One is, of five and of seven; a fifth is many."""
+    hard = np.array([True] * (1 + 2 * pairs) + [False] * 4)
+    last = hard.size - 1
+    neighbors = [[last]] + [[i + 1 if i % 2 else i - 1] for i in range(1, 1 + 2 * pairs)]
+    neighbors += [[last - 1]] * 3 + [[last - 2]]
+    assert alone(edges_to(neighbors), hard, np.zeros(hard.size, bool)) == found
 
 
 @pytest.mark.parametrize("scores", [[], [3.0], [2.0, 2.0, 2.0, 2.0], [-0.0, 0.0, 0.0]])
 def test_nothing_to_tell_apart(scores):
     scores = np.array(scores)
     assert hard_rows(scores) == 0
-    assert not automatic_cutoff(scores, min(1, scores.size), np.zeros(scores.size, bool)).any()
+    n = scores.size
+    assert not automatic_cutoff(scores, min(1, n), np.zeros(n, bool), edges_to([[]] * n)).any()
 
 
 def test_most_rows_hard_counts_as_half():
     scores = np.array([0.0] + [5.0] * 9)
     assert hard_rows(scores) == 9
-    cut = automatic_cutoff(scores, 1, np.zeros(10, bool))
+    cut = automatic_cutoff(scores, 1, np.zeros(10, bool), edges_to([[]] * 10))
     assert np.flatnonzero(cut).tolist() == [1, 2, 3, 4]  # ⌊5 − 1/2⌋, of equals the lowest row first
 
 
@@ -94,7 +129,7 @@ def problem():
 
 def test_select_cuts_where_gamma_is_auto_and_a_difficulty_is_given(problem):
     graph, scores, u = problem
-    cut = automatic_cutoff(scores, 80, np.zeros(200, bool))
+    cut = automatic_cutoff(scores, 80, np.zeros(200, bool), prepare_edges(graph)[0])
     assert cut.any()
     kept = select(graph, u, 80, difficulty=scores)
     assert kept.cut == cut.sum()
@@ -113,7 +148,7 @@ def test_included_rows_and_a_number(problem):
     graph, scores, u = problem
     spared = np.zeros(200, bool)
     spared[:9] = True
-    cut = automatic_cutoff(scores, 40 - 9, spared)
+    cut = automatic_cutoff(scores, 40 - 9, spared, prepare_edges(graph)[0])
     kept = select(graph, u, 40, difficulty=scores, include=spared)
     assert kept.cut == cut.sum() > 0
     assert not cut[kept.order].any()

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.budgets import class_quotas
-from d2cli.graph import Csr
 from d2cli.sampling import Rules, Selection
 from d2cli.thinning import share_within, thinned, widened
 from tests import naive_cutoff
+from tests.strategies import edges_to, links
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,7 @@ def test_included_rows_are_never_thinned_out(problem):
 def test_how_many_picks_are_spread(data):
     """Ties, rows without neighbours, rows that are out and one row alone among them."""
     n = data.draw(st.integers(1, 40))
-    links = data.draw(st.sets(st.tuples(*2 * [st.integers(0, n - 1)]), max_size=90))
-    neighbors = [sorted({b for a, b in links if a == i != b}) for i in range(n)]
-    counts = np.cumsum([0, *map(len, neighbors)])
-    flat = np.array([j for js in neighbors for j in js], np.int32)
-    edges = Csr(counts.astype(np.int64), flat, np.ones(flat.size, np.float32))
+    neighbors, edges = data.draw(links(n))
     u = np.array(data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)), float)
     drop, include = np.zeros(n, bool), np.zeros(n, bool)
     drop[data.draw(st.lists(st.integers(0, n - 1), max_size=n // 4))] = True
@@ -82,10 +78,6 @@ def test_how_many_picks_are_spread(data):
     found, rules = widened(size, Rules(include, drop), edges, u)
     expected = naive_cutoff.wide(size, neighbors, u, drop | include, int(include.sum()))
     assert (found, rules.quotas) == (expected, None)
-
-
-def no_edges(n):
-    return Csr(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 @given(
@@ -106,7 +98,7 @@ def test_classes_keep_their_shares(counts, balance, some_included, data):
     size = data.draw(st.integers(max(1, int(include.sum())), n))
     quotas = class_quotas(np.array(counts), size, balance, chosen)
     rules = Rules(include, None, classes, quotas)
-    wide, wider = widened(size, rules, no_edges(n), np.zeros(n))
+    wide, wider = widened(size, rules, edges_to([[]] * n), np.zeros(n))
     assert wide >= size
     assert int(wider.quotas.sum()) == wide
     assert (wider.quotas >= quotas).all()
@@ -153,7 +145,7 @@ def test_share_within(problem):
     assert share_within(edges, np.ones(300, bool)) == 1
     assert share_within(edges, np.zeros(300, bool)) == 0
     assert share_within(edges, np.arange(300) == 7) == 0
-    assert share_within(no_edges(3), np.ones(3, bool)) == 0
+    assert share_within(edges_to([[]] * 3), np.ones(3, bool)) == 0
 
 
 def test_a_fifth_of_the_rows_is_thinned_from_nothing(problem, clumped):

@@ -10,7 +10,8 @@ from d2cli.planning.speed import Speed
 
 MIB = 1 << 20
 #: Interpreter, numpy, pyarrow, numba with LLVM, and our compiled kernels, once all are loaded:
-#: as measured on Linux x86-64. Half of it are pages of shared libraries.
+#: as measured on Linux x86-64. Two thirds of it are pages of shared libraries. A kernel that maps
+#: more of them at once than is touched makes it up to 170 MiB more, which is nobody's need.
 BASE = 213 * MIB
 
 

@@ -70,6 +70,12 @@ class Rules:
     classes: NDArray[np.int64] | None = None
     quotas: NDArray[np.int64] | None = None
 
+    def of_each_class(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of the marked rows are of each class; all are of one where there is no quota."""
+        if self.classes is None or self.quotas is None:
+            return np.array([np.count_nonzero(rows)])
+        return np.bincount(self.classes[rows], minlength=self.quotas.size)
+
 
 def greedy(
     edges: Csr,
@@ -191,17 +197,13 @@ class _Run:
             self.quotas = rules.quotas.astype(np.int64)
             if int(self.quotas.sum()) != size:
                 raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
-        # How many of each class are included, are left to pick from, and are to be picked of them.
-        among = self.quotas.size
-        self._included = np.bincount(self._class_of(self.include), minlength=among)
-        self._left = np.bincount(self._class_of(self.rest), minlength=among)
-        self._asked = self.quotas - self._included
+        self.rules = rules
 
     def lasts(self, gamma: float) -> bool:
         """Whether an automatic γ_r may be so small, see :func:`greedy`. Clamped messages."""
-        if self._stay_above(gamma, 0.0, self._included + _longer(self._asked, self._left)):
+        if self._stay_above(gamma, 0.0, self._longer_quotas):
             return True
-        return self._stay_above(gamma, max(0.0, LAST_KEEPS * self.last_alone), self.quotas)
+        return self._stay_above(gamma, max(0.0, LAST_KEEPS * self._last_alone), self.quotas)
 
     def _stay_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
         """Whether the best score is above `least` at every chosen pick of so many."""
@@ -212,17 +214,23 @@ class _Run:
         return at + done == order.size
 
     @cached_property
-    def last_alone(self) -> float:
-        """The score of the last pick if nobody sent a message; 0 where none is to be picked."""
-        scores = self.propagated[self.rest]
-        classes = self._class_of(self.rest)
-        # Each class from its highest score down: its last pick stands `asked` places in.
-        ranked = scores[np.lexsort((-scores, classes))]
-        first = np.cumsum(self._left) - self._left
-        return float(ranked[(first + self._asked - 1)[self._asked > 0]].min(initial=np.inf))
+    def _longer_quotas(self) -> NDArray[np.int64]:
+        """The quotas of picks that messages would have to last for."""
+        included = self.rules.of_each_class(self.include)
+        return included + _longer(self.quotas - included, self.rules.of_each_class(self.rest))
 
-    def _class_of(self, rows: NDArray[np.bool_]) -> NDArray[np.int32]:
-        return self.classes[rows] if self.classes.size else np.zeros(int(rows.sum()), np.int32)
+    @cached_property
+    def _last_alone(self) -> float:
+        """The score of the last pick if nobody sent a message. Some are to be picked."""
+        scores = self.propagated[self.rest]
+        if not self.classes.size:
+            last = self.included - self.size
+            return float(np.partition(scores, last)[last])
+        # Each class from its highest score down: its last pick stands `asked` places in.
+        asked = self.quotas - self.rules.of_each_class(self.include)
+        ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
+        left = self.rules.of_each_class(self.rest)
+        return float(ranked[(np.cumsum(left) - left + asked - 1)[asked > 0]].min())
 
     def full(self, gamma: float) -> Selection:
         """The whole selection."""

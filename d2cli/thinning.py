@@ -64,11 +64,10 @@ def widened(
             return size, rules
     if rules.classes is None or rules.quotas is None:
         return included + wide, rules
-    count = rules.quotas.size
-    there = np.bincount(rules.classes[~out], minlength=count)
-    chosen = np.zeros(count, np.int64)
+    there = rules.of_each_class(~out)
+    chosen = np.zeros_like(there)
     if rules.include is not None:
-        chosen = np.bincount(rules.classes[rules.include], minlength=count)
+        chosen = rules.of_each_class(rules.include)
     more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
     quotas = chosen + np.minimum(np.array(more, np.int64), there)
     return int(quotas.sum()), replace(rules, quotas=quotas)

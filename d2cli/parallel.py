@@ -1,19 +1,22 @@
-"""Work shared among threads in fixed blocks of rows.
+"""Work shared among threads in fixed pieces, mostly blocks of rows.
 
-Kernels release the interpreter lock and write only to the rows of their own block, and blocks do
+Kernels release the interpreter lock and write only to the rows of their own piece, and pieces do
 not depend on how many threads there are: so neither does any result.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from types import TracebackType
+from typing import TypeVar
 
 from d2cli import stopping
 from d2cli.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -35,6 +38,47 @@ def thread_count(threads: int | None) -> int:
     return threads
 
 
+class Workers:
+    """Threads that do one list of things after another; with one thread, the caller's own."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads) if threads > 1 else None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def each(
+        self,
+        work: Callable[[Item], None],
+        items: Sequence[Item],
+        ended: Callable[[Item], None] = lambda item: None,
+    ) -> None:
+        """Call ``work(item)`` for each item, at the same time; ``ended(item)`` after each, here.
+
+        The first exception is raised here, and then what has not begun never will.
+        """
+        if self._pool is None or len(items) == 1:
+            for item in items:
+                work(item)
+                ended(item)
+                stopping.check()
+            return
+        futures = {self._pool.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            future.result()
+            ended(futures[future])
+            stopping.check()
+
+
 def for_blocks(
     work: Callable[[int, int], None],
     n: int,
@@ -49,21 +93,11 @@ def for_blocks(
     """
     spans = [(start, min(start + block, n)) for start in range(0, n, block)]
     done = 0
-    if threads == 1 or len(spans) == 1:
-        for start, stop in spans:
-            work(start, stop)
-            done += stop - start
-            progress(stage, done, n)
-            stopping.check()
-        return
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        futures = {pool.submit(work, start, stop): stop - start for start, stop in spans}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                done += futures[future]
-                progress(stage, done, n)
-                stopping.check()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+
+    def ended(span: tuple[int, int]) -> None:
+        nonlocal done
+        done += span[1] - span[0]
+        progress(stage, done, n)
+
+    with Workers(threads if len(spans) > 1 else 1) as workers:
+        workers.each(lambda span: work(*span), spans, ended)

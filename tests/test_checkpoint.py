@@ -9,7 +9,7 @@ import pytest
 from d2cli.checkpoints import NONE, as_bytes, from_bytes
 from d2cli.io import checkpoint as module
 from d2cli.io.checkpoint import FileCheckpoint
-from d2cli.neighbors import build, build_graph, exact, ivf
+from d2cli.neighbors import build, build_graph, exact, ivf, pairs
 
 ROWS = 260
 SAID = "notice: resumed from the checkpoint of a run that did not end"
@@ -45,7 +45,9 @@ def points():
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """And few cells, so that there are passes to make."""
-    monkeypatch.setattr(exact, "_QUERIES", 64)
+    monkeypatch.setattr(exact, "_FEW_ROWS", 0)
+    monkeypatch.setattr(pairs, "_ROWS", 64)
+    monkeypatch.setattr(pairs, "_TOGETHER", 3)
     monkeypatch.setattr(ivf, "_LEFT_TO_HOPS", 50.0)
     monkeypatch.setattr(ivf, "_MOST_LEFT_TO_HOPS", 0.7)
 
@@ -87,14 +89,15 @@ def test_parts_of_a_first_run_are_not_called_resumed(folder, run_cli):
     assert (code, SAID in err, folder()) == (0, False, [])
 
 
-def test_finished_blocks_are_not_done_again(points, monkeypatch):
-    memory, calls, real = Memory(4), [], exact.rerank
+def test_pairs_that_met_do_not_meet_again(points, monkeypatch):
+    memory, met, real = Memory(4), [], pairs.product
+    monkeypatch.setattr(pairs, "product", lambda *a: met.append(1) or real(*a))
     with pytest.raises(Killed):
         build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
-    monkeypatch.setattr(exact, "rerank", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
-    memory.last = None
+    before, memory.last = len(met), None
     build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
-    assert min(calls) == 4 * 64
+    blocks = -(-ROWS // 64)
+    assert 0 < before < len(met) == blocks * (blocks + 1) // 2
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -188,7 +191,7 @@ def test_one_that_is_damaged_is_not_used(folder, run_cli, killed):
     with pytest.raises(Killed):
         run_cli(*line)
     again()
-    path = Path(folder()[0], "exact")
+    path = Path(folder()[0], "pairs")
     whole = path.read_bytes()
     (place,) = folder()
     for damaged in (whole[:-1], whole[:50], b"", b"{}\n", b"\xff", whole[:-1] + b"?", whole + b"?"):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from d2cli.neighbors._lists import LANES, keep_nearest
+from d2cli.neighbors._lists import LANES, keep_nearest, keep_nearest_across
 
 
 def nearest(scores, size):
@@ -36,6 +36,27 @@ def test_the_nearest_are_kept_however_they_come(count, size, seed, values):
             keep_nearest(block, halves[start:stop], start, best, rows)
         for q in range(3):
             assert (rows[q].tolist(), best[q].tolist()) == nearest(halves - products[q], size)
+
+
+@given(
+    st.integers(1, 3 * LANES),
+    st.integers(1, 90),
+    st.integers(1, 20),
+    st.integers(0, 10_000),
+    st.sampled_from([2, 40, 10**6]),
+)
+@example(2 * LANES + 1, 40, 9, 0, 2)
+def test_lists_of_columns_are_as_those_of_rows(columns, count, size, seed, values):
+    rng = np.random.default_rng(seed)
+    products = (rng.integers(0, values, (count, columns)) - values // 2).astype(np.float32)
+    halves = rng.integers(0, values, count).astype(np.float32)
+    size = min(size, count)
+    best = np.full((columns, size), np.inf, np.float32)
+    rows = np.full((columns, size), -1, np.int32)
+    for part in (slice(0, count // 2), slice(count // 2, count)):
+        keep_nearest_across(products[part], halves[part], part.start, best, rows)
+    for c in range(columns):
+        assert (rows[c].tolist(), best[c].tolist()) == nearest(halves - products[:, c], size)
 
 
 @pytest.mark.parametrize("value", [0.0, -3e38, 3e38, 1e-45, -1e-45])

@@ -23,8 +23,10 @@ from d2cli.neighbors import (
     exact,
     hnsw,
     ivf,
+    pairs,
     reduce,
     routing,
+    screen,
     vectors,
 )  # fmt: skip
 from d2cli.pipeline import plan as plans
@@ -269,11 +271,12 @@ def test_mapped_pages_can_be_taken_back():
 
 # -- the arithmetic -------------------------------------------------------------------------------
 def test_the_plan_knows_the_kernels_numbers():
-    assert exact._CENTRE_ROWS == search.CENTRE_ROWS
     assert vectors._BLOCK_NUMBERS == search.CHECKED
-    assert (
-        exact._QUERIES, exact._BASE, exact._SPARE[0], exact._KEPT_NUMBERS,
-    ) == (search.QUERIES, search.BASE_ROWS, search.SPARE, search.KEPT_NUMBERS)  # fmt: skip
+    assert (screen.QUERIES, screen._BASE) == (search.QUERIES, search.BASE_ROWS)
+    assert (screen._KEPT_NUMBERS, screen._CENTRE_ROWS, exact._SPARE[0]) == (
+        search.KEPT_NUMBERS, search.CENTRE_ROWS, search.SPARE,
+    )  # fmt: skip
+    assert (pairs._ROWS, exact._FEW_ROWS) == (search.PAIR_ROWS, search.FEW_ROWS)
     assert search.SAMPLE_ROWS == build.AIM_SAMPLE + build.RECALL_SAMPLE
     assert (search.FIRST_WIDTH, search.AXES_ROWS, search.AXES_BLOCK) == (
         reduce._FIRST_WIDTH, reduce._SAMPLE_ROWS, reduce._BLOCK,

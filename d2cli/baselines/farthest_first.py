@@ -107,7 +107,7 @@ class _Screen:
     """Lowers distances to the nearest pick; products in float32 say which need to be looked at.
 
     What a product could hide by its rounding is looked at too, so that the result does not depend
-    on it: see :mod:`d2cli.neighbors.exact`.
+    on it: see :mod:`d2cli.neighbors.screen`.
     """
 
     def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
 from d2cli.errors import DataError, UsageError
-from d2cli.neighbors.exact import exact_neighbors
-from d2cli.neighbors.vectors import prepare
+from d2cli.neighbors.exact import exact_neighbors_of
+from d2cli.neighbors.vectors import Group, prepare
 from d2cli.parallel import Progress, silent, thread_count
 
 #: Random selections that a measure is held against.
@@ -78,8 +78,8 @@ def nearest_selected(
     is_kept[kept] = True
     others = np.flatnonzero(~is_kept[measured])
     if others.size:
-        neighbors, lengths = exact_neighbors(
-            vectors, 1, rows=measured[others], among=np.flatnonzero(is_kept),
+        neighbors, lengths = exact_neighbors_of(
+            measured[others], Group(vectors, np.flatnonzero(is_kept)), 1,
             threads=thread_count(threads), progress=progress, stage="coverage",
         )  # fmt: skip
         which[others], distances[others] = neighbors[:, 0], lengths[:, 0]

@@ -14,8 +14,8 @@ from d2cli.evaluation.coverage import (
     random_rows,
     sample_rows,
 )
-from d2cli.neighbors.exact import exact_neighbors
-from d2cli.neighbors.vectors import prepare
+from d2cli.neighbors.exact import exact_neighbors, exact_neighbors_of
+from d2cli.neighbors.vectors import Group, prepare
 from d2cli.parallel import Progress, silent, thread_count
 
 
@@ -69,13 +69,19 @@ def nearest_other(
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n = vectors.shape[0]
-    kept = np.arange(n) if selected is None else check_selection(selected, n)
-    measured = kept if rows is None else check_selection(rows, n, "rows")
-    _, lengths = exact_neighbors(
-        vectors, 1, rows=measured, among=None if selected is None else np.sort(kept),
-        threads=thread_count(threads), progress=progress, stage="redundancy",
-    )  # fmt: skip
-    return lengths[:, 0]
+    kept = None if selected is None else np.sort(check_selection(selected, n))
+    group, threads = Group(vectors, kept), thread_count(threads)
+    everyone = group.all_rows()
+    measured = everyone if selected is None else np.asarray(selected, np.int64)
+    if rows is not None:
+        measured = check_selection(rows, n, "rows")
+    if not np.array_equal(np.sort(measured), everyone):
+        _, lengths = exact_neighbors_of(
+            measured, group, 1, threads=threads, progress=progress, stage="redundancy"
+        )
+        return lengths[:, 0]
+    _, lengths = exact_neighbors(group, 1, threads=threads, progress=progress, stage="redundancy")
+    return lengths[np.searchsorted(everyone, measured), 0]
 
 
 def redundancy_threshold(

@@ -98,6 +98,40 @@ def keep_nearest(products, halves, first, best, rows):
                 bound = min(bound, listed[-1])
 
 
+@kernel
+def keep_nearest_across(products, halves, first, best, rows):
+    """The same with the sides changed: merge the rows first … into the lists of the columns.
+
+    The score of row q for column c is halves[q] - products[q, c]; lists are best, rows (c, size).
+    A row is held against as many lists at once as one list is against rows elsewhere, so nothing
+    has to be transposed.
+    """
+    columns, size = products.shape[1], best.shape[1]
+    whole = columns // LANES * LANES
+    bounds, spots = best[:, size - 1].copy(), np.empty(LANES, np.int32)
+    for q in range(products.shape[0]):
+        line, half = products[q], halves[q]
+        for start in range(0, whole, LANES):
+            run, bound = line[start : start + LANES], bounds[start : start + LANES]
+            some = False
+            for c in range(LANES):
+                some |= half - run[c] < bound[c]
+            if not some:
+                continue
+            count = 0
+            for c in range(LANES):
+                spots[count] = start + c
+                count += half - run[c] < bound[c]
+            for s in range(count):
+                c = spots[s]
+                insert(best[c], rows[c], half - line[c], first + q)
+                bounds[c] = best[c, size - 1]
+        for c in range(whole, columns):
+            if half - line[c] < bounds[c]:
+                insert(best[c], rows[c], half - line[c], first + q)
+                bounds[c] = best[c, size - 1]
+
+
 @reordering_kernel
 def square_distance(a, b):
     """Squared Euclidean distance of two float32 vectors, for screening."""

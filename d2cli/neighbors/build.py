@@ -166,13 +166,7 @@ class _Searcher:
         if method == "exact" or n <= k + 1:
             self.methods.add("exact")
             return exact_neighbors(
-                group.vectors,
-                k,
-                rows=group.rows,
-                among=group.rows,
-                threads=self.threads,
-                progress=self.progress,
-                checkpoint=checkpoint,
+                group, k, threads=self.threads, progress=self.progress, checkpoint=checkpoint
             )
         self.methods.add(method)
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, self.seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.neighbors.exact import exact_neighbors
+from d2cli.neighbors.exact import exact_neighbors_of
 from d2cli.neighbors.vectors import Group
 from d2cli.parallel import Progress, silent
 
@@ -35,8 +35,8 @@ class Truth:
         progress: Progress = silent,
     ) -> Truth:
         """Search exactly, in a group, for the rows with these numbers."""
-        neighbors, distances = exact_neighbors(
-            group.vectors, n_neighbors, rows=group.rows_at(numbers), among=group.rows,
+        neighbors, distances = exact_neighbors_of(
+            group.rows_at(numbers), group, n_neighbors,
             threads=threads, progress=progress, stage="sample",
         )  # fmt: skip
         return cls(numbers, group.number(neighbors), distances)

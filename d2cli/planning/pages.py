@@ -64,16 +64,26 @@ def _measured(ledger: Ledger, matrix: Matrix, kept: int, most: int, threads: int
     """Rows held against `kept` of them (``nearest_selected``), and those against each other."""
     n, again = matrix.rows, matrix.rows * matrix.width * _CHECKED_AGAIN
     with ledger.passing("marks", 34 * n):
-        for some in (min(n, most) * (n - kept) / n, min(kept, most)):
-            ledger.spend(steps=again, threads=threads)
-            ledger.spend(steps=n * _ROW)
-            search.compare(ledger, matrix, 1, threads, math.ceil(some), kept)
+        ledger.spend(steps=2 * again, threads=threads)
+        ledger.spend(steps=2 * n * _ROW)
+        others = math.ceil(min(n, most) * (n - kept) / n)
+        search.compare(ledger, matrix, 1, threads, others, kept)
+        _each_other(ledger, matrix, kept, most, threads)
+
+
+def _each_other(ledger: Ledger, matrix: Matrix, group: int, most: int, threads: int) -> None:
+    """A group of rows, or as many of them as are measured, held against the group."""
+    among = group if group < matrix.rows else None
+    if group <= most:
+        search.among_themselves(ledger, matrix, 1, threads, among)
+    else:
+        search.compare(ledger, matrix, 1, threads, most, among)
 
 
 def _threshold(ledger: Ledger, matrix: Matrix, most: int, threads: int) -> None:
     """Rows held against all others, for the distance that counts as near."""
     ledger.spend(steps=matrix.rows * matrix.width * _CHECKED_AGAIN, threads=threads)
-    search.compare(ledger, matrix, 1, threads, min(matrix.rows, most))
+    _each_other(ledger, matrix, matrix.rows, most, threads)
 
 
 def report(ledger: Ledger, matrix: Matrix, page: Page, threads: int) -> None:

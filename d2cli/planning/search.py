@@ -10,7 +10,9 @@ from d2cli.planning.ledger import Ledger
 from d2cli.planning.sizes import Matrix, Search
 
 # -- sizes that the kernels fix; a test holds them against the kernels' own ------------------------
-QUERIES, BASE_ROWS, SPARE, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 4, 1 << 23, 256  # exact
+QUERIES, BASE_ROWS, KEPT_NUMBERS, CENTRE_ROWS = 256, 1024, 1 << 23, 256  # screen
+SPARE = 4  # exact
+PAIR_ROWS, FEW_ROWS = 512, 1024  # pairs, exact
 SAMPLE_ROWS = 256 + 256  # build
 FIRST_WIDTH, AXES_ROWS, AXES_ROWS_PER_DIMENSION, AXES_BLOCK = 128, 8192, 8, 1024  # reduce
 WIDTH_ROWS, WIDTH_STEP = 128, 32
@@ -103,42 +105,70 @@ def build(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     ledger.touch("check", 4 * n)
 
 
-def _screening(matrix: Matrix, k: int, threads: int, among: int | None = None) -> float:
-    """Bytes that an exact search works in, besides its lists; `among` some of the rows, or all."""
+def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
+    """Bytes of scaled and centred rows that a screen keeps, and whether it makes blocks of them
+    again and again; `among` some of the rows, or all.
+    """
     d, wide = matrix.width, max(4, matrix.itemsize)
     n = matrix.rows if among is None else among
-    as_is = among is None and wide == 4
-    kept = 0.0
-    if n * d <= KEPT_NUMBERS and not as_is:  # else of float32 it is a view
-        kept = n * d * (4.0 if among is None else 4 + 2 * wide)  # taken, centred
-    base = min(BASE_ROWS, n)
-    block = 0 if kept or as_is else 4 * base * d
-    query = QUERIES * (d * (wide + 4) + 8 * (k + 1 + SPARE))
-    return 4 * n + kept + (4 * QUERIES * base + block + query) * threads
+    if among is None and wide == 4:
+        return 0.0, False  # a view
+    if n * d <= KEPT_NUMBERS:
+        return n * d * (4.0 if among is None else 4 + 2 * wide), False  # taken, centred
+    return 0.0, True
+
+
+def _screen(
+    ledger: Ledger, matrix: Matrix, k: int, threads: int, rows: int, n: int, pairs: float
+) -> None:
+    """Work for `rows` lists out of n, with products of so many pairs."""
+    d = matrix.width
+    # So many rows as they are; centred and squared in float64.
+    some = math.ceil(n / math.ceil(n / CENTRE_ROWS))
+    ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
+    width = min(k + 1 + SPARE, n)
+    # A list of w takes in about w·ln(n/w) of n scores that come in no order.
+    taken = rows * width * math.log(max(2.0, n / width))
+    steps = float(rows) * n * _SCREEN + 2 * n * d * _SCALE + taken * _INSERTED
+    ledger.spend(2.0 * pairs * d, steps + rows * width * d * _EXACT_DISTANCE, threads)
+
+
+def among_themselves(
+    ledger: Ledger, matrix: Matrix, k: int, threads: int, group: int | None = None
+) -> None:
+    """All rows, or a group of so many, held against each other by :func:`exact_neighbors`."""
+    n = matrix.rows if group is None else group
+    if n <= FEW_ROWS:
+        compare(ledger, matrix, k, threads, n, group)
+        return
+    block = min(n, PAIR_ROWS)
+    kept, again = _kept(matrix, group)
+    tile = 4 * block * block + (2 * 4 * block * matrix.width if again else 0)
+    room = 4 * n + 8 * n * min(k + 1 + SPARE, n) + kept + tile * threads
+    with ledger.passing("screening", room):
+        # A block meets itself in a product of half the work.
+        _screen(ledger, matrix, k, threads, n, n, n * n / 2)
 
 
 def compare(
     ledger: Ledger, matrix: Matrix, k: int, threads: int, rows: int, among: int | None = None
 ) -> None:
-    """`rows` held against all, or `among` some of them, by :func:`exact_neighbors`."""
-    d, n = matrix.width, matrix.rows if among is None else among
-    with ledger.passing("screening", 8 * rows + _screening(matrix, k, threads, among)):
-        # So many rows as they are; centred and squared in float64.
-        some = math.ceil(n / math.ceil(n / CENTRE_ROWS))
-        ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
-        width = min(k + 1 + SPARE, n)
-        pairs = float(rows) * n
-        # A list of w takes in about w·ln(n/w) of n scores that come in no order.
-        taken = rows * width * math.log(max(2.0, n / width))
-        steps = pairs * _SCREEN + 2 * n * d * _SCALE + taken * _INSERTED
-        ledger.spend(2.0 * pairs * d, steps + rows * width * d * _EXACT_DISTANCE, threads)
+    """`rows` held against all, or `among` some of them, by :func:`exact_neighbors_of`."""
+    d, n, wide = matrix.width, matrix.rows if among is None else among, max(4, matrix.itemsize)
+    kept, again = _kept(matrix, among)
+    base = min(BASE_ROWS, n)
+    query = QUERIES * (d * (wide + 4) + 8 * (k + 1 + SPARE))
+    room = 8 * rows + 4 * n + kept
+    room += (4 * QUERIES * base + (4 * d * base if again else 0) + query) * threads
+    with ledger.passing("screening", room):
+        _screen(ledger, matrix, k, threads, rows, n, float(rows) * n)
 
 
 def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
-    compare(ledger, matrix, k, search.threads, n, n if search.grouped else None)
-    ledger.keep(n * k * 8, search.checkpoint)
+    among_themselves(ledger, matrix, k, search.threads, n if search.grouped else None)
+    ledger.keep(n * min(k + 1 + SPARE, n) * 8, search.checkpoint)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:

@@ -27,7 +27,8 @@ from d2cli.sampling import Rules, Selection
 #: rows are clumped: one and two for every ten neighbours of the default graph. See
 #: evidence/README.md.
 SPREAD, SPREAD_CLUMPED = Fraction(1, 10), Fraction(1, 5)
-#: The hardest tenth is clumped where more of its neighbours than that are of it themselves.
+#: The hardest tenth is clumped where more of its neighbours than that, of those that may be picked,
+#: are of it themselves.
 CLUMPED = Fraction(3, 8)
 
 
@@ -39,7 +40,7 @@ def widened(
     Args:
         size: how many are to be kept, included rows counted in.
         rules: who may be picked, for `size`.
-        edges: the graph of n rows, without those that `rules` drops.
+        edges: the graph of n rows.
         propagated: (n,) scores after the forward pass.
 
     Returns:
@@ -58,7 +59,7 @@ def widened(
     if asked >= wide or asked < 1:
         return size, rules
     hardest = cutoff_rows(propagated, 0.0, out, count=math.ceil(SPREAD * left))
-    if share_within(edges, hardest) <= CLUMPED:
+    if share_within(edges, hardest, ~out) <= CLUMPED:
         wide = math.ceil(SPREAD * left)
         if asked >= wide:
             return size, rules
@@ -73,27 +74,31 @@ def widened(
     return int(quotas.sum()), replace(rules, quotas=quotas)
 
 
-def share_within(edges: Csr, rows: NDArray[np.bool_]) -> Fraction:
-    """Of the neighbours of these rows, the share that is among them; 0 where they have none.
+def share_within(edges: Csr, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
+    """Of the neighbours that these rows have among others, the share that is of these rows.
 
     Args:
         edges: the graph of n rows.
         rows: (n,) bool.
+        among: (n,) bool, the rows that count as neighbours, `rows` included.
+
+    Returns:
+        0 where they have none.
     """
-    inside, all_told = _ends(edges.indptr, edges.indices, rows)
+    inside, all_told = _ends(edges.indptr, edges.indices, rows, among)
     return Fraction(int(inside), int(all_told)) if all_told else Fraction(0)
 
 
 @kernel
-def _ends(indptr, indices, rows):
-    """How many edges of `rows` end among them, and how many there are."""
+def _ends(indptr, indices, rows, among):
+    """How many edges of `rows` end among them, and how many in `among`."""
     inside = 0
     all_told = 0
     for i in range(rows.shape[0]):
         if rows[i]:
-            all_told += indptr[i + 1] - indptr[i]
             for e in range(indptr[i], indptr[i + 1]):
                 inside += rows[indices[e]]
+                all_told += among[indices[e]]
     return inside, all_told
 
 

@@ -64,7 +64,7 @@ def wide(size, neighbors, u, out, included):
     rows = [i for i in range(len(u)) if not out[i]]
     tenth, fifth = (math.ceil(Fraction(len(rows), parts)) for parts in (10, 5))
     hardest = set(sorted(rows, key=lambda i: (-u[i], i))[:tenth])
-    ends = [j in hardest for i in hardest for j in neighbors[i]]
+    ends = [j in hardest for i in hardest for j in neighbors[i] if not out[j]]
     clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
     most = fifth if clumped else tenth
     return included + most if 0 < size - included < most else size

@@ -1,5 +1,7 @@
 """Small budgets are spent by thinning larger ones."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -142,10 +144,29 @@ def test_one_row():
 
 def test_share_within(problem):
     edges, _ = prepare_edges(problem[0])
-    assert share_within(edges, np.ones(300, bool)) == 1
-    assert share_within(edges, np.zeros(300, bool)) == 0
-    assert share_within(edges, np.arange(300) == 7) == 0
-    assert share_within(edges_to([[]] * 3), np.ones(3, bool)) == 0
+    everyone = np.ones(300, bool)
+    assert share_within(edges, everyone, everyone) == 1
+    assert share_within(edges, np.zeros(300, bool), everyone) == 0
+    assert share_within(edges, np.arange(300) == 7, everyone) == 0
+    assert share_within(edges_to([[]] * 3), np.ones(3, bool), np.ones(3, bool)) == 0
+    path = edges_to([[1], [2], [3], []])  # both ways
+    first_two = np.arange(4) < 2
+    assert share_within(path, first_two, np.ones(4, bool)) == Fraction(1, 2)
+    assert share_within(path, first_two, np.arange(4) != 2) == 1
+
+
+def test_rows_that_the_cutoff_takes_are_nobody_s_neighbours(clumped):
+    """Whether what is left is clumped does not depend on whether they are still in the graph."""
+    graph, u = clumped
+    cut = select(graph, u, 12, difficulty=u, cutoff=0.08)
+    gone = np.zeros(300, bool)
+    gone[np.argsort(-u, kind="stable")[:24]] = True
+    sigma = prepare_edges(graph)[1]
+    left = prepare_edges(graph, drop=gone, bandwidth=sigma)[0]
+    without = select(left, u, 12, exclude=gone, cutoff=0, bandwidth=sigma)
+    assert cut.cut == 24
+    assert cut.thinned_from == without.thinned_from == 56  # a fifth of 276
+    assert cut.order.tolist() == without.order.tolist()
 
 
 def test_a_fifth_of_the_rows_is_thinned_from_nothing(problem, clumped):

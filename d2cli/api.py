@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from d2cli import messages
 from d2cli.budgets import check_size, class_quotas, cutoff_rows
-from d2cli.cutoffs import automatic_cutoff
+from d2cli.cutoffs import automatic_cutoff, within_quotas
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
 from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
@@ -170,7 +170,8 @@ def select(
         exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
         difficulty: (n,) finite, higher = harder, for example the scores: what a cutoff goes by.
         cutoff: β, the share of the hardest rows that are not picked; ``auto``: as many as
-            :func:`d2cli.cutoffs.automatic_cutoff` says. None: ``auto`` where there is a
+            :func:`d2cli.cutoffs.automatic_cutoff` says, and of no class of a `balance` so many
+            that it could not fill its share. None: ``auto`` where there is a
             `difficulty` and `gamma_reverse` is ``auto``, else 0.
         progress: called with the stage, and how many are done of how many.
 
@@ -185,10 +186,16 @@ def select(
     chosen = _mask(include, n, "include")
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
-    cut = _cut(difficulty, csr, size, drop, chosen, cutoff)
+    # A cutoff that sets itself leaves every class its share; shares are of what one that is given
+    # leaves.
+    classes = quotas = None
+    if cutoff == "auto":
+        classes, quotas = _classes(labels, balance, n, size, drop, chosen)
+    cut = _cut(difficulty, csr, size, drop, chosen, cutoff, classes, quotas)
     if cut is not None:
         drop = cut if drop is None else drop | cut
-    classes, quotas = _classes(labels, balance, n, size, drop, chosen)
+    if cutoff != "auto":
+        classes, quotas = _classes(labels, balance, n, size, drop, chosen)
     rules = Rules(chosen, drop, classes, quotas)
     taking_part = n if drop is None else n - int(drop.sum())
     check_size(size, 0 if chosen is None else int(chosen.sum()), taking_part)
@@ -212,6 +219,8 @@ def _cut(
     drop: NDArray[np.bool_] | None,
     chosen: NDArray[np.bool_] | None,
     cutoff: float | Literal["auto"],
+    classes: NDArray[np.int64] | None,
+    quotas: NDArray[np.int64] | None,
 ) -> NDArray[np.bool_] | None:
     """The rows that are too hard to be picked, or None."""
     if cutoff == 0:
@@ -228,7 +237,12 @@ def _cut(
         return cutoff_rows(values, cutoff, spared)
     included = 0 if chosen is None else int(chosen.sum())
     check_size(size, included, included + int((~spared).sum()))
-    return automatic_cutoff(values, size - included, spared, edges)
+    if size == included:
+        return None  # nothing is picked
+    cut = automatic_cutoff(values, size - included, spared, edges)
+    if classes is None or quotas is None:
+        return cut
+    return within_quotas(cut, values, drop, classes, quotas)
 
 
 def _edges_and_sigma(

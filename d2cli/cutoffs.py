@@ -87,6 +87,36 @@ def _neighbours(indptr, indices, hard, spared):
     return ends, hard_ends, rows, found
 
 
+def within_quotas(
+    cut: NDArray[np.bool_],
+    difficulty: NDArray[np.floating],
+    dropped: NDArray[np.bool_] | None,
+    classes: NDArray[np.int64],
+    quotas: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """A cut that leaves each class as many rows as its quota: of a class that would be short, the
+    easiest rows of those that were cut stay.
+
+    Args:
+        cut: (n,) bool, the rows that would be cut.
+        difficulty: (n,) finite; of equals the highest row stays first, as it is cut last.
+        dropped: (n,) bool, rows that take no part, or None.
+        classes: (n,) int64, 0 … C-1.
+        quotas: (C,) int64, how many of each are kept, no more than take part.
+    """
+    left = ~cut if dropped is None else ~(cut | dropped)
+    short = quotas - np.bincount(classes[left], minlength=quotas.size)
+    if (short <= 0).all():
+        return cut
+    rows = np.flatnonzero(cut)
+    rows = rows[np.lexsort((-rows, difficulty[rows], classes[rows]))]
+    of_class = np.bincount(classes[rows], minlength=quotas.size)
+    place = np.arange(rows.size) - np.repeat(np.cumsum(of_class) - of_class, of_class)
+    cut = cut.copy()
+    cut[rows[place < short[classes[rows]]]] = False
+    return cut
+
+
 def hard_rows(scores: NDArray[np.float64]) -> int:
     """How many scores are above Otsu's threshold; 0 where all are equal.
 
@@ -103,12 +133,12 @@ def hard_rows(scores: NDArray[np.float64]) -> int:
     n = scores.size
     if n < 2:
         return 0
-    ordered = np.sort(scores)
+    # By a power of two to below 1, where differences neither overflow nor vanish.
+    ordered = np.sort(np.ldexp(scores, -int(np.frexp(np.abs(scores).max())[1])))
     low, high = ordered[0], ordered[-1]
     if low == high:
         return 0
-    # To 0 … 1, halved since high - low may overflow where neither does.
-    ordered = (ordered / 2 - low / 2) / (high / 2 - low / 2)
+    ordered = (ordered - low) / (high - low)
     below = np.arange(1, n)
     # n² times the variance between is (Σ below · (n − i) − Σ above · i)² / (i (n − i)).
     excess = np.cumsum(ordered - ordered.mean())[:-1]

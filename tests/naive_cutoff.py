@@ -59,6 +59,19 @@ def evenly(items, size):
     return [items[math.floor(Fraction(i * len(items), size))] for i in range(size)]
 
 
+def within_quotas(cut, difficulty, dropped, classes, quotas):
+    """The rows that stay cut: each class gets its easiest back until it fills its quota."""
+    cut = set(cut)
+    for name, quota in enumerate(quotas):
+        mine = [i for i, at in enumerate(classes) if at == name and not dropped[i]]
+        back = sorted(cut.intersection(mine), key=lambda i: (difficulty[i], -i))
+        for i in back:
+            if sum(j not in cut for j in mine) >= quota:
+                break
+            cut.remove(i)
+    return sorted(cut)
+
+
 def wide(size, neighbors, u, out, included):
     """How many picks a budget is thinned from; the budget itself where it is not thinned."""
     rows = [i for i in range(len(u)) if not out[i]]

@@ -100,6 +100,20 @@ def test_pairs_that_met_do_not_meet_again(points, monkeypatch):
     assert 0 < before < len(met) == blocks * (blocks + 1) // 2
 
 
+def test_rows_that_are_proven_are_not_proven_again(points, monkeypatch):
+    monkeypatch.setattr(exact, "QUERIES", 64)
+    memory, calls, real = Memory(5 + 3), [], exact.rerank
+    said = []
+    with pytest.raises(Killed):
+        build_graph(points, 5, method="exact", threads=1, checkpoint=memory,
+                    progress=lambda *a: said.append(a))  # fmt: skip
+    assert ("proof", 3 * 64, ROWS) in said
+    monkeypatch.setattr(exact, "rerank", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
+    memory.last = None
+    build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
+    assert min(calls) == 3 * 64
+
+
 # -- files ----------------------------------------------------------------------------------------
 @pytest.fixture
 def folder(tmp_path, points, run_cli):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
-from d2cli.cutoffs import alone, automatic_cutoff, hard_rows
+from d2cli.cutoffs import alone, automatic_cutoff, hard_rows, within_quotas
 from d2cli.errors import UsageError
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
@@ -117,6 +117,51 @@ def test_scale_does_not_matter(values, power):
 def test_scores_at_the_ends_of_float64():
     scores = np.array([-1.7e308, -1.7e308, 1.7e308, -1.6e308])
     assert hard_rows(scores) == 1
+    assert hard_rows(np.array([0.0, 0.0, 5e-324, 5e-324, 5e-324])) == 3
+    assert hard_rows(np.array([1e-320, 2e-320, 9e-320])) == 1
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_no_class_is_cut_below_its_quota(data):
+    n = data.draw(st.integers(1, 24))
+    several = st.lists(st.integers(0, 3), min_size=n, max_size=n)
+    difficulty, classes = (np.array(data.draw(several)) for _ in range(2))
+    cut, dropped = np.zeros(n, bool), np.zeros(n, bool)
+    dropped[data.draw(st.lists(st.integers(0, n - 1)))] = True
+    cut[data.draw(st.lists(st.integers(0, n - 1)))] = True
+    cut &= ~dropped
+    there = np.bincount(classes[~dropped], minlength=4)
+    quotas = np.array([data.draw(st.integers(0, int(count))) for count in there])
+    given_cut = cut.copy()
+    found = within_quotas(cut, difficulty.astype(float), dropped, classes, quotas)
+    assert (cut == given_cut).all()
+    assert np.flatnonzero(found).tolist() == naive_cutoff.within_quotas(
+        np.flatnonzero(cut).tolist(), difficulty.tolist(), dropped.tolist(), classes.tolist(),
+        quotas.tolist(),
+    )  # fmt: skip
+
+
+def test_a_hard_class_keeps_its_share():
+    """The cutoff alone would take all of it."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), [142, 142, 143, 143, 30])
+    graph = build_graph(rng.normal(size=(600, 8)).astype("f4"), 10)
+    scores = rng.random(600) + 5.0 * (labels == 4)
+    scores[rng.permutation(570)[:200]] += 2
+    u = propagate(graph, scores)
+    spare = np.zeros(600, bool)
+    assert automatic_cutoff(scores, 60, spare, prepare_edges(graph)[0])[labels == 4].all()
+    for balance, expected in (("uniform", [12] * 5), ("proportional", [14, 14, 15, 14, 3])):
+        kept = select(graph, u, 60, difficulty=scores, labels=labels, balance=balance)
+        assert np.bincount(labels[kept.order]).tolist() == expected
+        assert kept.cut > 100
+
+
+def test_where_nothing_is_picked_nothing_is_cut(problem):
+    graph, scores, u = problem
+    include = np.arange(200) < 40
+    assert select(graph, u, 40, difficulty=scores, include=include).cut == 0
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,10 @@ def _fit(f: Field, role: Role) -> Field:
         raise f.refusal
     dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
     if len(f.shape) not in dimensions:
-        raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}")
+        hint = None
+        if len(f.shape) == 2 and f.shape[1] == 1:
+            hint = "one column of a table: save array[:, 0]"
+        raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}", hint)
     if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")

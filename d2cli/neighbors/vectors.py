@@ -118,6 +118,7 @@ def prepare(
     if dtype not in (np.float16, np.float32, np.float64):
         raise DataError(
             f"embeddings must be float16, float32 or float64, not {embeddings.dtype}",
+            "convert them: array.astype('float32')",
             argument="embeddings",
         )
     n, d = embeddings.shape

@@ -113,7 +113,7 @@ def _selection_notices(selection: Selection, asked: Any, clamped: bool) -> list[
             f"the messages ran out after {at:,} of {size:,} picks even at gamma_reverse = "
             f"{GAMMA_HIGH:g}, the upper bound of auto: scores of 0 and exact duplicates do that"
         ]
-    if selection.at_bound == "low":
+    if selection.at_bound == "low" and selection.included < size:
         return [
             f"gamma_reverse = {GAMMA_LOW:g}, the lower bound of auto: so little is kept that the "
             "strongest messages leave scores to decide by"

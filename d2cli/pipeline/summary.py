@@ -90,8 +90,9 @@ def peak_memory() -> int:
 
 def last_line(run: dict[str, Any]) -> tuple[str, str]:
     """Time and memory, for people."""
+    threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
     return (
         "run",
-        f"{run['seconds']['total']:.1f} s on {run['threads']} threads, "
+        f"{run['seconds']['total']:.1f} s on {threads}, "
         f"peak memory {run['peak_memory_bytes'] / 2**20:,.0f} MiB",
     )

@@ -143,7 +143,9 @@ def among_themselves(
         return
     block = min(n, PAIR_ROWS)
     kept, again = _kept(matrix, group)
-    tile = 4 * block * block + (2 * 4 * block * matrix.width if again else 0)
+    wide = max(4, matrix.itemsize)
+    # Of the second block as many more as it is made from.
+    tile = 4 * block * block + (block * matrix.width * (4 + 4 + wide) if again else 0)
     room = 4 * n + 8 * n * min(k + 1 + SPARE, n) + kept + tile * threads
     with ledger.passing("screening", room):
         # A block meets itself in a product of half the work.
@@ -168,7 +170,7 @@ def _exact(ledger: Ledger, matrix: Matrix, search: Search) -> None:
     n, k = matrix.rows, search.n_neighbors
     ledger.hold("lists", n * k * 8)
     among_themselves(ledger, matrix, k, search.threads, n if search.grouped else None)
-    ledger.keep(n * min(k + 1 + SPARE, n) * 8, search.checkpoint)
+    ledger.keep(n * (min(k + 1 + SPARE, n) + k) * 8, search.checkpoint)
 
 
 def _sample(ledger: Ledger, matrix: Matrix, search: Search) -> None:

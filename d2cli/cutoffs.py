@@ -9,9 +9,9 @@ from d2cli._jit import kernel
 from d2cli.budgets import cutoff_rows
 from d2cli.graph import Csr
 
-#: A hard row of whose neighbours at most one in so many is hard stands alone. That says something
-#: only where hard rows have so many times as many hard neighbours as the others have, and where at
-#: least one hard row in so many is alone.
+#: A row of whose neighbours at most one in so many is hard stands alone. That says something only
+#: where hard rows have so many times as many hard neighbours as the others have, and where at least
+#: one hard row in so many stands alone.
 ALONE, TELLING, MANY = 4, 2, 5
 
 
@@ -25,8 +25,8 @@ def automatic_cutoff(
     much goes that the `size` hardest of the others lie around the threshold, half of them above it
     and half below; nothing goes where no more than `size` / 2 are above it.
 
-    But never fewer than the hard rows that stand alone among easy ones, as wrong labels do, if
-    these are many (:func:`alone`); as far as `size` rows are left. Never more than half of the m.
+    But never fewer than the hard rows that seem to lie anywhere, as wrong labels do
+    (:func:`scattered`); as far as `size` rows are left. Never more than half of the m.
 
     Why: a small training set has no room for what a model learns last or never, wrong labels among
     it; a large one gains by it, but for these. Measured in evidence/README.md.
@@ -46,16 +46,20 @@ def automatic_cutoff(
     count = min(above, rows // 2) - -(-size // 2)
     if above:
         least = np.partition(looked_at, rows - above)[rows - above]
-        count = max(count, alone(edges, difficulty >= least, spared))
+        count = max(count, scattered(edges, difficulty >= least, spared))
     return cutoff_rows(difficulty, 0.0, spared, count=max(0, min(count, rows // 2, rows - size)))
 
 
-def alone(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
-    """How many hard rows have at most a quarter of hard neighbours, where that is a sign; else 0.
+def scattered(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
+    """How many hard rows seem to lie anywhere, as wrong labels do; 0 where nothing says so.
 
-    It is where the graph knows what is hard: where of the neighbours of hard rows at least twice as
-    large a share is hard as of those of the others. And where there are many: a fifth of all hard
-    rows; some are alone in any data. Rows without neighbours count nowhere.
+    A row stands alone where at most a quarter of its neighbours is hard. Of hard rows that lie
+    anywhere the same share stands alone as of all rows, and hardly any of those that lie together:
+    so there are as many as stand alone, over the share of all rows that does; at most all hard ones.
+
+    That holds where the graph knows what is hard: where of the neighbours of hard rows at least
+    twice as large a share is hard as of those of the others. And it counts where a fifth of the
+    hard rows stand alone; some do in any data. Rows without neighbours count nowhere.
 
     Args:
         edges: the graph of n rows.
@@ -63,15 +67,19 @@ def alone(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int
         spared: (n,) bool, rows that are not counted, though they may be neighbours.
     """
     ends, near, rows, found = _neighbours(edges.indptr, edges.indices, hard, spared)
-    telling = near[1] * ends[0] >= TELLING * near[0] * ends[1]
-    return int(found) if telling and MANY * found >= rows else 0
+    if near[1] * ends[0] < TELLING * near[0] * ends[1] or MANY * found[1] < rows[1]:
+        return 0
+    anywhere = int(found[1]) * int(rows.sum()) // max(1, int(found.sum()))
+    return min(anywhere, int(rows[1]))
 
 
 @kernel
 def _neighbours(indptr, indices, hard, spared):
-    """Neighbours and hard ones, of other rows and of hard; how many rows are hard, and alone so."""
+    """Of rows that are not hard, and of those that are: their neighbours, and the hard ones among
+    these; how many rows they are, and how many of them stand alone.
+    """
     ends, hard_ends = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    rows = found = 0
+    rows, found = np.zeros(2, np.int64), np.zeros(2, np.int64)
     for i in range(hard.shape[0]):
         degree = indptr[i + 1] - indptr[i]
         if spared[i] or degree == 0:
@@ -82,8 +90,8 @@ def _neighbours(indptr, indices, hard, spared):
         kind = int(hard[i])
         ends[kind] += degree
         hard_ends[kind] += near
-        rows += kind
-        found += kind and ALONE * near <= degree
+        rows[kind] += 1
+        found[kind] += ALONE * near <= degree
     return ends, hard_ends, rows, found
 
 

@@ -36,22 +36,26 @@ def cutoff(difficulty, size, spared, neighbors):
     count = math.floor(min(above, len(rows) // 2) - Fraction(size, 2))
     if above:
         count = max(
-            count, alone([d >= difficulty[ranked[above - 1]] for d in difficulty], rows, neighbors)
+            count,
+            scattered([d >= difficulty[ranked[above - 1]] for d in difficulty], rows, neighbors),
         )
     return set(ranked[: max(0, min(count, len(rows) // 2, len(rows) - size))])
 
 
-def alone(is_hard, rows, neighbors):
-    """Hard rows of whose neighbours a quarter is hard, or less; 0 where that is no sign."""
-    around = {True: [], False: []}
-    for i in rows:
-        around[is_hard[i]] += [is_hard[j] for j in neighbors[i]]
-    shares = [Fraction(sum(a), len(a)) if a else None for a in (around[True], around[False])]
-    if None not in shares and shares[0] < 2 * shares[1]:
+def scattered(is_hard, rows, neighbors):
+    """Hard rows that seem to lie anywhere; 0 where nothing says so."""
+    around = {i: [is_hard[j] for j in neighbors[i]] for i in rows if neighbors[i]}
+    of = {kind: [b for i, a in around.items() if is_hard[i] == kind for b in a] for kind in (0, 1)}
+    if of[0] and of[1]:
+        shares = [Fraction(sum(of[kind]), len(of[kind])) for kind in (0, 1)]
+        if shares[1] < 2 * shares[0]:
+            return 0
+    lonely = [i for i, a in around.items() if Fraction(sum(a), len(a)) <= Fraction(1, 4)]
+    hard = sum(bool(is_hard[i]) for i in around)
+    found = sum(bool(is_hard[i]) for i in lonely)
+    if found < Fraction(hard, 5) or not found:
         return 0
-    mine = [[is_hard[j] for j in neighbors[i]] for i in rows if is_hard[i]]
-    found = sum(bool(a) and Fraction(sum(a), len(a)) <= Fraction(1, 4) for a in mine)
-    return found if found >= Fraction(sum(map(bool, mine)), 5) else 0
+    return min(hard, math.floor(found / Fraction(len(lonely), len(around))))
 
 
 def evenly(items, size):

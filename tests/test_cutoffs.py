@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
-from d2cli.cutoffs import alone, automatic_cutoff, hard_rows, within_quotas
+from d2cli.cutoffs import automatic_cutoff, hard_rows, scattered, within_quotas
 from d2cli.errors import UsageError
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
@@ -65,20 +65,30 @@ def test_hard_rows_among_easy_ones_by_hand():
     nobody = np.zeros(10, bool)
     neighbors = [[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]]
     edges = edges_to(neighbors)
-    assert alone(edges, scores > 1, nobody) == 1  # 6: one of five is at most a quarter
+    assert scattered(edges, scores > 1, nobody) == 1  # 6: one of five is at most a quarter
     for size in (5, 9):  # h − size/2 would cut nothing
         assert np.flatnonzero(automatic_cutoff(scores, size, nobody, edges)).tolist() == [6]
     assert not automatic_cutoff(scores, 10, nobody, edges).any()  # all are to be kept
     neighbors[6] = [0, 1, 2, 3]
-    assert alone(edges_to(neighbors), scores > 1, nobody) == 1
+    assert scattered(edges_to(neighbors), scores > 1, nobody) == 1
     neighbors[6] = [0, 1, 3]
-    assert alone(edges_to(neighbors), scores > 1, nobody) == 0
+    assert scattered(edges_to(neighbors), scores > 1, nobody) == 0
     # Where easy rows have as many hard neighbours the graph knows nothing of what is hard.
     neighbors = [[3]] * 3 + [[0]] + [[6]] * 2 + [[1]] + [[9]] * 2 + [[2]]
-    assert alone(edges_to(neighbors), scores > 1, nobody) == 0
+    assert scattered(edges_to(neighbors), scores > 1, nobody) == 0
     spared = nobody.copy()
     spared[6] = True
-    assert alone(edges, scores > 1, spared) == 0
+    assert scattered(edges, scores > 1, spared) == 0
+
+
+def test_as_many_lie_anywhere_as_the_lonely_ones_stand_for():
+    """Of 14 rows half are alone, and 2 of the 6 hard ones: so 4 lie anywhere."""
+    hard = np.array([True] * 6 + [False] * 8)
+    neighbors = [[7], [7], [3], [2], [5], [4], [6, 6], [6], [6], [6], [6], [0], [1], [2]]
+    assert sum(not hard[j].any() for j in map(np.array, neighbors)) == 7
+    nobody = np.zeros(14, bool)
+    assert scattered(edges_to(neighbors), hard, nobody) == 4
+    assert naive_cutoff.scattered(hard, range(14), neighbors) == 4
 
 
 @pytest.mark.parametrize(("pairs", "found"), [(2, 1), (3, 0)])
@@ -88,7 +98,7 @@ def test_a_few_hard_rows_are_alone_in_any_data(pairs, found):
     last = hard.size - 1
     neighbors = [[last]] + [[i + 1 if i % 2 else i - 1] for i in range(1, 1 + 2 * pairs)]
     neighbors += [[last - 1]] * 3 + [[last - 2]]
-    assert alone(edges_to(neighbors), hard, np.zeros(hard.size, bool)) == found
+    assert scattered(edges_to(neighbors), hard, np.zeros(hard.size, bool)) == found
 
 
 @pytest.mark.parametrize("scores", [[], [3.0], [2.0, 2.0, 2.0, 2.0], [-0.0, 0.0, 0.0]])

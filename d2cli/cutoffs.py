@@ -55,7 +55,7 @@ def scattered(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) ->
 
     A row stands alone where at most a quarter of its neighbours is hard. Of hard rows that lie
     anywhere the same share stands alone as of all rows, and hardly any of those that lie together:
-    so there are as many as stand alone, over the share of all rows that does; at most all hard ones.
+    so there are as many as stand alone, over the share of all rows that does; at most all.
 
     That holds where the graph knows what is hard: where of the neighbours of hard rows at least
     twice as large a share is hard as of those of the others. And it counts where a fifth of the

@@ -13,6 +13,9 @@ from d2cli.graph import Csr
 #: where hard rows have so many times as many hard neighbours as the others have, and where at least
 #: one hard row in so many stands alone.
 ALONE, TELLING, MANY = 4, 2, 5
+#: Scores fall into two groups where these account for at least so much of their variance. Of a bell
+#: curve the halves account for 2/π = 0.64.
+TWO_GROUPS = 0.7
 
 
 def automatic_cutoff(
@@ -21,15 +24,16 @@ def automatic_cutoff(
     """The hardest rows, the fewer the more is kept: ⌊h − `size` / 2⌋ of them, or none.
 
     Among the m rows that are not spared, h are hard: those above Otsu's threshold, which divides
-    their scores into two groups of the least variance (:func:`hard_rows`), but at most half. So
-    much goes that the `size` hardest of the others lie around the threshold, half of them above it
-    and half below; nothing goes where no more than `size` / 2 are above it.
+    their scores into two groups of the least variance, if they fall into two (:func:`hard_rows`);
+    but at most half. So much goes that the `size` hardest of the others lie around the threshold,
+    half of them above it and half below; nothing goes where no more than `size` / 2 are above it.
 
     But never fewer than the hard rows that seem to lie anywhere, as wrong labels do
     (:func:`scattered`); as far as `size` rows are left. Never more than half of the m.
 
     Why: a small training set has no room for what a model learns last or never, wrong labels among
-    it; a large one gains by it, but for these. Measured in evidence/README.md.
+    it; a large one gains by it, but for these. Scores that show no such rows, as those that know
+    nothing but embeddings, are no reason to cut. Measured in evidence/README.md.
 
     Args:
         difficulty: (n,) float64, finite, higher = harder; of equals the lowest row goes first.
@@ -126,14 +130,16 @@ def within_quotas(
 
 
 def hard_rows(scores: NDArray[np.float64]) -> int:
-    """How many scores are above Otsu's threshold; 0 where all are equal.
+    """How many scores are above Otsu's threshold; 0 where they do not fall into two groups.
 
     The threshold is the one for which the variance between the two groups, and so that within
-    them is least, is greatest; of equals the highest. Equal scores are never divided. Scale and
-    origin of the scores do not matter.
+    them is least, is greatest; of equals the highest. Equal scores are never divided. The scores
+    fall into two groups where the variance between these is at least TWO_GROUPS of all; of bell
+    curves and exponential tails it is 0.64 and 0.65. Scale and origin of the scores do not matter.
 
     Source: Otsu: A threshold selection method from gray-level histograms, IEEE Transactions on
-    Systems, Man, and Cybernetics 9 (1979), equation 14; on the scores themselves, not a histogram.
+    Systems, Man, and Cybernetics 9 (1979), equation 14, and equation 12 for how far they are apart;
+    on the scores themselves, not a histogram.
 
     Args:
         scores: (n,) float64, finite; not changed.
@@ -148,8 +154,9 @@ def hard_rows(scores: NDArray[np.float64]) -> int:
         return 0
     ordered = (ordered - low) / (high - low)
     below = np.arange(1, n)
-    # n² times the variance between is (Σ below · (n − i) − Σ above · i)² / (i (n − i)).
-    excess = np.cumsum(ordered - ordered.mean())[:-1]
-    between = excess**2 / (below * (n - below))
+    # The variance between is (Σ below (x - mean))² / (i (n - i)).
+    centred = ordered - ordered.mean()
+    between = np.cumsum(centred)[:-1] ** 2 / (below * (n - below))
     between[ordered[1:] == ordered[:-1]] = -1.0
-    return int(np.argmax(between[::-1])) + 1
+    above = int(np.argmax(between[::-1])) + 1
+    return above if between[n - 1 - above] >= TWO_GROUPS * np.square(centred).mean() else 0

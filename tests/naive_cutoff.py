@@ -10,7 +10,8 @@ from fractions import Fraction
 def hard(scores):
     """How many scores are above the threshold of greatest variance between; highest of equals.
 
-    Whole numbers, so in exact arithmetic: Otsu's ω₀ ω₁ (μ₁ - μ₀)².
+    Whole numbers, so in exact arithmetic: Otsu's ω₀ ω₁ (μ₁ - μ₀)². 0 where that is less than seven
+    tenths of the variance.
     """
     ordered = sorted(scores)
     n = len(ordered)
@@ -23,7 +24,9 @@ def hard(scores):
         between = Fraction(len(low) * len(high), n * n) * gap**2
         if between >= best:
             best, count = between, len(high)
-    return count
+    mean = Fraction(sum(ordered), n) if n else 0
+    whole = sum((x - mean) ** 2 for x in ordered) / Fraction(n) if n else 0
+    return count if best >= Fraction(7, 10) * whole else 0
 
 
 def cutoff(difficulty, size, spared, neighbors):

@@ -25,8 +25,12 @@ def between(scores, above):
 @given(SCORES)
 def test_the_threshold_is_otsus(values):
     found, twin = hard_rows(np.array(values, float)), naive_cutoff.hard(values)
-    if found != twin:  # two thresholds as good as each other, but for the last bit
-        assert found > 0
+    if found == twin:
+        return
+    if 0 in (found, twin):  # two groups or not, but for the last bit
+        share = between(values, max(found, twin)) / len(values) ** 2 / np.var(values)
+        assert share == pytest.approx(0.7, rel=1e-12)
+    else:  # two thresholds as good as each other, but for it
         assert between(values, found) == pytest.approx(between(values, twin), rel=1e-12)
 
 
@@ -124,6 +128,17 @@ def test_scale_does_not_matter(values, power):
         assert hard_rows(scaled) == hard_rows(scores)
 
 
+@pytest.mark.parametrize("draw", ["normal", "exponential"])
+def test_one_crowd_of_scores_has_no_hard_rows(draw):
+    rng = np.random.default_rng(3)
+    scores = getattr(rng, draw)(size=3000)
+    assert hard_rows(scores) == 0
+    nobody, none = np.zeros(3000, bool), edges_to([[]] * 3000)
+    assert not automatic_cutoff(scores, 100, nobody, none).any()
+    scores[:900] = 20 + rng.random(900)  # and a second one
+    assert hard_rows(scores) == 900
+
+
 def test_scores_at_the_ends_of_float64():
     scores = np.array([-1.7e308, -1.7e308, 1.7e308, -1.6e308])
     assert hard_rows(scores) == 1
@@ -178,7 +193,7 @@ def test_where_nothing_is_picked_nothing_is_cut(problem):
 def problem():
     rng = np.random.default_rng(5)
     graph = build_graph(rng.normal(size=(200, 3)).astype("f4"), 6)
-    scores = rng.exponential(size=200)
+    scores = rng.exponential(size=200) + 5.0 * (rng.random(200) < 0.3)
     return graph, scores, propagate(graph, scores)
 
 

@@ -80,10 +80,11 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Set D2 beside other methods at equal budgets: one web page that needs no network.
+    """Set D2 beside other methods, on a web page.
 
-    Coverage, redundancy, difficulty, classes, and how much the selections have in common. --json
-    prints the numbers. k-center takes time in proportion to rows times budget.
+    At equal budgets; it needs no network. Coverage, redundancy, difficulty, classes, and how much
+    the selections have in common. --json prints the numbers. k-center takes time in proportion to
+    rows times budget.
     """
     from d2cli.pipeline import requests as r
     from d2cli.pipeline.plan_pages import plan_compare

@@ -42,9 +42,10 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Find every example's nearest neighbours and write them as an Arrow file.
+    """Find every example's nearest neighbours.
 
-    The recall@k that an approximate search reached is measured on a sample, reported and recorded.
+    They are written as an Arrow file. The recall@k that an approximate search reached is measured
+    on a sample, reported and recorded.
     """
     from d2cli.pipeline.plans import plan_graph
     from d2cli.pipeline.requests import GraphOptions, GraphRequest

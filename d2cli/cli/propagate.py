@@ -42,10 +42,10 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Let each example's score take in its neighbours' (forward message passing).
+    """Let each score take in its neighbours'.
 
-    What is chosen here travels with P: `select` uses the same edges, kernel and bandwidth unless
-    it is told otherwise.
+    That is forward message passing. What is chosen here travels with P: `select` uses the same
+    edges, kernel and bandwidth unless it is told otherwise.
     """
     from d2cli.pipeline.plans import plan_propagate
     from d2cli.pipeline.requests import MessageOptions, PropagateRequest, ScoreOptions

@@ -86,10 +86,11 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Show what was kept: one web page that needs no network, for one or several selections.
+    """Show what was kept, as a web page.
 
-    Coverage and redundancy beside random selections, scores, classes, the order of the picks, a
-    map, and examples. --json prints the numbers.
+    For one or several selections; it needs no network. Coverage and redundancy beside random
+    selections, scores, classes, the order of the picks, a map, and examples. --json prints the
+    numbers.
     """
     from d2cli.pipeline.plan_pages import plan_report
     from d2cli.pipeline.requests import ReportOptions, ReportRequest

@@ -134,10 +134,10 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Choose what to keep: greedy picks, each of which lowers its neighbours' scores.
+    """Choose what to keep, by greedy picks.
 
-    From embeddings and scores in one step, or from a graph file and scores that were propagated
-    on it. --ratio is the fraction that is kept.
+    Each lowers its neighbours' scores. From embeddings and scores in one step, or from a graph file
+    and scores that were propagated on it. --ratio is the fraction that is kept.
     """
     from d2cli.pipeline import requests as r
     from d2cli.pipeline.plans import plan_select

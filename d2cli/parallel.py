@@ -1,7 +1,8 @@
 """Work shared among threads in fixed pieces, mostly blocks of rows.
 
 Kernels release the interpreter lock and write only to the rows of their own piece, and pieces do
-not depend on how many threads there are: so neither does any result.
+not depend on how many threads there are: so neither does any result. Where pieces share rows,
+:mod:`d2cli.neighbors.pairs` has them take turns, and proves what comes of it.
 """
 
 from __future__ import annotations

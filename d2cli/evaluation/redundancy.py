@@ -69,10 +69,10 @@ def nearest_other(
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n = vectors.shape[0]
-    kept = None if selected is None else np.sort(check_selection(selected, n))
-    group, threads = Group(vectors, kept), thread_count(threads)
-    everyone = group.all_rows()
-    measured = everyone if selected is None else np.asarray(selected, np.int64)
+    kept = None if selected is None else check_selection(selected, n)
+    group = Group(vectors, None if kept is None else np.sort(kept))
+    threads, everyone = thread_count(threads), group.all_rows()
+    measured = everyone if kept is None else kept
     if rows is not None:
         measured = check_selection(rows, n, "rows")
     if not np.array_equal(np.sort(measured), everyone):

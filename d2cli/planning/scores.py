@@ -52,7 +52,7 @@ def prototypes(
     ledger: Ledger, matrix: Matrix, clusters: int, sample: int, as_is: bool, threads: int
 ) -> None:
     """Distances to centres of k-means; leaves the scores."""
-    n, d, wide = matrix.rows, matrix.width, max(4, matrix.itemsize)
+    n, d, wide = matrix.rows, matrix.width, matrix.wide
     read_matrix(ledger, matrix)
     if not as_is:
         ledger.hold("vectors", n * d * wide)

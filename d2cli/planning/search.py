@@ -63,7 +63,7 @@ def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
     if matrix.mapped:
         ledger.hold("embeddings", matrix.size, mapped=True)
         return
-    wide = max(4, matrix.itemsize)
+    wide = matrix.wide
     ledger.hold("embeddings", matrix.rows * matrix.width * wide)
     if matrix.largest_file:
         ledger.hold("file being read", matrix.largest_file, mapped=True)
@@ -75,7 +75,7 @@ def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
 def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
     """Embeddings as the searches take them (:func:`d2cli.neighbors.vectors.prepare`)."""
     read_matrix(ledger, matrix)
-    numbers, wide = matrix.rows * matrix.width, max(4, matrix.itemsize)
+    numbers, wide = matrix.rows * matrix.width, matrix.wide
     as_is = metric == "euclidean" and matrix.plain and matrix.itemsize >= 4
     if not as_is:
         ledger.hold("vectors", numbers * wide)
@@ -109,7 +109,7 @@ def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
     """Bytes of scaled and centred rows that a screen keeps, and whether it makes blocks of them
     again and again; `among` some of the rows, or all.
     """
-    d, wide = matrix.width, max(4, matrix.itemsize)
+    d, wide = matrix.width, matrix.wide
     n = matrix.rows if among is None else among
     if among is None and wide == 4:
         return 0.0, False  # a view
@@ -125,7 +125,7 @@ def _screen(
     d = matrix.width
     # So many rows as they are; centred and squared in float64.
     some = math.ceil(n / math.ceil(n / CENTRE_ROWS))
-    ledger.touch("centre", some * d * (max(4, matrix.itemsize) + 16))
+    ledger.touch("centre", some * d * (matrix.wide + 16))
     width = min(k + 1 + SPARE, n)
     # A list of w takes in about w·ln(n/w) of n scores that come in no order.
     taken = rows * width * math.log(max(2.0, n / width))
@@ -143,9 +143,8 @@ def among_themselves(
         return
     block = min(n, PAIR_ROWS)
     kept, again = _kept(matrix, group)
-    wide = max(4, matrix.itemsize)
     # Of the second block as many more as it is made from.
-    tile = 4 * block * block + (block * matrix.width * (4 + 4 + wide) if again else 0)
+    tile = 4 * block * block + (block * matrix.width * (4 + 4 + matrix.wide) if again else 0)
     room = 4 * n + 8 * n * min(k + 1 + SPARE, n) + kept + tile * threads
     with ledger.passing("screening", room):
         # A block meets itself in a product of half the work.
@@ -156,7 +155,7 @@ def compare(
     ledger: Ledger, matrix: Matrix, k: int, threads: int, rows: int, among: int | None = None
 ) -> None:
     """`rows` held against all, or `among` some of them, by :func:`exact_neighbors_of`."""
-    d, n, wide = matrix.width, matrix.rows if among is None else among, max(4, matrix.itemsize)
+    d, n, wide = matrix.width, matrix.rows if among is None else among, matrix.wide
     kept, again = _kept(matrix, among)
     base = min(BASE_ROWS, n)
     query = QUERIES * (d * (wide + 4) + 8 * (k + 1 + SPARE))

@@ -34,6 +34,11 @@ class Matrix:
         """Bytes of all numbers as they lie on disk."""
         return self.rows * self.width * self.itemsize
 
+    @property
+    def wide(self) -> int:
+        """Bytes of one number where it is computed with: float16 is not."""
+        return max(4, self.itemsize)
+
 
 @dataclass(frozen=True)
 class Ids:

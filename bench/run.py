@@ -34,6 +34,8 @@ FAISS_EXACT_QUERIES = 2000
 REAL = {"fashion_mnist": "Fashion-MNIST, CNN", "wordnet": "WordNet glosses, MiniLM"}
 GROWTH = (125_000, 250_000, 500_000, 1_000_000)
 SELECTION_NODES, SELECTION_DEGREE = 5_000_000, 20
+#: Rounds of runs of a few milliseconds, which waking a sleeping core can double.
+SHORT_ROUNDS = 25
 #: Seconds between two runs.
 REST = 0.5
 
@@ -165,7 +167,7 @@ def small_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
         exact = {"queries": n}
         flat = Contestant("faiss exact", peer="faiss exact", options=exact, **spec)
         hnsw = Contestant("hnswlib", peer="hnswlib", options=LADDERS["hnswlib"][1], **spec)
-        results = compete([ours, flat, hnsw], max(rounds, 9))
+        results = compete([ours, flat, hnsw], max(rounds, SHORT_ROUNDS))
         cases.append({"case": f"graph, {n:,} × 128", "against": "faiss exact", "results": results})
     return cases
 

@@ -8,6 +8,7 @@ afterwards, at distance 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def find_copies(among: Group, threads: int = 1) -> Copies | None:
     hashes = np.empty(n, np.uint64)
     # Keys as wide as the numbers: of 32 bits a processor multiplies several at a time.
     number = np.uint32 if vectors.itemsize == 4 else np.uint64
-    keys = np.random.default_rng(0).integers(0, np.iinfo(number).max, vectors.shape[1], number) | 1
+    keys = _keys(vectors.shape[1], number)
     negative_zero = vectors.dtype.type(-0.0).view(number)
 
     def hash_block(start: int, stop: int) -> None:
@@ -63,6 +64,12 @@ def find_copies(among: Group, threads: int = 1) -> Copies | None:
     indptr = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(group, minlength=count), out=indptr[1:])
     return Copies(members[indptr[:-1]].astype(np.int64), group, indptr, members)
+
+
+@cache
+def _keys(count: int, number: type[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """Odd numbers to hash with. Kept: to make a generator takes longer than to hash some rows."""
+    return np.random.default_rng(0).integers(0, np.iinfo(number).max, count, number) | number(1)
 
 
 def spread(

@@ -123,7 +123,6 @@ def _proven(
     checkpoint: Checkpoint,
 ) -> Lists:
     """The nearest of each row, from what ``first(start, stop)`` finds for a block of them."""
-    vectors = screen.group.vectors
     neighbors = np.empty((rows.size, k), np.int32)
     distances = np.empty((rows.size, k), np.float32)
     finished = np.zeros(-(-rows.size // QUERIES), np.bool_)
@@ -137,22 +136,9 @@ def _proven(
 
     def find(start: int, stop: int) -> None:
         queries, found, lengths = rows[start:stop], neighbors[start:stop], distances[start:stop]
-        unproven = np.arange(stop - start)
-        for attempt, width in enumerate(_widths(screen, k)):
-            candidates, missed_from = (
-                screen.candidates(queries[unproven], width) if attempt else first(start, stop)
-            )
-            nearest, shortest = found[unproven], lengths[unproven]
-            rerank(vectors, queries[unproven], candidates, nearest, shortest)
-            found[unproven], lengths[unproven] = nearest, shortest
-            if width == screen.size:
-                return
-            unproven = unproven[~(shortest[:, -1] < missed_from)]
-            if not unproven.size:
-                return
-        nearest, shortest = found[unproven], lengths[unproven]
-        nearest_of_all(vectors, queries[unproven], screen.group.all_rows(), nearest, shortest)
-        found[unproven], lengths[unproven] = nearest, shortest
+        unproven = _rank(screen, queries, first(start, stop), found, lengths)
+        if unproven.size:
+            found[unproven], lengths[unproven] = _look_again(screen, queries[unproven], k)
 
     def state() -> State:
         # What is finished is looked at first: blocks that end meanwhile are not said to be.
@@ -164,3 +150,31 @@ def _proven(
 
     for_blocks(search, rows.size, QUERIES, threads, report, stage)
     return neighbors, distances
+
+
+def _rank(
+    screen: Screen,
+    queries: NDArray[np.int64],
+    candidates: Candidates,
+    found: NDArray[np.int32],
+    lengths: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Write the nearest of the candidates to found, lengths (m, k); which queries may have nearer
+    rows than those.
+    """
+    numbers, missed_from = candidates
+    rerank(screen.group.vectors, queries, numbers, found, lengths)
+    return np.flatnonzero((lengths[:, -1] >= missed_from) & (missed_from < np.inf))
+
+
+def _look_again(screen: Screen, queries: NDArray[np.int64], k: int) -> Lists:
+    """The nearest of rows that few candidates left unproven."""
+    found, lengths = np.empty((queries.size, k), np.int32), np.empty((queries.size, k), np.float32)
+    candidates = screen.candidates(queries, _widths(screen, k)[1])
+    unproven = _rank(screen, queries, candidates, found, lengths)
+    if unproven.size:
+        nearest, shortest = found[unproven], lengths[unproven]
+        everyone = screen.group.all_rows()
+        nearest_of_all(screen.group.vectors, queries[unproven], everyone, nearest, shortest)
+        found[unproven], lengths[unproven] = nearest, shortest
+    return found, lengths

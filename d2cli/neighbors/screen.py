@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli._jit import kernel
 from d2cli.neighbors._lists import half_square_norms, keep_nearest
 from d2cli.neighbors.vectors import Group, block_rows, power_of_two_scale
 from d2cli.parallel import for_blocks
@@ -18,7 +21,8 @@ _KEPT_NUMBERS = 1 << 23
 _CENTRE_ROWS = 256
 _FLOAT32_STEP = 2.0**-24
 
-#: Rows (m, w) int32, -1 for none, and (m,) float64, the distance below which none was missed.
+#: Rows (m, w) int32, -1 for none, and (m,) float64, the distance below which none was missed: where
+#: all rows are candidates, infinity.
 Candidates = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
@@ -97,12 +101,26 @@ class Screen:
     def _judged(
         self, q: NDArray[np.float32], found: NDArray[np.int32], scores: NDArray[np.float32]
     ) -> Candidates:
-        d = q.shape[1]
-        own = np.einsum("ij,ij->i", q, q, dtype=np.float64)
-        # Rounding of a d-term dot product, of the squares and of the inputs themselves, bounded
-        # by (d + 8) steps of the largest magnitude that occurs (Higham 2002, section 3.1).
-        error = (d + 8) * _FLOAT32_STEP * (np.sqrt(own) + self.reach) ** 2
-        least = own + 2.0 * scores[:, -1] - error
-        # Distances compare as rounded to float32: one more step on each side.
-        missed_from = np.sqrt(np.maximum(least, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
+        missed_from = np.full(len(q), np.inf)
+        if found.shape[1] < self.size:
+            _bound_what_is_missed(q, scores, self.reach, self.scale, missed_from)
         return self.group.listed(found), missed_from
+
+
+@kernel
+def _bound_what_is_missed(q, scores, reach, scale, missed_from):
+    """Bound from below the distances of all that did not make the lists; writes missed_from (m,).
+
+    `scores` are |x|²/2 - q·x of those that did, ascending, and `reach` is the length of the longest
+    x: a d-term dot product, the squares and the inputs themselves are rounded by no more than
+    (d + 8) steps of the largest magnitude that occurs (Higham 2002, section 3.1).
+    """
+    steps = (q.shape[1] + 8) * _FLOAT32_STEP
+    for r in range(q.shape[0]):
+        own = 0.0
+        for c in range(q.shape[1]):
+            own += np.float64(q[r, c]) * np.float64(q[r, c])
+        magnitude = math.sqrt(own) + reach
+        least = own + 2.0 * scores[r, -1] - steps * magnitude * magnitude
+        # Distances compare as rounded to float32: one more step on each side.
+        missed_from[r] = math.sqrt(max(least, 0.0)) / scale * (1 - 4 * _FLOAT32_STEP)

@@ -69,13 +69,9 @@ report: $(BIN)/d2prune
 	  --images sample_data/images.npz --selected '$(BUILD)/kept_*.parquet' \
 	  --out $(BUILD)/report.html
 
-# A kernel that another file calls is compiled into that file's cache, which does not notice when
-# only the kernel changes: so the cache for tests is named after all sources.
-KERNELS = $(CURDIR)/$(BUILD)/numba-$(shell cat d2cli/*.py d2cli/*/*.py | cksum | cut -d" " -f1)
-
 # -- for whoever works on it ---------------------------------------------------------------------
 test: $(BIN)/d2prune
-	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto
 
 check: $(BIN)/d2prune
 	$(BIN)/ruff check
@@ -99,7 +95,7 @@ floors:
 	$(PYTHON) -m venv $(BUILD)/floors
 	$(BUILD)/floors/bin/pip install --quiet --upgrade pip
 	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
-	NUMBA_CACHE_DIR=$(KERNELS) $(BUILD)/floors/bin/python -m pytest -q -n auto
+	$(BUILD)/floors/bin/python -m pytest -q -n auto
 
 # KILLS, RACES and SEED may be given: make soak KILLS=100 SEED=7
 KILLS ?= 1000
@@ -107,7 +103,7 @@ RACES ?= 100
 SEED  ?= 0
 
 soak: $(BIN)/d2prune
-	NUMBA_CACHE_DIR=$(KERNELS) $(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --seed $(SEED)
+	$(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --seed $(SEED)
 
 # Peers go into an environment of their own. A CPU build of torch will do.
 bench: $(BUILD)/bench-env/installed

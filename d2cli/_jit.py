@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -25,12 +28,36 @@ def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, fastmath={"contract", "reassoc"})
 
 
+def borrowing_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel that makes no array, and neither do those that it calls.
+
+    numba counts who holds an array, in a loop at every call that is given one, by instructions that
+    wait for each other. Here whoever calls holds all of them meanwhile, and nobody counts.
+    """
+    return _compiled(function, _nrt=False)
+
+
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """The machine code is kept beside the source or in the user's cache folder.
 
     Where neither can be written numba refuses to cache; the kernel then compiles in each process.
     """
     try:
-        return numba.njit(cache=True, nogil=True, **options)(function)
+        compiled = numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # numba: "cannot cache function …: no locator available"
         return numba.njit(nogil=True, **options)(function)
+    if compiled is not function:
+        # numba asks only whether the kernel's own file is as it was; but a kernel holds the code
+        # of those that it calls and the constants of their files, which an upgrade may change.
+        index = compiled._cache._cache_file
+        index._source_stamp = (index._source_stamp, _package())
+    return compiled
+
+
+@cache
+def _package() -> bytes:
+    """A digest of all the code of this package."""
+    digest = hashlib.blake2b()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()

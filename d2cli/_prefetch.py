@@ -7,7 +7,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from d2cli._jit import kernel
+from d2cli._jit import borrowing_kernel
 
 #: What memory is fetched in, in bytes.
 _CACHE_LINE = 64
@@ -71,5 +71,5 @@ def _fetch_nothing(array, i):
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     prefetch = prefetch_once = prefetch_row = _fetch_nothing
 else:
-    prefetch, prefetch_once = kernel(_prefetch), kernel(_prefetch_once)
-    prefetch_row = kernel(_prefetch_row)
+    prefetch, prefetch_once = borrowing_kernel(_prefetch), borrowing_kernel(_prefetch_once)
+    prefetch_row = borrowing_kernel(_prefetch_row)

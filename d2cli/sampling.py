@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._greedy import Queue, heap_picks, lazy_picks, silent_picks
+from d2cli._greedy import heap_picks, lazy_picks, silent_picks
+from d2cli._queue import Room
 from d2cli.budgets import check_size
 from d2cli.defaults import Kernel
 from d2cli.errors import DataError, UsageError
@@ -179,7 +180,7 @@ class _Run:
         n = propagated.size
         self.edges, self.propagated, self.size = edges, propagated, size
         self.squared, self.sigma, self.clamped = squared, sigma, clamped
-        self.queue = Queue.of(n if clamped else 0)
+        self.room = Room.of(n if clamped else 0)
         nobody = np.zeros(n, np.bool_)
         drop = nobody if rules.drop is None else rules.drop
         self.include = nobody if rules.include is None else rules.include
@@ -272,5 +273,5 @@ class _Run:
         """Clamped picks for as long as scores are above `least`; returns how many."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
-            eligible, self.classes, quota, order, gains, self.queue,
+            eligible, self.classes, quota, order, gains, self.room,
         )  # fmt: skip

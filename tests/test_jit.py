@@ -1,11 +1,15 @@
 """Compiled kernels are kept where that is possible, and work where it is not."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import d2cli
 
 RUN = """
 import sys
@@ -39,6 +43,34 @@ def test_the_second_run_compiles_nothing(tmp_path):
     folder = str(tmp_path / "cache")
     assert run("", NUMBA_CACHE_DIR=folder) == [0, 1]
     assert run("", NUMBA_CACHE_DIR=folder) == [1, 1]
+
+
+@jit_only
+def test_a_change_of_any_file_of_the_package_compiles_anew(tmp_path):
+    """Kernels hold each other's code: numba alone would notice a change of their own file only."""
+    package = tmp_path / "d2cli"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(d2cli.__file__).parent, package, ignore=ignored)
+    code = (
+        "import numpy as np; from d2cli._greedy import silent_picks as kernel; import d2cli;"
+        "i, f, b = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_);"
+        "kernel(i, f, b, i, i, i, f, 0);"
+        "print(d2cli.__file__, sum(kernel.stats.cache_hits.values()))"
+    )
+
+    def hits():
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        )  # fmt: skip
+        where, count = done.stdout.split()
+        assert Path(where).parent == package
+        return int(count)
+
+    assert [hits(), hits()] == [0, 1]
+    with (package / "_heap.py").open("a") as file:
+        file.write("# a change\n")
+    assert [hits(), hits()] == [0, 1]
 
 
 @jit_only

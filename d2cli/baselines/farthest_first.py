@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._greedy import sink
+from d2cli._heap import sink
 from d2cli._jit import kernel
 from d2cli.baselines.class_centres import means
 from d2cli.budgets import check_size

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._greedy import sink
+from d2cli._heap import sink
 from d2cli._jit import kernel
 from d2cli.budgets import check_size
 from d2cli.defaults import MODES, Edges, Kernel

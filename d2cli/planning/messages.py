@@ -21,9 +21,9 @@ _SEARCHED_SHARE = 0.7
 _EDGE_MADE = 65e-9  # listed neighbour brought into its rows
 _RETURN = 100e-9  # edge whose return is looked for
 _EDGE_FORWARD = 35e-9  # edge in the forward pass
-_EDGE_REVERSE = 60e-9  # edge that a pick's message takes: somewhere else in memory each time
+_EDGE_REVERSE = 50e-9  # edge that a pick's message takes: somewhere else in memory each time
 _SORTED = 200e-9  # row whose difficulty is sorted, and groups made
-_PICK = 400e-9  # row picked, and the rows before it that had to wait
+_PICK = 300e-9  # row picked, and the rows before it that had to wait
 _NUMBER_WRITTEN = 20e-9
 
 #: Bytes that Arrow's parquet writer takes: for a row and at most for all, as it looks whether
@@ -98,8 +98,9 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         if size > kept:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
-        # Who may be picked; scores, queue and heap of one run, its buckets; and its result.
-        with ledger.passing("picking", n * (3 + 30) + min(10 * n, 10 * MIB) + 16 * longer):
+        # Who may be picked; scores and queue of one run; of the queue, what one shelf needs, which
+        # comes in large pages; and the result.
+        with ledger.passing("picking", n * (3 + 13) + min(20 * n, 8 * MIB) + 16 * longer):
             searched = _SEARCHED_SHARE * picks.searches
             ledger.spend(steps=_picked(n, k, picks, size) + searched * _picked(n, k, picks, longer))
         ledger.hold("picks", 16 * size)

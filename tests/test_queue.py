@@ -1,0 +1,110 @@
+"""The queue of the greedy loop, against one that looks at every row each time."""
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2cli._queue import BUCKETS, Room, filled, heaped, opened, put_right, taken
+
+
+def emptied(room, scores, least, eligible, lowered):
+    """All rows in the order in which they come; ``lowered(row)`` lowers others after each."""
+    indptr = np.zeros(scores.size + 1, np.int64)
+    queue = filled(room, scores, scores.view(np.int64), least, eligible)
+    order = []
+    for shelf in range(room.ends.size):
+        if not opened(queue, shelf, indptr):
+            continue
+        for b in range(BUCKETS):
+            size = heaped(queue, shelf, b)
+            while size:
+                k = int(room.heap[0])
+                if scores[k] != room.values[0]:
+                    size = put_right(queue, shelf, b, size)
+                    continue
+                size = taken(room, size)
+                order.append(k)
+                lowered(k)
+    return order
+
+
+def lowering(scores, seed):
+    """Lowers a few rows, drawn by the row that comes: a little, a lot, to nothing or not at all."""
+    factors = np.array([1.0, 1 - 2**-40, 0.999, 0.9, 0.3, 1e-3, 0.0, -1.0])
+
+    def lowered(k):
+        rng = np.random.default_rng([seed, k])
+        rows = rng.integers(0, scores.size, 4)
+        scores[rows] = np.minimum(scores[rows], scores[rows] * rng.choice(factors, 4))
+
+    return lowered
+
+
+@st.composite
+def score_lists(draw):
+    n = draw(st.integers(1, 120))
+    kind = draw(st.sampled_from(["spread", "equal", "few", "octaves", "tiny", "negative"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return {
+        "spread": rng.random(n),
+        "equal": np.ones(n),
+        "few": rng.integers(0, 4, n).astype(float),
+        "octaves": 2.0 ** rng.integers(-40, 40, n),
+        "tiny": rng.random(n) * 1e-310,
+        "negative": rng.normal(size=n),
+    }[kind] + 0.0
+
+
+@given(score_lists(), st.sampled_from([0.0, 0.25]), st.integers(0, 1000))
+def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least, seed):
+    n = scores.size
+    eligible = np.random.default_rng(seed).random(n) < 0.8
+    plain, waiting, expected = scores.copy(), eligible.copy(), []
+    lower_plain = lowering(plain, seed)
+    while (waiting & (plain > least)).any():
+        k = int(np.argmax(np.where(waiting, plain, -np.inf)))
+        waiting[k] = False
+        expected.append(k)
+        lower_plain(k)
+    assert emptied(Room.of(n), scores, least, eligible, lowering(scores, seed)) == expected
+
+
+@pytest.mark.parametrize("kind", ["spread", "octaves", "equal"])
+def test_many_rows_move_between_many_shelves(kind):
+    n = 20_000
+    rng = np.random.default_rng(0)
+    scores = {
+        "spread": 1 + rng.random(n), "octaves": rng.exponential(size=n) ** 8, "equal": np.ones(n)
+    }[kind]  # fmt: skip
+    plain = scores.copy()
+    lower_plain, expected = lowering(plain, 7), []
+    heap = [(-s, i) for i, s in enumerate(plain.tolist())]
+    heapq.heapify(heap)
+    while heap:
+        negative, k = heapq.heappop(heap)
+        if plain[k] <= 0:
+            continue
+        if -negative != plain[k]:
+            heapq.heappush(heap, (-plain[k], k))
+            continue
+        expected.append(k)
+        lower_plain(k)
+    room = Room.of(n)
+    assert emptied(room, scores, 0.0, np.ones(n, np.bool_), lowering(scores, 7)) == expected
+    assert room.ends.size > 100
+    # Chunks that were read are written again: there is room for every row, and hardly more.
+    assert 16 * room.spare[1] <= room.chunks.size < 1.1 * n + 16 * room.ends.size
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 400), st.integers(0, 1000))
+def test_room_serves_one_run_after_another(n, seed):
+    rng, room = np.random.default_rng(seed), Room.of(n)
+    eligible = np.ones(n, np.bool_)
+    for _ in range(3):
+        scores = rng.exponential(size=n)
+        expected = np.lexsort((np.arange(n), -scores)).tolist()
+        assert emptied(room, scores, 0.0, eligible, lambda k: None) == expected

@@ -34,7 +34,7 @@ FAISS_EXACT_QUERIES = 2000
 REAL = {"fashion_mnist": "Fashion-MNIST, CNN", "wordnet": "WordNet glosses, MiniLM"}
 GROWTH = (125_000, 250_000, 500_000, 1_000_000)
 SELECTION_NODES, SELECTION_DEGREE = 5_000_000, 20
-#: Rounds of runs of a few milliseconds, which waking a sleeping core can double.
+#: Rounds of runs of milliseconds: waking a sleeping core doubles some of them.
 SHORT_ROUNDS = 25
 #: Seconds between two runs.
 REST = 0.5
@@ -181,7 +181,7 @@ def growth_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
         )
         for n in GROWTH
     ]  # fmt: skip
-    graphs = compete(workers, rounds)
+    graphs = compete(workers, max(rounds, 7))
     cases = [{"case": "growth of the graph, 128-d", "against": workers[0].name, "results": graphs}]
     for title, peer, options in (
         (
@@ -197,7 +197,7 @@ def growth_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
             Contestant(f"{n:,} nodes", case="selection", peer=peer, options=options(n))
             for n in GROWTH
         ]
-        results = compete(picks, max(rounds, 9))
+        results = compete(picks, max(rounds, SHORT_ROUNDS))
         cases.append({"case": title, "against": picks[0].name, "results": results})
     return cases
 

@@ -22,7 +22,7 @@ from d2cli.messages import weight
 #: Edges in a line of memory.
 _LINE = 16
 #: Buckets whose rows' edges are fetched before they are needed.
-_AHEAD = 2
+_BUCKETS_AHEAD = 2
 
 
 @borrowing_kernel
@@ -66,10 +66,10 @@ def lazy_picks(
     for shelf in range(room.ends.shape[0]):
         if not opened(queue, shelf, indptr):
             continue
-        for b in range(_AHEAD):
+        for b in range(_BUCKETS_AHEAD):
             _ask_for_edges(edges, queue, shelf, b)
         for b in range(BUCKETS):
-            _ask_for_edges(edges, queue, shelf, b + _AHEAD)
+            _ask_for_edges(edges, queue, shelf, b + _BUCKETS_AHEAD)
             size = heaped(queue, shelf, b)
             while size > 0:
                 if count == order.shape[0]:

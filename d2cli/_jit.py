@@ -32,7 +32,8 @@ def borrowing_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel that makes no array, and neither do those that it calls.
 
     numba counts who holds an array, in a loop at every call that is given one, by instructions that
-    wait for each other. Here whoever calls holds all of them meanwhile, and nobody counts.
+    wait for each other. Here whoever calls holds all of them meanwhile, and nobody counts. Nor may
+    a kernel that counts be given an array back: it would let go of what nobody took hold of.
     """
     return _compiled(function, _nrt=False)
 
@@ -49,15 +50,21 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
     if compiled is not function:
         # numba asks only whether the kernel's own file is as it was; but a kernel holds the code
         # of those that it calls and the constants of their files, which an upgrade may change.
-        index = compiled._cache._cache_file
-        index._source_stamp = (index._source_stamp, _package())
+        try:
+            index = compiled._cache._cache_file
+            index._source_stamp = (index._source_stamp, _package())
+        except AttributeError:  # another numba than we know: rather compile each time
+            return numba.njit(nogil=True, **options)(function)
     return compiled
 
 
 @cache
 def _package() -> bytes:
-    """A digest of all the code of this package."""
-    digest = hashlib.blake2b()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    """A digest of all the code of this package, file by file."""
+    digest, root = hashlib.blake2b(), Path(__file__).parent
+    for path in sorted(root.rglob("[!.]*.py")):
+        if path.is_file():
+            code = path.read_bytes()
+            digest.update(f"{path.relative_to(root)} {len(code)} ".encode())
+            digest.update(code)
     return digest.digest()

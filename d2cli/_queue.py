@@ -25,10 +25,10 @@ _MANTISSA_BITS = 52
 #: log2 of the buckets of a shelf, and how many these are.
 _SHELF = 7
 BUCKETS = 1 << _SHELF
-#: Numbers of a chunk, which is a line of memory: the chunk that was full before it, then rows.
+#: Numbers of a chunk, as many as a line of memory holds: the full one before it, then rows.
 _CHUNK = 16
 #: Rows whose scores are fetched before they are looked at.
-_AHEAD = 16
+_ROWS_AHEAD = 16
 
 
 class Room(NamedTuple):
@@ -145,7 +145,7 @@ def _shelve(room, row, shelf):
 
 
 @borrowing_kernel
-def _taken_down(room, shelf):
+def _collected(room, shelf):
     """Write the rows that wait for a shelf to ``room.links``, and free its chunks; how many."""
     end, count = room.ends[shelf], 0
     chunk = (end - 1) // _CHUNK
@@ -153,10 +153,10 @@ def _taken_down(room, shelf):
         for at in range(chunk * _CHUNK + 1, end):
             room.links[count] = room.chunks[at]
             count += 1
-        before = np.int64(room.chunks[chunk * _CHUNK])
+        previous = np.int64(room.chunks[chunk * _CHUNK])
         room.chunks[chunk * _CHUNK] = room.spare[0]
         room.spare[0] = chunk
-        chunk, end = before, (before + 1) * _CHUNK
+        chunk, end = previous, (previous + 1) * _CHUNK
     return count
 
 
@@ -164,27 +164,28 @@ def _taken_down(room, shelf):
 def opened(queue, shelf, indptr):
     """Sort the rows that still belong to a shelf into its buckets; whether any waited for it.
 
-    Where each one's edges begin is asked for, too: it will be needed soon.
+    Those that have fallen further wait on for the shelf of their score. Where the others' edges
+    begin is asked for, too: it will be needed soon.
     """
     room, scores = queue.room, queue.scores
     waiting, firsts = room.links, room.firsts
-    count = _taken_down(room, shelf)
+    count = _collected(room, shelf)
     if count == 0:
         return False
     # Kept two places late while they are counted: filling moves them on by one.
     firsts[:] = 0
     room.heads[:] = -1
-    before = (shelf << _SHELF) - 2
+    base = (shelf << _SHELF) - 2
     staying = 0
     for at in range(count):
-        prefetch(scores, waiting[min(at + _AHEAD, count - 1)])
+        prefetch(scores, waiting[min(at + _ROWS_AHEAD, count - 1)])
         i = waiting[at]
         if scores[i] > queue.least:
             b = _bucket(queue, i)
             if b >> _SHELF == shelf:
                 waiting[staying] = i
                 staying += 1
-                firsts[b - before] += 1
+                firsts[b - base] += 1
                 prefetch(indptr, i)
             else:
                 _shelve(room, i, b >> _SHELF)
@@ -192,7 +193,7 @@ def opened(queue, shelf, indptr):
         firsts[b + 2] += firsts[b + 1]
     for at in range(staying):
         i = waiting[at]
-        b = _bucket(queue, i) - before - 1
+        b = _bucket(queue, i) - base - 1
         room.rows[firsts[b]] = i
         firsts[b] += 1
     return True

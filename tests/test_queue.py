@@ -10,6 +10,14 @@ from hypothesis import strategies as st
 from d2cli._queue import BUCKETS, Room, filled, heaped, opened, put_right, taken
 
 
+def fenced(n):
+    """Room for n rows between numbers that nobody may write; whether they are as they were."""
+    wide = [np.full(array.size + 32, -77, array.dtype) for array in Room.of(n)]
+    return Room(*(a[16:-16] for a in wide)), lambda: all(
+        (a[:16] == -77).all() and (a[-16:] == -77).all() for a in wide
+    )
+
+
 def emptied(room, scores, least, eligible, lowered):
     """All rows in the order in which they come; ``lowered(row)`` lowers others after each."""
     indptr = np.zeros(scores.size + 1, np.int64)
@@ -33,12 +41,13 @@ def emptied(room, scores, least, eligible, lowered):
 
 def lowering(scores, seed):
     """Lowers a few rows, drawn by the row that comes: a little, a lot, to nothing or not at all."""
-    factors = np.array([1.0, 1 - 2**-40, 0.999, 0.9, 0.3, 1e-3, 0.0, -1.0])
+    factors = np.array([1.0, 1 - 2**-40, 0.999, 0.9, 0.3, 1e-3, 0.0, -1.0, -1e300])
 
     def lowered(k):
         rng = np.random.default_rng([seed, k])
         rows = rng.integers(0, scores.size, 4)
-        scores[rows] = np.minimum(scores[rows], scores[rows] * rng.choice(factors, 4))
+        with np.errstate(over="ignore", invalid="ignore"):  # down to -inf, and no further
+            scores[rows] = np.fmin(scores[rows], scores[rows] * rng.choice(factors, 4))
 
     return lowered
 
@@ -46,7 +55,11 @@ def lowering(scores, seed):
 @st.composite
 def score_lists(draw):
     n = draw(st.integers(1, 120))
-    kind = draw(st.sampled_from(["spread", "equal", "few", "octaves", "tiny", "negative"]))
+    kind = draw(
+        st.sampled_from(
+            ["spread", "equal", "few", "octaves", "tiny", "huge", "outlier", "negative"]
+        )
+    )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return {
         "spread": rng.random(n),
@@ -54,11 +67,13 @@ def score_lists(draw):
         "few": rng.integers(0, 4, n).astype(float),
         "octaves": 2.0 ** rng.integers(-40, 40, n),
         "tiny": rng.random(n) * 1e-310,
+        "huge": rng.random(n) * 1.7e308,
+        "outlier": np.where(np.arange(n) == n // 2, 1e9, rng.random(n)),
         "negative": rng.normal(size=n),
     }[kind] + 0.0
 
 
-@given(score_lists(), st.sampled_from([0.0, 0.25]), st.integers(0, 1000))
+@given(score_lists(), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 1000))
 def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least, seed):
     n = scores.size
     eligible = np.random.default_rng(seed).random(n) < 0.8
@@ -69,7 +84,9 @@ def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least,
         waiting[k] = False
         expected.append(k)
         lower_plain(k)
-    assert emptied(Room.of(n), scores, least, eligible, lowering(scores, seed)) == expected
+    room, untouched = fenced(n)
+    assert emptied(room, scores, least, eligible, lowering(scores, seed)) == expected
+    assert untouched()
 
 
 @pytest.mark.parametrize("kind", ["spread", "octaves", "equal"])

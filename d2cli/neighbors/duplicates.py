@@ -69,7 +69,9 @@ def find_copies(among: Group, threads: int = 1) -> Copies | None:
 @cache
 def _keys(count: int, number: type[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
     """Odd numbers to hash with. Kept: to make a generator takes longer than to hash some rows."""
-    return np.random.default_rng(0).integers(0, np.iinfo(number).max, count, number) | number(1)
+    keys = np.random.default_rng(0).integers(0, np.iinfo(number).max, count, number) | number(1)
+    keys.flags.writeable = False
+    return keys
 
 
 def spread(

@@ -164,7 +164,7 @@ def _rank(
     """
     numbers, missed_from = candidates
     rerank(screen.group.vectors, queries, numbers, found, lengths)
-    return np.flatnonzero((lengths[:, -1] >= missed_from) & (missed_from < np.inf))
+    return np.flatnonzero(~(lengths[:, -1] < missed_from) & ~np.isposinf(missed_from))
 
 
 def _look_again(screen: Screen, queries: NDArray[np.int64], k: int) -> Lists:

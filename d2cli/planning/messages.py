@@ -98,9 +98,9 @@ def greedy(ledger: Ledger, n: int, k: int, picks: Picks) -> None:
         if size > kept:
             ledger.touch("thinning", 35 * n)
             ledger.spend(steps=n * _SORTED)
-        # Who may be picked; scores and queue of one run; of the queue, what one shelf needs, which
-        # comes in large pages; and the result.
-        with ledger.passing("picking", n * (3 + 13) + min(20 * n, 8 * MIB) + 16 * longer):
+        # Who may be picked; scores and queue of one run, of which 20 bytes a row are for one shelf
+        # of it: all of them where all scores are alike; and the result.
+        with ledger.passing("picking", n * (3 + 13 + 20) + 16 * longer):
             searched = _SEARCHED_SHARE * picks.searches
             ledger.spend(steps=_picked(n, k, picks, size) + searched * _picked(n, k, picks, longer))
         ledger.hold("picks", 16 * size)

@@ -13,16 +13,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2cli._heap import ARITY, fall, rise
+from d2cli._heap import ARITY, drop_top, fall, rise
 from d2cli._jit import borrowing_kernel, kernel
 from d2cli._prefetch import prefetch, prefetch_once
-from d2cli._queue import BUCKETS, belongs, filled, heaped, opened, put_right, taken
+from d2cli._queue import BUCKETS, belongs, filled, heaped, opened, put_right
 from d2cli.messages import weight
 
 #: Edges in a line of memory.
 _LINE = 16
 #: Buckets whose rows' edges are fetched before they are needed.
 _BUCKETS_AHEAD = 2
+
+
+@borrowing_kernel
+def _picked(k, gain, eligible, klass, quota, order, gains, count):
+    """Write k down as pick `count`, unless its class is full; whether it was. Its turn is over."""
+    eligible[k] = False
+    own = klass[k] if klass.shape[0] else 0
+    if quota[own] <= 0:
+        return False
+    quota[own] -= 1
+    order[count] = k
+    gains[count] = gain
+    return True
 
 
 @borrowing_kernel
@@ -78,13 +91,8 @@ def lazy_picks(
                 if u[k] != value:
                     size = put_right(queue, shelf, b, size)
                     continue
-                size = taken(room, size)
-                eligible[k] = False
-                own = klass[k] if klass.shape[0] else 0
-                if quota[own] > 0:
-                    quota[own] -= 1
-                    order[count] = k
-                    gains[count] = value
+                size = drop_top(room.values, room.heap, size)
+                if _picked(k, value, eligible, klass, quota, order, gains, count):
                     count += 1
                     _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)
     return count
@@ -97,12 +105,7 @@ def silent_picks(ranked, u, eligible, klass, quota, order, gains, count):
         if count == order.shape[0]:
             break
         k = ranked[at]
-        eligible[k] = False
-        own = klass[k] if klass.shape[0] else 0
-        if quota[own] > 0:
-            quota[own] -= 1
-            order[count] = k
-            gains[count] = u[k]
+        if _picked(k, u[k], eligible, klass, quota, order, gains, count):
             count += 1
     return count
 
@@ -127,18 +130,13 @@ def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, 
     count = 0
     while size > 0 and count < order.shape[0]:
         k = heap[0]
-        eligible[k] = False
         place[k] = -1
         size -= 1
         if size > 0:
             fall(heap, place, u, size, 0, heap[size])
-        own = klass[k] if klass.shape[0] else 0
-        if quota[own] == 0:
+        if not _picked(k, u[k], eligible, klass, quota, order, gains, count):
             continue
-        quota[own] -= 1
         picked[k] = True
-        order[count] = k
-        gains[count] = u[k]
         count += 1
         message = u[k]
         for e in range(edges.indptr[k], edges.indptr[k + 1]):

@@ -34,6 +34,21 @@ def sink(values, rows, size, hole, value, row):
 
 
 @borrowing_kernel
+def heapify(values, rows, size):
+    """Make a binary heap of the first `size`, in place."""
+    for hole in range(size // 2 - 1, -1, -1):
+        sink(values, rows, size, hole, values[hole], rows[hole])
+
+
+@borrowing_kernel
+def drop_top(values, rows, size):
+    """Take the top off a binary heap of `size`; how many are left."""
+    last = size - 1
+    sink(values, rows, last, 0, values[last], rows[last])
+    return last
+
+
+@borrowing_kernel
 def rise(heap, place, u, hole, k):
     """Put k into the indexed heap at `hole` or above it; returns where."""
     while hole > 0:

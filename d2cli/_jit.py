@@ -41,21 +41,20 @@ def borrowing_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """The machine code is kept beside the source or in the user's cache folder.
 
-    Where neither can be written numba refuses to cache; the kernel then compiles in each process.
+    Where neither can be written numba refuses to cache, and of a numba that caches otherwise than
+    we know we ask for nothing: the kernel then compiles in each process.
     """
     try:
         compiled = numba.njit(cache=True, nogil=True, **options)(function)
-    except RuntimeError:  # numba: "cannot cache function …: no locator available"
-        return numba.njit(nogil=True, **options)(function)
-    if compiled is not function:
-        # numba asks only whether the kernel's own file is as it was; but a kernel holds the code
-        # of those that it calls and the constants of their files, which an upgrade may change.
-        try:
+        if compiled is not function:
+            # numba asks only whether the kernel's own file is as it was; but a kernel holds the
+            # code of those that it calls and the constants of their files, which an upgrade may
+            # change.
             index = compiled._cache._cache_file
             index._source_stamp = (index._source_stamp, _package())
-        except AttributeError:  # another numba than we know: rather compile each time
-            return numba.njit(nogil=True, **options)(function)
-    return compiled
+        return compiled
+    except (RuntimeError, AttributeError):  # "cannot cache function …: no locator available"
+        return numba.njit(nogil=True, **options)(function)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._heap import sink
+from d2cli._heap import drop_top, heapify, sink
 from d2cli._jit import borrowing_kernel
 from d2cli._prefetch import prefetch
 
@@ -233,8 +233,7 @@ def heaped(queue, shelf, b):
                 _hang(room, mine, b + now - here)
             else:
                 _shelve(room, i, now >> _SHELF)
-    for hole in range(size // 2 - 1, -1, -1):
-        sink(room.values, room.heap, size, hole, room.values[hole], room.heap[hole])
+    heapify(room.values, room.heap, size)
     return size
 
 
@@ -243,14 +242,6 @@ def _hang(room, place, b):
     """Link a place to those of bucket b, or to the free ones."""
     room.links[place] = room.heads[b]
     room.heads[b] = place
-
-
-@borrowing_kernel
-def taken(room, size):
-    """Take the top off a heap of `size`; how many are left."""
-    last = size - 1
-    sink(room.values, room.heap, last, 0, room.values[last], room.heap[last])
-    return last
 
 
 @borrowing_kernel
@@ -271,4 +262,4 @@ def put_right(queue, shelf, b, size):
             _hang(room, place, b + now - here)
         else:
             _shelve(room, i, now >> _SHELF)
-    return taken(room, size)
+    return drop_top(room.values, room.heap, size)

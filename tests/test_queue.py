@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli._queue import BUCKETS, Room, filled, heaped, opened, put_right, taken
+from d2cli._heap import drop_top
+from d2cli._queue import BUCKETS, Room, filled, heaped, opened, put_right
 
 
 def fenced(n):
@@ -33,7 +34,7 @@ def emptied(room, scores, least, eligible, lowered):
                 if scores[k] != room.values[0]:
                     size = put_right(queue, shelf, b, size)
                     continue
-                size = taken(room, size)
+                size = drop_top(room.values, room.heap, size)
                 order.append(k)
                 lowered(k)
     return order

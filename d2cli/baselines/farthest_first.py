@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._heap import sink
+from d2cli._heap import drop_top, heapify, sink
 from d2cli._jit import kernel
 from d2cli.baselines.class_centres import means
 from d2cli.budgets import check_size
 from d2cli.defaults import METRIC, Metric
 from d2cli.neighbors.distances import distance
+from d2cli.neighbors.screen import rounding
 from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
 from d2cli.parallel import Progress, for_blocks, silent, thread_count
 from d2cli.products import one_thread_per_product, product
 
 #: Picks, and rows, of one matrix product.
 _PICKS, _ROWS = 512, 1024
-_FLOAT32_STEP = 2.0**-24
 
 
 def k_center(
@@ -89,8 +89,7 @@ def _pick(vectors, values, rows, order, start, stop):
     """
     size = rows.shape[0]
     compared = np.full(vectors.shape[0], start, np.int64)
-    for hole in range(size // 2 - 1, -1, -1):
-        sink(values, rows, size, hole, values[hole], rows[hole])
+    heapify(values, rows, size)
     for count in range(start, stop):
         while compared[rows[0]] < count:
             i, least = rows[0], values[0]
@@ -99,8 +98,7 @@ def _pick(vectors, values, rows, order, start, stop):
             compared[i] = count
             sink(values, rows, size, 0, least, i)
         order[count] = rows[0]
-        size -= 1
-        sink(values, rows, size, 0, values[size], rows[size])
+        size = drop_top(values, rows, size)
 
 
 class _Screen:
@@ -121,7 +119,7 @@ class _Screen:
 
         for_blocks(measure, self.own.size, _ROWS, threads)
         reach = np.sqrt(self.own.max())
-        self.error = (vectors.shape[1] + 8) * _FLOAT32_STEP * (np.sqrt(self.own) + reach) ** 2
+        self.error = rounding(vectors.shape[1]) * (np.sqrt(self.own) + reach) ** 2
 
     def _block(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         return (self.vectors[rows] * self.scale).astype(np.float32, copy=False)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._heap import sink
+from d2cli._heap import drop_top, heapify, sink
 from d2cli._jit import kernel
 from d2cli.budgets import check_size
 from d2cli.defaults import MODES, Edges, Kernel
@@ -82,8 +82,7 @@ def _serve(indptr, indices, similarity, order):
     values = np.empty(n)
     for j in range(n):
         values[j] = _gain(indptr, indices, similarity, served, j)
-    for start in range(n // 2 - 1, -1, -1):
-        sink(values, rows, n, start, values[start], rows[start])
+    heapify(values, rows, n)
     size = n
     for count in range(order.shape[0]):
         while True:
@@ -96,8 +95,7 @@ def _serve(indptr, indices, similarity, order):
         served[j] = 1.0
         for e in range(indptr[j], indptr[j + 1]):
             served[indices[e]] = max(served[indices[e]], similarity[e])
-        size -= 1
-        sink(values, rows, size, 0, values[size], rows[size])
+        size = drop_top(values, rows, size)
 
 
 def near_duplicates(graph: KnnGraph, size: int, *, seed: int = 0) -> NDArray[np.int64]:

@@ -108,19 +108,27 @@ class Screen:
 
 
 @kernel
+def rounding(d):
+    """What the rounding of a d-term dot product in float32, of the squares and of the inputs
+    themselves may come to, in parts of the largest magnitude: d + 8 steps (Higham 2002, section
+    3.1).
+    """
+    return (d + 8) * _FLOAT32_STEP
+
+
+@kernel
 def _bound_what_is_missed(q, scores, reach, scale, missed_from):
     """Bound from below the distances of all that did not make the lists; writes missed_from (m,).
 
     `scores` are |x|²/2 - q·x of those that did, ascending, and `reach` is the length of the longest
-    x: a d-term dot product, the squares and the inputs themselves are rounded by no more than
-    (d + 8) steps of the largest magnitude that occurs (Higham 2002, section 3.1).
+    x.
     """
-    steps = (q.shape[1] + 8) * _FLOAT32_STEP
+    rounded = rounding(q.shape[1])
     for r in range(q.shape[0]):
         own = 0.0
         for c in range(q.shape[1]):
             own += np.float64(q[r, c]) * np.float64(q[r, c])
         magnitude = math.sqrt(own) + reach
-        least = own + 2.0 * scores[r, -1] - steps * magnitude * magnitude
+        least = own + 2.0 * scores[r, -1] - rounded * magnitude * magnitude
         # Distances compare as rounded to float32: one more step on each side.
         missed_from[r] = math.sqrt(max(least, 0.0)) / scale * (1 - 4 * _FLOAT32_STEP)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from d2cli._greedy import heap_picks
-from d2cli.graph import Csr
-from d2cli.sampling import greedy
+from d2cli.graph.knn_graph import Csr
+from d2cli.selection.greedy import greedy
+from d2cli.selection.picks import heap_picks
 
 #: Wide enough that no message runs out, so that clamped and unclamped orders are the same.
 SIGMA, GAMMA = 0.5, 10.0

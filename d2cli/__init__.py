@@ -14,16 +14,16 @@ _HOMES = {
     "prepare_edges": "d2cli.api",
     "propagate": "d2cli.api",
     "select": "d2cli.api",
-    "wanted": "d2cli.scores",
+    "wanted": "d2cli.messages.utility",
     "score_dynamics": "d2cli.difficulty.dynamics",
     "prototypicality": "d2cli.difficulty.embedding",
     "knn_distance": "d2cli.difficulty.neighbours",
     "label_disagreement": "d2cli.difficulty.neighbours",
-    "KnnGraph": "d2cli.graph",
-    "Csr": "d2cli.graph",
-    "Selection": "d2cli.sampling",
-    "read_graph": "d2cli.io.graph_file",
-    "write_graph": "d2cli.io.graph_file",
+    "KnnGraph": "d2cli.graph.knn_graph",
+    "Csr": "d2cli.graph.knn_graph",
+    "Selection": "d2cli.selection.greedy",
+    "read_graph": "d2cli.files.graph_file",
+    "write_graph": "d2cli.files.graph_file",
     "D2Error": "d2cli.errors",
 }
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from d2cli.difficulty.embedding import prototypicality
     from d2cli.difficulty.neighbours import knn_distance, label_disagreement
     from d2cli.errors import D2Error
-    from d2cli.graph import Csr, KnnGraph
-    from d2cli.io.graph_file import read_graph, write_graph
-    from d2cli.sampling import Selection
-    from d2cli.scores import wanted
+    from d2cli.files.graph_file import read_graph, write_graph
+    from d2cli.graph.knn_graph import Csr, KnnGraph
+    from d2cli.messages.utility import wanted
+    from d2cli.selection.greedy import Selection
 
 
 def __getattr__(name: str) -> Any:

@@ -13,18 +13,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli import messages
-from d2cli.budgets import check_size, class_quotas, cutoff_rows
-from d2cli.cutoffs import automatic_cutoff, within_quotas
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
-from d2cli.edges import edges_of
+from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import Csr, KnnGraph, check_csr
-from d2cli.messages import check_bandwidth, check_scores, forward, resolve_bandwidth
-from d2cli.neighbors import build_graph
-from d2cli.parallel import Progress, silent
-from d2cli.sampling import Rules, Selection, greedy
-from d2cli.thinning import thinned, widened
+from d2cli.graph.build import build_graph
+from d2cli.graph.knn_graph import Csr, KnnGraph, check_csr
+from d2cli.messages import forward as messages
+from d2cli.messages.edges import edges_of
+from d2cli.messages.forward import check_bandwidth, check_scores, forward, resolve_bandwidth
+from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
+from d2cli.selection.cutoff import automatic_cutoff, within_quotas
+from d2cli.selection.greedy import Rules, Selection, greedy
+from d2cli.selection.thinning import thinned, widened
 
 __all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select"]
 
@@ -67,8 +67,8 @@ def propagate(
     Args:
         graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used and
             `bandwidth` must be a number).
-        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.scores.wanted`).
-        edges: who is whose neighbour, see :func:`d2cli.edges.edges_of`.
+        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.messages.utility.wanted`).
+        edges: who is whose neighbour, see :func:`d2cli.messages.edges.edges_of`.
         kernel: ``gaussian``: e(γ) = exp(-γ (d/σ)²); ``exponential``: exp(-γ d/σ).
         bandwidth: σ in units of distance, or ``median``: the median listed distance.
         gamma_forward: γ_f >= 0.
@@ -120,7 +120,7 @@ def own_scores(
     """About the scores that :func:`propagate` was given, from what it returned; same options.
 
     It is what the command line goes by where a cutoff sets itself, since who selects from
-    propagated scores has no others. See :func:`d2cli.messages.own_scores`.
+    propagated scores has no others. See :func:`d2cli.messages.forward.own_scores`.
 
     Returns:
         (n,) float64, a new array.
@@ -153,7 +153,7 @@ def select(
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
     With a γ_r of ``auto``, a small budget is spent by thinning the picks for a larger one, see
-    :mod:`d2cli.thinning`. With a number the order is that of the plain loop.
+    :mod:`d2cli.selection.thinning`. With a number the order is that of the plain loop.
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used,
@@ -162,7 +162,7 @@ def select(
         size: how many rows to keep, 1 … the rows that take part.
         edges, kernel, bandwidth: as in :func:`propagate`.
         gamma_reverse: γ_r >= 0; small is strong. ``auto``: the smallest with which messages outlast
-            the picks, see :func:`d2cli.sampling.greedy`.
+            the picks, see :func:`d2cli.selection.greedy.greedy`.
         clamped: whether a score below zero sends nothing (else it raises its neighbours).
         labels: (n,) one class a row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
@@ -170,13 +170,13 @@ def select(
         exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
         difficulty: (n,) finite, higher = harder, for example the scores: what a cutoff goes by.
         cutoff: β, the share of the hardest rows that are not picked; ``auto``: as many as
-            :func:`d2cli.cutoffs.automatic_cutoff` says, and of no class of a `balance` so many
+            :func:`d2cli.selection.cutoff.automatic_cutoff` says, and of no class of a `balance` so many
             that it could not fill its share. None: ``auto`` where there is a
             `difficulty` and `gamma_reverse` is ``auto``, else 0.
         progress: called with the stage, and how many are done of how many.
 
     Returns:
-        The picks in order, see :class:`~d2cli.sampling.Selection`.
+        The picks in order, see :class:`~d2cli.selection.greedy.Selection`.
     """
     n = graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
     drop = _mask(exclude, n, "exclude")

@@ -25,7 +25,7 @@ class DataError(D2Error):
 
     Numerical code knows arrays and no files, so it says which *argument* is wrong and, where it
     can, at which *row*; the pipeline, which knows where each argument came from, puts the file's
-    name in front (:func:`d2cli.io.sources.blame`).
+    name in front (:func:`d2cli.files.sources.blame`).
     """
 
     def __init__(

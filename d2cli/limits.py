@@ -15,7 +15,7 @@ def check_search(
     ef: int | None,
     seed: int,
 ) -> None:
-    """Refuse an option of :func:`d2cli.neighbors.build_graph` that is out of range.
+    """Refuse an option of :func:`d2cli.graph.build.build_graph` that is out of range.
 
     Raises:
         UsageError: naming it.

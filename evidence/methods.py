@@ -21,9 +21,9 @@ from d2cli.baselines import (
     near_duplicates,
     random_rows,
 )
-from d2cli.budgets import cutoff_rows
 from d2cli.defaults import N_NEIGHBORS
-from d2cli.graph import KnnGraph
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.selection.budgets import cutoff_rows
 
 #: Their order of picks does not depend on the budget: one run serves all.
 NESTED = ("k-center", "facility-location", "near-duplicates")

@@ -25,7 +25,7 @@ import numpy as np
 
 import plan
 from d2cli import __version__
-from d2cli.budgets import budget_of
+from d2cli.selection.budgets import budget_of
 from methods import NESTED, choose, nested_order
 from store import Inputs, Store, Training, digest_of
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2cli.cli.main import run
-from d2cli.io import atomic, checkpoint, temporary
-from d2cli.io.provenance import fingerprint, read_sidecar, sidecar
+from d2cli.files.output import atomic, checkpoint, temporary
+from d2cli.files.provenance.record import fingerprint, read_sidecar, sidecar
 
 #: Files whose every line is a moment of its own.
 DELICATE = {m.__file__ for m in (atomic, checkpoint, temporary)}

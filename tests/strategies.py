@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from d2cli.graph import Csr
+from d2cli.graph.knn_graph import Csr
 
 #: Values from a short list make ties and duplicates common.
 _COORDINATES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.25, 100.0])

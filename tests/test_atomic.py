@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from d2cli.errors import OutputError
-from d2cli.io.atomic import Outputs
+from d2cli.files.output.atomic import Outputs
 
 ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select
-from d2cli.cutoffs import automatic_cutoff
-from d2cli.scores import wanted
+from d2cli.messages.utility import wanted
+from d2cli.selection.cutoff import automatic_cutoff
 
 
 @pytest.fixture

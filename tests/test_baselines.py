@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from d2cli import baselines
 from d2cli.baselines import farthest_first
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import KnnGraph
-from d2cli.messages import resolve_bandwidth
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.forward import resolve_bandwidth
 from tests import naive, naive_baselines, strategies
 
 

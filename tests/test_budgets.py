@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.budgets import budget_of, class_quotas, cutoff_rows
 from d2cli.errors import DataError, UsageError
+from d2cli.selection.budgets import budget_of, class_quotas, cutoff_rows
 from tests import naive
 
 COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any)

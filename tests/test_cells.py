@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.neighbors import cell_search, cells, refine, routing
-from d2cli.neighbors.grouping import by_label, halved
+from d2cli.graph.ivf import cell_search, cells, refine, routing
+from d2cli.graph.ivf.grouping import by_label, halved
 from tests import naive_cells as naive
 
 

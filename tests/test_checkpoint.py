@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.checkpoints import NONE, as_bytes, from_bytes
-from d2cli.io import checkpoint as module
-from d2cli.io.checkpoint import FileCheckpoint
-from d2cli.neighbors import build, build_graph, exact, ivf, pairs
+from d2cli.engine.checkpoints import NONE, as_bytes, from_bytes
+from d2cli.files.output import checkpoint as module
+from d2cli.files.output.checkpoint import FileCheckpoint
+from d2cli.graph import build
+from d2cli.graph.build import build_graph
+from d2cli.graph.exact import pairs
+from d2cli.graph.exact import search as exact
+from d2cli.graph.ivf import search as ivf
 
 ROWS = 260
 SAID = "notice: resumed from the checkpoint of a run that did not end"
@@ -192,7 +196,7 @@ def test_another_build_does_not(folder, run_cli, killed, monkeypatch, points, ch
     if change == "option":
         line += ["--seed", 1]
     if change == "version":
-        monkeypatch.setattr("d2cli.io.provenance.__version__", "9")
+        monkeypatch.setattr("d2cli.files.provenance.record.__version__", "9")
     code, _, err = run_cli(*line)
     assert code == 0
     assert SAID not in err

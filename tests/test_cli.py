@@ -435,7 +435,7 @@ def test_no_arguments_show_help(capsys):
 
 
 def test_interruption_leaves_nothing(small, capsys, monkeypatch):
-    from d2cli.pipeline import select as step
+    from d2cli.commands.select import run as step
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -452,7 +452,7 @@ def test_interruption_leaves_nothing(small, capsys, monkeypatch):
     [(ValueError("odd"), "unexpected ValueError: odd"), (MemoryError(), "out of memory")],
 )
 def test_a_defect_is_one_line_unless_debugged(small, capsys, monkeypatch, raised, said):
-    from d2cli.pipeline import select as step
+    from d2cli.commands.select import run as step
 
     def fail(*_, **__):
         raise raised

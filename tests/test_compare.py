@@ -155,7 +155,7 @@ def test_wrong_usage(compare, tmp_path, args, said):
 
 def test_what_it_needs(run_cli, data, monkeypatch):
     assert run_cli("compare", "--emb", "emb.npy", "--ratio", 0.3, "--out", "c.html")[0] == 2
-    from d2cli.pipeline import pages as module
+    from d2cli.commands import pages as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     code, _, err = run_cli(

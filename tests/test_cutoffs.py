@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
-from d2cli.cutoffs import automatic_cutoff, hard_rows, scattered, within_quotas
 from d2cli.errors import UsageError
+from d2cli.selection.cutoff import automatic_cutoff, hard_rows, scattered, within_quotas
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
 

@@ -21,7 +21,7 @@ from d2cli.evaluation.redundancy import (
     random_redundancy,
     redundancy_threshold,
 )
-from d2cli.neighbors.vectors import prepare
+from d2cli.graph.vectors import prepare
 from tests import naive_evaluation as naive
 from tests.strategies import embeddings
 

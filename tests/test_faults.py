@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli import stopping
 from d2cli.cli import signals
 from d2cli.cli.main import run
-from d2cli.io import atomic, temporary
-from d2cli.io.atomic import Outputs
-from d2cli.io.provenance import read_sidecar, sidecar
-from d2cli.pipeline import select as step
+from d2cli.commands.select import run as step
+from d2cli.files.output import atomic, temporary
+from d2cli.files.output.atomic import Outputs
+from d2cli.files.provenance.record import read_sidecar, sidecar
+from d2cli.runtime import stopping
 
 ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
 ROOT = Path(__file__).parent.parent
@@ -194,7 +194,7 @@ def test_any_error_that_an_interruption_turned_into(old, select, monkeypatch):
 
 
 def test_a_wish_is_heard_between_blocks():
-    from d2cli.parallel import for_blocks
+    from d2cli.engine.threads import for_blocks
 
     for threads in (1, 2):
         stopping.reset()

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import KnnGraph
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.edges import edges_of
 from tests import naive
 from tests.strategies import knn_graphs, masks
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from d2cli import __version__
 from d2cli.errors import OutputError
-from d2cli.graph import BuildInfo, KnnGraph
-from d2cli.io.graph_file import load_graph, read_graph, write_graph
+from d2cli.files.graph_file import load_graph, read_graph, write_graph
+from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from tests.strategies import knn_graphs
 
 
@@ -154,7 +154,7 @@ def test_an_old_graph_stays_if_the_new_one_fails(table, monkeypatch):
     def fail(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("d2cli.io.graph_file.as_metadata", fail)
+    monkeypatch.setattr("d2cli.files.graph_file.as_metadata", fail)
     with pytest.raises(OutputError, match=r"g\.arrow: cannot be written"):
         write_graph("g.arrow", graph)
     assert Path("g.arrow").read_bytes() == old

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.errors import DataError
-from d2cli.graph import KnnGraph
-from d2cli.io.graph_file import write_graph
-from d2cli.io.headers import read_graph_header, read_header
-from d2cli.io.sources import open_source
+from d2cli.files.graph_file import write_graph
+from d2cli.files.headers import read_graph_header, read_header
+from d2cli.files.sources import open_source
+from d2cli.graph.knn_graph import KnnGraph
 
 N, D = 300, 6
 

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from d2cli.io import fields, tables
-from d2cli.io.files import natural_key
-from d2cli.io.sources import open_source
-from d2cli.io.tables import ColumnField
+from d2cli.files.formats import fields, tables
+from d2cli.files.formats.tables import ColumnField
+from d2cli.files.paths import natural_key
+from d2cli.files.sources import open_source
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Compiled kernels are kept where that is possible, and work where it is not."""
 
+import ast
+import importlib
 import os
 import shutil
 import subprocess
@@ -8,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.registry import CPUDispatcher as Dispatcher
 
 import d2cli
+from d2cli.runtime.jit import kernel_files
 
 RUN = """
 import sys
@@ -18,7 +22,7 @@ import numpy as np
 from d2cli import build_graph
 graph = build_graph(np.arange(8, dtype="f4").reshape(4, 2), 1)
 assert graph.neighbors.tolist() == [[1], [0], [1], [2]]
-from d2cli.neighbors.distances import rerank
+from d2cli.graph.distances import rerank
 print(sum(rerank.stats.cache_hits.values()), len(rerank.signatures))
 """
 #: What numba finds where neither the package's folder nor the user's can be written.
@@ -46,14 +50,14 @@ def test_the_second_run_compiles_nothing(tmp_path):
 
 
 @jit_only
-def test_a_change_of_any_file_of_the_package_compiles_anew(tmp_path):
-    """Kernels hold each other's code: numba alone would notice a change of their own file only."""
+def test_kernels_compile_again_after_a_change_of_a_kernel_that_they_call(tmp_path):
+    """numba alone compares only the kernel's own file."""
     package = tmp_path / "d2cli"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(d2cli.__file__).parent, package, ignore=ignored)
     code = (
-        "import numpy as np; from d2cli._greedy import silent_picks as kernel; import d2cli;"
-        "i, f, b = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_);"
+        "import numpy as np; from d2cli.selection.picks import silent_picks as kernel; "
+        "import d2cli; i, f, b = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_);"
         "kernel(i, f, b, i, i, i, f, 0);"
         "print(d2cli.__file__, sum(kernel.stats.cache_hits.values()))"
     )
@@ -61,16 +65,58 @@ def test_a_change_of_any_file_of_the_package_compiles_anew(tmp_path):
     def hits():
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": ""},
         )  # fmt: skip
         where, count = done.stdout.split()
         assert Path(where).parent == package
         return int(count)
 
+    def change(name):
+        with (package / name).open("a") as file:
+            file.write("# a change\n")
+
     assert [hits(), hits()] == [0, 1]
-    with (package / "_heap.py").open("a") as file:
-        file.write("# a change\n")
+    change("selection/heap.py")
     assert [hits(), hits()] == [0, 1]
+    for name in ("page/svg.py", "errors.py", "api.py", "graph/ivf/cells.py"):
+        change(name)
+    assert hits() == 1
+
+
+@jit_only
+def test_constants_of_kernels_stand_in_files_of_their_stamp():
+    """Machine code holds the values of constants, so a change of one must compile anew."""
+    checked = 0
+    for name in kernel_modules():
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            if isinstance(value, Dispatcher) and value.py_func.__module__ == name:
+                code = value.py_func.__code__
+                files = kernel_files(Path(code.co_filename))
+                for used in code.co_names:
+                    found = value.py_func.__globals__.get(used)
+                    if isinstance(found, int | float | tuple) and not isinstance(found, bool):
+                        assert any(used in assigned(file) for file in files), (name, used)
+                        checked += 1
+    assert checked > 10
+
+
+def assigned(path):
+    """The names that a file gives a value at its top level."""
+    targets = [
+        t
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for t in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    return {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+
+
+def kernel_modules():
+    root = Path(d2cli.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if "from d2cli.runtime.jit import" in path.read_text():
+            yield ".".join(("d2cli", *path.relative_to(root).with_suffix("").parts))
 
 
 @jit_only
@@ -79,7 +125,7 @@ def test_without_a_place_for_the_cache_it_still_works():
 
 
 def test_kernels_are_the_functions_themselves_where_the_jit_is_off():
-    code = "from d2cli.messages import weight; print(type(weight).__name__)"
+    code = "from d2cli.messages.forward import weight; print(type(weight).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
@@ -88,7 +134,7 @@ def test_kernels_are_the_functions_themselves_where_the_jit_is_off():
 
 
 def test_weights_are_float64_whatever_comes_in():
-    from d2cli.messages import weight
+    from d2cli.messages.forward import weight
 
     values = {float(weight(d, 1.0, 3.0, True)) for d in (np.float32(1.0), np.float64(1.0), 1.0)}
     assert len(values) == 1

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.errors import DataError
-from d2cli.io.joins import Frame
-from d2cli.io.sources import open_source
+from d2cli.files.frame import Frame
+from d2cli.files.sources import open_source
 
 
 def parquet(path, **columns):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.errors import UsageError
-from d2cli.io.limits import available_memory, total_memory
-from d2cli.units import binary, parse_size
+from d2cli.runtime.memory import available_memory, total_memory
+from d2cli.runtime.units import binary, parse_size
 
 GIB = 1 << 30
 MEMINFO = "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:    8388608 kB\n"
@@ -58,7 +58,7 @@ def test_what_could_ever_be_taken(machine, tmp_path):
 
 def test_a_claim_is_held_against_the_control_group(monkeypatch):
     from d2cli.errors import DataError
-    from d2cli.io import room
+    from d2cli.runtime import room
 
     monkeypatch.setattr(room, "_most", lambda: 1000)
     assert room.room((125,), np.dtype(np.float64), "x.npz").size == 125

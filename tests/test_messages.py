@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import own_scores, propagate
-from d2cli.edges import edges_of
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import KnnGraph
-from d2cli.messages import resolve_bandwidth, vanished_share
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.edges import edges_of
+from d2cli.messages.forward import resolve_bandwidth, vanished_share
 from tests import naive
 from tests.strategies import knn_graphs, scores
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph
 from d2cli.errors import DataError, UsageError
-from d2cli.neighbors import build, routing
-from d2cli.neighbors.duplicates import find_copies
-from d2cli.neighbors.recall import Truth, sample_rows
-from d2cli.neighbors.vectors import Group
+from d2cli.graph import build
+from d2cli.graph.duplicates import find_copies
+from d2cli.graph.ivf import routing
+from d2cli.graph.recall import Truth, sample_rows
+from d2cli.graph.vectors import Group
 from tests import naive
 from tests.strategies import embeddings, masks
 
@@ -207,7 +208,7 @@ def test_copies_are_the_groups_of_equal_rows(values):
 
 
 def test_copies_survive_colliding_hashes(monkeypatch):
-    from d2cli.neighbors import duplicates
+    from d2cli.graph import duplicates
 
     monkeypatch.setattr(duplicates, "_hash_rows", lambda bits, keys, zero, hashes: hashes.fill(0))
     copies = find_copies(Group(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4")))

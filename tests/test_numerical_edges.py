@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from d2cli import build_graph, propagate, select
-from d2cli.io.graph_file import read_graph
-from d2cli.messages import vanished_share
+from d2cli.files.graph_file import read_graph
+from d2cli.messages.forward import vanished_share
 from tests import naive
 
 METHODS = ["exact", "ivf", "hnsw"]
@@ -188,7 +188,7 @@ def test_that_messages_vanish_is_said(run_cli):
 
 
 def test_vanished_share_of_any_bandwidth():
-    from d2cli.edges import edges_of
+    from d2cli.messages.edges import edges_of
 
     csr = edges_of(build_graph(PLAIN, 3))
     assert vanished_share(csr, "gaussian", 1.0, 1e300) == 0.0

@@ -5,11 +5,11 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from d2cli.checkpoints import NONE
-from d2cli.neighbors import pairs
-from d2cli.neighbors.screen import Screen
-from d2cli.neighbors.vectors import Group
-from d2cli.parallel import silent
+from d2cli.engine.checkpoints import NONE
+from d2cli.engine.threads import silent
+from d2cli.graph.exact import pairs
+from d2cli.graph.exact.screen import Screen
+from d2cli.graph.vectors import Group
 
 
 @pytest.mark.parametrize("blocks", [*range(1, 12), 40])

@@ -12,26 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2cli import sampling, thinning
-from d2cli.graph import KnnGraph
-from d2cli.io.graph_file import write_graph
-from d2cli.io.limits import Available
-from d2cli.neighbors import (
-    build,
-    cell_search,
-    cells,
-    exact,
-    hnsw,
-    ivf,
-    pairs,
-    reduce,
-    routing,
-    screen,
-    vectors,
-)  # fmt: skip
-from d2cli.pipeline import plan as plans
+from d2cli.commands import plan as plans
+from d2cli.files.graph_file import write_graph
+from d2cli.graph import build, hnsw, vectors
+from d2cli.graph.exact import pairs, screen
+from d2cli.graph.exact import search as exact
+from d2cli.graph.ivf import cell_search, cells, reduce, routing
+from d2cli.graph.ivf import search as ivf
+from d2cli.graph.knn_graph import KnnGraph
 from d2cli.planning import ledger, messages, search
 from d2cli.planning.speed import Speed, measure
+from d2cli.runtime.memory import Available
+from d2cli.selection import greedy as sampling
+from d2cli.selection import thinning
 
 EMB = ["--emb", "emb.npy"]
 ONE = [*EMB, "--scores", "scores.npy", "--size", "9"]

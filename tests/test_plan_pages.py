@@ -11,9 +11,9 @@ import pytest
 
 from d2cli.baselines import farthest_first
 from d2cli.evaluation import coverage
+from d2cli.page import projection
 from d2cli.planning import pages
 from d2cli.planning.ledger import BASE
-from d2cli.report import projection
 
 DATA = ["--emb", "emb.npy", "--scores", "scores.npy"]
 COMPARE = ["compare", *DATA, "--out", "c.html"]

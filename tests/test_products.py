@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from d2cli.products import one_thread_per_product, product
+from d2cli.runtime.products import one_thread_per_product, product
 
 
 def test_a_product_is_a_product_and_says_nothing():

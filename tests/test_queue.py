@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli._heap import drop_top
-from d2cli._queue import BUCKETS, Room, filled, heaped, opened, put_right
+from d2cli.selection.heap import drop_top
+from d2cli.selection.queue import BUCKETS, Room, filled, heaped, opened, put_right
 
 
 def fenced(n):

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.cli.main import run
-from d2cli.io.examples import images_at, open_images
-from d2cli.pipeline import pages
-from d2cli.report.projection import project
-from d2cli.report.thumbnails import LONGEST, thumbnail
-from d2cli.report.view import Decimals, list_words, percent
+from d2cli.commands import pages
+from d2cli.files.examples import images_at, open_images
+from d2cli.page.projection import project
+from d2cli.page.thumbnails import LONGEST, thumbnail
+from d2cli.page.view import Decimals, list_words, percent
 from tests import naive_evaluation as naive
 
 BASE = ["--emb", "emb.npy", "--scores", "scores.npy"]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import KnnGraph
-from d2cli.sampling import (
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.selection.greedy import (
     GAMMA_HIGH,
     GAMMA_LOW,
     GAMMA_TOLERANCE,
@@ -277,7 +277,7 @@ def test_bad_data_is_refused(u, options, said):
 
 
 def test_quotas_must_sum_to_the_size():
-    from d2cli.edges import edges_of
+    from d2cli.messages.edges import edges_of
 
     rules = Rules(classes=np.zeros(3, np.int64), quotas=np.array([1]))
     with pytest.raises(UsageError, match="sum to 1"):

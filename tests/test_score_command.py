@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli import knn_distance, label_disagreement, prototypicality, read_graph, score_dynamics
-from d2cli.io import arrays, fields
+from d2cli.files.formats import fields
+from d2cli.files.formats import numpy_files as arrays
 from tests.test_refusals import snapshot
 
 KINDS = ["el2n", "aum", "forgetting", "entropy"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.errors import DataError, UsageError
-from d2cli.scores import wanted
+from d2cli.messages.utility import wanted
 
 FLOATS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=30)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.io.selection_file import Kept, store_selection
+from d2cli.files.selection_file import Kept, store_selection
 
 ARGS = ["--emb", "emb.npy", "--scores", "with_ids.parquet", "--size", 16]
 

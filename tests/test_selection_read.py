@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from d2cli.commands.report.inputs import read_report_inputs
+from d2cli.commands.requests import Input, ReportOptions, ReportRequest
 from d2cli.errors import DataError
-from d2cli.io.joins import Frame
-from d2cli.io.selection_read import read_selection
-from d2cli.io.sources import open_source
-from d2cli.pipeline.report_inputs import read_report_inputs
-from d2cli.pipeline.requests import Input, ReportOptions, ReportRequest
+from d2cli.files.frame import Frame
+from d2cli.files.selection_read import read_selection
+from d2cli.files.sources import open_source
 
 IDS = ["--emb", "emb.npy", "--scores", "with_ids.parquet", "--size", 16]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.io import provenance
-from d2cli.pipeline import graph as step
+from d2cli.commands import graph as step
+from d2cli.files.provenance import record as provenance
 
 PICK = ["--graph", "g.arrow", "--propagated", "p.npy", "--size", 9]
 STALE = "error: {}, which has changed since\n"

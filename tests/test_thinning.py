@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
-from d2cli.budgets import class_quotas
-from d2cli.sampling import Rules, Selection
-from d2cli.thinning import share_within, thinned, widened
+from d2cli.selection.budgets import class_quotas
+from d2cli.selection.greedy import Rules, Selection
+from d2cli.selection.thinning import share_within, thinned, widened
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
 

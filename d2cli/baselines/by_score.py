@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.budgets import check_size, cutoff_rows
 from d2cli.defaults import STRATA
 from d2cli.errors import UsageError
-from d2cli.messages import check_scores
+from d2cli.messages.forward import check_scores
+from d2cli.selection.budgets import check_size, cutoff_rows
 
 
 def random_rows(n: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.budgets import check_size
 from d2cli.defaults import METRIC, Metric
 from d2cli.errors import DataError
-from d2cli.neighbors.vectors import block_rows, prepare
+from d2cli.graph.vectors import block_rows, prepare
+from d2cli.selection.budgets import check_size
 
 
 def moderate(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._heap import drop_top, heapify, sink
-from d2cli._jit import kernel
 from d2cli.baselines.class_centres import means
-from d2cli.budgets import check_size
 from d2cli.defaults import METRIC, Metric
-from d2cli.neighbors.distances import distance
-from d2cli.neighbors.screen import rounding
-from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
-from d2cli.parallel import Progress, for_blocks, silent, thread_count
-from d2cli.products import one_thread_per_product, product
+from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
+from d2cli.graph.distances import distance
+from d2cli.graph.exact.screen import rounding
+from d2cli.graph.vectors import Group, power_of_two_scale, prepare
+from d2cli.runtime.jit import kernel
+from d2cli.runtime.products import one_thread_per_product, product
+from d2cli.selection.budgets import check_size
+from d2cli.selection.heap import drop_top, heapify, sink
 
 #: Picks, and rows, of one matrix product.
 _PICKS, _ROWS = 512, 1024
@@ -105,7 +105,7 @@ class _Screen:
     """Lowers distances to the nearest pick; products in float32 say which need to be looked at.
 
     What a product could hide by its rounding is looked at too, so that the result does not depend
-    on it: see :mod:`d2cli.neighbors.screen`.
+    on it: see :mod:`d2cli.graph.exact.screen`.
     """
 
     def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:

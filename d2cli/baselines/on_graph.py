@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli._heap import drop_top, heapify, sink
-from d2cli._jit import kernel
-from d2cli.budgets import check_size
 from d2cli.defaults import MODES, Edges, Kernel
-from d2cli.edges import edges_of
-from d2cli.graph import KnnGraph
-from d2cli.messages import check_kernel, resolve_bandwidth, weight
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.edges import edges_of
+from d2cli.messages.forward import check_kernel, resolve_bandwidth, weight
+from d2cli.runtime.jit import kernel
+from d2cli.selection.budgets import check_size
+from d2cli.selection.heap import drop_top, heapify, sink
 
 _OURS = MODES["default"]
 

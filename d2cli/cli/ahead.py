@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from d2cli.cli.console import CONSOLE, show_labelled, show_notices
 from d2cli.errors import D2Error
-from d2cli.units import parse_size
+from d2cli.runtime.units import parse_size
 
 if TYPE_CHECKING:
-    from d2cli.pipeline.plan import Plan
+    from d2cli.commands.plan import Plan
 
 
 def look_ahead(plan_of: Callable[[], Plan], only: bool, max_memory: str | None) -> bool:
@@ -26,7 +26,7 @@ def look_ahead(plan_of: Callable[[], Plan], only: bool, max_memory: str | None) 
         LimitError: if the run is predicted to need more than `max_memory`.
         UsageError: if `max_memory` is no size.
     """
-    from d2cli.pipeline.plan import check_limit, shortage
+    from d2cli.commands.plan import check_limit, shortage
 
     limit = None if max_memory is None else parse_size(max_memory, "max-memory")
     try:
@@ -46,7 +46,7 @@ def look_ahead(plan_of: Callable[[], Plan], only: bool, max_memory: str | None) 
 
 def _show(plan: Plan) -> None:
     """The plan is what was asked for: it goes to standard output."""
-    from d2cli.pipeline.plan import Machine
+    from d2cli.commands.plan import Machine
 
     machine = Machine.now(plan.threads)
     if CONSOLE.json:

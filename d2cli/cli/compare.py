@@ -86,8 +86,8 @@ def command(
     the selections have in common. --json prints the numbers. k-center takes time in proportion to
     rows times budget.
     """
-    from d2cli.pipeline import requests as r
-    from d2cli.pipeline.plan_pages import plan_compare
+    from d2cli.commands import requests as r
+    from d2cli.commands.plan_pages import plan_compare
 
     emb_source = o.as_input(emb, emb_key, "emb")
     score_source = o.as_input(scores, scores_key, "scores")
@@ -116,7 +116,7 @@ def command(
     )
     if not look_ahead(lambda: plan_compare(request), plan, max_memory):
         return
-    from d2cli.pipeline.compare import run_compare
+    from d2cli.commands.compare.run import run_compare
 
     with progress_bar() as progress:
         summary = run_compare(request, progress)

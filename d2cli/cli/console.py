@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d2cli.pipeline.summary import Summary
+    from d2cli.commands.summary import Summary
 
 
 class Exit(IntEnum):

@@ -47,8 +47,8 @@ def command(
     They are written as an Arrow file. The recall@k that an approximate search reached is measured
     on a sample, reported and recorded.
     """
-    from d2cli.pipeline.plans import plan_graph
-    from d2cli.pipeline.requests import GraphOptions, GraphRequest
+    from d2cli.commands.plans import plan_graph
+    from d2cli.commands.requests import GraphOptions, GraphRequest
 
     source = o.as_input(emb, emb_key, "emb")
     if source is None:
@@ -67,7 +67,7 @@ def command(
     )
     if not look_ahead(lambda: plan_graph(request), plan, max_memory):
         return
-    from d2cli.pipeline.graph import run_graph
+    from d2cli.commands.graph import run_graph
 
     with progress_bar() as progress:
         summary = run_graph(request, progress, show_notice)

@@ -9,6 +9,7 @@ import typer
 
 from d2cli import defaults
 from d2cli.cli.console import CONSOLE
+from d2cli.commands.requests import Input
 from d2cli.defaults import (
     MODES,
     Edges,
@@ -20,7 +21,6 @@ from d2cli.defaults import (
     Transform,
 )
 from d2cli.errors import UsageError
-from d2cli.pipeline.requests import Input
 
 _OURS = MODES["default"]
 AUTO: Final[Literal["auto"]] = "auto"

@@ -47,8 +47,8 @@ def command(
     That is forward message passing. What is chosen here travels with P: `select` uses the same
     edges, kernel and bandwidth unless it is told otherwise.
     """
-    from d2cli.pipeline.plans import plan_propagate
-    from d2cli.pipeline.requests import MessageOptions, PropagateRequest, ScoreOptions
+    from d2cli.commands.plans import plan_propagate
+    from d2cli.commands.requests import MessageOptions, PropagateRequest, ScoreOptions
 
     source = o.as_input(scores, scores_key, "scores")
     if source is None:
@@ -67,7 +67,7 @@ def command(
     )
     if not look_ahead(lambda: plan_propagate(request), plan, max_memory):
         return
-    from d2cli.pipeline.propagate import run_propagate
+    from d2cli.commands.propagate import run_propagate
 
     with progress_bar() as progress:
         summary = run_propagate(request, progress)

@@ -92,8 +92,8 @@ def command(
     selections, scores, classes, the order of the picks, a map, and examples. --json prints the
     numbers.
     """
-    from d2cli.pipeline.plan_pages import plan_report
-    from d2cli.pipeline.requests import ReportOptions, ReportRequest
+    from d2cli.commands.plan_pages import plan_report
+    from d2cli.commands.requests import ReportOptions, ReportRequest
 
     emb_source = o.as_input(emb, emb_key, "emb")
     score_source = o.as_input(scores, scores_key, "scores")
@@ -115,7 +115,7 @@ def command(
     )
     if not look_ahead(lambda: plan_report(request), plan, max_memory):
         return
-    from d2cli.pipeline.report import run_report
+    from d2cli.commands.report.run import run_report
 
     with progress_bar() as progress:
         summary = run_report(request, progress)

@@ -118,8 +118,8 @@ def command(
     prototypicality, knn-distance. From labels and neighbours: label-disagreement. What a high
     score says travels with the output, and `select` and `propagate` go by it.
     """
-    from d2cli.pipeline.plan_score import plan_score
-    from d2cli.pipeline.requests import GraphOptions, ScoreRequest
+    from d2cli.commands.plan_score import plan_score
+    from d2cli.commands.requests import GraphOptions, ScoreRequest
 
     request = ScoreRequest(
         kinds=list(kind),
@@ -140,7 +140,7 @@ def command(
     )
     if not look_ahead(lambda: plan_score(request), plan, max_memory):
         return
-    from d2cli.pipeline.score import run_score
+    from d2cli.commands.score.run import run_score
 
     with progress_bar() as progress:
         summary = run_score(request, progress)

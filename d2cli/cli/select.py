@@ -139,8 +139,8 @@ def command(
     Each lowers its neighbours' scores. From embeddings and scores in one step, or from a graph file
     and scores that were propagated on it. --ratio is the fraction that is kept.
     """
-    from d2cli.pipeline import requests as r
-    from d2cli.pipeline.plans import plan_select
+    from d2cli.commands import requests as r
+    from d2cli.commands.plans import plan_select
 
     if CONSOLE.json and out == "-":
         raise UsageError("--json and --out - both want standard output")
@@ -179,7 +179,7 @@ def command(
     )
     if not look_ahead(lambda: plan_select(request), plan, max_memory):
         return
-    from d2cli.pipeline.select import run_select
+    from d2cli.commands.select.run import run_select
 
     with progress_bar() as progress:
         summary = run_select(request, progress, sys.stdout, show_notice)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from d2cli import stopping
+from d2cli.runtime import stopping
 
 #: What each of them is called in the message; the exit code is 128 + its number.
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}

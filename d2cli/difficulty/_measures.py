@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from d2cli._jit import kernel
+from d2cli.runtime.jit import kernel
 
 #: Columns of what the kernels write.
 EL2N, ENTROPY, MARGIN, AUM, CONFIDENCE, CORRECT, ODD = range(7)

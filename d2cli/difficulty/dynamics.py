@@ -31,8 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 from d2cli.defaults import ScoreKind
 from d2cli.difficulty import _measures as m
 from d2cli.difficulty.kinds import check_dynamics, check_kinds
+from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
-from d2cli.parallel import Progress, for_blocks, silent, thread_count
 
 #: Numbers in the working block of one thread, float64: 1 MiB.
 _BLOCK_NUMBERS = 1 << 17

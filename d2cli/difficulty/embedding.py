@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from d2cli.defaults import METRIC, SEED, Metric
 from d2cli.difficulty.kinds import ROWS_PER_CENTRE, default_clusters
+from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import D2Error, UsageError
-from d2cli.neighbors.vectors import Group, power_of_two_scale, prepare
-from d2cli.parallel import Progress, for_blocks, silent, thread_count
-from d2cli.products import one_thread_per_product, product
+from d2cli.graph.vectors import Group, power_of_two_scale, prepare
+from d2cli.runtime.products import one_thread_per_product, product
 
 _MOST_ITERATIONS = 100
 #: Numbers in one thread's block of distances to all centres, float64: 8 MiB.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from d2cli.errors import DataError
-from d2cli.graph import MISSING, KnnGraph
+from d2cli.graph.knn_graph import MISSING, KnnGraph
 
 #: Neighbours that are looked at in one go.
 _BLOCK_NEIGHBORS = 1 << 20

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
+from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError, UsageError
-from d2cli.neighbors.exact import exact_neighbors_of
-from d2cli.neighbors.vectors import Group, prepare
-from d2cli.parallel import Progress, silent, thread_count
+from d2cli.graph.exact.search import exact_neighbors_of
+from d2cli.graph.vectors import Group, prepare
 
 #: Random selections that a measure is held against.
 RANDOM_SEEDS = 5
@@ -49,12 +49,12 @@ def nearest_selected(
     """Each row's nearest selected row, and how far it is.
 
     A selected row is its own nearest, at 0; among others ties go to the lowest row. Exact: blocked
-    matrix products screen, true distances decide (:mod:`d2cli.neighbors.exact`).
+    matrix products screen, true distances decide (:mod:`d2cli.graph.exact.search`).
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed. Whoever
             measures several selections can prepare them once
-            (:func:`d2cli.neighbors.vectors.prepare`) and then say ``euclidean`` here.
+            (:func:`d2cli.graph.vectors.prepare`) and then say ``euclidean`` here.
         selected: (N,) row numbers, at least one, none twice, in any order.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
         rows: (m,) the rows to measure, none twice; all n where None.

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
+from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.evaluation.coverage import (
     RANDOM_SEEDS,
     check_selection,
     random_rows,
     sample_rows,
 )
-from d2cli.neighbors.exact import exact_neighbors, exact_neighbors_of
-from d2cli.neighbors.vectors import Group, prepare
-from d2cli.parallel import Progress, silent, thread_count
+from d2cli.graph.exact.search import exact_neighbors, exact_neighbors_of
+from d2cli.graph.vectors import Group, prepare
 
 
 @dataclass(frozen=True)

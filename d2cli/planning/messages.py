@@ -1,4 +1,4 @@
-"""Edges, the forward pass and greedy picks: :mod:`d2cli.edges`, ``messages`` and ``sampling``."""
+"""Edges, the forward pass and greedy picks: :mod:`d2cli.messages.edges`, ``messages`` and ``sampling``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from d2cli.planning.ledger import MIB, Ledger
 from d2cli.planning.sizes import Ids, Picks
 
-#: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.sampling.greedy`).
+#: Greedy runs that an automatic γ_r takes besides the last (:func:`d2cli.selection.greedy.greedy`).
 GAMMA_SEARCHES = 11
 
 #: The least share of the rows that it picks, where it picks most
-#: (:data:`d2cli.thinning.SPREAD_CLUMPED`).
+#: (:data:`d2cli.selection.thinning.SPREAD_CLUMPED`).
 SPREAD = 0.2
 
 #: How far such a run gets on average before it is known that messages run out.
@@ -122,7 +122,7 @@ def _picked(n: int, k: int, picks: Picks, size: int) -> float:
 
 
 def outlasting(size: int, n: int) -> int:
-    """How far a search for γ_r picks (:mod:`d2cli.sampling`, which loads the compiler)."""
+    """How far a search for γ_r picks (:mod:`d2cli.selection.greedy`, which loads the compiler)."""
     return n - (n - size) ** 3 // n**2
 
 

@@ -73,7 +73,7 @@ def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
 
 
 def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
-    """Embeddings as the searches take them (:func:`d2cli.neighbors.vectors.prepare`)."""
+    """Embeddings as the searches take them (:func:`d2cli.graph.vectors.prepare`)."""
     read_matrix(ledger, matrix)
     numbers, wide = matrix.rows * matrix.width, matrix.wide
     as_is = metric == "euclidean" and matrix.plain and matrix.itemsize >= 4

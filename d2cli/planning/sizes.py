@@ -72,7 +72,7 @@ class Search:
     checkpoint: float | None = None
 
     def method_for(self, n: int) -> Method:
-        """What is done with n rows: see :func:`d2cli.neighbors.build_graph`."""
+        """What is done with n rows: see :func:`d2cli.graph.build.build_graph`."""
         if n <= self.n_neighbors + 1:
             return "exact"
         if self.method != "auto":

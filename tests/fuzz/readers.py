@@ -29,10 +29,10 @@ with atheris.instrument_imports(include=["d2cli", "zipfile", "numpy.lib"]):
     import pyarrow as pa
 
     from d2cli.errors import D2Error
-    from d2cli.io.graph_file import load_graph
-    from d2cli.io.joins import Frame
-    from d2cli.io.provenance import read_sidecar, sidecar
-    from d2cli.io.sources import open_source
+    from d2cli.files.frame import Frame
+    from d2cli.files.graph_file import load_graph
+    from d2cli.files.provenance.record import read_sidecar, sidecar
+    from d2cli.files.sources import open_source
 
 from tests.fuzz.seeds import seeds
 

@@ -27,7 +27,7 @@ def beside(name, change, *says):
 
     def make():
         from d2cli.cli.main import run
-        from d2cli.io.provenance import fingerprint
+        from d2cli.files.provenance.record import fingerprint
 
         run(
             [

@@ -1,0 +1,1 @@
+"""What each command does: settle, open, compute, finish."""

@@ -1,0 +1,140 @@
+"""The numbers of a report as one object for programs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from d2cli.commands.report.inputs import ReportInputs
+from d2cli.commands.report.measures import Measured, Measures
+from d2cli.evaluation.balance import Balance
+from d2cli.evaluation.overlap import expected_shared, jaccard
+from d2cli.files.selection_read import StoredSelection
+
+
+def as_numbers(inputs: ReportInputs, measures: Measures) -> dict[str, Any]:
+    """The numbers of the page; what is infinite or undefined is None."""
+    numbers = {
+        "rows": inputs.frame.n,
+        "metric": inputs.metric,
+        "higher_is": inputs.higher_is,
+        "measured_rows": measures.measured_rows,
+        "nearest_other_median": measures.threshold,
+        "score_bin_edges": measures.bin_edges.tolist(),
+        "classes": list(inputs.classes),
+        "selections": [_numbers_of(inputs, m) for m in measures.selections],
+        "overlap": {
+            "shared": measures.shared.tolist(),
+            "jaccard": jaccard(measures.shared).tolist(),
+            "shared_by_chance": expected_shared(
+                np.diag(measures.shared), inputs.frame.n
+            ).tolist(),
+        },
+    }  # fmt: skip
+    cleaned: dict[str, Any] = _finite(numbers)
+    return cleaned
+
+
+def _numbers_of(inputs: ReportInputs, m: Measured) -> dict[str, Any]:
+    kept = m.selection.rows
+    chance = {
+        name: mean_and_sd([getattr(c, name) for c in m.chance.coverage])
+        for name in ("mean", "p95", "max")
+    }
+    return {
+        "path": str(m.selection.path),
+        "kept": m.kept,
+        "share": m.kept / inputs.frame.n,
+        "coverage": {
+            **{name: getattr(m.coverage, name) for name in ("mean", "p95", "max")},
+            "random": chance,
+        },
+        "redundancy": {
+            "share": m.redundancy.share,
+            "median": m.redundancy.median,
+            "random": {
+                name: mean_and_sd([getattr(c, name) for c in m.chance.redundancy])
+                for name in ("share", "median")
+            },
+        },
+        "scores": {
+            "mean": float(inputs.scores[kept].mean()),
+            "full_mean": float(inputs.scores.mean()),
+            "bins": _counts(m.bins),
+            "by_difficulty": _counts(m.groups),
+        },
+        "classes": None if m.classes is None else _counts(m.classes),
+        "messages": messages_of(inputs, m.selection),
+        "examples": {
+            name: [
+                {
+                    "row": e.row,
+                    **({} if inputs.frame.ids is None else {"id": inputs.frame.ids[e.row].as_py()}),
+                    "value": e.value,
+                    **({} if e.twin is None else {"nearest_kept": e.twin}),
+                }
+                for e in rows
+            ]
+            for name, rows in m.examples.items()
+        },
+    }
+
+
+def mean_and_sd(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation over seeds (ddof 1; 0 for one seed)."""
+    if not all(math.isfinite(v) for v in values):
+        return {"mean": math.inf, "sd": math.inf}
+    return {
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+    }
+
+
+def _counts(balance: Balance) -> dict[str, Any]:
+    return {
+        "full": balance.full.tolist(),
+        "kept": balance.kept.tolist(),
+        "retention": balance.retention.tolist(),
+        "shift": balance.shift,
+        "divergence": balance.divergence,
+        "entropy": balance.entropy,
+        "lost": balance.lost,
+    }
+
+
+def messages_of(inputs: ReportInputs, selection: StoredSelection) -> dict[str, Any] | None:
+    """How long the messages lasted, and where in the order of difficulty they ran out.
+
+    None where the selection does not say how it was made.
+    """
+    recorded = selection.recorded("selection")
+    if not isinstance(recorded, dict):
+        return None
+    found = {
+        "gamma_reverse": recorded.get("gamma_reverse"),
+        "ran_out_at": recorded.get("messages_ran_out_at"),
+        "picks": selection.recorded("counts", "kept"),
+        "difficulty_guided": None,
+        "difficulty_after": None,
+    }
+    at, order = found["ran_out_at"], selection.order
+    if order is not None:
+        guided = order if at is None else order[:at]
+        if guided.size:
+            found["difficulty_guided"] = float(np.median(inputs.difficulty[guided]))
+        if at is not None and at < order.size:
+            found["difficulty_after"] = float(np.median(inputs.difficulty[order[at:]]))
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

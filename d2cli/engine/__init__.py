@@ -1,0 +1,1 @@
+"""How independent tasks are run."""

@@ -1,0 +1,98 @@
+"""Work shared among threads in fixed pieces, mostly blocks of rows.
+
+Kernels release the interpreter lock and write only to the rows of their own piece, and pieces do
+not depend on how many threads there are: so neither does any result. Where pieces share rows,
+:mod:`d2cli.graph.exact.pairs` has them take turns, and proves what comes of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+from d2cli.errors import UsageError
+from d2cli.runtime import stopping
+
+Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress callback that says nothing."""
+
+
+def thread_count(threads: int | None) -> int:
+    """`threads`, or the number of cores that this process may use.
+
+    Raises:
+        UsageError: if `threads` is below 1.
+    """
+    if threads is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    return threads
+
+
+class Workers:
+    """Threads that do one list of things after another; with one thread, the caller's own."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads) if threads > 1 else None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def each(
+        self,
+        work: Callable[[Item], None],
+        items: Sequence[Item],
+        ended: Callable[[Item], None] = lambda item: None,
+    ) -> None:
+        """Call ``work(item)`` for each item, at the same time; ``ended(item)`` after each, here.
+
+        The first exception is raised here, and then what has not begun never will.
+        """
+        if self._pool is None or len(items) == 1:
+            for item in items:
+                work(item)
+                ended(item)
+                stopping.check()
+            return
+        futures = {self._pool.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            future.result()
+            ended(futures[future])
+            stopping.check()
+
+
+def for_blocks(
+    work: Callable[[int, int], None],
+    n: int,
+    block: int,
+    threads: int,
+    progress: Progress = silent,
+    stage: str = "",
+) -> None:
+    """Call ``work(start, stop)`` for each block of `block` of the rows ``0 … n``.
+
+    The first exception that a block raises is raised here, once the blocks under way have ended.
+    """
+    spans = [(start, min(start + block, n)) for start in range(0, n, block)]
+    done = 0
+
+    def ended(span: tuple[int, int]) -> None:
+        nonlocal done
+        done += span[1] - span[0]
+        progress(stage, done, n)
+
+    with Workers(threads if len(spans) > 1 else 1) as workers:
+        workers.each(lambda span: work(*span), spans, ended)

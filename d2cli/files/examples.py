@@ -1,0 +1,135 @@
+"""Images and texts of a few rows: only what is shown is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from d2cli.errors import DataError
+from d2cli.files.formats.fields import Field
+from d2cli.files.formats.tables import ColumnField
+from d2cli.files.paths import expand, sniff
+from d2cli.files.sources import Source, open_source
+
+_BATCH = 1 << 16
+
+
+class LinesField(Field):
+    """A plain text file: one text a line, whatever commas and quotes it holds."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            n = sum(1 for _ in file)
+        super().__init__(path, "", (n,), np.dtype("U"))
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """The lines as bytes: only those that are shown need to be understood."""
+        with self.path.open("rb") as file:
+            while lines := list(islice(file, _BATCH)):
+                yield np.array([line.rstrip(b"\r\n") for line in lines], object)
+
+
+def are_lines(files: list[Path]) -> bool:
+    """Whether each line of these files is one text."""
+    return all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
+
+
+def open_texts(paths: list[str], key: str | None, id_column: str | None) -> Source:
+    """One text a row: the lines of ``.txt`` files, or a column of text as in other inputs."""
+    files = expand(paths, "texts")
+    if key is None and are_lines(files):
+        return Source("texts", "texts", [LinesField(path) for path in files])
+    return open_source(paths, "texts", "texts", key, id_column)
+
+
+def open_images(paths: list[str], key: str | None, id_column: str | None) -> Source:
+    """One image a row: (n, height, width) grey or (n, height, width, 3) colour."""
+    source = open_source(paths, "images", "images", key, id_column)
+    for part in source.parts:
+        if len(part.shape) == 4 and part.shape[3] not in (1, 3):
+            hint = None
+            if part.shape[1] in (1, 3):
+                hint = "channels come last: images.transpose(0, 2, 3, 1)"
+            raise DataError(f"{part.where}: images must have 1 or 3 channels: {part.shape}", hint)
+        if 0 in part.shape:
+            raise DataError(f"{part.where}: images have no pixels: {part.shape}")
+    return source
+
+
+def texts_at(source: Source, rows: NDArray[np.int64]) -> list[str | None]:
+    """The texts of some rows of the source, in their order; None where there is none."""
+    found: dict[int, str | None] = {}
+    for first, part, wanted in _by_part(source, rows):
+        columns = _numbered(part)
+        if isinstance(part, ColumnField):
+            blocks = part.table.batches([part.name], _BATCH)
+            columns = ((start, batch.column(part.name)) for start, batch in blocks)
+        for start, values in columns:
+            for row in wanted[(wanted >= start) & (wanted < start + len(values))].tolist():
+                value = values[row - start]
+                value = value.as_py() if isinstance(value, pa.Scalar) else value
+                if isinstance(value, bytes):
+                    value = _decoded(value, f"{part.where}: row {row}")
+                found[first + row] = None if value is None else str(value)
+    return [found[row] for row in rows.tolist()]
+
+
+def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    """The images of some rows of the source, in their order: (height, width[, 3]) uint8.
+
+    Raises:
+        DataError: for pixels that are neither whole numbers 0 … 255 nor floats 0 … 1.
+    """
+    found: dict[int, NDArray[np.uint8]] = {}
+    for first, part, wanted in _by_part(source, rows):
+        mapped = part.mapped()
+        blocks = _numbered(part) if mapped is None else iter([(0, mapped)])
+        for start, values in blocks:
+            for row in wanted[(wanted >= start) & (wanted < start + len(values))].tolist():
+                found[first + row] = _pixels(values[row - start], f"{part.where}: row {row}")
+    return [found[row] for row in rows.tolist()]
+
+
+def _by_part(
+    source: Source, rows: NDArray[np.int64]
+) -> Iterator[tuple[int, Field, NDArray[np.int64]]]:
+    """(first row, file, which of its rows are wanted)."""
+    first = 0
+    for part in source.parts:
+        wanted = np.unique(rows[(rows >= first) & (rows < first + part.n)]) - first
+        if wanted.size:
+            yield first, part, wanted
+        first += part.n
+
+
+def _numbered(part: Field) -> Iterator[tuple[int, Any]]:
+    start = 0
+    for block in part.blocks():
+        yield start, block
+        start += len(block)
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: is not UTF-8 text") from None
+
+
+def _pixels(image: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.dtype == np.uint8:
+        return np.array(image)
+    top = 1.0 if image.dtype.kind in "fb" else 255
+    if not ((image >= 0) & (image <= top)).all():  # NaN is neither
+        raise DataError(f"{where}: pixels must be whole numbers 0 … 255 or floats 0 … 1")
+    if image.dtype.kind in "fb":
+        return np.rint(image.astype(np.float64) * 255).astype(np.uint8)
+    return image.astype(np.uint8)

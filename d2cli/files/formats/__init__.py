@@ -1,0 +1,1 @@
+"""File formats: each file as named fields."""

@@ -1,0 +1,212 @@
+"""Checkpoints of a long build, in a hidden folder beside its output.
+
+``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file a stage. OUTPUT stands for the output's name and
+BUILD for everything that shapes the result: a checkpoint of other data, other options or other
+versions has another name, so it is never taken up, and the next run for the same output removes it.
+Each file is replaced as a whole and ends in a checksum. The run that writes holds a lock on the
+folder's ``lock``; a second run of the same build goes without. A checkpoint that cannot be written
+is no reason to end a build: it goes on, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.engine.checkpoints import NONE, Checkpoint, State
+from d2cli.files.output.atomic import resolve
+from d2cli.files.output.temporary import lock
+
+#: Writing may take this part of the time.
+_SHARE = 0.05
+_CHUNK = 1 << 22
+_FOLDER = re.compile(r"\.d2prune-([0-9a-f]{16})-[0-9a-f]{16}\.checkpoint")
+
+Tell = Callable[[str], None]
+
+
+def unheard(text: str) -> None:
+    """Tells nobody."""
+
+
+class FileCheckpoint(Checkpoint):
+    """Keeps states in files. Use it as a context: at a good end it removes them.
+
+    Attributes:
+        folder: where.
+    """
+
+    def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
+        """What was kept of an earlier run of the same build can be loaded at once.
+
+        Args:
+            output: the file that is being made.
+            build: all that shapes the result, as JSON.
+            seconds: of work, at least, between two saves.
+            tell: called with what the user should know.
+        """
+        final = resolve(Path(output))
+        name = _digest(os.fsencode(final.name))
+        self.folder = final.parent / f".d2prune-{name}-{_digest(_json(build))}.checkpoint"
+        self._seconds, self._tell = seconds, tell
+        self._next = time.monotonic() + seconds
+        self._told = self._off = False
+        self._lock: int | None = None
+        self._saved: set[str] = set()
+        _clear_others(self.folder, name)
+
+    def __enter__(self) -> FileCheckpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (self._own() if self.folder.is_dir() else False):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def load(self, stage: str, part: int = 0) -> State | None:
+        if stage in self._saved:  # what is there now is this run's own, of a part before
+            return None
+        try:
+            with (self.folder / stage).open("rb") as file:
+                state = _read(file, part)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None  # nothing there, or not whole: the work is done again
+        if state is not None and not self._told:
+            self._tell(f"resumed from the checkpoint of a run that did not end ({self.folder})")
+            self._told = True
+        return state
+
+    def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
+        if self._off or time.monotonic() < self._next:
+            return
+        began = time.monotonic()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            if not self._own():
+                self._off = True  # another run of this very build keeps it
+                return
+            half = self.folder / f"{stage}.tmp"
+            with half.open("wb") as file:
+                _write(file, state(), part)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(half, self.folder / stage)
+            self._saved.add(stage)
+        except OSError as error:
+            self._off = True
+            with contextlib.suppress(OSError):
+                (self.folder / f"{stage}.tmp").unlink(missing_ok=True)
+            self._tell(f"no checkpoint can be written ({error.strerror}): a kill loses the work")
+        now = time.monotonic()
+        self._next = now + max(self._seconds, (now - began) / _SHARE if self._seconds else 0.0)
+
+    def _own(self) -> bool:
+        """Whether this run, and no other, may write here."""
+        if self._lock is None:
+            handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+            with contextlib.suppress(OSError):  # where there are no locks one hopes for the best
+                if not lock(handle, wait=False):
+                    os.close(handle)
+                    return False
+            self._lock = handle
+        return True
+
+
+@contextlib.contextmanager
+def kept(
+    output: str | Path, build: object, seconds: float | None, tell: Tell
+) -> Iterator[Checkpoint]:
+    """A checkpoint for the block, removed at its good end; with None `seconds` nothing is kept."""
+    if seconds is None:
+        yield NONE
+        return
+    with FileCheckpoint(output, build, seconds, tell) as checkpoint:
+        yield checkpoint
+
+
+def _clear_others(folder: Path, name: str) -> None:
+    """Remove checkpoints of other builds of the same output, unless their runs are alive."""
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(folder.parent):
+            found = _FOLDER.fullmatch(entry)
+            if found and found[1] == name and entry != folder.name:
+                with contextlib.suppress(OSError):
+                    _clear(folder.parent / entry)
+
+
+def _clear(folder: Path) -> None:
+    handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        if lock(handle, wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def digest_of(array: NDArray[Any] | None) -> str | None:
+    """What an array holds, for the `build` of a checkpoint."""
+    return None if array is None else _digest(np.ascontiguousarray(array).tobytes())
+
+
+# -- one state as a file: a line of JSON, the arrays, a checksum ----------------------------------
+def _write(file: BinaryIO, state: State, part: int) -> None:
+    arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    head = {name: [array.dtype.str, np.shape(state[name])] for name, array in arrays.items()}
+    digest = hashlib.blake2b()
+    line = _json({"part": part, "arrays": head}) + b"\n"
+    digest.update(line)
+    file.write(line)
+    for name in sorted(arrays):
+        content = arrays[name].reshape(-1).view(np.uint8)
+        for start in range(0, len(content), _CHUNK):
+            piece = content[start : start + _CHUNK].tobytes()  # it may be changing
+            digest.update(piece)
+            file.write(piece)
+    file.write(digest.digest())
+
+
+def _read(file: BufferedReader, part: int) -> State | None:
+    """None if it is about another part. Raises ValueError if it is not whole."""
+    digest = hashlib.blake2b()
+    line = file.readline(1 << 20)
+    digest.update(line)
+    head = json.loads(line)
+    if head["part"] != part:
+        return None
+    state: State = {}
+    left = os.fstat(file.fileno()).st_size
+    for name, (kind, shape) in sorted(head["arrays"].items()):
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        if size > left or np.dtype(kind).kind not in "biuf":
+            raise ValueError
+        content = np.empty(size, np.uint8)
+        if file.readinto(content.data) != size:
+            raise ValueError
+        digest.update(content.data)
+        state[name] = content.view(kind).reshape(shape)
+    if file.read() != digest.digest():
+        raise ValueError
+    return state

@@ -1,0 +1,1 @@
+"""Embeddings in, nearest-neighbour lists out."""

@@ -1,0 +1,77 @@
+"""Rows put together, by label and by halving, and their means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from d2cli.runtime.jit import kernel
+
+
+@kernel
+def by_label(labels, count):
+    """Rows in the order of their labels 0 … count - 1, and where each label's rows begin.
+
+    Labels (n,) integers. Returns (n,) int32, of equal labels the lowest row first, and
+    (count + 1,) int32.
+    """
+    # Kept one place late while they are counted, so that filling moves them to where they belong.
+    starts = np.zeros(count + 2, np.int32)
+    for i in range(labels.shape[0]):
+        starts[labels[i] + 2] += 1
+    for c in range(count):
+        starts[c + 2] += starts[c + 1]
+    order = np.empty(labels.shape[0], np.int32)
+    for i in range(labels.shape[0]):
+        order[starts[labels[i] + 1]] = i
+        starts[labels[i] + 1] += 1
+    return order, starts[: count + 1]
+
+
+@kernel
+def average(points, starts, means):
+    """means[c] <- the mean of the rows starts[c]:starts[c + 1], each sum in their order."""
+    sums = np.empty(points.shape[1], np.float64)
+    for c in range(means.shape[0]):
+        sums[:] = 0
+        for i in range(starts[c], starts[c + 1]):
+            row = points[i]
+            for t in range(row.shape[0]):
+                sums[t] += row[t]
+        for t in range(sums.shape[0]):
+            means[c, t] = sums[t] / (starts[c + 1] - starts[c])
+
+
+@kernel
+def halved(points, members, most):
+    """Members cut at the median of their widest coordinate, again and again, to `most` a part.
+
+    Points (n, d), members (m,) rows of them, m >= 1. Returns (m,) int32, the members part by part,
+    and (parts + 1,) int32, where each part begins.
+    """
+    order = members.astype(np.int32)
+    starts = np.zeros(order.size + 1, np.int32)
+    parts = 0
+    # The right half of every cut waits here for its left half to be done.
+    waiting = [order.size]
+    first = 0
+    while waiting:
+        last = waiting[-1]
+        if last - first <= most:
+            parts += 1
+            starts[parts] = last
+            first = waiting.pop()
+            continue
+        mine = order[first:last]
+        widest, reach = 0, np.float32(-1)
+        for t in range(points.shape[1]):
+            low = high = points[mine[0], t]
+            for i in mine:
+                low, high = min(low, points[i, t]), max(high, points[i, t])
+            if high - low > reach:
+                widest, reach = t, high - low
+        along = np.empty(mine.size, points.dtype)
+        for r in range(mine.size):
+            along[r] = points[mine[r], widest]
+        order[first:last] = mine[np.argsort(along, kind="mergesort")]
+        waiting.append(first + mine.size // 2)
+    return order, starts[: parts + 1]

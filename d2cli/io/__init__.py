@@ -1,1 +1,0 @@
-"""What is on disk: sources in, outputs out. Knows nothing of graphs' meaning or of messages."""

@@ -1,0 +1,1 @@
+"""Edges, forward messages and the utility of scores."""

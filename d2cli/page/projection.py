@@ -1,0 +1,58 @@
+"""Two dimensions for a map: principal axes, or t-SNE started from them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from d2cli.graph.vectors import Group, power_of_two_scale
+
+#: t-SNE looks at the leading principal axes, as is usual (van der Maaten and Hinton 2008).
+_AXES = 50
+_PERPLEXITY = 30.0
+#: Fewer rows have no neighbourhoods to speak of.
+_FEWEST = 10
+
+
+def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
+    """Places of (m, d) vectors on a map, (m, 2), each axis within 0 … 1 and on one scale.
+
+    Args:
+        vectors: not changed.
+        method: ``tsne`` (perplexity 30, principal axes as the start) or ``pca``. Of fewer than 10
+            rows, and of rows that are all the same, it is always ``pca``.
+        seed: of t-SNE.
+
+    One thread works, since sums that several share depend on who comes first.
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+    from sklearn.manifold import TSNE  # noqa: PLC0415
+
+    wide = np.asarray(vectors, np.float64) * power_of_two_scale(1, Group(vectors))
+    wide -= wide.mean(axis=0)
+    m, d = wide.shape
+    if not wide.any():
+        return np.full((m, 2), 0.5)
+    with threadpool_limits(1):
+        axes = PCA(min(m, d, _AXES), svd_solver="full").fit_transform(wide)
+        if axes.shape[1] == 1:
+            axes = np.column_stack([axes, np.zeros(m)])
+        places = axes[:, :2]
+        if method == "tsne" and m >= _FEWEST:
+            places = TSNE(
+                init=(axes[:, :2] / axes[:, 0].std() * 1e-4).astype(np.float32),
+                perplexity=min(_PERPLEXITY, (m - 1) / 3),
+                learning_rate="auto",
+                random_state=seed,
+            ).fit_transform(axes.astype(np.float32))
+    return _fitted(np.asarray(places, np.float64))
+
+
+def _fitted(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = places.min(axis=0), places.max(axis=0)
+    reach = float((high - low).max())
+    if reach == 0:
+        return np.full_like(places, 0.5)
+    fitted: NDArray[np.float64] = (places - (low + high) / 2) / reach + 0.5
+    return fitted

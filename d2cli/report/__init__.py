@@ -1,1 +1,0 @@
-"""The report as a page: figures, thumbnails and words, without reading or writing a file."""

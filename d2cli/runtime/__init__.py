@@ -1,0 +1,1 @@
+"""Compilation, memory, stopping: what kernels need and no algorithm."""

@@ -1,0 +1,1 @@
+"""Greedy selection with reverse messages."""

@@ -1,0 +1,85 @@
+"""Heaps for kernels: one of scores and rows, and one that knows where each row stands."""
+
+from __future__ import annotations
+
+from d2cli.runtime.jit import borrowing_kernel
+
+#: Children of a place in the indexed heap.
+ARITY = 4
+
+
+@borrowing_kernel
+def before(value_a, row_a, value_b, row_b):
+    """Whether a is picked before b."""
+    return value_a > value_b or (value_a == value_b and row_a < row_b)
+
+
+@borrowing_kernel
+def sink(values, rows, size, hole, value, row):
+    """Put (value, row) into a binary heap whose place `hole` is free, at or below that place."""
+    while True:
+        child = 2 * hole + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and before(values[right], rows[right], values[child], rows[child]):
+            child = right
+        if not before(values[child], rows[child], value, row):
+            break
+        values[hole] = values[child]
+        rows[hole] = rows[child]
+        hole = child
+    values[hole] = value
+    rows[hole] = row
+
+
+@borrowing_kernel
+def heapify(values, rows, size):
+    """Make a binary heap of the first `size`, in place."""
+    for hole in range(size // 2 - 1, -1, -1):
+        sink(values, rows, size, hole, values[hole], rows[hole])
+
+
+@borrowing_kernel
+def drop_top(values, rows, size):
+    """Take the top off a binary heap of `size`; how many are left."""
+    last = size - 1
+    sink(values, rows, last, 0, values[last], rows[last])
+    return last
+
+
+@borrowing_kernel
+def rise(heap, place, u, hole, k):
+    """Put k into the indexed heap at `hole` or above it; returns where."""
+    while hole > 0:
+        parent = (hole - 1) // ARITY
+        p = heap[parent]
+        if not before(u[k], k, u[p], p):
+            break
+        heap[hole] = p
+        place[p] = hole
+        hole = parent
+    heap[hole] = k
+    place[k] = hole
+    return hole
+
+
+@borrowing_kernel
+def fall(heap, place, u, size, hole, k):
+    """Put k into the indexed heap at `hole` or below it."""
+    while True:
+        first = ARITY * hole + 1
+        if first >= size:
+            break
+        best = first
+        for child in range(first + 1, min(first + ARITY, size)):
+            if before(u[heap[child]], heap[child], u[heap[best]], heap[best]):
+                best = child
+        c = heap[best]
+        if not before(u[c], c, u[k], k):
+            break
+        heap[hole] = c
+        place[c] = hole
+        hole = best
+    heap[hole] = k
+    place[k] = hole

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from d2cli.graph.knn_graph import Csr
+from d2cli.graph.knn_graph import Edges
 from d2cli.selection.greedy import greedy
 from d2cli.selection.picks import heap_picks
 
@@ -20,14 +20,14 @@ from d2cli.selection.picks import heap_picks
 SIGMA, GAMMA = 0.5, 10.0
 
 
-def random_graph(n: int, degree: int) -> tuple[Csr, np.ndarray]:
+def random_graph(n: int, degree: int) -> tuple[Edges, np.ndarray]:
     """The worst case for caches: neighbours anywhere. Edges go one way, which greedy allows."""
     rng = np.random.default_rng(0)
     indices = rng.integers(0, n, n * degree, dtype=np.int32)
     indices.reshape(n, degree).sort(axis=1)
     distances = rng.random(n * degree, dtype=np.float32)
     indptr = np.arange(0, n * degree + 1, degree, dtype=np.int64)
-    return Csr(indptr, indices, distances), 1.0 + rng.random(n)
+    return Edges(indptr, indices, distances), 1.0 + rng.random(n)
 
 
 def digest(order: np.ndarray) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def indexed_heap(n: int, degree: int) -> tuple[Any, Any]:
     csr, u = random_graph(n, degree)
     small, few = random_graph(1000, 4)
 
-    def run(edges: Csr = csr, scores: np.ndarray = u) -> np.ndarray:
+    def run(edges: Edges = csr, scores: np.ndarray = u) -> np.ndarray:
         m = scores.size
         order, gains = np.empty(m // 2, np.int64), np.empty(m // 2)
         heap_picks(

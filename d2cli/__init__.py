@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from d2cli.version import __version__
 
 #: Public names and where they live. They load on first use: `d2prune --help` needs none of them.
 _HOMES = {
@@ -14,13 +14,13 @@ _HOMES = {
     "prepare_edges": "d2cli.api",
     "propagate": "d2cli.api",
     "select": "d2cli.api",
-    "wanted": "d2cli.messages.utility",
+    "utility": "d2cli.messages.utility",
     "score_dynamics": "d2cli.difficulty.dynamics",
     "prototypicality": "d2cli.difficulty.embedding",
     "knn_distance": "d2cli.difficulty.neighbours",
     "label_disagreement": "d2cli.difficulty.neighbours",
     "KnnGraph": "d2cli.graph.knn_graph",
-    "Csr": "d2cli.graph.knn_graph",
+    "Edges": "d2cli.graph.knn_graph",
     "Selection": "d2cli.selection.greedy",
     "read_graph": "d2cli.files.graph_file",
     "write_graph": "d2cli.files.graph_file",
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from d2cli.difficulty.neighbours import knn_distance, label_disagreement
     from d2cli.errors import D2Error
     from d2cli.files.graph_file import read_graph, write_graph
-    from d2cli.graph.knn_graph import Csr, KnnGraph
-    from d2cli.messages.utility import wanted
+    from d2cli.graph.knn_graph import Edges, KnnGraph
+    from d2cli.messages.utility import utility
     from d2cli.selection.greedy import Selection
 
 

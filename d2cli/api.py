@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Edges, Kernel, choices
+from d2cli.defaults import BALANCE, HOPS, MODES, Balance, EdgeRule, Kernel, choices
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.build import build_graph
-from d2cli.graph.knn_graph import Csr, KnnGraph, check_csr
+from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import check_bandwidth, check_scores, forward, resolve_bandwidth
@@ -34,10 +34,10 @@ _OURS = MODES["default"]
 def prepare_edges(
     graph: KnnGraph,
     *,
-    edges: Edges = _OURS.edges,
+    edges: EdgeRule = _OURS.edges,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     drop: NDArray[np.bool_] | None = None,
-) -> tuple[Csr, float]:
+) -> tuple[Edges, float]:
     """The edges and the bandwidth σ that both message passes use, worked out once.
 
     :func:`propagate` and :func:`select` do this themselves when they are given a graph; whoever
@@ -48,10 +48,10 @@ def prepare_edges(
 
 
 def propagate(
-    graph: KnnGraph | Csr,
+    graph: KnnGraph | Edges,
     scores: NDArray[np.floating],
     *,
-    edges: Edges = _OURS.edges,
+    edges: EdgeRule = _OURS.edges,
     kernel: Kernel = _OURS.kernel,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     gamma_forward: float = _OURS.gamma_forward,
@@ -67,7 +67,7 @@ def propagate(
     Args:
         graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used and
             `bandwidth` must be a number).
-        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.messages.utility.wanted`).
+        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.messages.utility.utility`).
         edges: who is whose neighbour, see :func:`d2cli.messages.edges.edges_of`.
         kernel: ``gaussian``: e(γ) = exp(-γ (d/σ)²); ``exponential``: exp(-γ d/σ).
         bandwidth: σ in units of distance, or ``median``: the median listed distance.
@@ -106,10 +106,10 @@ def propagate(
 
 
 def own_scores(
-    graph: KnnGraph | Csr,
+    graph: KnnGraph | Edges,
     propagated: NDArray[np.floating],
     *,
-    edges: Edges = _OURS.edges,
+    edges: EdgeRule = _OURS.edges,
     kernel: Kernel = _OURS.kernel,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     gamma_forward: float = _OURS.gamma_forward,
@@ -133,11 +133,11 @@ def own_scores(
 
 
 def select(
-    graph: KnnGraph | Csr,
+    graph: KnnGraph | Edges,
     propagated: NDArray[np.floating],
     size: int,
     *,
-    edges: Edges = _OURS.edges,
+    edges: EdgeRule = _OURS.edges,
     kernel: Kernel = _OURS.kernel,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     gamma_reverse: float | Literal["auto"] = "auto",
@@ -214,7 +214,7 @@ def select(
 
 def _cut(
     difficulty: NDArray[np.floating] | None,
-    edges: Csr,
+    edges: Edges,
     size: int,
     drop: NDArray[np.bool_] | None,
     chosen: NDArray[np.bool_] | None,
@@ -246,16 +246,16 @@ def _cut(
 
 
 def _edges_and_sigma(
-    graph: KnnGraph | Csr,
-    edges: Edges,
+    graph: KnnGraph | Edges,
+    edges: EdgeRule,
     bandwidth: float | Literal["median"],
     drop: NDArray[np.bool_] | None = None,
-) -> tuple[Csr, float]:
+) -> tuple[Edges, float]:
     if isinstance(graph, KnnGraph):
         return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=drop)
     if bandwidth == "median":
         raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
-    check_csr(graph)
+    check_edges(graph)
     return graph, check_bandwidth(bandwidth)
 
 

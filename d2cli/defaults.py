@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 Metric = Literal["euclidean", "cosine"]
 Method = Literal["auto", "ivf", "hnsw", "exact"]
-Edges = Literal["union", "directed", "mutual"]
+EdgeRule = Literal["union", "directed", "mutual"]
 Kernel = Literal["gaussian", "exponential"]
 HigherIs = Literal["harder", "easier", "better"]
 Transform = Literal["none", "shift", "minmax", "rank"]
@@ -104,7 +104,7 @@ class Mode:
     `exact` says that only an exact graph will do.
     """
 
-    edges: Edges
+    edges: EdgeRule
     kernel: Kernel
     bandwidth: float | Literal["median"]
     gamma_forward: float

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2cli import build_graph, own_scores, prepare_edges, propagate, select, wanted
+from d2cli import build_graph, own_scores, prepare_edges, propagate, select, utility
 from d2cli.baselines import (
     coverage_centric,
     facility_location,
@@ -102,10 +102,10 @@ def d2(
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" else 0.0
     if cutoff not in ("auto", 0.0):
-        drop = cutoff_rows(wanted(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
+        drop = cutoff_rows(utility(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
     graph = arrays.graph(k, drop)
     edges, sigma = prepare_edges(graph, drop=drop)
-    u = propagate(edges, wanted(scores), bandwidth=sigma, threads=1)
+    u = propagate(edges, utility(scores), bandwidth=sigma, threads=1)
     kept = select(
         edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
         difficulty=own_scores(edges, u, bandwidth=sigma, threads=1),

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from d2cli.graph.knn_graph import Csr
+from d2cli.graph.knn_graph import Edges
 
 #: Values from a short list make ties and duplicates common.
 _COORDINATES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.25, 100.0])
@@ -67,4 +67,4 @@ def edges_to(neighbors):
     """Edges of length 1."""
     indptr = np.cumsum([0, *map(len, neighbors)], dtype=np.int64)
     flat = np.array([j for js in neighbors for j in js], np.int32)
-    return Csr(indptr, flat, np.ones(flat.size, np.float32))
+    return Edges(indptr, flat, np.ones(flat.size, np.float32))

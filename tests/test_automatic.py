@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select
-from d2cli.messages.utility import wanted
+from d2cli.messages.utility import utility
 from d2cli.selection.cutoff import automatic_cutoff
 
 
@@ -30,7 +30,7 @@ def test_the_hardest_are_left_out(skewed, run_cli):
     assert run_cli("select", *EMB, "--ratio", 0.25, "--json")[0] == 0
     entry = beside()
     graph = build_graph(skewed.emb, 10)
-    u = propagate(graph, wanted(skewed.scores))
+    u = propagate(graph, utility(skewed.scores))
     about = own_scores(graph, u)
     cut = automatic_cutoff(about, 10, np.zeros(40, bool), prepare_edges(graph)[0])
     assert entry["counts"]["cut_off"] == cut.sum() > 0

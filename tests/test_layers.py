@@ -1,4 +1,4 @@
-"""The house: imports run one way, and the front door opens without the furniture."""
+"""The house: imports run one way, without circles, and ``--help`` loads nothing heavy."""
 
 import ast
 import subprocess
@@ -9,54 +9,36 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "d2cli"
 
-#: Each floor, and the floors below it that it may use. What is not named is at the bottom.
-FLOORS = {
-    "bottom": {
-        "errors",
-        "defaults",
-        "units",
-        "limits",
-        "_jit",
-        "_heap",
-        "_prefetch",
-        "parallel",
-        "products",
-        "graph",
-        "stopping",
-        "checkpoints",
-    },
-    "neighbors": {"bottom"},
-    "messages": {"bottom"},
-    "edges": {"bottom"},
-    "scores": {"bottom", "messages"},
-    "budgets": {"bottom"},
-    "_queue": {"bottom"},
-    "_greedy": {"bottom", "messages", "_queue"},
-    "sampling": {"bottom", "messages", "budgets", "_queue", "_greedy"},
-    "cutoffs": {"bottom", "budgets"},
-    "thinning": {"bottom", "budgets", "sampling"},
-    "difficulty": {"bottom", "neighbors"},
-    "baselines": {"bottom", "neighbors", "messages", "edges", "budgets"},
-    "api": {
-        *("bottom", "neighbors", "messages", "edges", "budgets", "sampling"),
-        *("cutoffs", "thinning"),
-    },
-    "planning": {"bottom"},
-    "evaluation": {"bottom", "neighbors"},
-    "io": {"bottom"},
-    "report": {"bottom", "neighbors", "evaluation"},
-    "pipeline": {
-        *("bottom", "io", "api", "scores", "messages", "budgets", "sampling", "edges", "neighbors"),
-        *("planning", "difficulty", "evaluation", "baselines", "report"),
-    },
-    "cli": {"bottom", "pipeline"},
-}
-FILES = sorted(p for p in ROOT.rglob("*.py") if p.name not in ("__init__.py", "__main__.py"))
+#: The rooms from the bottom up. A file imports its own room and rooms on lower floors only.
+FLOORS = [
+    {"errors", "defaults", "limits", "version"},
+    {"runtime"},
+    {"engine"},
+    {"graph"},
+    {"messages", "files", "evaluation", "difficulty"},
+    {"selection"},
+    {"api", "page", "baselines"},
+    {"commands"},
+    {"cli"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py" and p.stem != "__main__")
+#: Rooms that may touch files, the terminal and Arrow.
+OUTSIDE = {"files", "commands", "cli", "page"}
+#: Parts of lower rooms that look at the machine itself.
+MACHINE = {"runtime/jit.py", "runtime/memory.py"}
 
 
-def floor_of(module):
-    name = module.split(".")[1] if "." in module else "bottom"
-    return "bottom" if name in FLOORS["bottom"] else name
+def name_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def room_of(module):
+    return module.split(".")[1]
 
 
 def imports(path):
@@ -72,41 +54,76 @@ def imports(path):
         if node in skipped:
             continue
         if isinstance(node, ast.ImportFrom):
-            yield node.module, [alias.name for alias in node.names]
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inside if name in MODULES]
+            yield from found or [node.module]
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, []) for alias in node.names)
+            yield from (alias.name for alias in node.names)
+
+
+def own_imports(path):
+    return [name for name in imports(path) if name.startswith("d2cli.")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    mine = floor_of("d2cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for module, names in imports(path):
-        if module == "d2cli":  # the version, or modules of the package itself
-            modules = [f"d2cli.{n}" for n in names if not n.startswith("__")]
-        else:
-            modules = [module] if module.startswith("d2cli.") else []
-        for other in modules:
-            theirs = floor_of(other)
-            allowed = theirs == mine or theirs in FLOORS[mine]
-            assert allowed, f"{path.name} ({mine}) imports {other} ({theirs})"
+def test_imports_run_down_the_floors(path):
+    mine = room_of(name_of(path))
+    for other in own_imports(path):
+        theirs = room_of(other)
+        below = FLOOR_OF[theirs] < FLOOR_OF[mine]
+        assert theirs == mine or below, f"{path.name} ({mine}) imports {other} ({theirs})"
+
+
+def test_no_import_circle():
+    """Circles inside a room count, and so do imports inside functions."""
+    edges = {name: [o for o in own_imports(path) if o in MODULES] for name, path in MODULES.items()}
+    done, on_the_way = set(), []
+
+    def visit(name):
+        assert name not in on_the_way, " -> ".join([*on_the_way, name])
+        if name not in done:
+            on_the_way.append(name)
+            for other in edges[name]:
+                visit(other)
+            on_the_way.pop()
+            done.add(name)
+
+    for name in edges:
+        visit(name)
+
+
+def test_at_most_eight_modules_from_the_command_line_to_the_first_kernel_of_the_graph():
+    """The shortest way along imports from cli/select.py to a file of graph/ with kernels."""
+    way = {"d2cli.cli.select": ["d2cli.cli.select"]}
+    waiting = list(way)
+    while waiting:
+        name = waiting.pop(0)
+        path = MODULES[name]
+        if room_of(name) == "graph" and "from d2cli.runtime.jit import" in path.read_text():
+            assert len(way[name]) <= 8, way[name]
+            return
+        for other in own_imports(path):
+            if other in MODULES and other not in way:
+                way[other] = [*way[name], other]
+                waiting.append(other)
+    raise AssertionError("no way found")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_kernels_know_no_files(path):
-    floor = floor_of("d2cli." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
-    if floor in ("io", "pipeline", "cli", "report"):  # a page is put together in memory
+    inside = str(path.relative_to(ROOT))
+    if room_of(name_of(path)) in OUTSIDE or inside in MACHINE:
         return
-    if path.name == "_jit.py":  # compiles them, and keeps what it compiled for as long as it holds
-        return
-    used = {module.split(".")[0] for module, _ in imports(path)}
+    used = {module.split(".")[0] for module in imports(path)}
     assert not used & {"pathlib", "pyarrow", "json", "io", "shutil", "tempfile", "typer", "rich"}
     assert "open(" not in path.read_text()
     assert "print(" not in path.read_text()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_fits_in_the_head(path):
-    assert len(path.read_text().splitlines()) <= 400
+@pytest.mark.parametrize("folder", sorted({p.parent for p in FILES}), ids=lambda p: p.name)
+def test_a_folder_is_taken_in_at_a_glance(folder):
+    entries = [p for p in folder.iterdir() if p.name not in ("__init__.py", "__pycache__")]
+    assert len(entries) <= 13
 
 
 def test_help_loads_nothing_heavy():

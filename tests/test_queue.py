@@ -8,33 +8,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli.selection.heap import drop_top
-from d2cli.selection.queue import BUCKETS, Room, filled, heaped, opened, put_right
+from d2cli.selection.queue import BUCKETS, Workspace, filled, heaped, opened, put_right
 
 
 def fenced(n):
     """Room for n rows between numbers that nobody may write; whether they are as they were."""
-    wide = [np.full(array.size + 32, -77, array.dtype) for array in Room.of(n)]
-    return Room(*(a[16:-16] for a in wide)), lambda: all(
+    wide = [np.full(array.size + 32, -77, array.dtype) for array in Workspace.of(n)]
+    return Workspace(*(a[16:-16] for a in wide)), lambda: all(
         (a[:16] == -77).all() and (a[-16:] == -77).all() for a in wide
     )
 
 
-def emptied(room, scores, least, eligible, lowered):
+def emptied(workspace, scores, least, eligible, lowered):
     """All rows in the order in which they come; ``lowered(row)`` lowers others after each."""
     indptr = np.zeros(scores.size + 1, np.int64)
-    queue = filled(room, scores, scores.view(np.int64), least, eligible)
+    queue = filled(workspace, scores, scores.view(np.int64), least, eligible)
     order = []
-    for shelf in range(room.ends.size):
+    for shelf in range(workspace.ends.size):
         if not opened(queue, shelf, indptr):
             continue
         for b in range(BUCKETS):
             size = heaped(queue, shelf, b)
             while size:
-                k = int(room.heap[0])
-                if scores[k] != room.values[0]:
+                k = int(workspace.heap[0])
+                if scores[k] != workspace.values[0]:
                     size = put_right(queue, shelf, b, size)
                     continue
-                size = drop_top(room.values, room.heap, size)
+                size = drop_top(workspace.values, workspace.heap, size)
                 order.append(k)
                 lowered(k)
     return order
@@ -85,8 +85,8 @@ def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least,
         waiting[k] = False
         expected.append(k)
         lower_plain(k)
-    room, untouched = fenced(n)
-    assert emptied(room, scores, least, eligible, lowering(scores, seed)) == expected
+    workspace, untouched = fenced(n)
+    assert emptied(workspace, scores, least, eligible, lowering(scores, seed)) == expected
     assert untouched()
 
 
@@ -110,19 +110,19 @@ def test_many_rows_move_between_many_shelves(kind):
             continue
         expected.append(k)
         lower_plain(k)
-    room = Room.of(n)
-    assert emptied(room, scores, 0.0, np.ones(n, np.bool_), lowering(scores, 7)) == expected
-    assert room.ends.size > 100
+    workspace = Workspace.of(n)
+    assert emptied(workspace, scores, 0.0, np.ones(n, np.bool_), lowering(scores, 7)) == expected
+    assert workspace.ends.size > 100
     # Chunks that were read are written again: there is room for every row, and hardly more.
-    assert 16 * room.spare[1] <= room.chunks.size < 1.1 * n + 16 * room.ends.size
+    assert 16 * workspace.spare[1] <= workspace.chunks.size < 1.1 * n + 16 * workspace.ends.size
 
 
 @settings(max_examples=20)
 @given(st.integers(1, 400), st.integers(0, 1000))
 def test_room_serves_one_run_after_another(n, seed):
-    rng, room = np.random.default_rng(seed), Room.of(n)
+    rng, workspace = np.random.default_rng(seed), Workspace.of(n)
     eligible = np.ones(n, np.bool_)
     for _ in range(3):
         scores = rng.exponential(size=n)
         expected = np.lexsort((np.arange(n), -scores)).tolist()
-        assert emptied(room, scores, 0.0, eligible, lambda k: None) == expected
+        assert emptied(workspace, scores, 0.0, eligible, lambda k: None) == expected

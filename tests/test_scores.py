@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.errors import DataError, UsageError
-from d2cli.messages.utility import wanted
+from d2cli.messages.utility import utility
 
 FLOATS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=30)
 
@@ -19,7 +19,7 @@ FLOATS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_s
 def test_transforms_keep_the_order_and_are_not_negative(values, higher_is, transform):
     s = np.array(values)
     before = s.copy()
-    out = wanted(s, higher_is, transform)
+    out = utility(s, higher_is, transform)
     np.testing.assert_array_equal(s, before)
     assert (out >= 0).all()
     sign = -1 if higher_is == "easier" else 1
@@ -33,35 +33,35 @@ def test_transforms_keep_the_order_and_are_not_negative(values, higher_is, trans
 
 def test_by_hand():
     s = [1.0, 3.0, 3.0, -2.0]
-    assert wanted(s, "harder", "shift").tolist() == [3.0, 5.0, 5.0, 0.0]
-    assert wanted(s, "harder", "minmax").tolist() == [0.6, 1.0, 1.0, 0.0]
-    assert wanted(s, "harder", "rank").tolist() == [0.5, 0.875, 0.875, 0.25]
-    assert wanted(s, "easier", "rank").tolist() == [0.75, 0.375, 0.375, 1.0]
-    assert wanted([2.0, 2.0], "harder", "minmax").tolist() == [1.0, 1.0]
-    assert wanted([1e308, -1e308], "harder", "minmax").tolist() == [1.0, 0.0]
-    assert not np.signbit(wanted([0.0], "easier")).any()
+    assert utility(s, "harder", "shift").tolist() == [3.0, 5.0, 5.0, 0.0]
+    assert utility(s, "harder", "minmax").tolist() == [0.6, 1.0, 1.0, 0.0]
+    assert utility(s, "harder", "rank").tolist() == [0.5, 0.875, 0.875, 0.25]
+    assert utility(s, "easier", "rank").tolist() == [0.75, 0.375, 0.375, 1.0]
+    assert utility([2.0, 2.0], "harder", "minmax").tolist() == [1.0, 1.0]
+    assert utility([1e308, -1e308], "harder", "minmax").tolist() == [1.0, 0.0]
+    assert not np.signbit(utility([0.0], "easier")).any()
 
 
 def test_negative_scores_are_refused_with_the_transforms_named():
     with pytest.raises(DataError, match="negative") as caught:
-        wanted([1.0, -1.0])
+        utility([1.0, -1.0])
     assert caught.value.row == 1
     assert "shift, minmax or rank" in caught.value.hint
     assert "--higher-is easier" in caught.value.hint
     with pytest.raises(DataError, match="higher for easier") as caught:
-        wanted([1.0, 2.0], "easier")
+        utility([1.0, 2.0], "easier")
     assert "shift, minmax or rank" in caught.value.hint
 
 
 def test_not_finite_is_refused_before_a_transform_hides_it():
     for transform in ("none", "shift", "minmax", "rank"):
         with pytest.raises(DataError, match="score is nan") as caught:
-            wanted([1.0, np.nan], "harder", transform)
+            utility([1.0, np.nan], "harder", transform)
         assert caught.value.row == 1
 
 
 def test_unknown_words_are_refused():
     with pytest.raises(UsageError, match="harder, easier, better"):
-        wanted([1.0], "high")
+        utility([1.0], "high")
     with pytest.raises(UsageError, match="none, shift, minmax, rank"):
-        wanted([1.0], "harder", "log")
+        utility([1.0], "harder", "log")

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import MODES, Edges, Kernel
+from d2cli.defaults import MODES, EdgeRule, Kernel
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import check_kernel, resolve_bandwidth, weight
@@ -22,7 +22,7 @@ def facility_location(
     graph: KnnGraph,
     size: int,
     *,
-    edges: Edges = _OURS.edges,
+    edges: EdgeRule = _OURS.edges,
     kernel: Kernel = _OURS.kernel,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     gamma: float = 1.0,

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from d2cli import __version__
 from d2cli.cli import compare, graph, propagate, report, score, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
 from d2cli.errors import D2Error, UsageError
 from d2cli.runtime import stopping
+from d2cli.version import __version__
 
 _ABOUT = """\
 Choose which part of a training set to keep: D2 pruning of embeddings and scores on disk.

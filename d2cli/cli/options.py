@@ -12,7 +12,7 @@ from d2cli.cli.console import CONSOLE
 from d2cli.commands.requests import Input
 from d2cli.defaults import (
     MODES,
-    Edges,
+    EdgeRule,
     HigherIs,
     Kernel,
     Method,
@@ -138,7 +138,7 @@ ModeOption = Annotated[
     ),
 ]
 EdgesOption = Annotated[
-    Edges | None,
+    EdgeRule | None,
     typer.Option(
         "--edges",
         help="Neighbours if either lists the other, as listed, or if both do. "

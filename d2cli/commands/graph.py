@@ -14,7 +14,7 @@ from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import StoredGraph, build_record, store_graph, whole_provenance
+from d2cli.files.graph_file import GraphFile, build_record, store_graph, whole_provenance
 from d2cli.files.output.atomic import Outputs, check_target
 from d2cli.files.output.checkpoint import Tell, digest_of, kept, unheard
 from d2cli.files.paths import expand
@@ -97,7 +97,7 @@ def changed_meanwhile(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def stale_graph(path: str, stored: StoredGraph, allowed: bool) -> list[str]:
+def stale_graph(path: str, stored: GraphFile, allowed: bool) -> list[str]:
     """Refuse a graph whose inputs have changed since, or say so where it is `allowed`."""
     hint = f"build the graph again: d2prune graph --emb EMB --out {path}"
     entry = whole_provenance(stored, path)
@@ -167,7 +167,7 @@ def build_key(
     }
 
 
-def check_built_from(stored: StoredGraph, path: str, emb: Source) -> None:
+def check_built_from(stored: GraphFile, path: str, emb: Source) -> None:
     """Refuse a graph that was built from other embeddings.
 
     Raises:

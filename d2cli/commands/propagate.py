@@ -19,9 +19,9 @@ from d2cli.files.graph_file import load_graph
 from d2cli.files.output.atomic import Outputs, check_target
 from d2cli.files.provenance.record import describe, describe_files, record, sidecar, write_sidecar
 from d2cli.files.sources import Reordered, Source, blame, open_source
-from d2cli.graph.knn_graph import Csr, KnnGraph
+from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.messages.forward import vanished_share
-from d2cli.messages.utility import wanted
+from d2cli.messages.utility import utility
 
 #: Above this share of weights that are too small to be felt the user hears of it.
 VANISHED_NOTICE = 0.5
@@ -97,11 +97,11 @@ def read_wanted(
     assert options.higher_is and options.score_transform, "options are resolved"
     raw, origin = frame.vector(source)
     with blame(scores=origin):
-        return raw, wanted(raw, options.higher_is, options.score_transform), origin
+        return raw, utility(raw, options.higher_is, options.score_transform), origin
 
 
 def pass_forward(
-    csr: Csr,
+    csr: Edges,
     sigma: float,
     values: NDArray[np.float64],
     messages: Messages,
@@ -125,7 +125,7 @@ def pass_forward(
 
 
 def about_own(
-    csr: Csr, sigma: float, propagated: NDArray[np.float64], messages: Messages, threads: int
+    csr: Edges, sigma: float, propagated: NDArray[np.float64], messages: Messages, threads: int
 ) -> NDArray[np.float64]:
     """(n,) about the scores that these messages began with."""
     return own_scores(
@@ -146,7 +146,7 @@ def message_record(messages: Messages) -> dict[str, Any]:
     return {name: getattr(messages, name) for name in names}
 
 
-def describe_messages(messages: Messages, sigma: float, csr: Csr) -> str:
+def describe_messages(messages: Messages, sigma: float, csr: Edges) -> str:
     """One line for people."""
     median = " (median distance)" if messages.bandwidth == "median" else ""
     return (
@@ -158,7 +158,7 @@ def describe_messages(messages: Messages, sigma: float, csr: Csr) -> str:
 
 def message_notices(
     graph: KnnGraph,
-    csr: Csr,
+    csr: Edges,
     messages: Messages,
     sigma: float,
     scores: NDArray[np.float64] | None,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from d2cli.defaults import MAX_HOPS, Edges, HigherIs, Kernel, ModeName, Transform, choices
+from d2cli.defaults import MAX_HOPS, EdgeRule, HigherIs, Kernel, ModeName, Transform, choices
 from d2cli.errors import DataError
 
 
@@ -22,7 +22,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "higher_is": _one_of(HigherIs),
     "score_transform": _one_of(Transform),
     "mode": _one_of(ModeName),
-    "edges": _one_of(Edges),
+    "edges": _one_of(EdgeRule),
     "kernel": _one_of(Kernel),
     "bandwidth": lambda value: value == "median" or (_is_number(value) and value > 0),
     "gamma_forward": lambda value: _is_number(value) and value >= 0,

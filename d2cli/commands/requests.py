@@ -11,7 +11,7 @@ from d2cli.defaults import (
     MODES,
     Balance,
     CompareMethod,
-    Edges,
+    EdgeRule,
     HigherIs,
     Kernel,
     MapMethod,
@@ -67,7 +67,7 @@ class MessageOptions:
     """How messages pass. What is None is as `mode` has it, see :meth:`resolved`."""
 
     mode: ModeName | None = None
-    edges: Edges | None = None
+    edges: EdgeRule | None = None
     kernel: Kernel | None = None
     bandwidth: float | Literal["median"] | None = None
     gamma_forward: float | None = None
@@ -121,7 +121,7 @@ class Messages:
     """How messages pass, settled."""
 
     mode: ModeName
-    edges: Edges
+    edges: EdgeRule
     kernel: Kernel
     bandwidth: float | Literal["median"]
     gamma_forward: float

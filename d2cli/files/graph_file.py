@@ -31,7 +31,7 @@ _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
 
 
 @dataclass(frozen=True)
-class StoredGraph:
+class GraphFile:
     """A graph with its rows' ids, if it has any, and its provenance."""
 
     graph: KnnGraph
@@ -102,7 +102,7 @@ def read_graph(path: str | Path) -> KnnGraph:
     return load_graph(path).graph
 
 
-def load_graph(path: str | Path) -> StoredGraph:
+def load_graph(path: str | Path) -> GraphFile:
     """:func:`read_graph`, with the ids and the provenance."""
     path = Path(path)
     check_regular(path)
@@ -126,10 +126,10 @@ def load_graph(path: str | Path) -> StoredGraph:
         ids = _ids(path, table) if "id" in table.column_names else None
     with blame(graph=str(path)):
         graph = KnnGraph(neighbors, distances, excluded, _info(path, entry))
-    return StoredGraph(graph, ids, entry)
+    return GraphFile(graph, ids, entry)
 
 
-def whole_provenance(stored: StoredGraph, path: str | Path) -> dict[str, Any]:
+def whole_provenance(stored: GraphFile, path: str | Path) -> dict[str, Any]:
     """The provenance of a graph, with that of its run where the file beside it has it."""
     try:
         beside = read_sidecar(Path(path)) or {}

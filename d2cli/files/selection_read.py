@@ -25,7 +25,7 @@ _DATACOMP = np.dtype("u8,u8")
 
 
 @dataclass(frozen=True)
-class StoredSelection:
+class SelectionFile:
     """What was selected of a set of n rows.
 
     Attributes:
@@ -56,7 +56,7 @@ class StoredSelection:
         return found
 
 
-def read_selection(path: Path, frame: Frame) -> StoredSelection:
+def read_selection(path: Path, frame: Frame) -> SelectionFile:
     """Read one selection of the rows of `frame`.
 
     Row numbers, a mask, ids or DataComp uids, in ``.npy``, text or a table: what the values mean is
@@ -99,7 +99,7 @@ def read_selection(path: Path, frame: Frame) -> StoredSelection:
     elif not dropped and parameters.get("order") == "rank":
         order = listed
     described = describe_files([path], int(listed.size))
-    return StoredSelection(path, rows, order, gains, by_id, dropped, provenance, described)
+    return SelectionFile(path, rows, order, gains, by_id, dropped, provenance, described)
 
 
 def selection_provenance(path: Path) -> dict[str, Any]:

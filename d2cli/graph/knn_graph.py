@@ -1,7 +1,7 @@
 """The two forms of a graph, and what each promises.
 
 :class:`KnnGraph` is what is built and kept on disk: for each row its k nearest, a fixed width.
-:class:`Csr` is what messages travel along: for each row its neighbours under one rule of
+:class:`Edges` is what messages travel along: for each row its neighbours under one rule of
 edges, in compressed sparse rows.
 """
 
@@ -21,7 +21,7 @@ from d2cli.runtime.jit import kernel
 MISSING = -1
 
 
-class Csr(NamedTuple):
+class Edges(NamedTuple):
     """A sparse graph in compressed sparse rows.
 
     - the neighbours of row i are ``indices[indptr[i]:indptr[i + 1]]``, at the distances beside;
@@ -157,8 +157,8 @@ def _first_fault(neighbors, distances):
     return -1, 0
 
 
-def check_csr(edges: Csr) -> None:
-    """Refuse edges that kernels could not walk: see :class:`Csr`.
+def check_edges(edges: Edges) -> None:
+    """Refuse edges that kernels could not walk: see :class:`Edges`.
 
     Raises:
         DataError: if shapes or types are off, or a neighbour is no row.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2cli.defaults import Edges, choices
+from d2cli.defaults import EdgeRule, choices
 from d2cli.errors import UsageError
-from d2cli.graph.knn_graph import Csr, KnnGraph
+from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.runtime.jit import kernel
 
 
-def edges_of(graph: KnnGraph, edges: Edges = "union", drop: np.ndarray | None = None) -> Csr:
+def edges_of(graph: KnnGraph, edges: EdgeRule = "union", drop: np.ndarray | None = None) -> Edges:
     """The neighbours of every row under one rule.
 
     Args:
@@ -27,7 +27,7 @@ def edges_of(graph: KnnGraph, edges: Edges = "union", drop: np.ndarray | None = 
     Raises:
         UsageError: for an unknown rule.
     """
-    if edges not in choices(Edges):
+    if edges not in choices(EdgeRule):
         raise UsageError(f"edges must be one of {', '.join(choices(Edges))}, not {edges!r}")
     keep = np.ones(graph.n, np.bool_) if drop is None else ~drop
     neighbors, distances = graph.neighbors, graph.distances
@@ -39,7 +39,7 @@ def edges_of(graph: KnnGraph, edges: Edges = "union", drop: np.ndarray | None = 
     if edges == "mutual":
         _drop_one_sided(indptr, indices, lengths)
     size = _close_up(indptr, indices, lengths)
-    return Csr(indptr, indices[:size], lengths[:size])
+    return Edges(indptr, indices[:size], lengths[:size])
 
 
 @kernel

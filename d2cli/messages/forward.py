@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from d2cli.defaults import Kernel, choices
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
-from d2cli.graph.knn_graph import Csr, KnnGraph
+from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_hops
 from d2cli.runtime.jit import kernel
 
@@ -83,7 +83,7 @@ def weight(distance, gamma, sigma, squared):
 
 
 def forward(
-    edges: Csr,
+    edges: Edges,
     scores: NDArray[np.float64],
     *,
     kernel_name: Kernel,
@@ -128,7 +128,7 @@ def forward(
 
 
 def own_scores(
-    edges: Csr,
+    edges: Edges,
     propagated: NDArray[np.float64],
     *,
     kernel_name: Kernel,
@@ -180,7 +180,7 @@ def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out)
         out[i] = u
 
 
-def vanished_share(edges: Csr, kernel_name: Kernel, gamma: float, sigma: float) -> float:
+def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
     """The share of edges whose weight is too small for any message to be felt (0 … 1).
 
     Raw distances on unnormalised features can make it 1: then nothing is diverse about the result.

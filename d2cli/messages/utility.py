@@ -10,7 +10,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.messages.forward import check_scores
 
 
-def wanted(
+def utility(
     scores: NDArray[np.float64],
     higher_is: HigherIs = HIGHER_IS,
     transform: Transform = TRANSFORM,

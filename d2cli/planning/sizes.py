@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from d2cli import defaults
-from d2cli.defaults import Edges, Method, Metric
+from d2cli.defaults import EdgeRule, Method, Metric
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Picks:
     """
 
     sizes: tuple[int, ...]
-    edges: Edges = "union"
+    edges: EdgeRule = "union"
     searches: int = 0
     hops: int | None = 1
     each: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.graph.knn_graph import Csr
+from d2cli.graph.knn_graph import Edges
 from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 
@@ -19,7 +19,7 @@ TWO_GROUPS = 0.7
 
 
 def automatic_cutoff(
-    difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_], edges: Csr
+    difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_], edges: Edges
 ) -> NDArray[np.bool_]:
     """The hardest rows, the fewer the more is kept: ⌊h − `size` / 2⌋ of them, or none.
 
@@ -54,7 +54,7 @@ def automatic_cutoff(
     return cutoff_rows(difficulty, 0.0, spared, count=max(0, min(count, rows // 2, rows - size)))
 
 
-def scattered(edges: Csr, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
+def scattered(edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
     """How many hard rows seem to lie anywhere, as wrong labels do; 0 where nothing says so.
 
     A row stands alone where at most a quarter of its neighbours is hard. Of hard rows that lie

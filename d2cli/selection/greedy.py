@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from d2cli.defaults import Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
-from d2cli.graph.knn_graph import Csr
+from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel, check_scores
 from d2cli.selection.budgets import check_size
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
-from d2cli.selection.queue import Room
+from d2cli.selection.queue import Workspace
 
 #: γ_r = auto looks between these. At 0.01 a neighbour at the median distance already takes away
 #: 99 % of a pick's score, at 100 next to nothing.
@@ -79,7 +79,7 @@ class Rules:
 
 
 def greedy(
-    edges: Csr,
+    edges: Edges,
     propagated: NDArray[np.float64],
     size: int,
     *,
@@ -169,7 +169,7 @@ class _Run:
 
     def __init__(
         self,
-        edges: Csr,
+        edges: Edges,
         propagated: NDArray[np.float64],
         size: int,
         squared: bool,
@@ -180,7 +180,7 @@ class _Run:
         n = propagated.size
         self.edges, self.propagated, self.size = edges, propagated, size
         self.squared, self.sigma, self.clamped = squared, sigma, clamped
-        self.room = Room.of(n if clamped else 0)
+        self.workspace = Workspace.of(n if clamped else 0)
         nobody = np.zeros(n, np.bool_)
         drop = nobody if rules.drop is None else rules.drop
         self.include = nobody if rules.include is None else rules.include
@@ -273,5 +273,5 @@ class _Run:
         """Clamped picks for as long as scores are above `least`; returns how many."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
-            eligible, self.classes, quota, order, gains, self.room,
+            eligible, self.classes, quota, order, gains, self.workspace,
         )  # fmt: skip

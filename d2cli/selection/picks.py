@@ -51,8 +51,8 @@ def _send(indptr, indices, distances, u, k, message, gamma, sigma, squared):
 def _ask_for_edges(edges, queue, shelf, b):
     """Have the edges of what will probably be picked from bucket b of a shelf fetched."""
     if b < BUCKETS:
-        for place in range(queue.room.firsts[b], queue.room.firsts[b + 1]):
-            i = queue.room.rows[place]
+        for place in range(queue.workspace.firsts[b], queue.workspace.firsts[b + 1]):
+            i = queue.workspace.rows[place]
             if belongs(queue, i, shelf, b):
                 first = edges.indptr[i]
                 for line in range(first, first + 2 * _LINE, _LINE):
@@ -62,7 +62,7 @@ def _ask_for_edges(edges, queue, shelf, b):
 
 @borrowing_kernel
 def lazy_picks(
-    edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, room
+    edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, workspace
 ):
     """Pick while the best score is above `least` and `order` has room; returns how many.
 
@@ -74,9 +74,9 @@ def lazy_picks(
     so they are asked for some time before they are looked at.
     """
     indptr, indices, distances = edges.indptr, edges.indices, edges.distances
-    queue = filled(room, u, bits, least, eligible)
+    queue = filled(workspace, u, bits, least, eligible)
     count = 0
-    for shelf in range(room.ends.shape[0]):
+    for shelf in range(workspace.ends.shape[0]):
         if not opened(queue, shelf, indptr):
             continue
         for b in range(_BUCKETS_AHEAD):
@@ -87,11 +87,11 @@ def lazy_picks(
             while size > 0:
                 if count == order.shape[0]:
                     return count
-                k, value = room.heap[0], room.values[0]
+                k, value = workspace.heap[0], workspace.values[0]
                 if u[k] != value:
                     size = put_right(queue, shelf, b, size)
                     continue
-                size = drop_top(room.values, room.heap, size)
+                size = drop_top(workspace.values, workspace.heap, size)
                 if _picked(k, value, eligible, klass, quota, order, gains, count):
                     count += 1
                     _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)

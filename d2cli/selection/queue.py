@@ -31,7 +31,7 @@ _CHUNK = 16
 _ROWS_AHEAD = 16
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Memory for a queue of n rows, kept from one run to the next.
 
     Attributes:
@@ -56,23 +56,23 @@ class Room(NamedTuple):
     heap: NDArray[np.int32]
 
     @classmethod
-    def of(cls, n: int) -> Room:
+    def of(cls, n: int) -> Workspace:
         """For n rows."""
         shelves = ((_OCTAVES << _fineness(n)) - 1 >> _SHELF) + 1
 
-        def room(size: int) -> NDArray[np.int32]:
+        def workspace(size: int) -> NDArray[np.int32]:
             return np.empty(size, np.int32)
 
         return cls(
             ends=np.empty(shelves, np.int64),
-            chunks=room((n // (_CHUNK - 1) + shelves) * _CHUNK),
+            chunks=workspace((n // (_CHUNK - 1) + shelves) * _CHUNK),
             spare=np.empty(2, np.int64),
-            firsts=room(BUCKETS + 2),
-            heads=room(BUCKETS + 1),
-            rows=room(n),
-            links=room(n),
+            firsts=workspace(BUCKETS + 2),
+            heads=workspace(BUCKETS + 1),
+            rows=workspace(n),
+            links=workspace(n),
             values=np.empty(n),
-            heap=room(n),
+            heap=workspace(n),
         )
 
 
@@ -87,7 +87,7 @@ class Queue(NamedTuple):
         fine: log2 of the buckets of an octave.
     """
 
-    room: Room
+    workspace: Workspace
     scores: NDArray[np.float64]
     bits: NDArray[np.int64]
     least: float
@@ -112,50 +112,50 @@ def _bucket(queue, row):
 
 
 @borrowing_kernel
-def filled(room, scores, bits, least, eligible):
+def filled(workspace, scores, bits, least, eligible):
     """The queue of all rows that may be picked (`eligible`) and whose score is above `least`."""
     top = np.int64(0)
     for i in range(scores.shape[0]):
         if eligible[i] and scores[i] > least and bits[i] > top:
             top = bits[i]
-    queue = Queue(room, scores, bits, least, top, _fineness(scores.shape[0]))
-    room.ends[:] = 0
-    room.spare[0], room.spare[1] = -1, 0
+    queue = Queue(workspace, scores, bits, least, top, _fineness(scores.shape[0]))
+    workspace.ends[:] = 0
+    workspace.spare[0], workspace.spare[1] = -1, 0
     for i in range(scores.shape[0]):
         if eligible[i] and scores[i] > least:
-            _shelve(room, i, _bucket(queue, i) >> _SHELF)
+            _shelve(workspace, i, _bucket(queue, i) >> _SHELF)
     return queue
 
 
 @borrowing_kernel
-def _shelve(room, row, shelf):
+def _shelve(workspace, row, shelf):
     """Let a row wait for a shelf."""
-    end = room.ends[shelf]
+    end = workspace.ends[shelf]
     if end % _CHUNK == 0:  # none is begun: the last one, if any, is full
-        chunk = room.spare[0]
+        chunk = workspace.spare[0]
         if chunk >= 0:
-            room.spare[0] = room.chunks[chunk * _CHUNK]
+            workspace.spare[0] = workspace.chunks[chunk * _CHUNK]
         else:
-            chunk = room.spare[1]
-            room.spare[1] += 1
-        room.chunks[chunk * _CHUNK] = end // _CHUNK - 1
+            chunk = workspace.spare[1]
+            workspace.spare[1] += 1
+        workspace.chunks[chunk * _CHUNK] = end // _CHUNK - 1
         end = chunk * _CHUNK + 1
-    room.chunks[end] = row
-    room.ends[shelf] = end + 1
+    workspace.chunks[end] = row
+    workspace.ends[shelf] = end + 1
 
 
 @borrowing_kernel
-def _collected(room, shelf):
+def _collected(workspace, shelf):
     """Write the rows that wait for a shelf to ``room.links``, and free its chunks; how many."""
-    end, count = room.ends[shelf], 0
+    end, count = workspace.ends[shelf], 0
     chunk = (end - 1) // _CHUNK
     while chunk >= 0:
         for at in range(chunk * _CHUNK + 1, end):
-            room.links[count] = room.chunks[at]
+            workspace.links[count] = workspace.chunks[at]
             count += 1
-        previous = np.int64(room.chunks[chunk * _CHUNK])
-        room.chunks[chunk * _CHUNK] = room.spare[0]
-        room.spare[0] = chunk
+        previous = np.int64(workspace.chunks[chunk * _CHUNK])
+        workspace.chunks[chunk * _CHUNK] = workspace.spare[0]
+        workspace.spare[0] = chunk
         chunk, end = previous, (previous + 1) * _CHUNK
     return count
 
@@ -167,14 +167,14 @@ def opened(queue, shelf, indptr):
     Those that have fallen further wait on for the shelf of their score. Where the others' edges
     begin is asked for, too: it will be needed soon.
     """
-    room, scores = queue.room, queue.scores
-    waiting, firsts = room.links, room.firsts
-    count = _collected(room, shelf)
+    workspace, scores = queue.workspace, queue.scores
+    waiting, firsts = workspace.links, workspace.firsts
+    count = _collected(workspace, shelf)
     if count == 0:
         return False
     # Kept two places late while they are counted: filling moves them on by one.
     firsts[:] = 0
-    room.heads[:] = -1
+    workspace.heads[:] = -1
     base = (shelf << _SHELF) - 2
     staying = 0
     for at in range(count):
@@ -188,13 +188,13 @@ def opened(queue, shelf, indptr):
                 firsts[b - base] += 1
                 prefetch(indptr, i)
             else:
-                _shelve(room, i, b >> _SHELF)
+                _shelve(workspace, i, b >> _SHELF)
     for b in range(BUCKETS):
         firsts[b + 2] += firsts[b + 1]
     for at in range(staying):
         i = waiting[at]
         b = _bucket(queue, i) - base - 1
-        room.rows[firsts[b]] = i
+        workspace.rows[firsts[b]] = i
         firsts[b] += 1
     return True
 
@@ -211,55 +211,55 @@ def heaped(queue, shelf, b):
 
     What waited for the bucket and belongs further on is put there.
     """
-    room, here, size = queue.room, (shelf << _SHELF) + b, 0
-    place, at = room.heads[b], room.firsts[b]
+    workspace, here, size = queue.workspace, (shelf << _SHELF) + b, 0
+    place, at = workspace.heads[b], workspace.firsts[b]
     while True:
         if place >= 0:
-            mine, place = place, room.links[place]
-        elif at < room.firsts[b + 1]:
+            mine, place = place, workspace.links[place]
+        elif at < workspace.firsts[b + 1]:
             mine = at
             at += 1
         else:
             break
-        i = room.rows[mine]
+        i = workspace.rows[mine]
         score = queue.scores[i]
         if score > queue.least:
             now = _bucket(queue, i)
             if now == here:
-                room.values[size], room.heap[size] = score, i
+                workspace.values[size], workspace.heap[size] = score, i
                 size += 1
-                _hang(room, mine, BUCKETS)
+                _hang(workspace, mine, BUCKETS)
             elif now >> _SHELF == shelf:
-                _hang(room, mine, b + now - here)
+                _hang(workspace, mine, b + now - here)
             else:
-                _shelve(room, i, now >> _SHELF)
-    heapify(room.values, room.heap, size)
+                _shelve(workspace, i, now >> _SHELF)
+    heapify(workspace.values, workspace.heap, size)
     return size
 
 
 @borrowing_kernel
-def _hang(room, place, b):
+def _hang(workspace, place, b):
     """Link a place to those of bucket b, or to the free ones."""
-    room.links[place] = room.heads[b]
-    room.heads[b] = place
+    workspace.links[place] = workspace.heads[b]
+    workspace.heads[b] = place
 
 
 @borrowing_kernel
 def put_right(queue, shelf, b, size):
     """Put the top of the heap of bucket b where its score belongs now; how many are left."""
-    room, here = queue.room, (shelf << _SHELF) + b
-    i = room.heap[0]
+    workspace, here = queue.workspace, (shelf << _SHELF) + b
+    i = workspace.heap[0]
     score = queue.scores[i]
     if score > queue.least:
         now = _bucket(queue, i)
         if now == here:
-            sink(room.values, room.heap, size, 0, score, i)
+            sink(workspace.values, workspace.heap, size, 0, score, i)
             return size
         if now >> _SHELF == shelf:
-            place = room.heads[BUCKETS]  # one is free: that of a row of the heap
-            room.heads[BUCKETS] = room.links[place]
-            room.rows[place] = i
-            _hang(room, place, b + now - here)
+            place = workspace.heads[BUCKETS]  # one is free: that of a row of the heap
+            workspace.heads[BUCKETS] = workspace.links[place]
+            workspace.rows[place] = i
+            _hang(workspace, place, b + now - here)
         else:
-            _shelve(room, i, now >> _SHELF)
-    return drop_top(room.values, room.heap, size)
+            _shelve(workspace, i, now >> _SHELF)
+    return drop_top(workspace.values, workspace.heap, size)

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.graph.knn_graph import Csr
+from d2cli.graph.knn_graph import Edges
 from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 from d2cli.selection.greedy import Rules, Selection
@@ -33,7 +33,7 @@ CLUMPED = Fraction(3, 8)
 
 
 def widened(
-    size: int, rules: Rules, edges: Csr, propagated: NDArray[np.float64]
+    size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]
 ) -> tuple[int, Rules]:
     """The budget and the rules for a selection that is to be thinned to `size`.
 
@@ -74,7 +74,7 @@ def widened(
     return int(quotas.sum()), replace(rules, quotas=quotas)
 
 
-def share_within(edges: Csr, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
+def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
     """Of the neighbours that these rows have among others, the share that is of these rows.
 
     Args:

@@ -29,7 +29,7 @@ from d2cli.files.output.atomic import Outputs, check_target
 from d2cli.files.provenance.record import describe, record, sidecar, write_sidecar
 from d2cli.files.sources import Source, blame, open_source
 from d2cli.graph.vectors import prepare
-from d2cli.messages.utility import wanted
+from d2cli.messages.utility import utility
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _read(request: CompareRequest) -> CompareInputs:
         described["labels"] = describe(labels)
     paths = [*emb.paths, *source.paths, *(labels.paths if labels else [])]
     return CompareInputs(
-        frame, emb, values, wanted(values, transform="rank"), score_options, codes, described,
+        frame, emb, values, utility(values, transform="rank"), score_options, codes, described,
         paths, said,
     )  # fmt: skip
 

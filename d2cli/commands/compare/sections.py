@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from d2cli import __version__
 from d2cli.commands.compare.run import Compared, CompareInputs, Measured
 from d2cli.commands.report.origin import inputs_table, written
 from d2cli.commands.requests import CompareOptions, CompareRequest
@@ -13,6 +12,7 @@ from d2cli.evaluation.redundancy import Redundancy
 from d2cli.page.bars import bars
 from d2cli.page.page import Page, Part, Section
 from d2cli.page.view import Bar, Decimals, FigureView, Table, count, percent
+from d2cli.version import __version__
 
 
 def page_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from d2cli import __version__
 from d2cli.commands.report.examples import example_parts
 from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.report.map import RowMap
@@ -16,6 +15,7 @@ from d2cli.evaluation.overlap import expected_shared, jaccard
 from d2cli.page import figures
 from d2cli.page.page import Page, Part, Section, Tile
 from d2cli.page.view import Bar, Decimals, FigureView, Table, count, list_words, percent
+from d2cli.version import __version__
 
 #: Classes shown; of more, those of which least and most is kept.
 MOST_CLASSES = 40

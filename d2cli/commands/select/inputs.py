@@ -30,7 +30,7 @@ from d2cli.files.provenance.record import (
 from d2cli.files.provenance.staleness import SECOND_HAND, refuse_stale
 from d2cli.files.sources import Reordered, Source, blame, open_source
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.messages.utility import wanted
+from d2cli.messages.utility import utility
 from d2cli.selection.budgets import cutoff_rows
 
 #: Options of the propagate step alone.
@@ -273,6 +273,6 @@ def _difficulty(
         higher_is = settled.higher_is
         inputs.notices += said
     with blame(scores=origin):
-        return wanted(
+        return utility(
             values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, transform
         )

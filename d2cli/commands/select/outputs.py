@@ -21,7 +21,7 @@ from d2cli.files.graph_file import build_record
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.provenance.record import record, sidecar, write_sidecar
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
-from d2cli.graph.knn_graph import Csr, KnnGraph
+from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.selection.greedy import Selection
 
 
@@ -55,7 +55,7 @@ class Outcome:
     request: SelectRequest
     inputs: Inputs
     graph: KnnGraph
-    csr: Csr
+    csr: Edges
     sigma: float
     propagated: NDArray[np.float64]
     picked: list[Picked]
@@ -139,7 +139,7 @@ def _parameters(request: SelectRequest, inputs: Inputs) -> dict[str, Any]:
     return parameters
 
 
-def _counts(inputs: Inputs, csr: Csr, selection: Selection) -> dict[str, int]:
+def _counts(inputs: Inputs, csr: Edges, selection: Selection) -> dict[str, int]:
     n = inputs.frame.n
     dropped = 0 if inputs.drop is None else int(inputs.drop.sum())
     return {

@@ -22,7 +22,7 @@ from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.files.output.atomic import check_target
 from d2cli.files.output.checkpoint import Tell, kept, unheard
 from d2cli.files.sources import blame
-from d2cli.graph.knn_graph import Csr, KnnGraph
+from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.selection.budgets import budget_of, check_size
 from d2cli.selection.greedy import Selection
 
@@ -182,7 +182,7 @@ def _build(
 def _select_all(
     request: SelectRequest,
     inputs: Inputs,
-    csr: Csr,
+    csr: Edges,
     sigma: float,
     u: NDArray[np.float64],
     budgets: list[tuple[Budget, int]],

@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from d2cli import __version__
 from d2cli.errors import DataError
 from d2cli.files.paths import check_regular
 from d2cli.files.sources import Source
+from d2cli.version import __version__
 
 #: Of the graph file and of the ``.json`` beside each output.
 FORMAT_VERSION = 1

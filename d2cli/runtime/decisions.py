@@ -1,0 +1,27 @@
+"""Automatic choices, kept with the numbers that led to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One automatic choice: what ``--explain`` prints and provenance records.
+
+    Attributes:
+        name: what is decided, by the name of its option: ``method``, ``bandwidth``, ``cutoff`` ….
+        value: what was chosen, as JSON has it.
+        rule: the rule as one short sentence or formula.
+        numbers: the numbers that the rule was applied to, by name, as JSON has them.
+    """
+
+    name: str
+    value: Any
+    rule: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For provenance."""
+        return {"name": self.name, "value": self.value, "rule": self.rule, "numbers": self.numbers}

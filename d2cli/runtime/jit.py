@@ -53,8 +53,10 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
         if compiled is not function:
             # numba compares only the kernel's own file. The machine code also holds the kernels
             # that it calls and the constants of their files, so the stamp covers these files too.
+            # It is part of the version, which numba compares before it unpickles the types of
+            # arguments: a class of an older d2prune may have another name now.
             index = compiled._cache._cache_file
-            index._source_stamp = (index._source_stamp, stamp(Path(function.__code__.co_filename)))
+            index._version = (index._version, stamp(Path(function.__code__.co_filename)))
         return compiled
     except (RuntimeError, AttributeError):  # "cannot cache function …: no locator available"
         return numba.njit(nogil=True, **options)(function)

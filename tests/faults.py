@@ -17,7 +17,8 @@ from pathlib import Path
 
 from d2cli.cli.main import run
 from d2cli.files.output import atomic, checkpoint, temporary
-from d2cli.files.provenance.record import fingerprint, read_sidecar, sidecar
+from d2cli.files.provenance.fingerprint import fingerprint
+from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 
 #: Files whose every line is a moment of its own.
 DELICATE = {m.__file__ for m in (atomic, checkpoint, temporary)}
@@ -176,9 +177,9 @@ class Scene:
 
     def _strangers(self):
         """What is neither an output nor its provenance."""
-        known = {"said", "lines", *self.outputs, *(sidecar(n).name for n in self.outputs)}
+        known = {"said", "lines", *self.outputs, *(sidecar_path(n).name for n in self.outputs)}
         alone = {
-            sidecar(n).name for n in self.outputs if not (self.folder / n).exists()
+            sidecar_path(n).name for n in self.outputs if not (self.folder / n).exists()
         }  # provenance of nothing
         there = set(os.listdir(self.folder))
         return (there - known) | (there & alone)
@@ -196,7 +197,7 @@ class Scene:
         assert self._state() in ("new", "same")
         assert not self._strangers(), self._strangers()
         for name in self.outputs:
-            entry = json.loads(sidecar(self.folder / name).read_text(encoding="utf-8"))
+            entry = json.loads(sidecar_path(self.folder / name).read_text(encoding="utf-8"))
             assert "previous" not in entry
 
     def _count(self, what, times=1):

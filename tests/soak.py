@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from d2cli.cli.main import run
-from d2cli.files.provenance.record import read_sidecar
+from d2cli.files.provenance.sidecar import read_sidecar
 from tests.faults import Scene, ended, start
 
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

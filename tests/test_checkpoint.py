@@ -196,7 +196,7 @@ def test_another_build_does_not(folder, run_cli, killed, monkeypatch, points, ch
     if change == "option":
         line += ["--seed", 1]
     if change == "version":
-        monkeypatch.setattr("d2cli.files.provenance.record.__version__", "9")
+        monkeypatch.setattr("d2cli.files.provenance.sidecar.__version__", "9")
     code, _, err = run_cli(*line)
     assert code == 0
     assert SAID not in err

@@ -22,7 +22,7 @@ from d2cli.cli.main import run
 from d2cli.commands.select import run as step
 from d2cli.files.output import atomic, temporary
 from d2cli.files.output.atomic import Outputs
-from d2cli.files.provenance.record import read_sidecar, sidecar
+from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
 ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
@@ -427,7 +427,7 @@ def test_provenance_of_nothing_is_swept(data, select):
     os.rename("selected.npy", f".d2prune-{temporary._host()}-0123456789ab-1.tmp")
     Path("other.json").write_text("{}")
     assert select(*ARGS, "--out", "another.npy")[0] == 0
-    assert not sidecar("selected.npy").exists()
+    assert not sidecar_path("selected.npy").exists()
     assert {"another.npy", "another.npy.json", "other.json"} <= set(os.listdir())
     assert not [name for name in os.listdir() if name.startswith(".")]
 

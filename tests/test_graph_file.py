@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from d2cli import __version__
 from d2cli.errors import OutputError
-from d2cli.files.graph_file import load_graph, read_graph, write_graph
+from d2cli.files.graph_file import open_graph, read_graph, write_graph
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from tests.strategies import knn_graphs
 
@@ -84,7 +84,7 @@ def test_ids_and_excluded_rows(data, run_cli):
     Path("x.txt").write_text(f"{data.ids[4]}\n{data.ids[9]}\n")
     args = ["--emb", "e.parquet", "--exclude", "x.txt", "--out", "g.arrow"]
     assert run_cli("graph", *args)[0] == 0
-    stored = load_graph("g.arrow")
+    stored = open_graph("g.arrow").load()
     assert stored.ids.to_pylist() == data.ids
     assert np.flatnonzero(stored.graph.excluded).tolist() == [4, 9]
     assert not np.isin(stored.graph.neighbors, [4, 9]).any()
@@ -116,7 +116,7 @@ def test_what_is_written_is_read(tmp_path_factory, lists, with_ids, with_exclude
     graph = KnnGraph(neighbors.astype(np.int32), distances.astype(np.float32), excluded, info)
     path = tmp_path_factory.mktemp("graph") / "g.arrow"
     write_graph(path, graph, ids)
-    stored = load_graph(path)
+    stored = open_graph(path).load()
     np.testing.assert_array_equal(stored.graph.neighbors, graph.neighbors)
     np.testing.assert_array_equal(stored.graph.distances, graph.distances)
     assert (stored.graph.excluded is None) == (excluded is None)

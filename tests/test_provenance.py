@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import __version__
-from d2cli.files.provenance.record import fingerprint
+from d2cli.files.provenance.fingerprint import fingerprint
 
 PACKAGES = {"d2prune", "python", "numpy", "pyarrow", "numba", "hnswlib"}
 

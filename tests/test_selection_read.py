@@ -12,7 +12,7 @@ from d2cli.commands.report.inputs import read_report_inputs
 from d2cli.commands.requests import Input, ReportOptions, ReportRequest
 from d2cli.errors import DataError
 from d2cli.files.frame import Frame
-from d2cli.files.selection_read import read_selection
+from d2cli.files.selection_file import open_selection
 from d2cli.files.sources import open_source
 
 IDS = ["--emb", "emb.npy", "--scores", "with_ids.parquet", "--size", 16]
@@ -53,7 +53,7 @@ def test_every_form_is_read_back(frame, select, out, options, complement):
     order = np.load("order.npy")
     extra = ["--complement"] if complement else []
     assert select(*IDS, *options, *extra, "--out", out)[0] == 0
-    found = read_selection(Path(out), frame)
+    found = open_selection(out).read(frame)
     assert found.rows.tolist() == sorted(order.tolist())
     assert found.dropped == complement
     assert found.recorded("counts", "kept") == 16
@@ -70,17 +70,17 @@ def test_every_form_is_read_back(frame, select, out, options, complement):
 def test_tables_know_their_origin_without_the_file_beside(frame, select, ending):
     assert select(*IDS, "--complement", "--out", f"k.{ending}")[0] == 0
     Path(f"k.{ending}.json").unlink()
-    assert read_selection(Path(f"k.{ending}"), frame).dropped
+    assert open_selection(f"k.{ending}").read(frame).dropped
 
 
 def test_what_has_no_provenance_is_taken_as_it_looks(frame):
     np.save("rows.npy", np.array([3, 1]))
-    found = read_selection(Path("rows.npy"), frame)
+    found = open_selection("rows.npy").read(frame)
     assert (found.rows.tolist(), found.order, found.provenance) == ([1, 3], None, {})
     Path("ids.txt").write_text("\n".join(IDS_OF(frame, [7, 2])) + "\n")
-    assert read_selection(Path("ids.txt"), frame).rows.tolist() == [2, 7]
+    assert open_selection("ids.txt").read(frame).rows.tolist() == [2, 7]
     np.save("mask.npy", np.arange(40) < 2)
-    assert read_selection(Path("mask.npy"), frame).rows.tolist() == [0, 1]
+    assert open_selection("mask.npy").read(frame).rows.tolist() == [0, 1]
 
 
 def IDS_OF(frame, rows):  # noqa: N802
@@ -107,28 +107,28 @@ BROKEN = [
 def test_what_is_no_selection_is_refused(frame, make, path, said):
     make()
     with pytest.raises(DataError, match=said):
-        read_selection(Path(path), frame)
+        open_selection(path).read(frame)
 
 
 def test_uids_need_ids(frame, data):
     np.save("k.npy", np.zeros(2, "u8,u8"))
     without = Frame.of(open_source(["emb.npy"], "embeddings", "emb", None, None))
     with pytest.raises(DataError, match="no input has such ids"):
-        read_selection(Path("k.npy"), without)
+        open_selection("k.npy").read(without)
 
 
 def test_other_outputs_and_damaged_provenance_are_refused(frame, select, run_cli):
     assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow", "-q")[0] == 0
     with pytest.raises(DataError, match="is no selection: d2prune graph made it"):
-        read_selection(Path("g.arrow"), frame)
+        open_selection("g.arrow").read(frame)
     table = pa.table({"index": [1]}).replace_schema_metadata({b"d2prune": b"{}"})
     pq.write_table(table, "k.parquet")
     with pytest.raises(DataError, match="provenance is damaged"):
-        read_selection(Path("k.parquet"), frame)
+        open_selection("k.parquet").read(frame)
     assert select(*IDS, "--out", "k.npy")[0] == 0
     np.save("k.npy", np.load("k.npy")[::-1])
     with pytest.raises(DataError, match="has changed since"):
-        read_selection(Path("k.npy"), frame)
+        open_selection("k.npy").read(frame)
 
 
 # -- against the data of a report -----------------------------------------------------------------

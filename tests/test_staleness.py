@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from d2cli.commands import graph as step
-from d2cli.files.provenance import record as provenance
+from d2cli.files.provenance import fingerprint as module
 
 PICK = ["--graph", "g.arrow", "--propagated", "p.npy", "--size", 9]
 STALE = "error: {}, which has changed since\n"
@@ -87,8 +87,8 @@ def test_touched_or_copied_is_not_changed(staged, select):
 
 
 def test_a_change_that_no_sample_sees_is_noticed_by_its_time(data, run_cli, select, monkeypatch):
-    monkeypatch.setattr(provenance, "WHOLE_UP_TO", 256)
-    monkeypatch.setattr(provenance, "_PIECE", 128)  # of 768 bytes the first and the last 128
+    monkeypatch.setattr(module, "WHOLE_UP_TO", 256)
+    monkeypatch.setattr(module, "_PIECE", 128)  # of 768 bytes the first and the last 128
     assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow")[0] == 0
     args = ["--graph", "g.arrow", "--scores", "scores.npy", "--size", 9]
     assert "changed" not in select(*args)[2]

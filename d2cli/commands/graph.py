@@ -14,20 +14,18 @@ from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import GraphFile, build_record, store_graph, whole_provenance
+from d2cli.files.graph_file import GraphFile, StoredGraph, graph_section, store_graph
 from d2cli.files.output.atomic import Outputs, check_target
 from d2cli.files.output.checkpoint import Tell, digest_of, kept, unheard
 from d2cli.files.paths import expand
-from d2cli.files.provenance.record import (
+from d2cli.files.provenance.fingerprint import (
     describe,
     describe_files,
     fingerprint,
     fingerprint_of,
-    record,
-    sidecar,
     whereabouts,
-    write_sidecar,
 )
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 from d2cli.files.provenance.staleness import changes, refuse_stale
 from d2cli.files.sources import Source, blame, open_source
 from d2cli.graph.knn_graph import KnnGraph
@@ -61,15 +59,15 @@ def run_graph(request: GraphRequest, progress: Progress = silent, tell: Tell = u
             graph = graph_of(
                 emb, request.options, labels, within, exclude, threads, progress, checkpoint
             )
-        entry = record(
+        entry = new_provenance(
             "graph",
             {**given(request.options), "id_column": request.id_column},
             inputs=described,
             counts=counts(graph),
-            graph=build_record(graph),
+            graph=graph_section(graph),
         )
         with Outputs() as outputs:
-            note = outputs.place(sidecar(request.out))
+            note = outputs.place(sidecar_path(request.out))
             data = outputs.place(request.out)
             with clock.stage("write"):
                 store_graph(data, graph, frame.ids, entry)
@@ -97,11 +95,10 @@ def changed_meanwhile(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def stale_graph(path: str, stored: GraphFile, allowed: bool) -> list[str]:
+def stale_graph(path: str, file: GraphFile, allowed: bool) -> list[str]:
     """Refuse a graph whose inputs have changed since, or say so where it is `allowed`."""
     hint = f"build the graph again: d2prune graph --emb EMB --out {path}"
-    entry = whole_provenance(stored, path)
-    return refuse_stale(path, entry, "built from", hint, allowed)
+    return refuse_stale(path, file.provenance_of_run(), "built from", hint, allowed)
 
 
 def open_labels(
@@ -158,7 +155,7 @@ def build_key(
     The time of change counts here: of a checkpoint nothing may be in doubt.
     """
     return {
-        "versions": record("graph", {})["versions"],
+        "versions": new_provenance("graph", {})["versions"],
         "options": given(options),
         "emb": {key: value for key, value in described.items() if key != "path"},
         "modified": found.get("modified_ns", {}).get("emb"),
@@ -167,7 +164,7 @@ def build_key(
     }
 
 
-def check_built_from(stored: GraphFile, path: str, emb: Source) -> None:
+def check_built_from(stored: StoredGraph, path: str, emb: Source) -> None:
     """Refuse a graph that was built from other embeddings.
 
     Raises:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from d2cli.errors import LimitError
-from d2cli.files.headers import GraphHeader, Header
+from d2cli.files.graph_file import GraphFile
+from d2cli.files.sources import Layout
 from d2cli.planning.ledger import Estimate
 from d2cli.planning.speed import Speed, measure
 from d2cli.runtime.memory import Available, available_memory
@@ -65,7 +66,7 @@ class Plan:
     """
 
     command: str
-    reads: list[Header | GraphHeader]
+    reads: list[Layout | GraphFile]
     method: str
     estimate: Estimate
     writes: list[tuple[str, int]]
@@ -91,7 +92,7 @@ class Plan:
     def notices(self, machine: Machine) -> list[str]:
         """What deserves a second look before the run."""
         said = list(self.notes)
-        if not all(header.exact for header in self.reads if isinstance(header, Header)):
+        if not all(header.exact for header in self.reads if isinstance(header, Layout)):
             said.append(_UNSURE_ROWS)
         said += memory_notices(self.estimate, machine.available)
         for folder, size in self._by_folder().items():
@@ -208,14 +209,14 @@ def check_limit(plan: Plan, limit: int) -> None:
         )
 
 
-def _described(header: Header | GraphHeader) -> dict[str, Any]:
+def _described(header: Layout | GraphFile) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "option": "graph" if isinstance(header, GraphHeader) else header.option,
+        "option": "graph" if isinstance(header, GraphFile) else header.option,
         "paths": [str(path) for path in header.paths],
         "bytes": header.size,
-        "rows": header.rows,
+        "rows": header.n if isinstance(header, GraphFile) else header.rows,
     }
-    if isinstance(header, GraphHeader):
+    if isinstance(header, GraphFile):
         return {**entry, "n_neighbors": header.n_neighbors, "method": header.method}
     return {
         **entry,
@@ -226,10 +227,10 @@ def _described(header: Header | GraphHeader) -> dict[str, Any]:
     }
 
 
-def _line(header: Header | GraphHeader) -> str:
-    if isinstance(header, GraphHeader):
+def _line(header: Layout | GraphFile) -> str:
+    if isinstance(header, GraphFile):
         return (
-            f"{header.path}: {header.rows:,} rows, k = {header.n_neighbors}, {header.method}, "
+            f"{header.path}: {header.n:,} rows, k = {header.n_neighbors}, {header.method}, "
             f"{binary(header.size)}, memory-mapped"
         )
     about = "" if header.exact else "about "

@@ -17,11 +17,11 @@ from d2cli.commands.plans import (
 )
 from d2cli.commands.requests import CompareRequest, Input, ReportRequest
 from d2cli.engine.threads import thread_count
-from d2cli.files.examples import are_lines
+from d2cli.files.examples import open_texts
 from d2cli.files.formats.fields import BLOCK_BYTES
-from d2cli.files.headers import Header
-from d2cli.files.page_headers import read_lines_header, read_selection_header
 from d2cli.files.paths import expand
+from d2cli.files.selection_file import open_selection
+from d2cli.files.sources import Layout
 from d2cli.planning import messages, pages, search
 from d2cli.planning.ledger import Estimate
 from d2cli.planning.sizes import Matrix, Picks, Search
@@ -46,11 +46,12 @@ def plan_report(request: ReportRequest) -> Plan:
     files = expand(request.selected, "selected")
     check_count(len(files))
     n, matrix = emb.rows, matrix_of(emb)
-    selected: list[Header] = []
+    selected: list[Layout] = []
     notes: list[str] = []
     kept: list[int] = []
     for path in files:
-        header, size = read_selection_header(path)
+        file = open_selection(path, skim=True)
+        header, size = file.layout(), file.kept
         notes += [_MASKS] if size is None and not notes else []
         selected.append(header)
         kept.append(min(n, max(1, n // 2 if size is None else size)))
@@ -128,14 +129,11 @@ def plan_compare(request: CompareRequest) -> Plan:
     )
 
 
-def _images(given: Input | None, id_column: str | None) -> list[Header]:
+def _images(given: Input | None, id_column: str | None) -> list[Layout]:
     return [] if given is None else [header_of(given, "images", "images", id_column)]
 
 
-def _texts(given: Input | None, id_column: str | None) -> list[Header]:
+def _texts(given: Input | None, id_column: str | None) -> list[Layout]:
     if given is None:
         return []
-    files = expand(given.paths, "texts")
-    if given.key is None and are_lines(files):
-        return [read_lines_header(files, "texts")]
-    return [header_of(given, "texts", "texts", id_column)]
+    return [open_texts(given.paths, given.key, id_column, skim=True).layout()]

@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from d2cli.commands.plan import Plan
-from d2cli.commands.plans import id_bytes, ids_of, matrix_of, search_of, started
+from d2cli.commands.plans import id_bytes, ids_of, matrix_of, rows_of, search_of, started
 from d2cli.commands.requests import ScoreRequest, check_score, families_of
 from d2cli.difficulty.kinds import ROWS_PER_CENTRE, check_dynamics, default_clusters
 from d2cli.engine.threads import thread_count
-from d2cli.files.epochs import epoch_range
+from d2cli.files.epochs import epoch_range, open_epochs
 from d2cli.files.formats.fields import BLOCK_BYTES
-from d2cli.files.headers import (
-    GraphHeader,
-    Header,
-    read_epochs_header,
-    read_graph_header,
-    read_header,
-)
+from d2cli.files.graph_file import GraphFile, open_graph
 from d2cli.files.score_file import plan_files
+from d2cli.files.sources import Layout, open_source
 from d2cli.planning import messages, scores, search
 from d2cli.planning.ledger import Ledger
 
@@ -32,18 +27,23 @@ def plan_score(request: ScoreRequest) -> Plan:
     threads = thread_count(request.threads)
     families = families_of(request)
     ledger = started()
-    reads: list[Header | GraphHeader] = []
+    reads: list[Layout | GraphFile] = []
     how: list[str] = []
     if families["embeddings"] or families["graph"]:
         _plan_embeddings(request, ledger, reads, how, threads)
     if request.labels is not None:
         labels = request.labels
-        reads.append(read_header(labels.paths, "labels", "labels", labels.key, request.id_column))
+        reads.append(
+            open_source(
+                labels.paths, "labels", "labels", labels.key, request.id_column, skim=True
+            ).layout()
+        )
     if families["dynamics"]:
         option = "logits" if request.logits is not None else "probs"
         given = request.logits or request.probs
         assert given is not None, "check_score saw to it"
-        header, count = read_epochs_header(given.paths, option, given.key, request.id_column)
+        epochs = open_epochs(given.paths, option, given.key, request.id_column, skim=True)
+        header, count = epochs.layout(), epochs.count
         used = len(epoch_range(request.epochs, count))
         kinds = families["dynamics"]
         check_dynamics(
@@ -59,18 +59,19 @@ def plan_score(request: ScoreRequest) -> Plan:
     messages.read_ids(ledger, ids_of(first))
     files = plan_files(request.out, list(request.kinds))
     writes = [
-        (target, _size(target, first, len(inside), first.rows)) for target, inside in files.items()
+        (target, _size(target, first, len(inside), rows_of(first)))
+        for target, inside in files.items()
     ]
     for target, inside in files.items():
         if (ending := Path(target).suffix.lower()) != ".npy":
-            messages.write(ledger, ending, first.rows, len(inside), id_bytes(first))
+            messages.write(ledger, ending, rows_of(first), len(inside), id_bytes(first))
     return Plan("score", reads, "; ".join(how), ledger.estimate(), writes, threads)
 
 
 def _plan_embeddings(
     request: ScoreRequest,
     ledger: Ledger,
-    reads: list[Header | GraphHeader],
+    reads: list[Layout | GraphFile],
     how: list[str],
     threads: int,
 ) -> None:
@@ -78,7 +79,9 @@ def _plan_embeddings(
     emb = None
     if request.emb is not None:
         given = request.emb
-        emb = read_header(given.paths, "embeddings", "emb", given.key, request.id_column)
+        emb = open_source(
+            given.paths, "embeddings", "emb", given.key, request.id_column, skim=True
+        ).layout()
         reads.append(emb)
     if families["embeddings"]:
         assert emb is not None, "check_score saw to it"
@@ -91,10 +94,10 @@ def _plan_embeddings(
     if not families["graph"]:
         return
     if request.graph is not None:
-        graph = read_graph_header(request.graph)
+        graph = open_graph(request.graph)
         reads.append(graph)
-        messages.read_graph(ledger, graph.rows, graph.n_neighbors)
-        n, k = graph.rows, graph.n_neighbors
+        messages.read_graph(ledger, graph.n, graph.n_neighbors)
+        n, k = graph.n, graph.n_neighbors
         how.append(f"the graph as it is, {graph.method}")
     else:
         assert emb is not None, "check_score saw to it"
@@ -105,7 +108,7 @@ def _plan_embeddings(
     scores.neighbours(ledger, n, k, families["graph"])
 
 
-def _size(target: str, first: Header | GraphHeader, kinds: int, n: int) -> int:
+def _size(target: str, first: Layout | GraphFile, kinds: int, n: int) -> int:
     """Bytes of a file of scores."""
     ending = Path(target).suffix.lower()
     beside = 0.0 if ending == ".npy" else id_bytes(first)

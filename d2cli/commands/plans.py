@@ -24,9 +24,10 @@ from d2cli.commands.requests import (
 from d2cli.commands.select.targets import name_targets
 from d2cli.defaults import EXACT_UP_TO, MODES
 from d2cli.engine.threads import thread_count
-from d2cli.files.choice import Role
-from d2cli.files.headers import GraphHeader, Header, read_graph_header, read_header
-from d2cli.files.provenance.record import read_sidecar
+from d2cli.files.formats.choice import Role
+from d2cli.files.graph_file import GraphFile, open_graph
+from d2cli.files.provenance.sidecar import read_sidecar
+from d2cli.files.sources import Layout, open_source
 from d2cli.limits import check_hops, check_neighbors, check_search
 from d2cli.planning import messages, search
 from d2cli.planning.ledger import Estimate, Ledger
@@ -80,11 +81,11 @@ def plan_propagate(request: PropagateRequest) -> Plan:
     """The plan of ``d2prune propagate``."""
     check_propagate(request)
     threads = thread_count(request.threads)
-    graph = read_graph_header(request.graph)
+    graph = open_graph(request.graph)
     scores = header_of(request.scores, "scores", "scores", request.id_column)
     settled = request.messages.resolved()
     check_hops(settled.hops)
-    n, k = graph.rows, graph.n_neighbors
+    n, k = graph.n, graph.n_neighbors
     picks = Picks((), settled.edges, hops=settled.hops, threads=threads)
     ledger = started()
     _read_graph(ledger, graph)
@@ -107,7 +108,7 @@ def plan_select(request: SelectRequest) -> Plan:
     check_select(request)
     threads = thread_count(request.threads)
     ids = request.id_column
-    graph = read_graph_header(request.graph) if request.graph is not None else None
+    graph = open_graph(request.graph) if request.graph is not None else None
     emb = header_of(request.emb, "embeddings", "emb", ids) if request.emb else None
     vectors = [
         header_of(given, "scores", name, ids)
@@ -126,7 +127,7 @@ def plan_select(request: SelectRequest) -> Plan:
     rows = [*_rows(request.include, "include", ids), *_rows(request.exclude, "exclude", ids)]
     first = graph or emb
     assert first is not None, "check_select saw to it"
-    n = first.rows
+    n = rows_of(first)
     picks, exact = _picks(request, n, threads)
     options = search_of(
         replace(request.graph_options, method="exact") if exact else request.graph_options,
@@ -139,7 +140,7 @@ def plan_select(request: SelectRequest) -> Plan:
 
     targets = name_targets(request.output, list(zip(request.budgets, picks.sizes, strict=True)))
 
-    def run(matrix: Matrix | None, options: Search, from_file: GraphHeader | None) -> Estimate:
+    def run(matrix: Matrix | None, options: Search, from_file: GraphFile | None) -> Estimate:
         ledger = started()
         messages.read_ids(ledger, ids_of(first))
         for header in (*vectors, *labels):
@@ -205,41 +206,48 @@ def _picks(request: SelectRequest, n: int, threads: int) -> tuple[Picks, bool]:
 
 
 # -- inputs ----------------------------------------------------------------------------------------
-def header_of(given: Input, role: Role, option: str, id_column: str | None) -> Header:
+def header_of(given: Input, role: Role, option: str, id_column: str | None) -> Layout:
     """The header of what an option gives; errors name the option that says which key."""
     names = {"within": "labels-key", "propagated": None}
-    return read_header(
-        given.paths, role, option, given.key, id_column, key_option=names.get(option, "")
-    )
+    return open_source(
+        given.paths, role, option, given.key, id_column, key_option=names.get(option, ""), skim=True
+    ).layout()
 
 
-def _rows(arguments: list[str], option: str, id_column: str | None) -> list[Header]:
+def _rows(arguments: list[str], option: str, id_column: str | None) -> list[Layout]:
     return [
-        read_header([argument], "rows", option, None, id_column, key_option=None)
+        open_source(
+            [argument], "rows", option, None, id_column, key_option=None, skim=True
+        ).layout()
         for argument in arguments
     ]
 
 
-def matrix_of(emb: Header) -> Matrix:
+def matrix_of(emb: Layout) -> Matrix:
     return Matrix(
         emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
         emb.plain,
     )  # fmt: skip
 
 
-def ids_of(header: Header | GraphHeader) -> Ids | None:
-    return None if header.ids is None else Ids(header.rows, header.ids, header.text_ids)
+def ids_of(header: Layout | GraphFile) -> Ids | None:
+    ids = header.id_sizes
+    return None if ids is None else Ids(ids.rows, ids.length, ids.text)
 
 
-def id_bytes(header: Header | GraphHeader) -> float:
+def id_bytes(header: Layout | GraphFile) -> float:
     """Bytes of an id in an Arrow column."""
     return 0.0 if header.ids is None else header.ids + (8 if header.text_ids else 0)
 
 
-def _read_graph(ledger: Ledger, graph: GraphHeader, with_ids: bool = True) -> None:
+def rows_of(header: Layout | GraphFile) -> int:
+    return header.n if isinstance(header, GraphFile) else header.rows
+
+
+def _read_graph(ledger: Ledger, graph: GraphFile, with_ids: bool = True) -> None:
     if with_ids:
         messages.read_ids(ledger, ids_of(graph))
-    messages.read_graph(ledger, graph.rows, graph.n_neighbors)
+    messages.read_graph(ledger, graph.n, graph.n_neighbors)
 
 
 def _recorded(propagated: str) -> dict[str, Any]:
@@ -313,7 +321,7 @@ def started() -> Ledger:
 
 
 def _output_bytes(
-    target: str, size: int, n: int, first: Header | GraphHeader, options: OutputOptions
+    target: str, size: int, n: int, first: Layout | GraphFile, options: OutputOptions
 ) -> int:
     """Bytes of a selection of `size` rows in the form that its name says."""
     ending, an_id = Path(target).suffix.lower(), id_bytes(first)

@@ -15,9 +15,10 @@ from d2cli.commands.requests import Messages, PropagateRequest, ScoreOptions, ch
 from d2cli.commands.summary import Clock, Summary, last_line
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import load_graph
+from d2cli.files.graph_file import open_graph
 from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.record import describe, describe_files, record, sidecar, write_sidecar
+from d2cli.files.provenance.fingerprint import describe, describe_files
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 from d2cli.files.sources import Reordered, Source, blame, open_source
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.messages.forward import vanished_share
@@ -38,9 +39,9 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     clock = Clock()
     messages = request.messages.resolved()
     with clock.stage("read"):
-        stored = load_graph(request.graph)
+        stored = open_graph(request.graph).load()
         graph = stored.graph
-        stale = stale_graph(request.graph, stored, request.allow_stale)
+        stale = stale_graph(request.graph, stored.file, request.allow_stale)
         messages.check_method(graph.info.method)
         frame = Frame(graph.n, request.graph, stored.ids, stored.ids is not None)
         scores = open_source(
@@ -53,7 +54,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
     with clock.stage("propagate"):
         csr, sigma = prepare_edges(graph, edges=messages.edges, bandwidth=messages.bandwidth)
         u = pass_forward(csr, sigma, values, messages, origin, threads, progress)
-    entry = record(
+    entry = new_provenance(
         "propagate",
         {
             **given(score_options),
@@ -68,7 +69,7 @@ def run_propagate(request: PropagateRequest, progress: Progress = silent) -> Sum
         messages={"sigma": sigma},
     )
     with Outputs() as outputs:
-        note = outputs.place(sidecar(request.out))
+        note = outputs.place(sidecar_path(request.out))
         data = outputs.place(request.out)
         with clock.stage("write"), data.open("wb") as file:
             np.save(file, u, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""A model's outputs on disk, epoch by epoch: one array of them all, or a file for each."""
+"""A model's outputs by epoch: one array of all epochs, or one file per epoch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.fields import Field
 from d2cli.files.frame import Frame
-from d2cli.files.sources import Source, open_source
+from d2cli.files.sources import Layout, Source, open_source
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """Outputs of n rows and C classes, of several epochs in order.
+    """Outputs of n rows and C classes, for several epochs in order.
 
     Attributes:
-        source: its parts are files, each of one epoch, (n, C), or of several, (epochs, n, C).
-        n: rows of each epoch.
+        source: each part is a file of one epoch, (n, C), or of several, (epochs, n, C).
+        n: the number of rows of each epoch.
         classes: C.
     """
 
@@ -33,12 +33,12 @@ class Epochs:
 
     @property
     def counts(self) -> list[int]:
-        """How many epochs each file has."""
+        """The number of epochs in each file."""
         return [1 if len(part.shape) == 2 else part.shape[0] for part in self.source.parts]
 
     @property
     def count(self) -> int:
-        """How many epochs there are."""
+        """The number of epochs in all files."""
         return sum(self.counts)
 
     @property
@@ -48,11 +48,15 @@ class Epochs:
 
     @property
     def name(self) -> str:
-        """What to call the input in a message."""
+        """The name of the input in messages."""
         return self.source.name
 
+    def layout(self) -> Layout:
+        """What the headers say; rows and width are those of one epoch."""
+        return self.source.layout(self.n, self.classes)
+
     def frame(self) -> Frame:
-        """The rows, in the order of the first file."""
+        """A frame of the rows, in the order of the first file."""
         first = self._rows_of_part(0)
         ids = None if first is None else first.ids()
         return Frame(self.n, self.source.parts[0].where, ids, self.source.has_columns)
@@ -62,8 +66,12 @@ class Epochs:
     ) -> Iterator[tuple[int, int, NDArray[Any], NDArray[np.int64] | None, Field]]:
         """(epoch, first row in its file, outputs, their rows in the frame, field), in order.
 
-        Epochs count from 0 over all files; consecutive ones are wanted. Where a file carries ids
-        its rows are found by them: None stands for the same order, -1 for no row of the frame.
+        The rows are None if file and frame have the same order; -1 stands for a row that is not in
+        the frame. A file with ids is joined by id.
+
+        Args:
+            frame: the rows of the run.
+            wanted: consecutive epochs, counted from 0 over all files.
         """
         ends = list(accumulate(self.counts))
         for at, part in enumerate(self.source.parts):
@@ -77,10 +85,10 @@ class Epochs:
                 yield before + layer, start, block, rows, part
 
     def check(self, frame: Frame) -> None:
-        """Refuse outputs that are not of the frame's rows, as far as the first file says.
+        """Check the number of rows, and the ids of the first file, against the frame.
 
         Raises:
-            DataError: with a hint where the axes seem to be exchanged.
+            DataError: if they differ; with a hint if the axes seem to be exchanged.
         """
         part = self.source.parts[0]
         if self.source.id_parts:
@@ -91,27 +99,27 @@ class Epochs:
         if len(part.shape) == 3 and part.shape[0] == frame.n:
             raise DataError(
                 f"{part.where}: has the shape {part.shape}, and {frame.name} has {frame.n:,} rows: "
-                "that is (n, epochs, classes), and (epochs, n, classes) is wanted",
+                "the shape must be (epochs, n, classes), not (n, epochs, classes)",
                 f"in Python: z = numpy.load({str(part.path)!r}); "
                 "numpy.save('outputs.npy', z.transpose(1, 0, 2))",
             )
         raise DataError(
             f"{part.where}: has the shape {part.shape}, so {self.n:,} rows an epoch, and "
             f"{frame.name} has {frame.n:,}",
-            "several files are taken for one epoch each; the rows of one epoch belong in one file"
+            "each of several files is one epoch; put the rows of an epoch into one file"
             if len(self.source.parts) > 1
-            else "(epochs, n, classes) is wanted, or (n, classes) of one epoch",
+            else "the shape must be (epochs, n, classes), or (n, classes) of one epoch",
         )
 
     def _rows_of_part(self, at: int) -> Source | None:
-        """One file as an input of n rows with ids, if it has any."""
+        """One file as a source of n rows with ids, or None if it has no ids."""
         if not self.source.id_parts:
             return None
         source = self.source
         return Source(source.role, source.option, [source.parts[at]], [source.id_parts[at]])
 
     def _places(self, frame: Frame, at: int) -> NDArray[np.int64] | None:
-        """For each row of a file its row in the frame, -1 where it has none."""
+        """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
         source = self._rows_of_part(at)
         rows = None if source is None else frame.rows_of(source)
         if rows is None:
@@ -122,19 +130,24 @@ class Epochs:
 
 
 def open_epochs(
-    arguments: list[str], option: str, key: str | None, id_column: str | None
+    arguments: list[str],
+    option: str,
+    key: str | None,
+    id_column: str | None,
+    *,
+    skim: bool = False,
 ) -> Epochs:
-    """Open the files behind ``--logits`` or ``--probs``; reads headers only.
+    """Open the files of ``--logits`` or ``--probs``; arguments as of :func:`open_source`.
 
     Raises:
-        DataError: where a file cannot be used, or the files are not of one shape.
+        DataError: if a file cannot be used, or files differ in rows or classes.
     """
-    source = open_source(arguments, "outputs", option, key, id_column)
+    source = open_source(arguments, "outputs", option, key, id_column, skim=skim)
     rows, classes = {}, {}
     for part in source.parts:
         if not part.n:
-            raise DataError(f"{part.where}: holds nothing")
-        classes[part.where] = part.shape[2] if len(part.shape) == 3 else part.width()
+            raise DataError(f"{part.where}: there are no rows")
+        classes[part.where] = part.shape[2] if len(part.shape) == 3 else part.header_width()
         rows[part.where] = part.shape[-2]
     for what, numbers in (("rows", rows), ("classes", classes)):
         first = next(iter(numbers))
@@ -142,17 +155,17 @@ def open_epochs(
             if number != numbers[first]:
                 raise DataError(
                     f"{where}: has {number:,} {what}, {first} has {numbers[first]:,}",
-                    "several files are taken for one epoch each, in natural order",
+                    "each of several files is one epoch, in natural order",
                 )
     first = source.parts[0].where
     return Epochs(source, rows[first], classes[first])
 
 
 def epoch_range(text: str | None, count: int) -> range:
-    """The epochs that ``A:B`` means, counted from 0; A and B count from 1 and are both used.
+    """The epochs of ``A:B``, counted from 0. A and B count from 1, and both are included.
 
     Raises:
-        UsageError: for what is no such text, and for epochs that are not there.
+        UsageError: if the text has another form, or names epochs that do not exist.
     """
     if text is None:
         return range(count)
@@ -165,11 +178,11 @@ def epoch_range(text: str | None, count: int) -> range:
     except ValueError:
         raise UsageError(
             f"--epochs must be A:B, not {text!r}",
-            "epochs count from 1 and both ends are used: 1:10 is the first ten, 5: from the fifth",
+            "epochs count from 1, both ends included: 1:10 is the first ten, 5: all from the fifth",
         ) from None
     if not 1 <= start <= stop <= count:
         raise UsageError(
             f"--epochs {text}: there are epochs 1 to {count}",
-            "epochs count from 1, and both ends are used",
+            "epochs count from 1, both ends included",
         )
     return range(start - 1, stop)

@@ -1,4 +1,4 @@
-"""Images and texts of a few rows: only what is shown is read."""
+"""Images and texts of a few rows; only the rows that are shown are decoded."""
 
 from __future__ import annotations
 
@@ -17,45 +17,63 @@ from d2cli.files.formats.tables import ColumnField
 from d2cli.files.paths import expand, sniff
 from d2cli.files.sources import Source, open_source
 
+#: The number of lines, or rows of a table, that are read at a time.
 _BATCH = 1 << 16
+#: Bytes of a plain text file that are read if it is skimmed.
+_LINES_HEAD = 1 << 18
 
 
 class LinesField(Field):
-    """A plain text file: one text a line, whatever commas and quotes it holds."""
+    """A plain text file: each line is one text; commas and quotes have no meaning.
 
-    def __init__(self, path: Path) -> None:
+    Opening counts the lines; if `skim` is true, it estimates them from the beginning of the file.
+    """
+
+    def __init__(self, path: Path, skim: bool = False) -> None:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            n = sum(1 for _ in file)
+            if skim and size > _LINES_HEAD:
+                self.exact = False
+                n = round(file.read(_LINES_HEAD).count(b"\n") * size / _LINES_HEAD)
+            else:
+                n = sum(1 for _ in file)
         super().__init__(path, "", (n,), np.dtype("U"))
 
+    def buffer_bytes(self, by_rows: bool) -> int:
+        return _LINES_HEAD
+
     def blocks(self) -> Iterator[NDArray[Any]]:
-        """The lines as bytes: only those that are shown need to be understood."""
+        """The lines as bytes; :func:`texts_at` decodes those that are shown."""
         with self.path.open("rb") as file:
             while lines := list(islice(file, _BATCH)):
                 yield np.array([line.rstrip(b"\r\n") for line in lines], object)
 
 
 def are_lines(files: list[Path]) -> bool:
-    """Whether each line of these files is one text."""
+    """Whether all files are plain text, read as one text per line."""
     return all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
 
 
-def open_texts(paths: list[str], key: str | None, id_column: str | None) -> Source:
-    """One text a row: the lines of ``.txt`` files, or a column of text as in other inputs."""
+def open_texts(
+    paths: list[str], key: str | None, id_column: str | None, *, skim: bool = False
+) -> Source:
+    """One text per row: the lines of ``.txt`` files, or a text column of other files."""
     files = expand(paths, "texts")
     if key is None and are_lines(files):
-        return Source("texts", "texts", [LinesField(path) for path in files])
-    return open_source(paths, "texts", "texts", key, id_column)
+        return Source("texts", "texts", [LinesField(path, skim) for path in files])
+    return open_source(paths, "texts", "texts", key, id_column, skim=skim)
 
 
-def open_images(paths: list[str], key: str | None, id_column: str | None) -> Source:
-    """One image a row: (n, height, width) grey or (n, height, width, 3) colour."""
-    source = open_source(paths, "images", "images", key, id_column)
+def open_images(
+    paths: list[str], key: str | None, id_column: str | None, *, skim: bool = False
+) -> Source:
+    """One image per row: (n, height, width) grey or (n, height, width, 3) colour."""
+    source = open_source(paths, "images", "images", key, id_column, skim=skim)
     for part in source.parts:
         if len(part.shape) == 4 and part.shape[3] not in (1, 3):
             hint = None
             if part.shape[1] in (1, 3):
-                hint = "channels come last: images.transpose(0, 2, 3, 1)"
+                hint = "the channels must be the last axis: images.transpose(0, 2, 3, 1)"
             raise DataError(f"{part.where}: images must have 1 or 3 channels: {part.shape}", hint)
         if 0 in part.shape:
             raise DataError(f"{part.where}: images have no pixels: {part.shape}")
@@ -63,7 +81,7 @@ def open_images(paths: list[str], key: str | None, id_column: str | None) -> Sou
 
 
 def texts_at(source: Source, rows: NDArray[np.int64]) -> list[str | None]:
-    """The texts of some rows of the source, in their order; None where there is none."""
+    """The texts of some rows of the source, in the order of `rows`; None for a null."""
     found: dict[int, str | None] = {}
     for first, part, wanted in _by_part(source, rows):
         columns = _numbered(part)
@@ -81,10 +99,10 @@ def texts_at(source: Source, rows: NDArray[np.int64]) -> list[str | None]:
 
 
 def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    """The images of some rows of the source, in their order: (height, width[, 3]) uint8.
+    """The images of some rows of the source, in the order of `rows`: (height, width[, 3]) uint8.
 
     Raises:
-        DataError: for pixels that are neither whole numbers 0 … 255 nor floats 0 … 1.
+        DataError: if pixels are neither integers 0 … 255 nor floats 0 … 1.
     """
     found: dict[int, NDArray[np.uint8]] = {}
     for first, part, wanted in _by_part(source, rows):
@@ -99,7 +117,7 @@ def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]
 def _by_part(
     source: Source, rows: NDArray[np.int64]
 ) -> Iterator[tuple[int, Field, NDArray[np.int64]]]:
-    """(first row, file, which of its rows are wanted)."""
+    """(first row of a file, its field, the wanted rows in it) for each file with wanted rows."""
     first = 0
     for part in source.parts:
         wanted = np.unique(rows[(rows >= first) & (rows < first + part.n)]) - first
@@ -128,8 +146,8 @@ def _pixels(image: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return np.array(image)
     top = 1.0 if image.dtype.kind in "fb" else 255
-    if not ((image >= 0) & (image <= top)).all():  # NaN is neither
-        raise DataError(f"{where}: pixels must be whole numbers 0 … 255 or floats 0 … 1")
+    if not ((image >= 0) & (image <= top)).all():  # refuses NaN too
+        raise DataError(f"{where}: pixels must be integers 0 … 255 or floats 0 … 1")
     if image.dtype.kind in "fb":
         return np.rint(image.astype(np.float64) * 255).astype(np.uint8)
     return image.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which row of one input belongs to which of another: by id where both have ids, else by row."""
+"""Joins of inputs: by id if both inputs have ids, else by row number."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
-from d2cli.files.choice import ID_NAMES, NO_IDS
+from d2cli.files.formats.choice import ID_NAMES, NO_IDS
 from d2cli.files.sources import Reordered, Source, open_source
 
 
 class Frame:
-    """The rows of a run: how many, after which input they are ordered, and their ids.
+    """The rows of a run, in the order of one input; other inputs are joined to them.
 
     Attributes:
-        n: how many rows.
-        name: the input that says so, for messages.
-        ids: (n,) their ids, from the first input that brings some, or None.
-        could_have_ids: whether the input has columns, so that a missing id deserves a word.
-        notices: what was noticed while joining.
+        n: the number of rows.
+        name: the input that gives the order, for messages.
+        ids: (n,) the ids, from the first input that has some, or None.
+        could_have_ids: whether the input is a table; then missing ids deserve a notice.
+        notices: notices about the joins.
     """
 
     def __init__(
@@ -32,37 +32,37 @@ class Frame:
 
     @classmethod
     def of(cls, source: Source) -> Frame:
-        """The rows of an input, in its order."""
+        """A frame of the rows of an input, in its order."""
         return cls(source.n, source.name, source.ids(), source.has_columns)
 
     def check_id_column(self, id_column: str | None) -> None:
-        """Refuse, once all inputs are joined, a name of ids that none of them has.
+        """After all joins, check that some input has the id column that the user named.
 
         Raises:
-            UsageError: since the inputs would silently be joined by row.
+            UsageError: if none has; the inputs would silently be joined by row.
         """
         if id_column not in (None, NO_IDS) and self.ids is None:
             raise UsageError(f"--id-column {id_column}: no input has a column of this name")
 
     def rows_of(self, source: Source) -> NDArray[np.int64] | None:
-        """For each row of the frame its row in `source`; None where they are the same.
+        """(n,) int64, the row in `source` of each row of the frame; None if all are equal.
 
         Raises:
-            DataError: if the inputs do not belong together.
+            DataError: if the inputs cannot be joined.
         """
         theirs = source.ids()
         if self.ids is None or theirs is None:
             if source.n != self.n:
                 raise DataError(
                     f"{source.name}: has {source.n:,} rows, {self.name} has {self.n:,}",
-                    "without ids in both, inputs are joined row by row",
+                    "inputs are joined row by row unless both have ids",
                 )
             self._note_one_sided_ids(source, theirs)
             self.ids = theirs if self.ids is None else self.ids
             return None
         if self.ids.type != theirs.type:
             raise DataError(
-                f"{source.name}: ids are {theirs.type}, those of {self.name} are {self.ids.type}"
+                f"{source.name}: ids are {theirs.type}, but {self.ids.type} in {self.name}"
             )
         if self.ids.equals(theirs):
             return None
@@ -71,32 +71,32 @@ class Frame:
             row = int(np.argmax(at.is_null().to_numpy(zero_copy_only=False)))
             raise DataError(
                 f"{source.name}: has no id {self.ids[row].as_py()!r} (row {row} of {self.name}, "
-                f"one of {at.null_count:,} that are missing)"
+                f"one of {at.null_count:,} missing ids)"
             )
         if source.n > self.n:
             self.notices.append(
-                f"{source.name}: {source.n - self.n:,} of {source.n:,} ids are not in {self.name} "
-                "and were not used"
+                f"{source.name}: {source.n - self.n:,} of {source.n:,} ids are not in {self.name}; "
+                "their rows are not used"
             )
         return at.to_numpy().astype(np.int64)
 
     def _note_one_sided_ids(self, source: Source, theirs: pa.Array | None) -> None:
-        """Two tables of which only one has ids may well be in different orders."""
+        """Notice that only one of two tables has ids: their orders may differ."""
         if self.could_have_ids and source.has_columns and (self.ids is None) != (theirs is None):
             lacking = self.name if self.ids is None else source.name
             self.notices.append(
-                f"{lacking}: has no ids under the name in use, so {source.name} is joined to "
+                f"{lacking}: has no id column of the expected name; {source.name} is joined to "
                 f"{self.name} row by row"
             )
 
     def vector(self, source: Source) -> tuple[NDArray[np.float64], Source | Reordered]:
-        """The numbers of `source` in the order of the frame, (n,), and where each came from."""
+        """(n,) float64, the values of `source` in the order of the frame, and their origin."""
         rows = self.rows_of(source)
         values = source.vector()
         return (values, source) if rows is None else (values[rows], Reordered(source, rows))
 
     def labels(self, source: Source) -> NDArray[np.int64]:
-        """Class numbers 0 … C-1 in the order of the frame; classes count in sorted order."""
+        """(n,) int64 class numbers 0 … C-1 of sorted class names, in the order of the frame."""
         return self.classes(source)[0]
 
     def classes(self, source: Source) -> tuple[NDArray[np.int64], list[str]]:
@@ -111,10 +111,10 @@ class Frame:
         return codes if rows is None else codes[rows], [str(name) for name in names[order]]
 
     def mask(self, arguments: list[str], option: str, id_column: str | None) -> NDArray[np.bool_]:
-        """The rows that files name: (n,) bool.
+        """(n,) bool, the rows that files list.
 
-        Booleans are a mask; integers are row numbers; text is ids. Of a table that has both ids
-        and row numbers, the ids count if the frame has ids too.
+        Booleans are a mask; integers are row numbers; text is ids. If a table has both ids and row
+        numbers, the ids are used if the frame has ids too.
         """
         mask = np.zeros(self.n, np.bool_)
         id_column = id_column if self.ids is not None else NO_IDS
@@ -139,15 +139,15 @@ class Frame:
         return mask
 
     def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
-        """The rows of the frame that have these ids, in the order of the ids."""
+        """The row in the frame of each id, in the order of `values`."""
         if self.ids is None:
             raise DataError(
-                f"{source.name}: names rows by id, but no input has ids",
-                "name the ids with --id-column, or give row numbers",
+                f"{source.name}: lists ids, but no input has ids",
+                "name the id column with --id-column, or list row numbers",
             )
         if values.type != self.ids.type:
             raise DataError(
-                f"{source.name}: ids are {values.type}, those of {self.name} are {self.ids.type}"
+                f"{source.name}: ids are {values.type}, but {self.ids.type} in {self.name}"
             )
         at = pc.index_in(values, value_set=self.ids)
         if at.null_count:
@@ -156,7 +156,7 @@ class Frame:
         return at.to_numpy().astype(np.int64)
 
     def row_numbers(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
-        """Integers as rows of the frame, refused where they are none."""
+        """`values` as int64 row numbers of the frame; other numbers are refused."""
         rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
         wrong = (rows < 0) | (rows >= self.n)
         if wrong.any():

@@ -1,4 +1,4 @@
-"""Which files an argument means, and what each of them is: decided by content, not by name."""
+"""The files that an argument names, and the format of each, found from its first bytes."""
 
 from __future__ import annotations
 
@@ -23,40 +23,45 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"ARROW1", "arrow"),
     (b"\xff\xff\xff\xff", "arrow-stream"),
 )
-#: Where a folder holds other things too, these are the data.
+#: File name endings that count as data in a folder.
 _ENDINGS = {".npy", ".npz", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".txt"}
-#: Looked at to tell text from anything else.
+#: Bytes that are read to find the format.
 _HEAD = 4096
 
 _UNPICKLE = (
-    "unpickling runs code, so it is not done here; in Python: "
+    "unpickling can run any code; convert the file in Python: "
     "import numpy; d = numpy.load({path!r}, allow_pickle=True); "
     "numpy.save('scores.npy', numpy.asarray(d['el2n']))"
 )
 
 
-def expand(arguments: list[str], what: str) -> list[Path]:
-    """The files that paths, folders and globs stand for, each argument in natural order.
+def expand(arguments: list[str], option: str) -> list[Path]:
+    """The files that paths, folders and globs name; those of each argument in natural order.
 
-    Natural order counts: shard 2 comes before shard 10. A folder stands for the data files
-    directly in it; hidden files, those that begin with ``_`` and other endings are passed over.
+    Natural order compares numbers by value: shard 2 comes before shard 10. A folder stands for the
+    data files directly in it; hidden files, names that begin with ``_`` and other endings are
+    skipped.
+
+    Args:
+        arguments: paths, folders and globs.
+        option: the option that they were given to, without dashes, for messages.
 
     Raises:
-        DataError: where an argument stands for nothing.
-        UsageError: for an argument that is empty.
+        DataError: if an argument names no file.
+        UsageError: if an argument is empty.
     """
     found: list[Path] = []
     for argument in arguments:
-        if not argument:  # an unset variable in a script; Path("") would be the current folder
-            raise UsageError(f"--{what} is given an empty path")
+        if not argument:  # Path("") would be the current folder
+            raise UsageError(f"--{option} is given an empty path")
         path = Path(argument)
         with _system_errors(argument):
             if path.is_dir():
                 files = [p for p in path.iterdir() if _is_data(p)]
                 if not files:
                     raise DataError(
-                        f"{argument}: the folder holds no data files for --{what}",
-                        f"files ending in {', '.join(sorted(_ENDINGS))} are looked for",
+                        f"{argument}: the folder holds no data files for --{option}",
+                        f"data files end in {', '.join(sorted(_ENDINGS))}",
                     )
             elif not glob.has_magic(argument) or path.exists():
                 files = [path]
@@ -71,7 +76,7 @@ def expand(arguments: list[str], what: str) -> list[Path]:
 
 
 def _matches(pattern: str) -> set[str]:
-    """What a glob matches. ``**`` does not follow links to folders, which may lead in circles."""
+    """The matches of a glob. ``**`` does not follow links to folders, which can form a cycle."""
     before, deep, after = pattern.partition("**")
     if not deep or (before and not before.endswith(os.sep)) or after[:1] not in ("", os.sep):
         return set(glob.glob(pattern))
@@ -87,7 +92,7 @@ def _matches(pattern: str) -> set[str]:
 
 @contextmanager
 def _system_errors(place: object) -> Iterator[None]:
-    """Turn what the system says of a path into one line: no permission, a name too long."""
+    """Turn an OSError (no permission, a name too long) into a DataError that names the place."""
     try:
         yield
     except OSError as error:
@@ -95,7 +100,7 @@ def _system_errors(place: object) -> Iterator[None]:
 
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
-    """Sorts names with their numbers taken as numbers; 1 and 01 by their spelling."""
+    """A sort key that compares numbers in names by value; ties (1 and 01) by spelling."""
     pieces = re.split(r"(\d+)", str(path))
     return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p), str(path)
 
@@ -107,7 +112,7 @@ def _is_data(path: Path) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is not there, and folders, pipes, sockets and devices."""
+    """Refuse a missing file, and folders, pipes, sockets and devices."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -123,7 +128,7 @@ def sniff(path: Path) -> Format:
     """The format of a file, from its first bytes.
 
     Raises:
-        DataError: for an empty or unreadable file, a pickle, and anything else that is not data.
+        DataError: if the file is empty, unreadable, a pickle, or of an unknown binary format.
     """
     with _system_errors(path), path.open("rb") as file:
         head = file.read(_HEAD)
@@ -133,12 +138,14 @@ def sniff(path: Path) -> Format:
         if head.startswith(magic):
             return kind
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
-        raise DataError(f"{path}: is a pickle, which is not read", _UNPICKLE.format(path=str(path)))
+        raise DataError(
+            f"{path}: is a pickle; pickles are not read", _UNPICKLE.format(path=str(path))
+        )
     if head.startswith(b"FEA1"):
         raise DataError(f"{path}: is Feather version 1", "write it again as Feather version 2")
     if b"\0" in head:
         raise DataError(
-            f"{path}: is none of .npy, .npz, parquet, Arrow or CSV",
-            "if it was cut off or damaged, make it again",
+            f"{path}: is not .npy, .npz, parquet, Arrow or CSV",
+            "if the file was cut off or damaged, make it again",
         )
     return "csv"

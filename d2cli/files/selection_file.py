@@ -1,39 +1,62 @@
-"""The selection on disk, in the form that the next step of somebody's pipeline reads."""
+"""The selection on disk, in every format that ``select`` writes: writing it and reading it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.ipc
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from d2cli.defaults import WrittenAs
 from d2cli.errors import DataError, UsageError
-from d2cli.files.provenance.record import as_metadata
+from d2cli.files.formats.choice import ID_NAMES, NO_IDS, Wanted, choose, find_ids
+from d2cli.files.formats.fields import Field
+from d2cli.files.formats.numpy_files import NpyField
+from d2cli.files.formats.tables import ColumnField, write_table
+from d2cli.files.frame import Frame
+from d2cli.files.paths import check_regular, sniff
+from d2cli.files.provenance.fingerprint import describe_files
+from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
+from d2cli.files.sources import Layout, Source, file_fields
 
-#: Endings that hold columns; the rest hold one value a row.
+#: The endings of tables, which have columns; other formats have one value per row.
 TABLES = (".csv", ".parquet", ".arrow")
+#: The endings of all formats.
 FORMS = (".npy", ".txt", *TABLES)
+#: The number of lines that are written at a time.
 _LINES = 1 << 16
+#: NumPy's type of DataComp uids: the two halves of 32 hexadecimal digits.
+_DATACOMP = np.dtype("u8,u8")
+#: The types of recorded values, by section and name; each value may be missing or null.
+_RECORDED: dict[tuple[str, str], tuple[type, ...]] = {
+    ("counts", "kept"): (int,),
+    ("counts", "rows"): (int,),
+    ("graph", "metric"): (str,),
+    ("parameters", "as"): (str,),
+    ("parameters", "complement"): (bool,),
+    ("parameters", "gamma_reverse"): (str, int, float),
+    ("parameters", "higher_is"): (str,),
+    ("parameters", "order"): (str,),
+    ("selection", "gamma_reverse"): (int, float),
+    ("selection", "messages_ran_out_at"): (int,),
+}
 
 
+# -- writing --------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Kept:
-    """What is written: N rows of n, in the order of writing.
+    """The N rows to write, of n, in the order of writing.
 
     Attributes:
         index: (N,) int64 row numbers.
-        n: rows in the whole set.
-        ids: (n,) ids of the whole set, or None.
-        columns: further columns by name, (N,) each, for the tables.
+        n: the number of rows of the whole set.
+        ids: (n,) the ids of the whole set, or None.
+        columns: further columns of tables by name, (N,) each.
     """
 
     index: NDArray[np.int64]
@@ -43,15 +66,26 @@ class Kept:
 
 
 def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank: bool) -> None:
-    """Refuse a form that cannot be written, before any work is done. `ids` are of all n rows."""
+    """Check, before any work, that the selection can be written as asked.
+
+    Args:
+        target: the output, or ``-``.
+        written_as: what the values are.
+        ids: (n,) the ids of the whole set, or None.
+        by_rank: whether rows are written in the order of the picks.
+
+    Raises:
+        UsageError: if the options exclude each other.
+        DataError: if the ids are no DataComp uids and must be.
+    """
     ending = Path(target).suffix.lower()
     if target != "-" and ending not in FORMS:
         raise UsageError(
-            f"{target}: the ending says the form, and {ending or 'none'} is not known",
+            f"{target}: the ending gives the format, and {ending or 'none'} is not known",
             f"use one of {', '.join(FORMS)}, or - for text on standard output",
         )
     if written_as != "index" and ending in TABLES:
-        raise UsageError(f"{target}: --as is for .npy and text; tables hold all columns")
+        raise UsageError(f"{target}: --as is for .npy and text; tables have all columns")
     if written_as in ("id", "datacomp-uid") and ids is None:
         raise UsageError(
             f"--as {written_as} needs ids, and no input has them", "name them with --id-column"
@@ -73,15 +107,15 @@ def _check_uids(target: str, ids: pa.Array) -> None:
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(
-            f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid: 32 "
-            "hexadecimal digits"
+            f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid, which has "
+            "32 hexadecimal digits"
         )
 
 
 def store_selection(
-    path: Path, ending: str, kept: Kept, written_as: WrittenAs, entry: dict[str, Any]
+    path: Path, ending: str, kept: Kept, written_as: WrittenAs, provenance: dict[str, Any]
 ) -> None:
-    """Write `kept` to `path` in the form that `ending` says."""
+    """Write `kept` to `path` in the format of `ending`."""
     if ending == ".npy":
         with path.open("wb") as file:
             np.save(file, _values(kept, written_as), allow_pickle=False)
@@ -89,18 +123,12 @@ def store_selection(
         with path.open("w", encoding="utf-8", newline="\n") as text:
             print_selection(text, kept, written_as)
     else:
-        table = _table(kept).replace_schema_metadata(as_metadata(entry))
-        if ending == ".csv":
-            pa.csv.write_csv(table, path)
-        elif ending == ".parquet":
-            pa.parquet.write_table(table, path, compression="zstd")
-        else:
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
+        table = _table(kept).replace_schema_metadata(as_metadata(provenance))
+        write_table(table, path, ending)
 
 
 def print_selection(file: IO[str], kept: Kept, written_as: WrittenAs) -> None:
-    """Write `kept` as text, one value a line."""
+    """Write `kept` as text, one value per line."""
     for lines in _lines(kept, written_as):
         file.write("\n".join(lines) + "\n")
 
@@ -114,14 +142,14 @@ def _lines(kept: Kept, written_as: WrittenAs) -> Iterator[list[str]]:
         for line in lines:
             if "\n" in line or "\r" in line:
                 raise DataError(
-                    f"the id {line!r} has a line break and cannot be written one a line",
+                    f"the id {line!r} has a line break and cannot be written as a line of text",
                     "write .npy or a table instead",
                 )
         yield lines
 
 
 def _values(kept: Kept, written_as: WrittenAs) -> NDArray[Any]:
-    """What goes into ``.npy`` and text."""
+    """The values that go into ``.npy`` and text."""
     if written_as == "index":
         return kept.index
     if written_as == "mask":
@@ -137,14 +165,14 @@ def _values(kept: Kept, written_as: WrittenAs) -> NDArray[Any]:
 
 
 def _ids(kept: Kept) -> pa.Array:
-    assert kept.ids is not None, "check_form saw to it"
+    assert kept.ids is not None, "check_form refuses --as id without ids"
     return kept.ids.take(pa.array(kept.index))
 
 
 def _datacomp(ids: pa.Array) -> NDArray[Any]:
-    """DataComp's form: each uid's two 16-digit halves as ``u8,u8``, sorted, none twice."""
+    """DataComp's format: the two 16-digit halves of each uid as ``u8,u8``, sorted and unique."""
     halves = np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), ">u8").reshape(-1, 2)
-    out = np.empty(len(ids), np.dtype("u8,u8"))
+    out = np.empty(len(ids), _DATACOMP)
     out["f0"], out["f1"] = halves[:, 0], halves[:, 1]
     return np.unique(out)
 
@@ -157,3 +185,196 @@ def _table(kept: Kept) -> pa.Table:
         columns["id"] = _ids(kept)
     columns.update({name: c for name, c in kept.columns.items() if name != "rank"})
     return pa.table(columns)
+
+
+# -- reading --------------------------------------------------------------------------------------
+class SelectionFile:
+    """An opened selection: the header and the provenance are read, the rows are not.
+
+    Attributes:
+        path: the file.
+        kept: the number of kept rows; None if only reading a mask can tell.
+        dropped: whether the file lists the dropped rows.
+        provenance: of ``select``; empty if there is none.
+    """
+
+    def __init__(self, path: Path, skim: bool = False) -> None:
+        """Open `path`; see :func:`open_selection`."""
+        check_regular(path)
+        self.path = path
+        self._fields = file_fields(path, sniff(path), skim)
+        self.provenance = _provenance(path, self._fields[0])
+        self.dropped = bool(self.recorded("parameters", "complement"))
+        first = self._fields[0]
+        self.kept: int | None = self.recorded("counts", "kept")
+        if self.kept is None and first.dtype.kind != "b":
+            self.kept = first.n
+
+    def recorded(self, *path: str) -> Any:
+        """The value at this place of the provenance, or None."""
+        found: Any = self.provenance
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
+    def layout(self) -> Layout:
+        """What the header says."""
+        return Source("rows", "selected", [self._fields[0]]).layout(width=1)
+
+    def read(self, frame: Frame) -> StoredSelection:
+        """Read the selection as rows of `frame`.
+
+        Values are row numbers, a mask, ids or DataComp uids, as the provenance says; without
+        provenance, their type decides.
+
+        Raises:
+            DataError: if the values cannot be understood, or are of other data.
+        """
+        path, first = self.path, self._fields[0]
+        rows_then = self.recorded("counts", "rows")
+        if rows_then is not None and rows_then != frame.n:
+            raise DataError(
+                f"{path}: was selected from {rows_then:,} rows, and {frame.name} has {frame.n:,}",
+                "give the embeddings that it was selected from",
+            )
+        table = {f.name: f for f in self._fields if f.name and len(f.shape) == 1}
+        if not first.n:
+            listed, by_id = np.empty(0, np.int64), False
+        elif isinstance(first, NpyField) and first.dtype == _DATACOMP:
+            listed, by_id = _with_uids(first, frame), True
+        else:
+            listed, by_id = self._listed(table, frame)
+        if np.unique(listed).size < listed.size:
+            first_places = np.unique(listed, return_index=True)[1]
+            again = int(np.setdiff1d(np.arange(listed.size), first_places)[0])
+            raise DataError(f"{path}: row {listed[again]} is repeated (at place {again})")
+        rows = np.setdiff1d(np.arange(frame.n), listed) if self.dropped else np.sort(listed)
+        if not rows.size:
+            raise DataError(f"{path}: no row is kept")
+        order = gains = None
+        if not self.dropped and "rank" in table:
+            place = np.argsort(_ranks(path, table["rank"]))
+            order = listed[place]
+            if "gain" in table:
+                gains = np.concatenate(list(table["gain"].blocks())).astype(np.float64)[place]
+        elif not self.dropped and self.recorded("parameters", "order") == "rank":
+            order = listed
+        described = describe_files([path], int(listed.size))
+        return StoredSelection(self, rows, order, gains, by_id, described)
+
+    def _listed(self, table: dict[str, Field], frame: Frame) -> tuple[NDArray[np.int64], bool]:
+        """The rows in the order of the file, and whether the file lists ids."""
+        id_name = next((name for name in ID_NAMES if name in table), None)
+        by_id = id_name is not None and (frame.ids is not None or "index" not in table)
+        id_column = id_name if by_id else NO_IDS
+        part = choose(self._fields, Wanted("rows", None, None, id_column))
+        source = Source("rows", "selected", [part], find_ids(self._fields, id_column))
+        values = source.id_values() if source.id_parts else source.column()
+        assert values is not None
+        written_as = self.recorded("parameters", "as")
+        if pa.types.is_boolean(values.type) or written_as == "mask":
+            return _from_mask(values, source, frame), False
+        if by_id or written_as == "id" or part.is_text:
+            return frame.rows_with_ids(values, source), True
+        return frame.row_numbers(values, source), False
+
+
+class StoredSelection(NamedTuple):
+    """The content of a selection file, as rows of a frame of n rows.
+
+    Attributes:
+        file: the opened file.
+        rows: (N,) int64 row numbers of the kept rows, ascending.
+        order: (N,) int64 the same rows in the order of the picks, or None if it is not known.
+        gains: (N,) float64 the score of each pick when it was picked, in that order, or None.
+        by_id: whether the file lists ids.
+        described: path, size, rows and fingerprint of the file.
+    """
+
+    file: SelectionFile
+    rows: NDArray[np.int64]
+    order: NDArray[np.int64] | None
+    gains: NDArray[np.float64] | None
+    by_id: bool
+    described: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.file.path
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the file lists the dropped rows; `rows` are the others."""
+        return self.file.dropped
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The provenance of ``select``; empty if there is none."""
+        return self.file.provenance
+
+    def recorded(self, *path: str) -> Any:
+        """The value at this place of the provenance, or None."""
+        return self.file.recorded(*path)
+
+
+def open_selection(path: str | Path, *, skim: bool = False) -> SelectionFile:
+    """Open a selection; reads its header and provenance only (`skim`: of a CSV the beginning).
+
+    Raises:
+        DataError: if the file is not a selection, has changed since it was written, or has damaged
+            provenance.
+    """
+    return SelectionFile(Path(path), skim)
+
+
+def _provenance(path: Path, field: Field) -> dict[str, Any]:
+    """The provenance of a selection: the sidecar's, else that in the metadata, else empty."""
+    found = read_sidecar(path)
+    if found is None and isinstance(field, ColumnField):
+        found = from_metadata(path, field.table.schema.metadata)
+    if found is None:
+        return {}
+    if found.get("command") != "select":
+        raise DataError(f"{path}: is no selection: d2prune {found.get('command')} made it")
+    for (section, name), types in _RECORDED.items():
+        value = (found.get(section) or {}).get(name)
+        if value is not None and type(value) not in types:
+            raise DataError(
+                f"{path}: its provenance is damaged: {section}.{name} is {str(value)[:40]!r}",
+                "make the selection again with d2prune select",
+            )
+    return found
+
+
+def _from_mask(values: pa.Array, source: Source, frame: Frame) -> NDArray[np.int64]:
+    if len(values) != frame.n:
+        raise DataError(
+            f"{source.name}: the mask has {len(values):,} values, {frame.name} has {frame.n:,} rows"
+        )
+    return np.flatnonzero(values.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _with_uids(part: Field, frame: Frame) -> NDArray[np.int64]:
+    """(N,) int64, the row in the frame of each DataComp uid."""
+    if frame.ids is None or not pa.types.is_large_string(frame.ids.type):
+        raise DataError(
+            f"{part.where}: lists DataComp uids, but no input has such ids",
+            "name the id column with --id-column",
+        )
+    halves = np.concatenate(list(part.blocks()))
+    row_of = {uid.lower(): row for row, uid in enumerate(frame.ids.to_pylist())}
+    rows = np.empty(halves.size, np.int64)
+    for place, (high, low) in enumerate(halves.tolist()):
+        row = row_of.get(f"{high:016x}{low:016x}")
+        if row is None:
+            raise DataError(f"{part.where}: row {place}: {frame.name} has no such uid")
+        rows[place] = row
+    return rows
+
+
+def _ranks(path: Path, part: Field) -> NDArray[np.int64]:
+    ranks = np.concatenate(list(part.blocks()))
+    if ranks.dtype.kind not in "iu" or not np.array_equal(np.sort(ranks), np.arange(ranks.size)):
+        raise DataError(f"{path}: rank must count 0 … {ranks.size - 1:,}, each once")
+    return ranks.astype(np.int64)

@@ -1,4 +1,4 @@
-"""An input as a whole: the files behind one option, which field of them is meant, and its rows."""
+"""An input as a whole: the files of one option, the chosen field of each, and their rows."""
 
 from __future__ import annotations
 
@@ -17,28 +17,76 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.files.choice import NO_IDS, Role, Wanted, choose, find_ids
+from d2cli.files.formats.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
-from d2cli.files.formats.numpy_files import npy_fields, npz_fields
+from d2cli.files.formats.numpy_files import NpyField, npy_fields, npz_fields
 from d2cli.files.formats.tables import ColumnField, FamilyField, TableFile, arrow_errors
 from d2cli.files.paths import Format, expand, sniff
+from d2cli.files.sizes import Ids
 from d2cli.runtime.room import room
 
-#: Of several kinds of file in one folder, the first that has the field: arrays before metadata.
+#: The order in which the formats in one folder are tried: arrays before tables of metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
 
-FieldsOf = Callable[[Path, Format], list[Field]]
+
+@dataclass(frozen=True)
+class Layout:
+    """What the headers of an input say; a plan needs nothing else.
+
+    Attributes:
+        option: the option's name, without dashes.
+        role: what the rows are.
+        name: the name of the input in messages.
+        paths: the files.
+        size: bytes of all files on disk.
+        rows: the number of rows.
+        exact: whether `rows` is counted; if not, it is estimated from the beginning of a file.
+        width: values in a row; 1 for scores and labels.
+        dtype: NumPy's type of the values.
+        mapped: whether the data are one memory-mapped array.
+        plain: whether that array is in C order and native byte order.
+        largest_mapped: bytes of the largest single ``.npy`` file.
+        reading: bytes of the buffers while the files are read.
+        ids: mean bytes of an id; None if the files carry no ids.
+        text_ids: whether the ids are text.
+    """
+
+    option: str
+    role: Role
+    name: str
+    paths: list[Path]
+    size: int
+    rows: int
+    exact: bool
+    width: int
+    dtype: np.dtype
+    mapped: bool
+    plain: bool
+    largest_mapped: int
+    reading: int
+    ids: float | None
+    text_ids: bool
+
+    @property
+    def type_name(self) -> str:
+        """The type of the values, for messages."""
+        return "text" if self.dtype.kind in "US" else str(self.dtype)
+
+    @property
+    def id_sizes(self) -> Ids | None:
+        """The sizes of the ids, for :mod:`d2cli.files.sizes`."""
+        return None if self.ids is None else Ids(self.rows, self.ids, self.text_ids)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows behind one option, in order: one field a file.
+    """The rows of one option, in order: one field per file.
 
     Attributes:
         role: what the rows are.
         option: the option's name on the command line, without dashes.
         parts: one field for each file.
-        id_parts: each file's ids; empty where the files carry none.
+        id_parts: the id field of each file; empty if the files carry no ids.
     """
 
     role: Role
@@ -48,8 +96,13 @@ class Source:
 
     @property
     def n(self) -> int:
-        """Rows in all."""
+        """The number of rows of all files."""
         return sum(part.n for part in self.parts)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows are counted; if not, they are estimated (see :class:`Wanted`)."""
+        return all(part.exact for part in self.parts)
 
     @property
     def paths(self) -> list[Path]:
@@ -58,13 +111,13 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What to call the input in a message."""
+        """The name of the input in messages."""
         first = self.parts[0].where
         return first if len(self.parts) == 1 else f"{first} … ({len(self.parts)} files)"
 
     @property
     def has_columns(self) -> bool:
-        """Whether the files are tables, which might carry ids."""
+        """Whether the files are tables, which can carry ids."""
         return any(isinstance(part, ColumnField | FamilyField) for part in self.parts)
 
     def place(self, row: int | None) -> str:
@@ -75,23 +128,63 @@ class Source:
         at = bisect_right(ends, row)
         return f"{self.parts[at].where}: row {row - (ends[at - 1] if at else 0)}"
 
-    def matrix(self) -> NDArray[np.floating]:
-        """All rows, (n, d): memory-mapped where one ``.npy`` holds them, else one copy.
+    def layout(self, rows: int | None = None, width: int | None = None) -> Layout:
+        """What the headers say, without reading data.
 
-        The copy is float64 where a file is, otherwise float32.
+        Args:
+            rows, width: the shape, if it is not that of the concatenated files.
+
+        Raises:
+            DataError: if the files have rows of several widths.
+        """
+        parts, ids = self.parts, self.id_parts
+        if width is None:
+            width = self._common_width({part: part.header_width() for part in parts if part.n})
+        numbers = [part.dtype for part in parts if part.is_number]
+        alone = parts[0] if len(parts) == 1 and isinstance(parts[0], NpyField) else None
+        by_rows = self.role == "outputs"
+        return Layout(
+            option=self.option,
+            role=self.role,
+            name=self.name,
+            paths=self.paths,
+            size=sum(path.stat().st_size for path in self.paths),
+            rows=self.n if rows is None else rows,
+            exact=self.exact,
+            width=width,
+            dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
+            mapped=alone is not None,
+            plain=alone is None or alone.is_plain,
+            largest_mapped=max(
+                (part.mapped_bytes for part in parts if isinstance(part, NpyField)), default=0
+            ),
+            reading=max((part.buffer_bytes(by_rows) for part in parts), default=0),
+            ids=ids[0].id_bytes() if ids else None,
+            text_ids=bool(ids) and ids[0].is_text,
+        )
+
+    @staticmethod
+    def _common_width(widths: dict[Field, int]) -> int:
+        """The width of all parts; parts of different widths are refused."""
+        first = next(iter(widths))
+        for part, width in widths.items():
+            if width != widths[first]:
+                raise DataError(
+                    f"{part.where}: rows have {width} values, those of {first.where} have "
+                    f"{widths[first]}"
+                )
+        return widths[first]
+
+    def matrix(self) -> NDArray[np.floating]:
+        """All rows, (n, d): memory-mapped if they are one ``.npy`` file, else one copy.
+
+        The copy is float64 if a file is float64, else float32.
         """
         if len(self.parts) == 1:
             mapped = self.parts[0].mapped()
             if mapped is not None:
                 return mapped
-        filled = [part for part in self.parts if part.n]  # an empty shard has no width
-        width = filled[0].width()
-        for part in filled:
-            if part.width() != width:
-                raise DataError(
-                    f"{part.where}: rows have {part.width()} values, those of "
-                    f"{filled[0].where} have {width}"
-                )
+        width = self._common_width({part: part.width() for part in self.parts if part.n})
         types = {part.dtype.newbyteorder("=") for part in self.parts}
         unusable = [t for t in types if t.kind != "f"]
         common = np.result_type(np.float32, *types) if not unusable else unusable[0]
@@ -109,15 +202,19 @@ class Source:
             for first, column, block in part.pieces():
                 rows = first + block.shape[0]
                 if start + rows > shape[0]:
-                    raise DataError(f"{part.where}: has more rows than the {part.n:,} it claims")
+                    raise DataError(
+                        f"{part.where}: has more rows than its header claims ({part.n:,})"
+                    )
                 place = out[start + first : start + rows]
                 if block.ndim == 2:
                     place = place[:, column : column + block.shape[1]]
-                with np.errstate(over="ignore"):  # an infinity is refused where values are checked
+                with np.errstate(over="ignore"):  # the check of the values refuses infinities
                     place[:] = block
             start += rows
         if start != shape[0]:
-            raise DataError(f"{self.name}: {start:,} rows were read where {shape[0]:,} were said")
+            raise DataError(
+                f"{self.name}: {start:,} rows were read, and the headers claim {shape[0]:,}"
+            )
         return out
 
     def column(self) -> pa.Array:
@@ -125,14 +222,14 @@ class Source:
         return _joined(self.parts)
 
     def id_values(self) -> pa.Array | None:
-        """What the id column holds, repeats and all, or None."""
+        """The values of the id column, repeated ones included, or None."""
         return _joined(self.id_parts) if self.id_parts else None
 
     def ids(self) -> pa.Array | None:
-        """Every row's id, or None.
+        """The id of each row, or None.
 
         Raises:
-            DataError: if an id stands twice.
+            DataError: if an id is repeated.
         """
         ids = self.id_values()
         if ids is not None:
@@ -141,7 +238,7 @@ class Source:
 
 
 def _joined(parts: list[Field]) -> pa.Array:
-    """The columns of several files as one."""
+    """The columns of several files as one Arrow array."""
     arrays = []
     for part in parts:
         with arrow_errors(part.where):
@@ -149,13 +246,13 @@ def _joined(parts: list[Field]) -> pa.Array:
     for part, array in zip(parts, arrays, strict=True):
         if array.type != arrays[0].type:
             raise DataError(
-                f"{part.where}: is {array.type}, and {arrays[0].type} in {parts[0].path}"
+                f"{part.where}: is {array.type}, but {arrays[0].type} in {parts[0].path}"
             )
     return pa.concat_arrays(arrays)
 
 
 def broadened(values: pa.Array) -> pa.Array:
-    """Integers as int64 (uint64 where they need it) and text as large_string, to be compared."""
+    """Integers as int64 (uint64 if a value needs it) and text as large_string, for comparison."""
     kind = values.type
     if pa.types.is_uint64(kind) and len(values) and pc.max(values).as_py() >= 1 << 63:
         return values
@@ -165,18 +262,18 @@ def broadened(values: pa.Array) -> pa.Array:
 
 
 def check_unique(ids: pa.Array, place: Callable[[int], str]) -> None:
-    """Refuse an id that stands twice; `place` says where a row is."""
+    """Refuse a repeated id; `place` names the file and row of a row number."""
     _, first, times = np.unique(_codes(ids), return_index=True, return_counts=True)
     if (times > 1).any():
         again = int(first[np.argmax(times > 1)])
         raise DataError(
-            f"{place(again)}: the id {ids[again].as_py()!r} stands {int(times.max())} times",
+            f"{place(again)}: the id {ids[again].as_py()!r} occurs {int(times.max())} times",
             f"ids must be unique; --id-column {NO_IDS} joins by row instead",
         )
 
 
 def _codes(values: pa.Array) -> NDArray[Any]:
-    """Numbers that are equal where the values are."""
+    """An integer for each value; equal values have equal integers."""
     return values.dictionary_encode().indices.to_numpy(zero_copy_only=False)
 
 
@@ -188,30 +285,31 @@ def open_source(
     id_column: str | None = None,
     *,
     key_option: str | None = "",
-    fields_of: FieldsOf | None = None,
+    skim: bool = False,
 ) -> Source:
-    """Find the files, and the field of each that is meant. Reads headers only, except of CSV.
+    """Find the files of an option and choose the field of each. Reads headers only, except of CSV.
 
     Args:
         arguments: paths, folders and globs, in order.
-        role, key, id_column: what is looked for, see :class:`~d2cli.files.choice.Wanted`.
-        option: the option that it was given by, without dashes.
+        role, key, id_column, skim: see :class:`~d2cli.files.formats.choice.Wanted`.
+        option: the option that the arguments were given to, without dashes.
         key_option: the option that takes the key; by default ``{option}-key``.
-        fields_of: what finds every field of one file; by default :func:`file_fields`.
 
     Raises:
-        DataError: where a file cannot be used, naming it.
+        DataError: if a file cannot be used; the message names it.
     """
     key_option = f"{option}-key" if key_option == "" else key_option
-    wanted = Wanted(role, key_option, key, id_column)
+    wanted = Wanted(role, key_option, key, id_column, skim)
     parts: list[Field] = []
     id_parts: list[Field] = []
     for argument in arguments:
-        for fields in _one_kind(expand([argument], option), wanted, fields_of or file_fields):
+        for fields in _one_kind(expand([argument], option), wanted):
             parts.append(choose(fields, wanted))
             id_parts.extend(find_ids(fields, id_column))
     if id_parts and len(id_parts) != len(parts):
-        raise DataError(f"{parts[0].path}: only some files of --{option} carry {id_parts[0].name}")
+        raise DataError(
+            f"{parts[0].path}: only some files of --{option} have the column {id_parts[0].name}"
+        )
     source = Source(role, option, parts, id_parts)
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
@@ -220,23 +318,23 @@ def open_source(
     return source
 
 
-def file_fields(path: Path, kind: Format) -> list[Field]:
-    """Every field of one file."""
+def file_fields(path: Path, kind: Format, skim: bool = False) -> list[Field]:
+    """Every field of one file; `skim` as in :class:`~d2cli.files.formats.choice.Wanted`."""
     if kind == "npy":
         return npy_fields(path)
     if kind == "npz":
         return npz_fields(path)
-    return TableFile(path, kind).fields()
+    return TableFile(path, kind, skim=skim).fields()
 
 
-def _one_kind(files: list[Path], wanted: Wanted, fields_of: FieldsOf) -> Iterator[list[Field]]:
-    """The fields of each file; of a folder with several kinds, the first kind that will do."""
+def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
+    """The fields of each file; in a folder with several formats, of the first format that fits."""
     by_kind: dict[Format, list[Path]] = {}
     for path in files:
         by_kind.setdefault(sniff(path), []).append(path)
     kinds = [kind for kind in _KINDS if kind in by_kind]
     for kind in kinds[:-1]:
-        fields = fields_of(by_kind[kind][0], kind)
+        fields = file_fields(by_kind[kind][0], kind, wanted.skim)
         try:
             choose(fields, wanted)
         except DataError:
@@ -244,12 +342,12 @@ def _one_kind(files: list[Path], wanted: Wanted, fields_of: FieldsOf) -> Iterato
         kinds = [kind]
         break
     for path in by_kind[kinds[-1]]:
-        yield fields_of(path, kinds[-1])
+        yield file_fields(path, kinds[-1], wanted.skim)
 
 
 @dataclass(frozen=True)
 class Reordered:
-    """A source seen in the order of a frame: row i is row ``rows[i]`` of the source."""
+    """A source in the order of a frame: row i of the frame is row ``rows[i]`` of the source."""
 
     source: Source
     rows: NDArray[np.int64]
@@ -261,7 +359,11 @@ class Reordered:
 
 @contextmanager
 def blame(**inputs: Source | Reordered | str | None) -> Iterator[None]:
-    """Put the file's name in front of what numerical code says of its arguments."""
+    """Put the file's name in front of an error of numerical code, which knows argument names only.
+
+    Args:
+        inputs: by argument name, the origin of its values: a source, or a name for messages.
+    """
     try:
         yield
     except DataError as error:

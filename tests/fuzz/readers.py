@@ -30,8 +30,8 @@ with atheris.instrument_imports(include=["d2cli", "zipfile", "numpy.lib"]):
 
     from d2cli.errors import D2Error
     from d2cli.files.frame import Frame
-    from d2cli.files.graph_file import load_graph
-    from d2cli.files.provenance.record import read_sidecar, sidecar
+    from d2cli.files.graph_file import open_graph
+    from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
     from d2cli.files.sources import open_source
 
 from tests.fuzz.seeds import seeds
@@ -74,11 +74,11 @@ def _rows_by_id() -> None:
 
 
 def _graph() -> None:
-    load_graph(FILE)
+    open_graph(FILE).load()
 
 
 def _sidecar() -> None:
-    os.replace(FILE, sidecar(FILE))
+    os.replace(FILE, sidecar_path(FILE))
     Path(FILE).write_bytes(b"x")
     read_sidecar(Path(FILE))
 

@@ -27,7 +27,7 @@ def beside(name, change, *says):
 
     def make():
         from d2cli.cli.main import run
-        from d2cli.files.provenance.record import fingerprint
+        from d2cli.files.provenance.fingerprint import fingerprint
 
         run(
             [

@@ -26,7 +26,8 @@ from d2cli.evaluation.overlap import shared_rows
 from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.record import describe, record, sidecar, write_sidecar
+from d2cli.files.provenance.fingerprint import describe
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 from d2cli.files.sources import Source, blame, open_source
 from d2cli.graph.vectors import prepare
 from d2cli.messages.utility import utility
@@ -102,7 +103,7 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
                 by_method[method] = chooser.select(method, size, max(sizes))
     with clock.stage("measure"):
         compared = _measure(request, inputs, vectors, chosen, threads, progress)
-    entry = record(
+    entry = new_provenance(
         "compare",
         {
             **given(options),
@@ -122,7 +123,7 @@ def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary
     with clock.stage("page"):
         page = render(page_of(request, inputs, compared, entry, notices))
     with Outputs() as outputs:
-        note = outputs.place(sidecar(request.out))
+        note = outputs.place(sidecar_path(request.out))
         target = outputs.place(request.out)
         with clock.stage("write"):
             target.write_text(page, encoding="utf-8", newline="\n")

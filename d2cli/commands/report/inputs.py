@@ -17,9 +17,9 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
 from d2cli.files.paths import expand
-from d2cli.files.provenance.record import describe
+from d2cli.files.provenance.fingerprint import describe
 from d2cli.files.score_file import recorded_direction
-from d2cli.files.selection_read import SelectionFile, read_selection
+from d2cli.files.selection_file import StoredSelection, open_selection
 from d2cli.files.sources import Source, blame, open_source
 from d2cli.messages.utility import utility
 
@@ -50,7 +50,7 @@ class ReportInputs:
     emb: Source
     scores: NDArray[np.float64]
     difficulty: NDArray[np.float64]
-    selections: list[SelectionFile]
+    selections: list[StoredSelection]
     metric: Metric
     higher_is: HigherIs
     described: dict[str, Any]
@@ -90,7 +90,7 @@ def read_report_inputs(request: ReportRequest) -> ReportInputs:
         paths += labels.paths
     files = expand(request.selected, "selected")
     check_count(len(files))
-    selections = [read_selection(path, frame) for path in files]
+    selections = [open_selection(path).read(frame) for path in files]
     frame.check_id_column(ids)
     described["selected"] = [s.described for s in selections]
     notices = [note for s in selections for note in _check_origin(s, described)]
@@ -105,7 +105,7 @@ def read_report_inputs(request: ReportRequest) -> ReportInputs:
     )  # fmt: skip
 
 
-def _check_origin(selection: SelectionFile, described: dict[str, Any]) -> list[str]:
+def _check_origin(selection: StoredSelection, described: dict[str, Any]) -> list[str]:
     """Refuse a selection of other embeddings; say where its scores were others."""
     theirs = selection.recorded("inputs", "emb", "fingerprint")
     notices = []
@@ -127,7 +127,7 @@ def _check_origin(selection: SelectionFile, described: dict[str, Any]) -> list[s
 
 
 def _direction(
-    selections: list[SelectionFile], described: dict[str, Any], source: Source
+    selections: list[StoredSelection], described: dict[str, Any], source: Source
 ) -> HigherIs:
     """What a high score says, as the selections that went by these scores recorded it.
 
@@ -149,7 +149,7 @@ def _direction(
     return recorded[1] if recorded else defaults.HIGHER_IS
 
 
-def _metric(selections: list[SelectionFile]) -> Metric:
+def _metric(selections: list[StoredSelection]) -> Metric:
     """The metric of the graphs that the selections were made on."""
     told = {s.recorded("graph", "metric") for s in selections} & set(get_args(Metric))
     if len(told) > 1:

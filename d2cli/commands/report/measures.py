@@ -27,7 +27,7 @@ from d2cli.evaluation.redundancy import (
     random_redundancy,
     redundancy_threshold,
 )
-from d2cli.files.selection_read import SelectionFile
+from d2cli.files.selection_file import StoredSelection
 from d2cli.files.sources import blame
 from d2cli.graph.vectors import prepare
 
@@ -59,7 +59,7 @@ class Example:
 class Measured:
     """One selection and all that was measured of it."""
 
-    selection: SelectionFile
+    selection: StoredSelection
     coverage: Coverage
     quantiles: NDArray[np.float64]
     redundancy: Redundancy

@@ -12,7 +12,7 @@ from d2cli.commands.requests import ReportRequest, given
 from d2cli.commands.summary import Clock, Summary, last_line
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.record import record, sidecar, write_sidecar
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 
 
 def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
@@ -41,7 +41,7 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
         progress("map", 1, 1)
     with clock.stage("page"):
         page = render(Viewer(inputs, measures, request.options, mapped).page())
-    entry = record(
+    entry = new_provenance(
         "report",
         {
             **given(request.options),
@@ -54,7 +54,7 @@ def run_report(request: ReportRequest, progress: Progress = silent) -> Summary:
     )
     entry["versions"].update({name: version(name) for name in REPORT_NEEDS.values()})
     with Outputs() as outputs:
-        note = outputs.place(sidecar(request.out))
+        note = outputs.place(sidecar_path(request.out))
         data = outputs.place(request.out)
         with clock.stage("write"):
             data.write_text(page, encoding="utf-8", newline="\n")

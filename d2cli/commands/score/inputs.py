@@ -13,8 +13,8 @@ from d2cli.commands.requests import ScoreRequest, families_of
 from d2cli.difficulty.kinds import check_dynamics, of_family
 from d2cli.files.epochs import Epochs, epoch_range, open_epochs
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import GraphFile, load_graph
-from d2cli.files.provenance.record import describe, describe_files
+from d2cli.files.graph_file import StoredGraph, open_graph
+from d2cli.files.provenance.fingerprint import describe, describe_files
 from d2cli.files.sources import Reordered, Source, open_source
 from d2cli.graph.knn_graph import KnnGraph
 
@@ -62,7 +62,7 @@ def read_inputs(request: ScoreRequest) -> Inputs:
             request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column
         )
     if request.graph is not None and families["graph"]:
-        stored = load_graph(request.graph)
+        stored = open_graph(request.graph).load()
         if emb is not None:
             check_built_from(stored, request.graph, emb)
     given_outputs = request.logits or request.probs
@@ -86,7 +86,7 @@ def read_inputs(request: ScoreRequest) -> Inputs:
 
 
 def _frame(
-    request: ScoreRequest, emb: Source | None, stored: GraphFile | None, outputs: Epochs | None
+    request: ScoreRequest, emb: Source | None, stored: StoredGraph | None, outputs: Epochs | None
 ) -> Frame:
     """The rows: of the embeddings, else of the graph, else of the outputs."""
     if emb is not None:

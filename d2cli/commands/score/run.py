@@ -14,9 +14,9 @@ from d2cli.commands.score.kinds import Found, score_embeddings, score_neighbours
 from d2cli.commands.summary import Clock, Summary, last_line
 from d2cli.difficulty.kinds import KINDS
 from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.files.graph_file import build_record
+from d2cli.files.graph_file import graph_section
 from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.record import record, sidecar, write_sidecar
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 from d2cli.files.score_file import plan_files, store_scores
 
 
@@ -43,7 +43,7 @@ def run_score(request: ScoreRequest, progress: Progress = silent) -> Summary:
     entries = {target: _entry(request, inputs, found, kinds) for target, kinds in files.items()}
     with Outputs() as outputs:
         for target, kinds in files.items():
-            note = outputs.place(sidecar(target))
+            note = outputs.place(sidecar_path(target))
             data = outputs.place(target)
             with clock.stage("write"):
                 inside = {kind: v for kind, v in found.scores.items() if kind in kinds}
@@ -76,8 +76,8 @@ def _entry(request: ScoreRequest, inputs: Inputs, found: Found, kinds: list[str]
         parameters.update(given(request.graph_options))
     sections: dict[str, Any] = {}
     if found.graph is not None:
-        sections["graph"] = build_record(found.graph)
-    return record(
+        sections["graph"] = graph_section(found.graph)
+    return new_provenance(
         "score",
         parameters,
         inputs=inputs.described,

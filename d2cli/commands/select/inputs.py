@@ -18,15 +18,10 @@ from d2cli.commands.requests import Messages, ScoreOptions, SelectRequest, inher
 from d2cli.defaults import MODES, Transform
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import load_graph
+from d2cli.files.graph_file import open_graph
 from d2cli.files.paths import expand
-from d2cli.files.provenance.record import (
-    describe,
-    describe_files,
-    fingerprint_of,
-    read_sidecar,
-    whereabouts,
-)
+from d2cli.files.provenance.fingerprint import describe, describe_files, fingerprint_of, whereabouts
+from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.provenance.staleness import SECOND_HAND, refuse_stale
 from d2cli.files.sources import Reordered, Source, blame, open_source
 from d2cli.graph.knn_graph import KnnGraph
@@ -97,10 +92,10 @@ def read_inputs(request: SelectRequest) -> Inputs:
 
 def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs:
     """A graph file, and what was propagated on it, checked against one another."""
-    stored = load_graph(path)
+    stored = open_graph(path).load()
     if emb is not None:
         check_built_from(stored, path, emb)
-    stale = stale_graph(path, stored, request.allow_stale)
+    stale = stale_graph(path, stored.file, request.allow_stale)
     frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
     described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
     inherited: dict[str, Any] = {}

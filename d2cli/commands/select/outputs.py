@@ -17,9 +17,9 @@ from d2cli.commands.select.targets import name_targets
 from d2cli.commands.summary import Clock
 from d2cli.defaults import WrittenAs
 from d2cli.errors import OutputError
-from d2cli.files.graph_file import build_record
+from d2cli.files.graph_file import graph_section
 from d2cli.files.output.atomic import Outputs
-from d2cli.files.provenance.record import record, sidecar, write_sidecar
+from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.selection.greedy import Selection
@@ -65,12 +65,12 @@ def entries(outcome: Outcome) -> list[dict[str, Any]]:
     """The provenance of each output, as far as it is the same for the same run."""
     parameters = _parameters(outcome.request, outcome.inputs)
     return [
-        record(
+        new_provenance(
             "select",
             {**parameters, **_budget(p)},
             inputs=outcome.inputs.described,
             messages={"sigma": outcome.sigma},
-            graph=build_record(outcome.graph),
+            graph=graph_section(outcome.graph),
             counts=_counts(outcome.inputs, outcome.csr, p.selection),
             selection=_selection_record(p.selection),
         )
@@ -94,7 +94,7 @@ def write_all(
             if p.target == "-":
                 _print(stdout, kept, options.written_as)
                 continue
-            note = outputs.place(sidecar(p.target))
+            note = outputs.place(sidecar_path(p.target))
             data = outputs.place(p.target)
             with clock.stage("write"):
                 ending = Path(p.target).suffix.lower()

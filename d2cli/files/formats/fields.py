@@ -1,4 +1,4 @@
-"""A field: one named array of n rows in one file, whatever the file's format."""
+"""A field: one named array of n rows in one file, independent of the file's format."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 
-#: About how much is read at a time.
+#: Bytes that are read at a time, approximately.
 BLOCK_BYTES = 1 << 24
+#: Bytes of an id of which only the type is known.
+_USUAL_ID = 16.0
 
 
 class Field(ABC):
@@ -23,15 +25,17 @@ class Field(ABC):
 
     Attributes:
         path: the file.
-        name: what it is called in the file; empty where the file is just this array.
-        shape: (n,) or (n, d) or whatever else is there; known without reading the data. The width
-            of a list column is not: it is 0 until :meth:`width` has looked.
-        dtype: NumPy's type of the values; object stands for anything that is no number or text.
-        refusal: why the field cannot be read, to be raised once it is known that it is meant.
+        name: the name of the array in the file; empty if the file holds one unnamed array.
+        shape: (n,), (n, d) or any other shape; known without reading the data. The second length
+            of a column of lists is 0: :meth:`width` finds it.
+        dtype: NumPy's type of the values; object for values that are neither numbers nor text.
+        refusal: why the field cannot be read; raised when the field is chosen.
+        exact: whether `n` is counted; if not, it is estimated from the beginning of the file.
     """
 
     refusal: DataError | None = None
-    #: Whether the width of a row shows only in the data.
+    exact = True
+    #: Whether the width of a row is known only from the data.
     width_shows_late = False
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -39,12 +43,12 @@ class Field(ABC):
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return self.shape[0] if self.shape else 0
 
     @property
     def where(self) -> str:
-        """The file, and the field if it has a name, for messages."""
+        """The file, and the field's name if it has one, for messages."""
         return f"{self.path}: {self.name}" if self.name else str(self.path)
 
     @property
@@ -58,28 +62,44 @@ class Field(ABC):
         return self.dtype.kind in "fiub"
 
     def width(self) -> int:
-        """How many values a row has; for a column of lists this reads the first rows."""
+        """The number of values in a row. For a column of lists this reads the first rows."""
         return math.prod(self.shape[1:])
 
+    def header_width(self) -> int:
+        """The number of values in a row as the header gives it; reads no data."""
+        return math.prod(self.shape[1:])
+
+    def id_bytes(self) -> float:
+        """Mean bytes of a value that is used as an id; reads no data."""
+        return _USUAL_ID if self.is_text else 8.0
+
+    def buffer_bytes(self, by_rows: bool) -> int:
+        """Bytes of the buffers while the field is read: by :meth:`blocks`, or :meth:`pieces`.
+
+        Args:
+            by_rows: whether all columns of a row are read together, as :meth:`blocks` does.
+        """
+        return 0
+
     def mapped(self) -> NDArray[Any] | None:
-        """The whole array, if it can be had without reading it."""
+        """The whole array, memory-mapped; None if the file cannot be mapped."""
         return None
 
     @abstractmethod
     def blocks(self) -> Iterator[NDArray[Any]]:
-        """The rows in order, some at a time. A block may be a view and is valid until the next."""
+        """The rows in order, in blocks. A block may be a view; the next one may overwrite it."""
 
     def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """(first row, first column, part of the array), in whatever order costs least."""
+        """(first row, first column, part of the array), in the order that is cheapest to read."""
         start = 0
         for block in self.blocks():
             yield start, 0, block
             start += block.shape[0]
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """(layer, first row, some rows) along the first of three axes, in order.
+        """(layer, first row, block of rows) along the first of three axes, in order.
 
-        What has two axes is one layer. `wanted` are consecutive layers; others are passed over.
+        An array of two axes is one layer. `wanted` are consecutive layers; others are skipped.
         """
         start = 0
         for block in self.blocks() if 0 in wanted else ():
@@ -87,7 +107,7 @@ class Field(ABC):
             start += block.shape[0]
 
     def column(self) -> pa.Array:
-        """The whole of a one-dimensional field as one Arrow array, text or numbers, no nulls."""
+        """A one-dimensional field, text or numbers, as one Arrow array without nulls."""
         blocks = [np.ascontiguousarray(block) for block in self.blocks()]
         return pa.array(np.concatenate(blocks) if blocks else np.empty(0, self.dtype))
 

@@ -1,4 +1,4 @@
-"""NumPy's own files: ``.npy``, memory-mapped, and ``.npz``, whose members are streamed."""
+"""NumPy files: ``.npy`` is memory-mapped; the members of ``.npz`` are streamed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from d2cli.errors import DataError
 from d2cli.files.formats.fields import BLOCK_BYTES, Field
 from d2cli.runtime.room import room
 
-#: The longest header that is read; NumPy's own limit for untrusted files.
+#: The longest header that is read, in bytes: NumPy's own limit for untrusted files.
 _HEADER_MOST = 10_000
-#: How the length of the header stands in each version of the format.
+#: The struct format of the header's length, by format version.
 _LENGTHS = {(1, 0): "<H", (2, 0): "<I"}
 _LONGEST = 2**63 - 1
-#: Deflate packs no byte into less than this (zlib's own figure).
+#: The highest compression ratio of deflate, from zlib's documentation.
 _DEFLATE_RATIO = 1032
 _SAVE_AGAIN = "save it again: numpy.save(path, numpy.asarray(values, dtype='float32'))"
 _UNZIP_ERRORS = (
@@ -39,8 +39,8 @@ _UNZIP_ERRORS = (
     RuntimeError,
     OSError,
     EOFError,
-    ValueError,  # a name that is not UTF-8
-    MemoryError,  # lzma, whose window may be claimed to be of any size
+    ValueError,  # a member name that is not UTF-8
+    MemoryError,  # a damaged lzma header can ask for a window of any size
 )
 
 
@@ -54,7 +54,7 @@ def npy_fields(path: Path) -> list[Field]:
 
 
 def npz_fields(path: Path) -> list[Field]:
-    """The arrays of a ``.npz`` file; only their headers are read here."""
+    """The arrays of a ``.npz`` file; reads their headers only."""
     fields: list[Field] = []
     names: list[str] = []
     try:
@@ -62,7 +62,7 @@ def npz_fields(path: Path) -> list[Field]:
             names = archive.namelist()
             twice = [name for name, times in Counter(names).items() if times > 1]
             if twice:
-                raise DataError(f"{path}: {twice[0]} stands in it more than once")
+                raise DataError(f"{path}: contains {twice[0]} more than once")
             for entry in archive.infolist():
                 if not entry.filename.endswith(".npy"):
                     continue
@@ -75,16 +75,14 @@ def npz_fields(path: Path) -> list[Field]:
                 held = entry.file_size - header
                 _check_size(held, shape, dtype, where)
                 if not dtype.hasobject and held > math.prod(shape) * dtype.itemsize:
-                    # What is not read to its end is not held against its check sum.
-                    raise DataError(
-                        f"{where}: the header claims less than the {held:,} bytes there"
-                    )
+                    # zipfile verifies the checksum only of a member that is read to its end.
+                    raise DataError(f"{where}: holds {held:,} bytes, more than its header claims")
                 fields.append(NpzField(path, name, shape, fortran, dtype, entry.filename))
     except _UNZIP_ERRORS as error:
         raise DataError(f"{path}: is not a readable .npz file ({error})") from None
     if any(name.endswith("data.pkl") for name in names):
         raise DataError(
-            f"{path}: is a PyTorch file, which is a pickle and not read",
+            f"{path}: is a PyTorch file, which is a pickle; pickles are not read",
             f"in Python: import numpy, torch; d = torch.load({str(path)!r}); "
             "numpy.save('scores.npy', numpy.asarray(d['el2n']))",
         )
@@ -97,10 +95,10 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     """Shape, Fortran order and dtype from a ``.npy`` header."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy remarks on headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # NumPy warns about headers written by Python 2
             version = npy_format.read_magic(file)
             if version not in _LENGTHS:
-                raise DataError(f"{where}: .npy version {version} is not known", _SAVE_AGAIN)
+                raise DataError(f"{where}: .npy version {version} is not supported", _SAVE_AGAIN)
             start = _header_bytes(file, _LENGTHS[version], where)
             if version == (1, 0):
                 header = npy_format.read_array_header_1_0(start, max_header_size=_HEADER_MOST)
@@ -108,18 +106,21 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
                 header = npy_format.read_array_header_2_0(start, max_header_size=_HEADER_MOST)
     except DataError:
         raise
-    except Exception as error:  # NumPy lets through whatever a damaged header makes Python raise
+    except Exception as error:  # a damaged header can raise almost any exception in NumPy
         raise DataError(f"{where}: the .npy header cannot be read ({_brief(error)})") from None
     shape, fortran, dtype = header
     if not all(type(length) is int and 0 <= length <= _LONGEST for length in shape):
         raise DataError(f"{where}: the header claims the shape {shape}")
-    if not dtype.itemsize:  # any number of them would fit into an empty file
-        raise DataError(f"{where}: holds values of no size ({dtype})", _SAVE_AGAIN)
+    if not dtype.itemsize:  # an empty file could claim any number of them
+        raise DataError(f"{where}: its values have 0 bytes each ({dtype})", _SAVE_AGAIN)
     return shape, fortran, dtype
 
 
 def _header_bytes(file: IO[bytes], form: str, where: str) -> IO[bytes]:
-    """The length of the header and the header; NumPy would read gigabytes before it looks."""
+    """The header with its length in front.
+
+    NumPy would read as many bytes as the length claims before it checks anything.
+    """
     length = file.read(struct.calcsize(form))
     (claimed,) = struct.unpack(form, length)
     if claimed > _HEADER_MOST:
@@ -128,36 +129,36 @@ def _header_bytes(file: IO[bytes], form: str, where: str) -> IO[bytes]:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of an error, without the whole header that NumPy repeats in it."""
+    """The first line of an error, without the header that NumPy appends to it."""
     text = str(error).strip()
     return text.splitlines()[0].split(": ")[0].rstrip() if text else type(error).__name__
 
 
 def _check_size(held: int, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    if dtype.hasobject:  # pickled, of whatever size
+    if dtype.hasobject:  # pickled: its size is not known
         return
     claimed = math.prod(shape) * dtype.itemsize
     if held < claimed:
         raise DataError(
-            f"{where}: is cut off: the header claims {claimed:,} bytes of data and {held:,} are "
-            "there",
+            f"{where}: is cut off: the header claims {claimed:,} bytes of data, and the file has "
+            f"{held:,}",
             "make or copy the file again",
         )
 
 
 def _check_packed(entry: zipfile.ZipInfo, where: str) -> None:
-    """Refuse a member that is said to unpack to more than it can."""
+    """Refuse a member that claims a size that its compressed bytes cannot hold."""
     ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_RATIO}.get(entry.compress_type)
     if ratio is not None and entry.file_size > ratio * entry.compress_size:
         raise DataError(
             f"{where}: claims to unpack {entry.compress_size:,} bytes to {entry.file_size:,}, "
-            "which they cannot hold",
+            "which is impossible",
             "make or copy the file again",
         )
 
 
 class _ArrayField(Field):
-    """An array as NumPy wrote it."""
+    """An array in NumPy's own format."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         super().__init__(path, name, shape, dtype)
@@ -168,7 +169,7 @@ class _ArrayField(Field):
             )
 
     def layer_spans(self, wanted: range) -> Iterator[tuple[int, int, int]]:
-        """(layer, start, stop) of blocks of rows, of every layer up to the last that is wanted."""
+        """(layer, start, stop) of blocks of rows, for every layer up to the last wanted one."""
         rows, width = self.shape[-2:]
         step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
         for layer in range(wanted.stop):
@@ -183,12 +184,17 @@ class NpyField(_ArrayField):
         self, path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int
     ) -> None:
         super().__init__(path, "", shape, dtype)
-        #: Whether it lies as C does, in native byte order, and can be used as it is.
+        #: Whether it is in C order and native byte order, so that kernels can use it directly.
         self.is_plain = not fortran and dtype.isnative
         self._order, self._offset = "F" if fortran else "C", offset
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the array on disk."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def mapped(self) -> NDArray[Any] | None:
-        """The array as it lies in the file, nothing read."""
+        """The array, memory-mapped; nothing is read."""
         if not math.prod(self.shape):
             return np.empty(self.shape, self.dtype)
         return np.memmap(
@@ -207,7 +213,7 @@ class NpyField(_ArrayField):
             yield array[start:stop]
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        # Each block is mapped by itself, so that what was read can leave memory.
+        # Each block has its own map, so that the pages of earlier blocks can leave memory.
         rows, width = self.shape[-2:]
         for layer, start, stop in self.layer_spans(wanted):
             if layer not in wanted:
@@ -222,7 +228,7 @@ class NpyField(_ArrayField):
 
 
 class NpzField(_ArrayField):
-    """One member of a ``.npz`` file, unpacked as it is read."""
+    """One member of a ``.npz`` file, unpacked while it is read."""
 
     def __init__(
         self,
@@ -236,11 +242,14 @@ class NpzField(_ArrayField):
         super().__init__(path, name, shape, dtype)
         self._fortran, self._entry = fortran, entry
 
+    def buffer_bytes(self, by_rows: bool) -> int:
+        return BLOCK_BYTES
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._entry) as member:
                 _header(member, self.where)
-                if self._fortran and len(self.shape) > 1:  # columns first: nothing to stream
+                if self._fortran and len(self.shape) > 1:  # column order cannot be streamed by rows
                     whole = self._take(member, math.prod(self.shape))
                     yield whole.reshape(self.shape, order="F")
                     return

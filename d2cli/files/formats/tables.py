@@ -1,6 +1,6 @@
-"""Tables: parquet, Arrow files and streams, CSV. Columns come out as fields.
+"""Tables: parquet, Arrow files and streams, CSV. Columns become fields.
 
-A column of lists never becomes Python lists: each batch's flat buffer of values is checked and
+A column of lists never becomes Python lists: the flat value buffer of each batch is checked and
 reshaped.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +26,31 @@ from d2cli.errors import DataError
 from d2cli.files.formats.fields import Field
 from d2cli.files.paths import Format
 
-#: Rows are decoded in batches of about so many bytes. Arrow holds several times as much for a
-#: batch, and what fits into a processor's cache is decoded sooner.
+#: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
+#: and a batch that fits into the processor's cache is decoded faster.
 BATCH_BYTES = 1 << 22
-#: Of columns that are one matrix, so many are decoded together.
+#: The number of columns of one matrix that are decoded together.
 COLUMNS_AT_A_TIME = 16
-#: Parquet's text is binary where its writer did not say what it is.
+#: Arrow types that are read as text. Parquet gives text as binary if its writer set no type.
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
-#: Digits of a number that columns `emb_0 … emb_767` may end in.
+#: The most digits of the number at the end of a column name such as ``emb_767``.
 _DIGITS_MOST = 9
-#: Of what Arrow says of a file no more is repeated.
+#: The number of characters of an Arrow error that a message repeats.
 _REASON_MOST = 300
+#: Bytes of a CSV that are read if it is skimmed.
+_CSV_HEAD = 1 << 18
+#: Arrow decodes a parquet column in this many times its size (pages, dictionaries, a batch, and
+#: memory that the allocator keeps), as measured.
+_DECODING_TIMES = 6
+#: The most bytes that decoding a large parquet column takes, as measured.
+_DECODING_BYTES = 56 << 20
+#: The same for each of many columns that are decoded together.
+_DECODING_A_COLUMN = 4 << 20
 
 
 @contextmanager
 def arrow_errors(where: object) -> Iterator[None]:
-    """Turn what Arrow raises into one line that names the place."""
+    """Turn an Arrow error into a DataError of one line that names the place."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
@@ -48,43 +58,88 @@ def arrow_errors(where: object) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({reason[:_REASON_MOST]})") from None
 
 
-class TableFile:
-    """One open table: its schema and number of rows, and batches of some of its columns."""
+class _ColumnSize(NamedTuple):
+    """Statistics of a parquet column: values in a row, and uncompressed bytes of a row."""
 
-    def __init__(self, path: Path, kind: Format) -> None:
-        self.path, self.kind = path, kind
+    width: int
+    row_bytes: float
+
+
+class TableFile:
+    """One open table: its schema and number of rows; batches of its columns on request.
+
+    Opening reads headers only, except of CSV, which has none: a CSV is read whole, or if `skim` is
+    true only at its beginning.
+
+    Attributes:
+        path, kind: the file and its format.
+        schema: the Arrow schema.
+        n: the number of rows.
+        exact: whether `n` is counted; false if it is estimated from the beginning of a CSV.
+    """
+
+    def __init__(self, path: Path, kind: Format, *, skim: bool = False) -> None:
+        self.path, self.kind, self.exact = path, kind, True
         with arrow_errors(path):
-            self._open()
+            if kind == "parquet":
+                # An open file, because Arrow's own paths must be UTF-8.
+                source = pa.OSFile(os.fsencode(path))
+                self._parquet = pa.parquet.ParquetFile(
+                    source, pre_buffer=False, buffer_size=1 << 20
+                )
+                self.schema, self.n = self._parquet.schema_arrow, self._parquet.metadata.num_rows
+            elif kind == "csv":
+                self._open_csv(skim)
+            else:
+                self._open_arrow()
         if self.n < 0:
             raise DataError(f"{path}: claims to have {self.n:,} rows")
 
-    def _open(self) -> None:
-        if self.kind == "parquet":
-            # As bytes: Arrow's own paths are UTF-8, and the system's need not be.
-            source = pa.OSFile(os.fsencode(self.path))
-            file = pa.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
-            self.schema, self.n = file.schema_arrow, file.metadata.num_rows
-            self._read: Callable[[list[str], int], Iterator[pa.RecordBatch]] = lambda names, rows: (
-                file.iter_batches(batch_size=rows, columns=names)
-            )
-        elif self.kind == "csv":
-            table = read_csv(self.path)
-            self.schema, self.n = table.schema, table.num_rows
-            self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
-        else:
+    def _open_csv(self, skim: bool) -> None:
+        size = self.path.stat().st_size
+        head = None
+        if skim and size > _CSV_HEAD:
+            with self.path.open("rb") as file:
+                head = file.read(_CSV_HEAD)
+            head = head[: head.rfind(b"\n") + 1] or head
+        self.table = read_csv(self.path, head)
+        self.schema, self.exact = self.table.schema, head is None
+        rows = self.table.num_rows
+        self.n = rows if head is None else round(rows * size / len(head))
+
+    def _open_arrow(self) -> None:
+        if self.kind == "arrow":
+            from pyarrow import dataset  # noqa: PLC0415, only needed here
+
             source = pa.memory_map(os.fsencode(self.path))
-            opened = (pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream)(source)
-            self.schema = opened.schema
-            table = opened.read_all()  # a view of the mapped file, unless that is compressed
-            self.n = table.num_rows
-            self._read = lambda names, rows: iter(table.select(names).to_batches(rows))
+            self.schema = pa.ipc.open_file(source).schema
+            self.n = dataset.IpcFileFormat().make_fragment(source).count_rows()
+        else:
+            self.schema = self._ipc().schema
+            self.n = sum(batch.num_rows for batch in self._ipc([0])) if self.schema.names else 0
+
+    def _ipc(self, columns: list[int] | None = None) -> Any:
+        """A reader of an Arrow file or stream, of some columns or of all."""
+        source = pa.memory_map(os.fsencode(self.path))
+        options = pa.ipc.IpcReadOptions(included_fields=columns)
+        opener = pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream
+        return opener(source, options=options)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The whole table. For Arrow files this is a view of the mapped file if not compressed."""
+        return self._ipc().read_all()
 
     def batches(self, names: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(first row, batch of at most about `rows` rows) over the whole table."""
-        start = 0
+        start, rows = 0, max(1, rows)
         with arrow_errors(self.path):
-            for batch in self._read(names, max(1, rows)):
-                if self.kind.startswith("arrow"):  # a damaged one could make Arrow crash
+            if self.kind == "parquet":
+                found = self._parquet.iter_batches(batch_size=rows, columns=names)
+            else:
+                found = iter(self.table.select(names).to_batches(rows))
+            for batch in found:
+                if self.kind.startswith("arrow"):  # Arrow can crash on a damaged batch
                     batch.validate(full=True)
                 yield start, batch
                 start += batch.num_rows
@@ -92,36 +147,102 @@ class TableFile:
     def fields(self) -> list[Field]:
         """Every column, and every family of numbered columns as one matrix."""
         with arrow_errors(self.path):
-            times = Counter(self.schema.names)  # a name that stands twice cannot be asked for
+            times = Counter(self.schema.names)  # Arrow cannot select a repeated name
             columns = [
                 ColumnField(self, column.name, column.type)
                 for column in self.schema
                 if times[column.name] == 1
             ]
         if not columns:
-            raise DataError(f"{self.path}: has no columns, or only some of the same name")
+            raise DataError(f"{self.path}: has no columns, or only columns of the same name")
         return [*columns, *_families(self, columns)]
+
+    # -- sizes from headers, computed only when a plan asks ----------------------------------------
+    @cached_property
+    def _column_sizes(self) -> dict[str, _ColumnSize]:
+        """Statistics of each parquet column, from the first row group that has rows."""
+        about = self._parquet.metadata
+        groups = (about.row_group(i) for i in range(about.num_row_groups))
+        group = next((group for group in groups if group.num_rows), None)
+        names, sizes = set(self.schema.names), {}
+        if group is None:
+            return {}
+        for column in range(group.num_columns):
+            chunk = group.column(column)
+            name = chunk.path_in_schema  # of a list "name.list.element"
+            while name not in names and "." in name:
+                name = name.rpartition(".")[0]
+            sizes[name] = _ColumnSize(
+                chunk.num_values // group.num_rows, chunk.total_uncompressed_size / group.num_rows
+            )
+        return sizes
+
+    def list_width(self, name: str) -> int:
+        """The length of the lists in a column: the mean of a parquet row group, or the first."""
+        with arrow_errors(f"{self.path}: {name}"):
+            if self.kind == "parquet":
+                return self._column_sizes.get(name, _ColumnSize(0, 0.0)).width
+            reader = self._ipc([self.schema.get_field_index(name)])
+            if self.kind == "arrow":
+                reader = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            for batch in reader:
+                if batch.num_rows:
+                    batch.validate()  # the offsets of a damaged batch can be missing
+                    first, second = batch.column(0).offsets[:2].to_pylist()
+                    return int(second - first)
+        return 0
+
+    def value_bytes(self, name: str) -> float | None:
+        """Mean uncompressed bytes of a value of a parquet column; None if the header has none."""
+        found = self._column_sizes.get(name) if self.kind == "parquet" else None
+        return found.row_bytes if found else None
+
+    def buffer_bytes(self, names: list[str]) -> int:
+        """Bytes of the buffers while these columns are read together."""
+        if self.kind == "csv":  # the whole table, and its integers as text
+            return 3 * self.path.stat().st_size
+        if self.kind != "parquet":
+            return BATCH_BYTES
+        size = sum((self.value_bytes(name) or 0.0) * self.n for name in names)
+        most = max(_DECODING_BYTES, _DECODING_A_COLUMN * len(names))
+        return min(round(_DECODING_TIMES * size), most)
+
+
+def write_table(table: pa.Table, path: Path, ending: str) -> None:
+    """Write a table as ``.csv``, ``.parquet`` or ``.arrow``, as `ending` says."""
+    # An open file, because Arrow's own paths must be UTF-8.
+    with pa.OSFile(os.fsencode(path), "wb") as sink:
+        if ending == ".csv":
+            pa.csv.write_csv(table, sink)
+        elif ending == ".parquet":
+            pa.parquet.write_table(table, sink, compression="zstd")
+        else:
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
 
 
 def read_csv(path: Path, head: bytes | None = None) -> pa.Table:
-    """A CSV, TSV or plain list. A first line of numbers is data, unless it counts 0, 1, 2, ….
+    """A CSV, TSV or plain list.
 
-    Of `head`, the beginning of the file, where that is given; its last row may be cut off.
+    A first line of numbers is data, unless it counts 0, 1, 2, … as pandas writes it.
+
+    Args:
+        path: the file.
+        head: the beginning of the file, to be read instead of all of it; the last row may be cut.
     """
     with path.open("rb") as file:
         first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
     separator = "\t" if "\t" in first else ","
     cells = [cell.strip().strip('"') for cell in first.split(separator)]
-    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]  # by pandas
+    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
     headless = (all(_is_number(cell) for cell in cells) and not counted) or (
         len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     )
     options = {
         "read_options": pa.csv.ReadOptions(autogenerate_column_names=headless),
-        # Captions have line breaks.
         "parse_options": pa.csv.ParseOptions(
             delimiter=separator,
-            newlines_in_values=True,
+            newlines_in_values=True,  # captions have line breaks
             invalid_row_handler=None if head is None else lambda row: "skip",
         ),
     }
@@ -138,7 +259,7 @@ def read_csv(path: Path, head: bytes | None = None) -> pa.Table:
     ]
     if not whole:
         return table
-    # 007 is a name and not a number: such columns keep their text.
+    # 007 is a name, not a number: a column with leading zeros stays text.
     as_text = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(whole, pa.string()), include_columns=whole
     )
@@ -163,9 +284,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]:
-    """The columns numbered 0, 1, 2 and so on, of each prefix.
+    """For each prefix, the columns that are numbered 0, 1, 2, … without a gap.
 
-    A member that is not float still belongs: a column of a CSV may happen to hold whole numbers.
+    A column of integers is a member too: a float column of a CSV can contain whole numbers only.
     """
     found: dict[str, dict[int, ColumnField]] = {}
     for column in columns:
@@ -184,13 +305,13 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
 
 
 def _trailing_number(name: str) -> str:
-    """The digits at the end of a name, from the first that is not 0; one 0 if all are."""
+    """The digits at the end of a name without leading zeros; "0" if all are zeros."""
     digits = name[len(name.rstrip("0123456789")) :]
     return digits.lstrip("0") or digits[-1:]
 
 
 def _numpy_type(kind: pa.DataType) -> np.dtype:
-    """NumPy's type for a column's values; text is 'U', anything else that is no number object."""
+    """NumPy's type of a column: 'U' for text; object for types that are not supported."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if str(kind) in _TEXT:
@@ -207,12 +328,12 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 class ColumnField(Field):
-    """One column: numbers, text, or a list of numbers a row."""
+    """One column: numbers, text, or one list of numbers per row."""
 
     def __init__(self, table: TableFile, name: str, kind: pa.DataType) -> None:
         if isinstance(kind, pa.BaseExtensionType):  # such as fixed_shape_tensor
             kind = kind.storage_type
-        self.table, self.kind = table, kind
+        self.table, self.kind, self.exact = table, kind, table.exact
         shape: tuple[int, ...] = (table.n,)
         dtype = _numpy_type(kind)
         self._is_list = _is_list(kind)
@@ -222,6 +343,18 @@ class ColumnField(Field):
             shape = (table.n, 0 if self.width_shows_late else kind.list_size)
             dtype = _numpy_type(kind.value_type)
         super().__init__(table.path, name, shape, dtype)
+
+    def header_width(self) -> int:
+        if self.width_shows_late:
+            return self.table.list_width(self.name)
+        return super().header_width()
+
+    def id_bytes(self) -> float:
+        found = self.table.value_bytes(self.name) if self.is_text else None
+        return super().id_bytes() if found is None else found
+
+    def buffer_bytes(self, by_rows: bool) -> int:
+        return self.table.buffer_bytes([self.name])
 
     def width(self) -> int:
         if not self.width_shows_late:
@@ -246,7 +379,7 @@ class ColumnField(Field):
                 yield values.to_numpy(zero_copy_only=False)
 
     def column(self) -> pa.Array:
-        """The whole column, text or numbers, as one Arrow array without nulls."""
+        """The whole column as one Arrow array; nulls are refused."""
         pieces = []
         for start, batch in self.table.batches([self.name], 1 << 20):
             pieces.append(self._values(batch, start))
@@ -256,8 +389,8 @@ class ColumnField(Field):
         return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
     def _values(self, batch: pa.RecordBatch, start: int) -> pa.Array:
-        """The column in a batch, spelled out, refusing nulls."""
-        values = batch.column(self.name)  # not by place: parquet also reads "name.part"
+        """The column in a batch, dictionary-decoded; nulls are refused."""
+        values = batch.column(self.name)  # by name, because parquet also reads "name.part"
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
         values = _plain(values)
@@ -272,7 +405,7 @@ class ColumnField(Field):
                 row = int(np.argmax(ragged))
                 raise DataError(
                     f"{self.where}: row {start + row} has {lengths[row]} values, "
-                    f"the rows before it {width}"
+                    f"the rows before have {width}"
                 )
         values = _plain(lists.flatten())
         if values.null_count:
@@ -287,19 +420,22 @@ class FamilyField(Field):
     def __init__(self, table: TableFile, prefix: str, members: list[ColumnField]) -> None:
         numbers = [m.dtype for m in members if m.is_number]
         dtype = np.result_type(*numbers) if numbers else np.dtype(object)
-        if dtype.kind in "iub" and table.kind == "csv":  # there, whole numbers say no type
+        if dtype.kind in "iub" and table.kind == "csv":  # whole numbers in text can be floats
             dtype = np.dtype(np.float64)
         super().__init__(table.path, prefix, (table.n, len(members)), dtype)
-        self.table, self.names = table, [m.name for m in members]
+        self.table, self.names, self.exact = table, [m.name for m in members], table.exact
         odd = next((m for m in members if not m.is_number), None)
         if odd is not None:
-            self.refusal = DataError(f"{odd.where}: holds {odd.kind}, and not numbers")
+            self.refusal = DataError(f"{odd.where}: holds {odd.kind}, not numbers")
+
+    def buffer_bytes(self, by_rows: bool) -> int:
+        return self.table.buffer_bytes(self.names if by_rows else self.names[:COLUMNS_AT_A_TIME])
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         return (block for _, block in self._blocks(self.names))
 
     def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        # For each column that it reads at a time, a parquet reader holds pages and a dictionary.
+        # A parquet reader holds pages and a dictionary for each column that it reads together.
         for column in range(0, len(self.names), COLUMNS_AT_A_TIME):
             for start, block in self._blocks(self.names[column : column + COLUMNS_AT_A_TIME]):
                 yield start, column, block
@@ -316,7 +452,7 @@ class FamilyField(Field):
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Dictionary-encoded values, spelled out; a dictionary may hold a null of its own."""
+    """Dictionary-encoded values, decoded; a dictionary can contain a null."""
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 

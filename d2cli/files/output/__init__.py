@@ -1,1 +1,1 @@
-"""Outputs that appear whole or not at all."""
+"""Writing outputs: atomically, through temporary files; checkpoints of long builds."""

@@ -1,10 +1,13 @@
-"""Outputs that appear whole or not at all.
+"""Atomic outputs: an output is written completely or not at all.
 
-What is promised, on a file system that keeps POSIX's promises: at every moment there is, under the
-name of an output, the old file or the new one, whole; likewise its provenance. When the run ends
-well, both are on the disk itself, not only in the memory of the machine. A run that fails puts back
-what it had moved already. One that is killed between two moves leaves each output with a provenance
-that fits it: see :func:`_bridged`.
+Guarantees, on a file system with POSIX semantics:
+
+- At any time the name of an output refers to the complete old file or the complete new one. The
+  same holds for its sidecar.
+- When a run ends without an error, outputs and sidecars are on disk (fsync).
+- A run that fails restores the files that it has already replaced.
+- A run that is killed between two renames leaves each output with a sidecar that describes it
+  (:meth:`Outputs._bridged`).
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ from types import TracebackType
 
 from d2cli.errors import OutputError, UsageError
 from d2cli.files.output.temporary import Lease, lock, sweep
-from d2cli.files.provenance.record import bridge, sidecar
+from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
-#: Seconds to wait for another run that is moving its outputs into the same folder.
+#: Seconds to wait for another run that is renaming its outputs in the same folder.
 _PATIENCE = 10.0
 
 
 class Outputs:
-    """Some files that belong together, each written beside its place and moved there at the end.
+    """Files that belong together: each is written to a temporary file and renamed at the end.
 
     >>> with Outputs() as outputs:
     ...     path = outputs.place("selected.npy")   # write to this
-    ... # here it is in place; if the block raised, nothing has changed
+    ... # now the file exists; if the block raised, nothing has changed
 
-    Provenance is moved before what it describes, whatever the order of the calls: ``make`` looks at
-    the output.
+    A sidecar is renamed before the output that it describes, independent of the order of the calls:
+    ``make`` checks the time of the output.
     """
 
     def __init__(self) -> None:
@@ -45,13 +48,13 @@ class Outputs:
         self._leases: dict[Path, Lease] = {}
 
     def place(self, target: str | Path) -> Path:
-        """The temporary path to write, in the folder of `target`."""
+        """The temporary path to write to, in the folder of `target`."""
         final = resolve(Path(target))
         self._moves.append(_Move(str(target), self._temporary(final), final))
         return self._moves[-1].temporary
 
     def _temporary(self, final: Path) -> Path:
-        """A name beside `final`, of a length of its own: that may be as long as names can be."""
+        """A temporary path beside `final`. Its length does not depend on that of `final`."""
         if final.parent not in self._leases:
             try:
                 self._leases[final.parent] = Lease(final.parent)
@@ -82,22 +85,22 @@ class Outputs:
         for move in self._moves:
             with _naming(move.final):
                 _flush(move.temporary)
-        notes = {sidecar(move.target) for move in self._moves}
-        data = [move for move in self._moves if Path(move.target) not in notes]
-        beside = {Path(move.target): move for move in self._moves if Path(move.target) in notes}
+        sidecars = {sidecar_path(move.target) for move in self._moves}
+        data = [move for move in self._moves if Path(move.target) not in sidecars]
+        beside = {Path(move.target): move for move in self._moves if Path(move.target) in sidecars}
         folders = sorted({move.final.parent for move in self._moves})
         stopping.check()
         with stopping.shield(), _alone_in(folders), _Undo(self._temporary) as undo:
             bridges = [
                 step
                 for move in data
-                if (note := beside.get(sidecar(move.target)))
-                and (step := self._bridged(move, note))
+                if (new := beside.get(sidecar_path(move.target)))
+                and (step := self._bridged(move, new))
             ]
             bridged = {step.final for step in bridges}
-            settled = [note for note in beside.values() if note.final in bridged]
-            first = [*(note for note in beside.values() if note not in settled), *bridges]
-            for stage in (first, data, settled):
+            last = [move for move in beside.values() if move.final in bridged]
+            first = [*(move for move in beside.values() if move not in last), *bridges]
+            for stage in (first, data, last):
                 for move in stage:
                     with _naming(move.final):
                         undo.move(move.temporary, move.final)
@@ -106,17 +109,17 @@ class Outputs:
                         _flush_folder(folder)
             stopping.mark_written()
 
-    def _bridged(self, data: _Move, note: _Move) -> _Move | None:
-        """The new provenance with the old inside, to stand there while the output is replaced.
+    def _bridged(self, data: _Move, sidecar: _Move) -> _Move | None:
+        """A sidecar with both the new and the old provenance, used while the output is replaced.
 
-        Two names cannot change at once. Whoever reads in between, or after the run was killed in
-        between, finds the provenance of the file that is there (:func:`read_sidecar`).
+        Two files cannot be renamed at once. A reader between the two renames, or after a kill
+        between them, finds the provenance of the file that exists (:func:`read_sidecar`).
         """
-        text = bridge(note.temporary, note.final, data.final)
+        text = bridging_sidecar(sidecar.temporary, sidecar.final, data.final)
         if text is None:
             return None
-        with _naming(note.final):
-            step = _Move(note.target, self._temporary(note.final), note.final)
+        with _naming(sidecar.final):
+            step = _Move(sidecar.target, self._temporary(sidecar.final), sidecar.final)
             step.temporary.write_text(text, encoding="utf-8")
             _flush(step.temporary)
         return step
@@ -124,7 +127,7 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class _Move:
-    """What was asked for, where it is written, and where it goes."""
+    """The target as given, the temporary file, and the resolved target."""
 
     target: str
     temporary: Path
@@ -132,18 +135,18 @@ class _Move:
 
 
 class _Undo:
-    """Moves files into place; if the block raises, puts back what was there before."""
+    """Renames files into place; if the block raises, restores the old files."""
 
     def __init__(self, temporary: Callable[[Path], Path]) -> None:
         self._name = temporary
         self._done: list[tuple[Path, Path | None]] = []
 
     def move(self, source: Path, final: Path) -> None:
-        """``os.replace``, with a second name for the old file until all is done."""
+        """``os.replace``, with a backup link to the old file until the block ends."""
         backup = None
         if final.exists():
             backup = self._name(final)
-            with contextlib.suppress(OSError):  # not every file system has links
+            with contextlib.suppress(OSError):  # some file systems have no links
                 os.link(final, backup)
         os.replace(source, final)
         self._done.append((final, backup))
@@ -170,22 +173,22 @@ class _Undo:
                 stuck.append(final)
         if stuck and isinstance(error, OutputError):
             names = ", ".join(str(path) for path in dict.fromkeys(stuck))
-            error.hint = f"could not be put back, and is new already: {names}"
+            error.hint = f"already replaced, and could not be restored: {names}"
 
 
 @contextmanager
 def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
-    """Let no other run move outputs into these folders meanwhile.
+    """Lock folders, so that no other run renames outputs in them at the same time.
 
-    Two runs on one output would otherwise leave the output of one with the provenance of the
-    other. Where folders cannot be locked, or the other run hangs, there is no waiting: the
-    fingerprint in the provenance shows such a mixture.
+    Without the lock, two runs with the same output could leave the output of one with the sidecar
+    of the other. If a folder cannot be locked, or the other run hangs, the run goes on: the
+    fingerprint in the sidecar reveals such a mixture.
     """
     with ExitStack() as stack:
         for folder in folders:
             try:
                 handle = os.open(folder, os.O_RDONLY)
-            except OSError:  # it may be written and not read, or has gone, as the moves will show
+            except OSError:  # not readable, or missing: then the renames fail
                 continue
             stack.callback(os.close, handle)
             until = time.monotonic() + _PATIENCE
@@ -197,7 +200,7 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
 
 @contextmanager
 def _naming(place: Path) -> Iterator[None]:
-    """Say of an error which file it is about."""
+    """Turn an OSError into an OutputError that names the file."""
     try:
         yield
     except OSError as error:
@@ -205,17 +208,17 @@ def _naming(place: Path) -> Iterator[None]:
 
 
 def _unwritable(place: object, error: OSError) -> OutputError:
-    reason = error.strerror or f"{error}: is the disk full?"  # numpy gives no number
+    reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
     return OutputError(f"{place}: cannot be written ({reason})")
 
 
 def resolve(target: Path) -> Path:
-    """Where a write to `target` ends: a link is followed, so that it stays a link."""
+    """The file that a write to `target` replaces: a link is followed, and stays a link."""
     return Path(os.path.realpath(target))
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold what was written, before anything relies on it."""
+    """Write the file's content to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -224,7 +227,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """The same for the names in a folder, where the file system knows how to."""
+    """Write the names in a folder to disk, if the file system supports it."""
     try:
         _flush(folder)
     except OSError as error:
@@ -233,21 +236,21 @@ def _flush_folder(folder: Path) -> None:
 
 
 def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
-    """Refuse, before any work, a target that cannot be written or that is one of the inputs.
+    """Check, before any work, that an output and its sidecar can be written.
 
-    The same holds for the provenance beside it. What dead runs have left beside it is removed.
+    Temporary files of dead runs in the same folder are removed.
 
     Raises:
-        OutputError: if the folder is missing or not writable, or the target no regular file.
-        UsageError: if the target is an input.
+        OutputError: if the folder is missing or not writable, or the target is no regular file.
+        UsageError: if the target or its sidecar is one of the `inputs`.
     """
     inputs = list(inputs)
     folders = set()
-    for place in (Path(target), sidecar(target)):
+    for place in (Path(target), sidecar_path(target)):
         try:
             _check_place(place, inputs)
             folders.add(resolve(place).parent)
-        except OSError as error:  # a name too long, a loop of links
+        except OSError as error:  # a name too long, a cycle of links
             raise _unwritable(place, error) from None
     for folder in folders:
         sweep(folder)
@@ -257,13 +260,13 @@ def _check_place(place: Path, inputs: list[Path]) -> None:
     final = resolve(place)
     folder = final.parent
     if not folder.is_dir():
-        raise OutputError(f"{place}: there is no folder {folder}", f"mkdir -p {folder}")
+        raise OutputError(f"{place}: the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{place}: the folder {folder} cannot be written")
     if not final.exists():
         return
     if not stat.S_ISREG(final.stat().st_mode):
-        raise OutputError(f"{place}: is not a regular file", "give --out another name")
+        raise OutputError(f"{place}: is not a regular file", "choose another name for --out")
     for path in inputs:
         if path.exists() and os.path.samefile(final, path):
             raise UsageError(f"{place}: the output would overwrite this input")

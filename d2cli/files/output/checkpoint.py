@@ -1,11 +1,16 @@
 """Checkpoints of a long build, in a hidden folder beside its output.
 
-``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file a stage. OUTPUT stands for the output's name and
-BUILD for everything that shapes the result: a checkpoint of other data, other options or other
-versions has another name, so it is never taken up, and the next run for the same output removes it.
-Each file is replaced as a whole and ends in a checksum. The run that writes holds a lock on the
-folder's ``lock``; a second run of the same build goes without. A checkpoint that cannot be written
-is no reason to end a build: it goes on, and says so.
+``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file per stage. OUTPUT is a hash of the output's
+name, BUILD a hash of everything that shapes the result. A checkpoint of other data, options or
+versions therefore has another name and is never loaded.
+
+The checkpoint of another build of the same output is removed when this build saves its first state,
+or ends without an error. Until then it stays, so that a mistyped option does not cost a long build
+its checkpoint.
+
+Each file is replaced as a whole and ends with a checksum. The run that writes locks the file
+``lock`` in the folder; a second run of the same build keeps no checkpoint. If a checkpoint cannot
+be written, the build continues with a notice.
 """
 
 from __future__ import annotations
@@ -30,8 +35,9 @@ from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.files.output.atomic import resolve
 from d2cli.files.output.temporary import lock
 
-#: Writing may take this part of the time.
+#: The largest share of the time that saving may take.
 _SHARE = 0.05
+#: Bytes that are written at a time.
 _CHUNK = 1 << 22
 _FOLDER = re.compile(r"\.d2prune-([0-9a-f]{16})-[0-9a-f]{16}\.checkpoint")
 
@@ -39,55 +45,56 @@ Tell = Callable[[str], None]
 
 
 def unheard(text: str) -> None:
-    """Tells nobody."""
+    """Ignore a notice."""
 
 
 class FileCheckpoint(Checkpoint):
-    """Keeps states in files. Use it as a context: at a good end it removes them.
+    """Keeps states in files. A context: at its end, if there is no error, the files are removed.
 
     Attributes:
-        folder: where.
+        folder: the folder of the files.
     """
 
     def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
-        """What was kept of an earlier run of the same build can be loaded at once.
+        """States of an earlier run of the same build can be loaded at once.
 
         Args:
             output: the file that is being made.
-            build: all that shapes the result, as JSON.
-            seconds: of work, at least, between two saves.
-            tell: called with what the user should know.
+            build: everything that shapes the result, as JSON.
+            seconds: the least time between two saves.
+            tell: called with notices.
         """
         final = resolve(Path(output))
-        name = _digest(os.fsencode(final.name))
-        self.folder = final.parent / f".d2prune-{name}-{_digest(_json(build))}.checkpoint"
+        self._output = _digest(os.fsencode(final.name))
+        self.folder = final.parent / f".d2prune-{self._output}-{_digest(_json(build))}.checkpoint"
         self._seconds, self._tell = seconds, tell
         self._next = time.monotonic() + seconds
         self._told = self._off = False
         self._lock: int | None = None
         self._saved: set[str] = set()
-        _clear_others(self.folder, name)
 
     def __enter__(self) -> FileCheckpoint:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and (self._own() if self.folder.is_dir() else False):
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is None:
+            self._clear_others()
+            if self.folder.is_dir() and self._own():
+                shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def load(self, stage: str, part: int = 0) -> State | None:
-        if stage in self._saved:  # what is there now is this run's own, of a part before
+        if stage in self._saved:  # the file is of this run, of an earlier part
             return None
         try:
             with (self.folder / stage).open("rb") as file:
                 state = _read(file, part)
         except (OSError, ValueError, KeyError, TypeError, EOFError):
-            return None  # nothing there, or not whole: the work is done again
+            return None  # missing or damaged: the work is done again
         if state is not None and not self._told:
-            self._tell(f"resumed from the checkpoint of a run that did not end ({self.folder})")
+            self._tell(f"resumed from the checkpoint of an unfinished run ({self.folder})")
             self._told = True
         return state
 
@@ -98,7 +105,7 @@ class FileCheckpoint(Checkpoint):
         try:
             self.folder.mkdir(exist_ok=True)
             if not self._own():
-                self._off = True  # another run of this very build keeps it
+                self._off = True  # another run of the same build keeps the checkpoint
                 return
             half = self.folder / f"{stage}.tmp"
             with half.open("wb") as file:
@@ -106,6 +113,8 @@ class FileCheckpoint(Checkpoint):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(half, self.folder / stage)
+            if not self._saved:
+                self._clear_others()
             self._saved.add(stage)
         except OSError as error:
             self._off = True
@@ -115,11 +124,20 @@ class FileCheckpoint(Checkpoint):
         now = time.monotonic()
         self._next = now + max(self._seconds, (now - began) / _SHARE if self._seconds else 0.0)
 
+    def _clear_others(self) -> None:
+        """Remove checkpoints of other builds of the same output, unless their runs are alive."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.folder.parent):
+                found = _FOLDER.fullmatch(name)
+                if found and found[1] == self._output and name != self.folder.name:
+                    with contextlib.suppress(OSError):
+                        _clear(self.folder.parent / name)
+
     def _own(self) -> bool:
-        """Whether this run, and no other, may write here."""
+        """Whether this run holds the lock of the folder; takes the lock if it is free."""
         if self._lock is None:
             handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
-            with contextlib.suppress(OSError):  # where there are no locks one hopes for the best
+            with contextlib.suppress(OSError):  # without locks, assume that no other run is alive
                 if not lock(handle, wait=False):
                     os.close(handle)
                     return False
@@ -131,7 +149,10 @@ class FileCheckpoint(Checkpoint):
 def kept(
     output: str | Path, build: object, seconds: float | None, tell: Tell
 ) -> Iterator[Checkpoint]:
-    """A checkpoint for the block, removed at its good end; with None `seconds` nothing is kept."""
+    """A checkpoint for the block, removed at its end if there is no error.
+
+    Arguments as of :class:`FileCheckpoint`; if `seconds` is None, no checkpoint is kept.
+    """
     if seconds is None:
         yield NONE
         return
@@ -139,17 +160,8 @@ def kept(
         yield checkpoint
 
 
-def _clear_others(folder: Path, name: str) -> None:
-    """Remove checkpoints of other builds of the same output, unless their runs are alive."""
-    with contextlib.suppress(OSError):
-        for entry in os.listdir(folder.parent):
-            found = _FOLDER.fullmatch(entry)
-            if found and found[1] == name and entry != folder.name:
-                with contextlib.suppress(OSError):
-                    _clear(folder.parent / entry)
-
-
 def _clear(folder: Path) -> None:
+    """Remove a checkpoint, unless its run holds the lock."""
     handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         if lock(handle, wait=False):
@@ -167,7 +179,7 @@ def _json(content: object) -> bytes:
 
 
 def digest_of(array: NDArray[Any] | None) -> str | None:
-    """What an array holds, for the `build` of a checkpoint."""
+    """A hash of an array, for the `build` of a checkpoint."""
     return None if array is None else _digest(np.ascontiguousarray(array).tobytes())
 
 
@@ -182,14 +194,16 @@ def _write(file: BinaryIO, state: State, part: int) -> None:
     for name in sorted(arrays):
         content = arrays[name].reshape(-1).view(np.uint8)
         for start in range(0, len(content), _CHUNK):
-            piece = content[start : start + _CHUNK].tobytes()  # it may be changing
+            piece = content[
+                start : start + _CHUNK
+            ].tobytes()  # a copy, because other threads may change it
             digest.update(piece)
             file.write(piece)
     file.write(digest.digest())
 
 
 def _read(file: BufferedReader, part: int) -> State | None:
-    """None if it is about another part. Raises ValueError if it is not whole."""
+    """The state in a file, or None if it is of another part. Raises ValueError if damaged."""
     digest = hashlib.blake2b()
     line = file.readline(1 << 20)
     digest.update(line)

@@ -1,14 +1,14 @@
-"""Temporary files beside the outputs, which the next run removes if this one is killed.
+"""Temporary files beside the outputs. If a run is killed, the next run removes its files.
 
-Each run holds a lock on a file of its own, ``.d2prune-HOST-RUN.lock``, in every folder that it
-writes to; its temporaries there are named after it, ``.d2prune-HOST-RUN-N.tmp``. The kernel drops
-the lock with the process however that ends, so whoever can take it knows that the run is dead: no
-guessing from process numbers, which are used again and mean nothing in another container. The lock
-is on a file that nobody reads or writes, since some network file systems refuse both under a lock.
+Each run locks a file of its own, ``.d2prune-HOST-RUN.lock``, in every folder that it writes to. Its
+temporary files there are named ``.d2prune-HOST-RUN-N.tmp``. The operating system releases the lock
+when the process ends for any reason. A run is therefore dead if its lock can be taken. Process
+numbers would not do: they are reused, and differ between containers. The locked file is never read
+or written, because some network file systems refuse both under a lock.
 
-HOST stands for one boot of one kernel, within which locks are certain. What another left is removed
-only if its lock can be taken too and nothing of it was touched for a day: not every network file
-system carries locks from host to host. Without locks at all nothing is ever removed.
+HOST stands for one boot of one kernel, within which locks are reliable. Files of another HOST are
+removed only if their lock can be taken and none of them has changed for a day, because some network
+file systems do not share locks between hosts. Without locks nothing is ever removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import weakref
 from functools import cache
 from pathlib import Path
 
-from d2cli.files.provenance.record import fingerprint, is_ours, load_note
+from d2cli.files.provenance.fingerprint import fingerprint
+from d2cli.files.provenance.sidecar import is_provenance, load_json
 from d2cli.runtime import stopping
 
 try:
@@ -35,17 +36,17 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"(\.d2prune-([0-9a-f]{8})-[0-9a-f]{12})(\.lock|-\d+\.tmp)")
-#: Seconds after which what another host has left, and does not lock, is taken for dead.
+#: Seconds without a change after which unlocked files of another host count as those of a dead run.
 _LONG_AGO = 24 * 3600.0
 
 
 class Lease:
-    """The right to temporary files in one folder, until :meth:`end` or the end of the process."""
+    """Temporary files of this run in one folder; removed by :meth:`end` or at exit."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError where the folder cannot be written."""
+        """Create and lock the lock file. Raises OSError if the folder cannot be written."""
         self._paths: list[Path] = []
-        with stopping.shield():  # there is no lock that nobody removes
+        with stopping.shield():  # an interrupt must not leave a lock file without a finalizer
             while True:
                 self._run = folder / f".d2prune-{_host()}-{secrets.token_hex(6)}"
                 path = Path(f"{self._run}.lock")
@@ -54,24 +55,24 @@ class Lease:
                     lock(handle, wait=True)
                 if _is_at(handle, path):
                     break
-                os.close(handle)  # whoever swept here just now came between
-            # Also runs when an exception passed by, and at exit.
+                os.close(handle)  # another run's sweep removed the file before it was locked
+            # Runs after an exception too, and at exit.
             self._end = weakref.finalize(self, _remove, path, handle, self._paths)
 
     def temporary(self) -> Path:
-        """A name that nobody else uses; there is no such file yet."""
+        """The path of a new temporary file, which does not exist yet."""
         path = Path(f"{self._run}-{len(self._paths)}.tmp")
         self._paths.append(path)
         return path
 
     def end(self) -> None:
-        """Remove what is left."""
+        """Remove the temporary files and the lock file."""
         self._end()
 
 
 def _remove(lock_path: Path, handle: int, paths: list[Path]) -> None:
-    """The lock goes last: whatever is found without one belongs to nobody."""
-    with stopping.shield():  # finalizers lose what is raised in them, and would end half way
+    """Remove the lock file last: temporary files without a lock file belong to a dead run."""
+    with stopping.shield():  # an exception inside a finalizer is lost and would end it half way
         for path in [*paths, lock_path]:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -79,10 +80,10 @@ def _remove(lock_path: Path, handle: int, paths: list[Path]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what dead runs have left in a folder. What cannot be removed is left alone.
+    """Remove the files of dead runs from a folder; files that cannot be removed stay.
 
-    A run that was killed between the moves of an output's provenance and of the output itself,
-    where there was no such output before, has left provenance of nothing: that goes too.
+    A run that is killed after the rename of a sidecar and before that of a new output leaves a
+    sidecar without an output. Such a sidecar is removed too.
     """
     try:
         names = os.listdir(folder)
@@ -103,7 +104,7 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
     try:
         handle = os.open(lock_path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        handle = None  # the run has ended since the folder was listed, or lost its lock long ago
+        handle = None  # the run ended after the folder was listed, or its lock file was removed
     try:
         if handle is not None and not lock(handle, wait=False):
             return
@@ -122,13 +123,13 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
 
 
 def _untouched(paths: list[Path]) -> bool:
-    """Whether nothing about the files has changed for long."""
+    """Whether no file has changed for :data:`_LONG_AGO` seconds."""
     times = [path.lstat().st_ctime for path in paths if path.exists()]
     return time.time() - max(times, default=0.0) > _LONG_AGO
 
 
 def _clear_orphans(folder: Path, temporaries: list[Path], names: list[str]) -> None:
-    """Remove provenance without an output that describes, byte for byte, one of the temporaries."""
+    """Remove sidecars without an output whose fingerprint is that of one of the temporaries."""
     there = set(names)
     alone = [n for n in names if n.endswith(".json") and n.removesuffix(".json") not in there]
     if not alone:
@@ -136,14 +137,17 @@ def _clear_orphans(folder: Path, temporaries: list[Path], names: list[str]) -> N
     dead = {fingerprint([path]) for path in temporaries if path.exists()}
     for name in alone:
         path = folder / name
-        content = load_note(path)
-        if is_ours(content) and content["output"].get("fingerprint") in dead:
+        content = load_json(path)
+        if is_provenance(content) and content["output"].get("fingerprint") in dead:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file or folder; False if another has it. Raises OSError if it has no locks."""
+    """Lock an open file or folder; False if another process holds the lock.
+
+    Raises OSError if the file system has no locks.
+    """
     if fcntl is None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     try:
@@ -162,7 +166,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 @cache
 def _host() -> str:
-    """One boot of one kernel, as 8 hexadecimal digits."""
+    """A name of this boot of this kernel: 8 hexadecimal digits."""
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:

@@ -1,1 +1,1 @@
-"""Where an output came from."""
+"""Provenance: how an output was made, and from which inputs."""

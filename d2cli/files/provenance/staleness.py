@@ -1,13 +1,12 @@
-"""Whether what an output was made from has changed since.
+"""Whether the inputs of an output have changed since it was made.
 
-Each output's provenance says where its inputs lay, and their sizes, fingerprints and times of
-change. An input that is no longer there is no matter: files move. One that is there and differs
-is: what was made from it describes something else, and is refused unless that is said to be meant.
+Provenance records the paths, sizes, fingerprints and times of change of all inputs. A recorded
+input that no longer exists is ignored, because files move. A recorded input that exists with other
+content is refused, unless the user allows it.
 
-A fingerprint reads no more than 8 MiB of a file (:func:`d2cli.files.provenance.record.fingerprint`). Where
-that is not all of it and only the time of change differs, the file may have been copied or
-touched, or a value in it changed that no sample saw; nobody can tell without reading it all, so
-that is a notice.
+A fingerprint reads at most 8 MiB of a file (:mod:`d2cli.files.provenance.fingerprint`). If that is
+only a part of the file and only the time of change differs, the content may or may not have
+changed: that is a notice.
 """
 
 from __future__ import annotations
@@ -18,21 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from d2cli.errors import DataError
-from d2cli.files.provenance.record import each_input, fingerprint, is_sampled, paths_of
+from d2cli.files.provenance.fingerprint import (
+    described_inputs,
+    fingerprint,
+    is_sampled,
+    paths_of,
+)
 
+#: The option that allows changed inputs.
 ALLOW = "--allow-stale"
-#: What an input was made from, repeated from its own provenance.
+#: The name of inputs of an earlier step, copied from the provenance of an input.
 SECOND_HAND = "propagated_from"
 
 
 @dataclass(frozen=True)
 class Change:
-    """An input that is not what it was.
+    """An input that has changed, or may have.
 
     Attributes:
-        option: the option that it was given by, without dashes.
+        option: the option that it was given to, without dashes.
         path: the file, or the first of them.
-        certain: whether its content differs, or only its time.
+        certain: whether the content differs; if not, only the time of change differs.
     """
 
     option: str
@@ -40,25 +45,25 @@ class Change:
     certain: bool
 
 
-def changes(entry: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Change]:
-    """What has changed of the inputs in a provenance as :func:`read_sidecar` returns it.
+def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Change]:
+    """The inputs that have changed since the provenance of a sidecar was written.
 
     Args:
-        entry: the provenance. Without ``run`` it does not say where its paths begin, and so nothing
-            can be found out.
-        ignore: inputs that are checked otherwise.
+        provenance: as :func:`~d2cli.files.provenance.sidecar.read_sidecar` returns it. Without the
+            section ``run`` the folder of its paths is not known, and nothing is checked.
+        ignore: names of inputs that the caller checks itself.
     """
-    run = entry.get("run")
+    run = provenance.get("run")
     if not isinstance(run, dict) or not isinstance(run.get("folder"), str):
         return
     then = run.get("modified_ns")
-    for name, one in each_input(entry.get("inputs", {})):
+    for name, one in described_inputs(provenance.get("inputs", {})):
         if name in (*ignore, SECOND_HAND):
             continue
         try:
             paths = [Path(run["folder"], path) for path in paths_of(one)]
             there = [path for path in paths if path.is_file()]
-        except (TypeError, ValueError):  # written by somebody else
+        except (TypeError, ValueError):  # not a path
             continue
         if not there:
             continue
@@ -69,39 +74,43 @@ def changes(entry: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Cha
 
 
 def _touched(paths: list[Path], known: list[int]) -> bool:
-    """Whether a file was changed at a time that is not among those known of its option."""
+    """Whether the time of change of a file is not one of the recorded ones."""
     return any(path.stat().st_mtime_ns not in known for path in paths)
 
 
 def _differs(paths: list[Path], one: dict[str, Any]) -> bool:
-    """Whether files are not those that were described."""
+    """Whether the size or fingerprint of files differs from the recorded one."""
     try:
         size = sum(path.stat().st_size for path in paths)
         return size != one.get("size") or fingerprint(paths) != one.get("fingerprint")
-    except OSError:  # of several shards one has gone, or cannot be read any more
+    except OSError:  # one of several files is missing or unreadable
         return True
 
 
 def refuse_stale(
-    output: str, entry: dict[str, Any], made: str, hint: str, allowed: bool, *ignore: str
+    output: str, provenance: dict[str, Any], made: str, hint: str, allowed: bool, *ignore: str
 ) -> list[str]:
-    """Notices of inputs that may have changed, or that have and are allowed to.
+    """Refuse changed inputs; return notices of those that may have changed or are allowed.
 
     Args:
-        output: the file that was made from them, for messages.
-        entry: its provenance.
-        made: what was done, for messages: "built from".
-        hint: how to make it again.
+        output: the file that was made from the inputs, for messages.
+        provenance: of `output`.
+        made: a verb for messages, such as "built from".
+        hint: how to make `output` again.
+        allowed: whether changed inputs give a notice instead of an error.
+        ignore: names of inputs that the caller checks itself.
 
     Raises:
-        DataError: if an input has changed and that is not `allowed`.
+        DataError: if an input has changed and `allowed` is false.
     """
     notices = []
-    for change in changes(entry, ignore):
-        says = f"{output}: was {made} {change.path}, which has changed since"
-        if change.certain and not allowed:
-            raise DataError(says, f"{hint}; {ALLOW} uses it as it is")
+    for change in changes(provenance, ignore):
+        says = f"{output}: was {made} {change.path}, "
         if not change.certain:
-            says += " by its date, though its size and the parts compared have not"
+            notices.append(says + "whose date has changed since; size and compared parts have not")
+            continue
+        says += "which has changed since"
+        if not allowed:
+            raise DataError(says, f"{hint}; {ALLOW} uses it anyway")
         notices.append(says)
     return notices

@@ -1,4 +1,4 @@
-"""Headers: what inputs say of themselves, with their data never read."""
+"""Layouts: what the headers of inputs say, without reading their data."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.errors import DataError
-from d2cli.files.graph_file import write_graph
-from d2cli.files.headers import read_graph_header, read_header
+from d2cli.files.epochs import open_epochs
+from d2cli.files.examples import open_texts
+from d2cli.files.graph_file import open_graph, write_graph
 from d2cli.files.sources import open_source
 from d2cli.graph.knn_graph import KnnGraph
 
 N, D = 300, 6
+
+
+def layout_of(path, role="embeddings", key=None):
+    return open_source([str(path)], role, "emb", key, skim=True).layout()
 
 
 def lists(rows, kind):
@@ -63,12 +68,12 @@ FORMS = ["npy", "npz", "csv", "family", "list", "large", "fixed", "arrow", "stre
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_header_says_what_reading_finds(form, tmp_path):
+def test_layout_equals_the_data(form, tmp_path):
     rows = np.random.default_rng(1).standard_normal((N, D)).astype(np.float32)
     path = tmp_path / "input"
     key = write(form, path if form != "npz" else tmp_path / "input.npz", rows)
     path = next(tmp_path.iterdir())
-    header = read_header([str(path)], "embeddings", "emb", key)
+    header = layout_of(path, key=key)
     source = open_source([str(path)], "embeddings", "emb", key)
     assert header.exact
     assert (header.rows, header.width) == source.matrix().shape == (N, D)
@@ -83,8 +88,8 @@ def test_a_header_says_what_reading_finds(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["npy", "list", "fixed", "zstd"])
-def test_no_data_are_read(form, tmp_path):
-    """What lies between the headers may be anything."""
+def test_layout_reads_no_data(form, tmp_path):
+    """The bytes in the middle of the file are overwritten."""
     rows = np.random.default_rng(1).standard_normal((20_000, D)).astype(np.float32)
     path = tmp_path / "input"
     if form == "npy":
@@ -96,48 +101,73 @@ def test_no_data_are_read(form, tmp_path):
     middle = len(content) // 2
     content[middle : middle + 1000] = bytes(range(250)) * 4
     path.write_bytes(content)
-    header = read_header([str(path)], "embeddings", "emb")
+    header = layout_of(path)
     assert (header.rows, header.width) == (20_000, D)
 
 
 @pytest.mark.parametrize("form", ["npy", "list", "fixed", "stream"])
-def test_a_name_need_not_be_utf8(form, tmp_path):
+def test_layout_of_a_path_that_is_not_utf8(form, tmp_path):
     rows = np.ones((N, D), np.float32)
     path = tmp_path / "plain.npy"
     write(form, path, rows)
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"))
     path.rename(odd)
-    assert read_header([str(odd)], "embeddings", "emb").rows == N
+    assert layout_of(odd).rows == N
 
 
-def test_a_column_may_have_dots_in_its_name(tmp_path):
+def test_width_of_columns_with_dots_in_their_names(tmp_path):
     rows = np.ones((5, 3), np.float32)
     table = pa.table({"a.emb": lists(rows, "list"), "a": lists(rows[:, :2], "list")})
     pq.write_table(table, tmp_path / "e.parquet")
-    assert read_header([str(tmp_path)], "embeddings", "emb", "a.emb").width == 3
-    assert read_header([str(tmp_path)], "embeddings", "emb", "a").width == 2
+    assert layout_of(tmp_path, key="a.emb").width == 3
+    assert layout_of(tmp_path, key="a").width == 2
 
 
-def test_rows_of_a_long_csv_are_estimated(tmp_path):
+def test_skim_estimates_the_rows_of_a_long_csv(tmp_path):
     path = tmp_path / "long.csv"
     line = '"a caption\nof two lines",0.25,0.125\n'
     path.write_text("caption,emb_0,emb_1\n" + line * 30_000)
-    header = read_header([str(path)], "embeddings", "emb")
+    header = layout_of(path)
     assert not header.exact
     assert header.rows == pytest.approx(30_000, rel=0.02)
     assert header.width == 2
+    whole = open_source([str(path)], "embeddings", "emb").layout()
+    assert (whole.exact, whole.rows) == (True, 30_000)
 
 
-def test_shards_are_added_up(tmp_path):
+def test_skim_estimates_the_rows_of_a_long_text(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("a line, with a comma\n" * 30_000)
+    for skim in (True, False):
+        texts = open_texts([str(path)], None, None, skim=skim).layout()
+        assert texts.exact is not skim
+        assert texts.rows == pytest.approx(30_000, rel=0.001 if skim else 0)
+    short = tmp_path / "short.txt"
+    short.write_text("one\ntwo")
+    assert open_texts([str(short)], None, None, skim=True).layout().exact
+
+
+def test_layout_of_epochs_in_files_of_several_shapes(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 7, 5), np.float32))
+    np.save(tmp_path / "b.npy", np.zeros((7, 5), np.float32))
+    paths = [str(tmp_path / name) for name in ("a.npy", "b.npy")]
+    epochs = open_epochs(paths, "logits", None, None, skim=True)
+    assert (epochs.count, epochs.n, epochs.classes) == (4, 7, 5)
+    found = epochs.layout()
+    assert (found.rows, found.width, found.size) == (7, 5, 4 * 4 * 35 + 2 * 128)
+
+
+
+def test_layout_of_several_files(tmp_path):
     for i in (1, 2, 10):
         np.save(tmp_path / f"e_{i}.npy", np.ones((i, 3), np.float16))
-    header = read_header([str(tmp_path)], "embeddings", "emb")
+    header = layout_of(tmp_path)
     assert (header.rows, header.width, header.dtype) == (13, 3, np.float16)
     assert not header.mapped
     assert header.largest_mapped == 60
     np.save(tmp_path / "e_3.npy", np.ones((2, 4), np.float16))
-    with pytest.raises(DataError, match=r"rows of \[3, 4\] values"):
-        read_header([str(tmp_path)], "embeddings", "emb")
+    with pytest.raises(DataError, match=r"e_3\.npy: rows have 4 values, those of .*e_1\.npy have 3"):
+        layout_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -148,25 +178,26 @@ def test_shards_are_added_up(tmp_path):
         (np.ones((4, 3), ">f4"), False),
     ],
 )
-def test_what_has_to_be_copied_is_known(array, plain, tmp_path):
+def test_plain_is_c_order_and_native_bytes(array, plain, tmp_path):
     np.save(tmp_path / "e.npy", array)
-    assert read_header([str(tmp_path / "e.npy")], "embeddings", "emb").plain is plain
+    assert layout_of(tmp_path / "e.npy").plain is plain
 
 
-def test_a_graph(tmp_path):
+def test_open_graph_reads_the_shape(tmp_path):
     neighbors = np.tile(np.arange(1, 4, dtype=np.int32), (9, 1))
     neighbors[np.arange(1, 4), np.arange(3)] = 0
     neighbors.sort(axis=1)
     graph = KnnGraph(neighbors, np.ones(neighbors.shape, np.float32))
     write_graph(tmp_path / "g.arrow", graph, pa.array([f"{i:08}" for i in range(9)]))
-    header = read_graph_header(str(tmp_path / "g.arrow"))
-    assert (header.rows, header.n_neighbors, header.method) == (9, 3, "unknown")
+    header = open_graph(tmp_path / "g.arrow")
+    assert (header.n, header.n_neighbors, header.method) == (9, 3, "unknown")
     assert header.text_ids
+    assert header.ids > 8
     assert header.paths == [tmp_path / "g.arrow"]
 
 
 @pytest.mark.parametrize("kind", ["npy", "plain", "no lists", "absent"])
-def test_no_graph(kind, tmp_path):
+def test_open_graph_refuses_other_files(kind, tmp_path):
     path = tmp_path / "g.arrow"
     if kind == "npy":
         with path.open("wb") as file:
@@ -177,4 +208,4 @@ def test_no_graph(kind, tmp_path):
             table = table.replace_schema_metadata({b"d2prune": b'{"graph": {}}'})
         write_ipc(path, table)
     with pytest.raises(DataError, match=r"g\.arrow"):
-        read_graph_header(str(path))
+        open_graph(path)

@@ -1,4 +1,4 @@
-"""Which field of a file is meant: the one that is named, or the only one that could be."""
+"""Choosing the field of a file: the one that the user named, or the only possible one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from d2cli.files.formats.fields import Field
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
 
 ID_NAMES = ("id", "uid", "_curator_dedup_id")
-#: Names that are taken without being asked for, the first that is there.
+#: Field names by role that are used if the user names none; the first that exists is used.
 _USUAL = {
     "embeddings": ("embedding", "embeddings", "emb", "vector"),
     "scores": ("score", "scores"),
@@ -21,13 +21,13 @@ _USUAL = {
     "texts": ("text", "texts", "caption", "sentence", "content"),
     "images": ("image", "images", "x"),
 }
-#: What shape the rows of each role have; one dimension where nothing is said.
+#: The number of axes by role, and the shape in words. A role without an entry has one axis.
 _FORMS = {
     "embeddings": ((2,), "two-dimensional, (n, d)"),
     "outputs": ((2, 3), "(epochs, n, classes), or (n, classes) of one epoch"),
     "images": ((3, 4), "(n, height, width) or (n, height, width, 3)"),
 }
-#: What kinds of number or text each role takes; integers or text where nothing is said.
+#: NumPy's type kinds by role. A role without an entry takes integers or text.
 _KINDS = {
     "embeddings": "fiub",
     "scores": "fiub",
@@ -35,36 +35,42 @@ _KINDS = {
     "outputs": "f",
     "texts": "US",
 }
-#: What pandas calls the row numbers that it adds; never meant.
+#: The names that pandas gives to its row numbers; such a field is never chosen.
 _PANDAS_INDEX = ("", "__index_level_0__")
-#: Turns the search for a usual id column off.
+#: The value of --id-column that turns off the search for an id column.
 NO_IDS = "none"
-#: Of names to choose from so many are shown, and so much of each.
-_MOST_NAMES, _LONG_NAME = 20, 40
+#: The number of names that a message lists.
+_MOST_NAMES = 20
+#: The number of characters of a name that a message shows.
+_LONG_NAME = 40
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for in each file.
+    """What to open in each file of an input, and how.
 
     Attributes:
         role: what the rows are.
-        key_option: the option that takes the key, for messages; None where there is none.
-        key: the name of the column or npz member; needed only where there is a choice.
-        id_column: the name of the ids. None looks for a usual name, ``none`` for nothing.
+        key_option: the option that takes the key, for messages; None if there is no such option.
+        key: the name of the column or npz member; needed only if several are possible.
+        id_column: the name of the id column. None uses the first of :data:`ID_NAMES` that exists;
+            ``none`` uses no ids.
+        skim: read only the beginning of formats without a header (CSV, plain text), and estimate
+            their rows. Enough for a plan.
     """
 
     role: Role
     key_option: str | None
     key: str | None = None
     id_column: str | None = None
+    skim: bool = False
 
 
 def choose(fields: list[Field], wanted: Wanted) -> Field:
-    """The field of one file that is meant.
+    """The field of one file that fits the request.
 
     Raises:
-        DataError: where none is, or several might be.
+        DataError: if no field fits, or several do.
     """
     path, role, key = fields[0].path, wanted.role, wanted.key
     if len(fields) == 1 and not fields[0].name:
@@ -85,7 +91,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
         for f in fields
         if f.name not in taken
         and _suits(f, role)
-        # not by `in`: a matrix of numbered columns may have no name either
+        # a matrix of numbered columns may have an empty name too
         and not (len(f.shape) == 1 and f.name in _PANDAS_INDEX)
     ]
     if len(candidates) == 1:
@@ -98,7 +104,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
             if f.name.rstrip("_.") == usual:
                 return _fit(f, role)
     if not candidates:
-        if not fields[0].n:  # then a CSV says no types
+        if not fields[0].n:  # a CSV without rows has no types
             raise DataError(f"{path}: there are no rows")
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
     raise DataError(
@@ -109,21 +115,21 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
 
 def _hint(wanted: Wanted) -> str:
     if wanted.role == "rows":
-        return "call the right one 'index' or 'id'"
+        return "name the right column 'index' or 'id'"
     if wanted.key_option is None:
-        return "give a file that holds nothing else"
+        return "give a file that has only this field"
     return f"name one with --{wanted.key_option}"
 
 
 def _names(fields: list[Field]) -> str:
-    """What to choose from, for messages; not every one of 768 numbered columns."""
+    """The names to choose from, for messages; a long list is cut."""
     names = [f.name if len(f.name) <= _LONG_NAME else f"{f.name[:_LONG_NAME]}…" for f in fields]
     shown = names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"… ({len(names)})"]
     return ", ".join(shown)
 
 
 def _suits(f: Field, role: Role) -> bool:
-    """Whether a field could be meant when nobody says which."""
+    """Whether a field is possible for this role if the user gives no key."""
     if role == "images":
         return len(f.shape) in _FORMS[role][0] and f.is_number
     if role in _FORMS:
@@ -138,20 +144,20 @@ def _suits(f: Field, role: Role) -> bool:
 
 
 def _fit(f: Field, role: Role) -> Field:
-    """Refuse a field whose shape or type cannot serve."""
+    """The field itself, refused if its shape or type does not fit the role."""
     if f.refusal is not None:
         raise f.refusal
     dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
     if len(f.shape) not in dimensions:
         hint = None
         if len(f.shape) == 2 and f.shape[1] == 1:
-            hint = "one column of a table: save array[:, 0]"
+            hint = "save the one column: array[:, 0]"
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}", hint)
     if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")
     if f.dtype.kind not in good:
-        kind = {"O": "of a type that is not read", "U": "text", "S": "text"}.get(
+        kind = {"O": "of an unsupported type", "U": "text", "S": "text"}.get(
             f.dtype.kind, str(f.dtype)
         )
         asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
@@ -160,7 +166,7 @@ def _fit(f: Field, role: Role) -> Field:
 
 
 def find_ids(fields: list[Field], id_column: str | None) -> list[Field]:
-    """The ids of one file, as a list of one or none."""
+    """The id field of one file, as a list of length 0 or 1."""
     if id_column == NO_IDS:
         return []
     for name in ID_NAMES if id_column is None else (id_column,):

@@ -1,0 +1,208 @@
+"""Provenance as it is written with an output and read by the next step.
+
+The part that is the same for equal runs (command, parameters, inputs) also goes into the output
+itself if its format has metadata. The part that differs between runs (timings, threads, memory)
+goes only into the sidecar, ``<output>.json``. Therefore the same command gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from d2cli.errors import DataError
+from d2cli.files.paths import check_regular
+from d2cli.files.provenance.fingerprint import fingerprint, whereabouts
+from d2cli.version import __version__
+
+#: The version of graph files, of provenance in metadata, and of sidecars.
+FORMAT_VERSION = 1
+#: The key of provenance in the metadata of Arrow and parquet schemas.
+KEY = b"d2prune"
+#: The most bytes of a file that is read as a sidecar.
+_SIDECAR_MOST = 1 << 28
+#: The sections that every sidecar has.
+_NEEDED = ("parameters", "inputs", "output")
+#: All sections; each is an object if it is there.
+_SECTIONS = (*_NEEDED, "counts", "graph", "messages", "run", "scores", "selection", "versions")
+#: The key of the provenance of an output that is being replaced.
+_PREVIOUS = "previous"
+#: The number of times that an output and its sidecar are read if another run is replacing them.
+_TRIES = 3
+#: The packages whose versions are recorded.
+_PACKAGES = ("numpy", "pyarrow", "numba", "hnswlib")
+
+
+def new_provenance(command: str, parameters: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    """The part of an output's provenance that is the same for equal runs."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "program": "d2prune",
+        "command": command,
+        "versions": {
+            "d2prune": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "parameters": parameters,
+        **sections,
+    }
+
+
+def fault_in(provenance: dict[str, Any]) -> str | None:
+    """What makes provenance unusable, or None: a section or the path of an input of a wrong type.
+
+    A section that is missing or null is no fault here.
+    """
+    for name in _SECTIONS:
+        if not isinstance(provenance.get(name), dict | None):
+            return f"{name!r} is not an object"
+    for name, described in (provenance.get("inputs") or {}).items():
+        for one in described if isinstance(described, list) else [described]:
+            path = one.get("path", "") if isinstance(one, dict) else ""
+            paths = path if isinstance(path, list) and path else [path]
+            if not all(isinstance(path, str) for path in paths):
+                return f"'inputs' has no usable path of {name!r}"
+    return None
+
+
+# -- in the metadata of an output -----------------------------------------------------------------
+def as_metadata(provenance: dict[str, Any]) -> dict[bytes, bytes]:
+    """The metadata of an Arrow or parquet schema that holds this provenance."""
+    return {KEY: json.dumps(provenance).encode()}
+
+
+def from_metadata(
+    path: Path, metadata: dict[bytes, bytes] | None, hint: str = "make the file again"
+) -> dict[str, Any] | None:
+    """The provenance in the metadata of a schema, or None if there is none.
+
+    Args:
+        path: the file, for messages.
+        metadata: of the schema.
+        hint: how to make the file again.
+
+    Raises:
+        DataError: if the provenance is damaged or of another format version.
+    """
+    raw = (metadata or {}).get(KEY)
+    if raw is None:
+        return None
+    try:
+        provenance = json.loads(raw)
+        number = provenance["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{path}: its 'd2prune' metadata cannot be read", hint) from None
+    if type(number) is not int or number != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: has format version {str(number)[:40]}, this program reads {FORMAT_VERSION}",
+            f"install a newer d2prune, or {hint}",
+        )
+    if fault := fault_in(provenance):
+        raise DataError(f"{path}: its 'd2prune' metadata is damaged: {fault}", hint)
+    return dict(provenance)
+
+
+# -- beside an output -----------------------------------------------------------------------------
+def sidecar_path(output: str | Path) -> Path:
+    """The sidecar of an output."""
+    return Path(f"{output}.json")
+
+
+def write_sidecar(
+    path: Path, output: Path, provenance: dict[str, Any], run: dict[str, Any]
+) -> None:
+    """Write a sidecar.
+
+    Args:
+        path: where to write.
+        output: the output as far as it is written now, whose content is described.
+        provenance: of :func:`new_provenance`.
+        run: the part that differs between runs; added to :func:`whereabouts` of the inputs.
+    """
+    content = {
+        **provenance,
+        "output": {"size": output.stat().st_size, "fingerprint": fingerprint([output])},
+        "run": {**whereabouts(provenance.get("inputs", {})), **run},
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """The provenance in the sidecar of an output, or None if there is no sidecar of d2prune.
+
+    Raises:
+        DataError: if the output has changed since, or the provenance is damaged.
+    """
+    beside = sidecar_path(output)
+    for _ in range(_TRIES):
+        content = load_json(beside)
+        if not isinstance(content, dict) or content.get("program") != "d2prune":
+            return None
+        check_regular(output)
+        fitting = _fitting(content, fingerprint([output]))
+        if fitting is not None:
+            if fault := fault_in(fitting):
+                raise DataError(f"{output}: {beside} is damaged: {fault}", "make the output again")
+            return fitting
+    hint = f"make it again, or remove {beside} if the change was intended"
+    if not is_provenance(content):
+        raise DataError(f"{output}: {beside} is damaged, or of another version of d2prune", hint)
+    raise DataError(
+        f"{output}: is not the file that {beside} describes: it has changed since", hint
+    )
+
+
+def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
+    """The text of a sidecar that fits both the new output and the one that it replaces.
+
+    Args:
+        new: the new sidecar, written at a temporary path.
+        old: the sidecar that it will replace.
+        output: the output that will be replaced, described by `old`.
+
+    Returns:
+        The new provenance, with the old one inside. None if `old` is missing or does not describe
+        `output`.
+    """
+    try:
+        fitting = _fitting(load_json(old), fingerprint([output]))
+    except OSError:
+        return None
+    if fitting is None:
+        return None
+    after = json.loads(new.read_text(encoding="utf-8"))
+    return json.dumps({**after, _PREVIOUS: fitting}, indent=2) + "\n"
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file, or None if it cannot be read."""
+    try:
+        if not path.is_file() or path.stat().st_size > _SIDECAR_MOST:  # reading a pipe would wait
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_provenance(content: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether this is provenance of the current format version, with the needed sections."""
+    return (
+        isinstance(content, dict)
+        and content.get("program") == "d2prune"
+        and content.get("format_version") == FORMAT_VERSION
+        and all(isinstance(content.get(section), dict) for section in _NEEDED)
+    )
+
+
+def _fitting(content: Any, found: str) -> dict[str, Any] | None:
+    """The provenance, new or previous, of the output with the fingerprint `found`, or None."""
+    if not isinstance(content, dict):
+        return None
+    for one in (content, content.get(_PREVIOUS)):
+        if is_provenance(one) and one["output"].get("fingerprint") == found:
+            return {key: value for key, value in one.items() if key != _PREVIOUS}
+    return None

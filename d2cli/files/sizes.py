@@ -1,0 +1,123 @@
+"""Sizes of inputs and outputs: memory while files are read and written, and bytes on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2cli.defaults import WrittenAs
+from d2cli.runtime.ledger import MIB, Ledger
+
+#: Bytes of a row in a table that lists kept rows, without its id.
+_KEPT_ROW = {".arrow": 40, ".parquet": 27, ".csv": 68}
+#: The same for dropped rows, which have no rank and no gain.
+_DROPPED_ROW = {".arrow": 24, ".parquet": 19, ".csv": 44}
+#: Bytes of a score by format.
+_SCORE = {".npy": 8, ".arrow": 8, ".parquet": 9, ".csv": 20}
+#: Bytes of a ``.npy`` header.
+_NPY_HEADER = 128
+#: Bytes of the schema and provenance of a table, approximately.
+_TABLE_HEADER = 4096
+#: Bytes per row that Arrow's parquet writer holds to find repeated values.
+_ENCODED = 170
+#: The most bytes that the parquet writer holds for that.
+_ENCODING = 44 * MIB
+#: Bytes that the parquet writer holds for each column after the first.
+_ENCODED_COLUMN = 3 * MIB
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of an input.
+
+    Attributes:
+        rows: the number of ids.
+        length: mean bytes of an id; 8 for integers.
+        text: whether the ids are text.
+    """
+
+    rows: int
+    length: float
+    text: bool
+
+    @property
+    def in_table(self) -> float:
+        """Bytes of an id in an Arrow column: the text and its offset."""
+        return self.length + (8 if self.text else 0)
+
+
+def id_bytes(ids: Ids | None) -> float:
+    """Bytes of an id in an Arrow column; 0 without ids."""
+    return 0.0 if ids is None else ids.in_table
+
+
+def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
+    """Read ids and check that they are unique (:meth:`Source.ids`).
+
+    Args:
+        kept: whether the run holds the ids to its end.
+    """
+    if ids is None:
+        return
+    ledger.stage = "read"
+    name = "ids" if kept else "other ids"
+    ledger.hold(name, ids.rows * (8 + ids.length if ids.text else 8))
+    table = ids.rows * ((2 * ids.length + 24 if ids.text else 16) + 4)
+    ledger.touch("unique ids", table + 40 * ids.rows)
+    if not kept:
+        ledger.free(name)
+
+
+def read_vectors(ledger: Ledger, n: int, count: int) -> None:
+    """Read `count` vectors of n float64 values, such as scores."""
+    ledger.stage = "read"
+    ledger.hold("scores", 8 * n * count)
+
+
+def read_graph(ledger: Ledger, n: int, k: int) -> None:
+    """Map a graph file of n rows and k neighbours, and check its contract."""
+    ledger.stage = "read"
+    ledger.hold("graph", n * k * 8, mapped=True)
+    ledger.touch("check", 4 * n)
+
+
+def write(ledger: Ledger, ending: str, rows: int, columns: int, ids: Ids | None) -> None:
+    """Write `rows` of `columns` numbers and an id in the format of `ending`."""
+    ledger.stage = "write"
+    size = rows * (8 * columns + id_bytes(ids))
+    if ending == ".parquet":
+        size += min(_ENCODED * rows, _ENCODING) + _ENCODED_COLUMN * (columns - 1)
+    ledger.touch("columns", size)
+
+
+def graph_bytes(n: int, k: int, ids: Ids | None) -> int:
+    """Bytes of a graph file of n rows and k neighbours."""
+    return round(n * (8 * k + id_bytes(ids))) + _TABLE_HEADER
+
+
+def score_bytes(ending: str, n: int, kinds: int, ids: Ids | None) -> int:
+    """Bytes of a file of n scores of some `kinds`; ``.npy`` holds one kind and no ids."""
+    if ending == ".npy":
+        return _SCORE[ending] * n + _NPY_HEADER
+    return round(n * (_SCORE[ending] * kinds + id_bytes(ids))) + _TABLE_HEADER
+
+
+def selection_bytes(
+    ending: str, written_as: WrittenAs, complement: bool, size: int, n: int, ids: Ids | None
+) -> int:
+    """Bytes of a file that keeps `size` of n rows.
+
+    Args:
+        ending: the format; any other than a table or ``.npy`` is text.
+        written_as: what the values of ``.npy`` and text are.
+        complement: whether the file lists the n - size dropped rows instead.
+    """
+    rows = n - size if complement else size
+    if ending in _KEPT_ROW:
+        row = (_DROPPED_ROW if complement else _KEPT_ROW)[ending] + id_bytes(ids)
+        return round(rows * row) + _TABLE_HEADER
+    if written_as == "mask":
+        return n + _NPY_HEADER if ending == ".npy" else 2 * n
+    if ending == ".npy":
+        an_id = 4 * (ids.length or 2) if ids and ids.text else 8.0  # UTF-32
+        return round(rows * {"index": 8.0, "id": an_id}.get(written_as, 16.0)) + _NPY_HEADER
+    return round(rows * (len(str(n)) + 1 if written_as == "index" else id_bytes(ids) + 1))

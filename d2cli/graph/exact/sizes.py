@@ -1,0 +1,82 @@
+"""Block sizes of the exact search, and the memory it needs."""
+
+from __future__ import annotations
+
+import math
+
+from d2cli.graph.settings import Matrix
+from d2cli.runtime.ledger import Ledger
+
+#: Shape of one matrix product when some rows are compared with all: query rows, base rows. The
+#: float32 product takes 1 MB and stays in the cache of a core.
+QUERIES, BASE_ROWS = 256, 1024
+#: Rows of a block when all rows are compared with each other. The product of two blocks takes 1 MB.
+PAIR_ROWS = 512
+#: Up to this many numbers (32 MB), the scaled and centred rows are kept.
+KEPT_NUMBERS = 1 << 23
+#: Rows whose mean is the centre.
+CENTRE_ROWS = 256
+#: Candidates beyond k that the screen keeps.
+SPARE = 4
+#: Candidates beyond k when the screen is repeated for rows that `SPARE` left unproven.
+SPARE_AGAIN = 64
+#: Up to this many rows, each row is screened on its own: there are too few blocks to share.
+FEW_ROWS = 1024
+
+
+def among_themselves(
+    ledger: Ledger, matrix: Matrix, k: int, threads: int, group: int | None = None
+) -> None:
+    """Memory of :func:`~d2cli.graph.exact.search.exact_neighbors`.
+
+    Args:
+        group: rows of the group; None if all rows are one group.
+    """
+    n = matrix.rows if group is None else group
+    if n <= FEW_ROWS:
+        compare(ledger, matrix, k, threads, n, group)
+        return
+    block = min(n, PAIR_ROWS)
+    kept, remade = _kept(matrix, group)
+    # The second block of a pair is copied, scaled and centred.
+    tile = 4 * block * block + (block * matrix.width * (4 + 4 + matrix.wide) if remade else 0)
+    lists = 4 * n + 8 * n * min(k + 1 + SPARE, n)
+    with ledger.passing("screening", lists + kept + tile * threads):
+        _find_centre(ledger, matrix, n)
+
+
+def compare(
+    ledger: Ledger, matrix: Matrix, k: int, threads: int, rows: int, among: int | None = None
+) -> None:
+    """Memory of :func:`~d2cli.graph.exact.search.exact_neighbors_of`.
+
+    Args:
+        rows: number of rows to search for.
+        among: number of rows to search in; None for all.
+    """
+    d, n = matrix.width, matrix.rows if among is None else among
+    kept, remade = _kept(matrix, among)
+    base = min(BASE_ROWS, n)
+    query = QUERIES * (d * (matrix.wide + 4) + 8 * (k + 1 + SPARE))
+    tile = 4 * QUERIES * base + (4 * d * base if remade else 0)
+    with ledger.passing("screening", 8 * rows + 4 * n + kept + (tile + query) * threads):
+        _find_centre(ledger, matrix, n)
+
+
+def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
+    """Bytes of the scaled and centred rows that the screen keeps, and whether it makes them anew
+    for every block.
+    """
+    d, wide = matrix.width, matrix.wide
+    n = matrix.rows if among is None else among
+    if among is None and wide == 4:
+        return 0.0, False  # a view of the vectors
+    if n * d <= KEPT_NUMBERS:
+        return n * d * (4.0 if among is None else 4 + 2 * wide), False  # taken, then centred
+    return 0.0, True
+
+
+def _find_centre(ledger: Ledger, matrix: Matrix, n: int) -> None:
+    """A sample of the rows as they are, and centred and squared in float64."""
+    sample = math.ceil(n / math.ceil(n / CENTRE_ROWS))
+    ledger.touch("centre", sample * matrix.width * (matrix.wide + 16))

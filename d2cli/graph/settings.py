@@ -1,0 +1,79 @@
+"""What a graph is built from and how: sizes of the embeddings, options of the search.
+
+The plan uses this module too, so it imports no kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2cli import defaults
+from d2cli.defaults import EXACT_UP_TO, Method, Metric
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Embeddings as they are stored on disk.
+
+    Attributes:
+        rows, width, itemsize: n, d and the bytes of one number.
+        mapped: whether the file is memory-mapped, rather than read into one copy.
+        largest_file: bytes of the largest file that is mapped while the copy is made; 0 if files
+            are read without a map.
+        reading: bytes of the buffers of the file reader.
+        plain: whether kernels can use the array as it is: C order, native byte order.
+    """
+
+    rows: int
+    width: int
+    itemsize: int
+    mapped: bool
+    largest_file: int = 0
+    reading: int = 0
+    plain: bool = True
+
+    @property
+    def size(self) -> int:
+        """Bytes of all numbers on disk."""
+        return self.rows * self.width * self.itemsize
+
+    @property
+    def wide(self) -> int:
+        """Bytes of one number in memory; float16 becomes float32."""
+        return max(4, self.itemsize)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Options of :func:`d2cli.graph.build.build_graph`.
+
+    Attributes:
+        grouped: whether rows are searched in groups (labels, exclusions). Only the plan reads it.
+        taking_part: the share of rows that are searched. Only the plan reads it.
+        checkpoint: seconds between checkpoints; None for no checkpoints. Only the plan reads it.
+    """
+
+    n_neighbors: int = defaults.N_NEIGHBORS
+    metric: Metric = defaults.METRIC
+    method: Method = defaults.METHOD
+    recall: float = defaults.RECALL
+    hnsw_m: int = defaults.HNSW_M
+    ef_construction: int = defaults.EF_CONSTRUCTION
+    ef: int | None = None
+    threads: int = 1
+    grouped: bool = False
+    taking_part: float = 1.0
+    checkpoint: float | None = None
+    seed: int = defaults.SEED
+
+    def method_for(self, n: int) -> Method:
+        """The method that searches a group of n distinct rows.
+
+        ``auto`` is ``exact`` for n <= 20,000 and ``ivf`` above. For n <= n_neighbors + 1 every row
+        lists all others, and every method is ``exact``.
+        """
+        if n <= self.n_neighbors + 1:
+            return "exact"
+        if self.method != "auto":
+            return self.method
+        return "exact" if n <= EXACT_UP_TO else "ivf"

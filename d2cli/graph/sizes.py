@@ -1,0 +1,100 @@
+"""Block sizes of the graph room, and the memory that building a graph needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from d2cli.defaults import Metric
+from d2cli.graph.exact.sizes import SPARE, among_themselves, compare
+from d2cli.graph.ivf.sizes import search_cells
+from d2cli.graph.settings import Matrix, SearchSettings
+from d2cli.runtime.ledger import Ledger
+
+#: Numbers in one block of rows that is checked or converted.
+BLOCK_NUMBERS = 1 << 21
+#: Random rows on which approximate searches tune themselves, and other rows on which the recall is
+#: measured.
+AIM_SAMPLE, RECALL_SAMPLE = 256, 256
+#: Rows added to an HNSW index, or queried, in one call.
+INDEX_BLOCK = 8192
+
+
+def read_matrix(ledger: Ledger, matrix: Matrix) -> None:
+    """Memory of embeddings as an array: a memory map, or one copy."""
+    ledger.stage = "read"
+    if matrix.mapped:
+        ledger.hold("embeddings", matrix.size, mapped=True)
+        return
+    ledger.hold("embeddings", matrix.rows * matrix.width * matrix.wide)
+    if matrix.largest_file:
+        ledger.hold("file being read", matrix.largest_file, mapped=True)
+        ledger.free("file being read")
+    ledger.hold("reading", matrix.reading)  # Arrow keeps its buffers for later files
+
+
+def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
+    """Memory of embeddings read and prepared (:func:`d2cli.graph.vectors.prepare`)."""
+    read_matrix(ledger, matrix)
+    numbers, wide = matrix.rows * matrix.width, matrix.wide
+    if metric != "euclidean" or not matrix.plain or matrix.itemsize < 4:
+        ledger.hold("vectors", numbers * wide)
+    ledger.touch("checking", wide * min(BLOCK_NUMBERS * threads, numbers))
+
+
+def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
+    """Memory of :func:`d2cli.graph.build.build_graph`; leaves only the graph.
+
+    `matrix` describes all rows. The sizes of groups are in no header: one group of
+    ``settings.taking_part`` of the rows is assumed.
+    """
+    n, k = matrix.rows, settings.n_neighbors
+    read_vectors(ledger, matrix, settings.metric, settings.threads)
+    if settings.grouped:
+        ledger.hold("graph", n * k * 8)
+        n = max(1, round(n * settings.taking_part))
+        matrix = replace(matrix, rows=n)
+        ledger.hold("group", n * 16)
+    ledger.stage = "neighbors"
+    ledger.touch("duplicates", 24 * n)  # hashes, their order, groups of equal rows
+    method = settings.method_for(n)
+    if method == "exact":
+        _search_exactly(ledger, matrix, settings)
+    else:
+        ledger.stage = "sample"
+        rows, among = min(AIM_SAMPLE + RECALL_SAMPLE, n), n if settings.grouped else None
+        compare(ledger, matrix, k, settings.threads, rows, among)
+        {"ivf": search_cells, "hnsw": _search_index}[method](ledger, matrix, settings)
+    ledger.free("embeddings", "vectors", "group")
+    if settings.grouped:
+        ledger.free("lists")
+    else:
+        ledger.held["graph"] = ledger.held.pop("lists")
+    ledger.touch("check", 4 * n)
+
+
+def _search_exactly(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
+    n, k = matrix.rows, settings.n_neighbors
+    ledger.hold("lists", n * k * 8)
+    among_themselves(ledger, matrix, k, settings.threads, n if settings.grouped else None)
+    if settings.checkpoint is not None:
+        ledger.keep(n * (min(k + 1 + SPARE, n) + k) * 8)
+
+
+def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
+    """Memory of :func:`~d2cli.graph.hnsw.hnsw_neighbors`."""
+    n, d, k, m = matrix.rows, matrix.width, settings.n_neighbors, settings.hnsw_m
+    ledger.stage = "index"
+    # Bytes per row: the vector; 2m links and their count; label; lock; the links of upper levels
+    # and the pointer to them; the table of labels.
+    links = 4 * d + 8 * m + 4 + 8 + 40 + 8 + 4 + 56 + (4 * m + 4) / m
+    visited = 2 * (1 + settings.threads)
+    ledger.hold("index", n * (links + visited))
+    block = 4 * min(n, INDEX_BLOCK) * d
+    ledger.touch("block", block)
+    if settings.checkpoint is not None:
+        ledger.keep(n * (links + 8 * k))
+        ledger.touch("index to keep", n * links)
+    ledger.stage = "neighbors"
+    ledger.hold("lists", n * k * 8)
+    ledger.touch("block", 2 * block)
+    ledger.free("index")

@@ -1,8 +1,11 @@
-"""``build_graph``: which rows search among which, by which method, and how well it went."""
+"""``build_graph``: choose the groups and the method, search, measure the recall.
+
+The only module of this room that others import to build a graph.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
@@ -13,17 +16,17 @@ from d2cli.defaults import EXACT_UP_TO, Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
-from d2cli.graph.duplicates import find_copies, spread
-from d2cli.graph.exact.search import exact_neighbors
+from d2cli.graph.duplicates import find_duplicates, spread
+from d2cli.graph.exact.search import Lists, exact_neighbors
 from d2cli.graph.hnsw import hnsw_neighbors
 from d2cli.graph.ivf.search import ivf_neighbors
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.recall import Truth, sample_rows
+from d2cli.graph.settings import SearchSettings
+from d2cli.graph.sizes import AIM_SAMPLE, RECALL_SAMPLE
 from d2cli.graph.vectors import Group, prepare
 from d2cli.limits import check_neighbors, check_search
-
-#: Random rows to aim with, and others on which the recall is measured.
-AIM_SAMPLE, RECALL_SAMPLE = 256, 256
+from d2cli.runtime.decisions import Decision
 
 
 def build_graph(
@@ -47,23 +50,24 @@ def build_graph(
 
     Args:
         embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
-        n_neighbors: k >= 1; where fewer rows can be listed, places stay empty.
+        n_neighbors: k >= 1. A row with fewer possible neighbours keeps empty places.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
-        method: ``exact``; ``ivf``: cells and links between neighbours, the quick one for many
-            rows; ``hnsw``: one plain HNSW index; ``auto``: exact up to 20,000 rows, then ivf.
-        recall: the recall@k to aim at with an approximate method, 0 < recall <= 1.
-        hnsw_m, ef_construction: HNSW's M and ef_construction.
-        ef: HNSW's search width; where None it is raised until a sample reaches `recall`.
-        within: (n,) labels; neighbours are then looked for only inside the same label.
-        exclude: (n,) bool; these rows list nobody and nobody lists them.
-        threads: how many to use (default: every core); the result does not depend on it.
-        seed: of the sample and of the index.
-        progress: called with the stage, and how many rows are done of how many.
-        checkpoint: keeps what is done, and has what was done before; the result is the same.
+        method: ``exact``; ``ivf``: cells and links between neighbours, fast for many rows;
+            ``hnsw``: one HNSW index; ``auto``: exact up to 20,000 rows, then ivf.
+        recall: the recall@k that an approximate method aims at, 0 < recall <= 1.
+        hnsw_m, ef_construction: M and ef_construction of HNSW.
+        ef: width of the search list of HNSW; None: it is doubled until a sample reaches `recall`.
+        within: (n,) labels; neighbours are searched only within the same label.
+        exclude: (n,) bool; excluded rows have no neighbours and are not listed.
+        threads: number of threads (default: every core). The result does not depend on it.
+        seed: seed of the samples and of the index.
+        progress: called as ``progress(stage, rows done, rows in all)``.
+        checkpoint: stores finished work and returns that of an earlier run of the same build. The
+            result does not depend on it.
 
     Returns:
-        The graph. ``info.recall`` is the recall@k measured on a random sample, which was not
-        used for aiming; None if every search was exact.
+        The graph. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
+        None if every search was exact. ``info.decisions`` lists the automatic choices.
 
     Raises:
         DataError: for embeddings that cannot be used, naming the row.
@@ -76,41 +80,34 @@ def build_graph(
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)
     n = vectors.shape[0]
     check_neighbors(n_neighbors, n)
-    searcher = _Searcher(
-        n_neighbors, method, recall, hnsw_m, ef_construction, ef, threads, seed, progress
+    settings = SearchSettings(
+        n_neighbors, metric, method, recall, hnsw_m, ef_construction, ef, threads, seed=seed
     )
-    parts = _parts(n, within, exclude)
-    if parts is None:
-        neighbors, distances = searcher(Group(vectors), checkpoint)
+    search = _GroupSearch(settings, progress)
+    groups = _rows_of_groups(n, within, exclude)
+    if groups is None:
+        neighbors, distances = search(Group(vectors), checkpoint)
     else:
         neighbors = np.full((n, n_neighbors), -1, np.int32)
         distances = np.full((n, n_neighbors), np.inf, np.float32)
         begin = 0
         if (state := checkpoint.load("parts")) is not None:
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
-            searcher.remember(state["tallies"])
-        for part, rows in enumerate(parts[begin:], begin):
-            found = searcher(Group(vectors, rows), checkpoint.of_part(part))
-            neighbors[rows], distances[rows] = found
-            done = {"done": np.int64(part + 1), "tallies": searcher.tallies()}
+            search.tally = _Tally.restored(state["tally"])
+        for part, rows in enumerate(groups[begin:], begin):
+            neighbors[rows], distances[rows] = search(
+                Group(vectors, rows), checkpoint.of_part(part)
+            )
+            done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
     excluded = None if exclude is None else exclude.copy()
-    info = BuildInfo(
-        metric=metric,
-        method="+".join(sorted(searcher.methods)) or "exact",
-        seed=seed,
-        recall=searcher.recall_reached(),
-        recall_target=recall if searcher.sampled else None,
-        recall_sample=searcher.sampled,
-        settings=searcher.settings,
-    )
-    return KnnGraph(neighbors, distances, excluded, info)
+    return KnnGraph(neighbors, distances, excluded, search.info())
 
 
-def _parts(
+def _rows_of_groups(
     n: int, within: ArrayLike | None, exclude: NDArray[np.bool_] | None
 ) -> list[NDArray[np.int64]] | None:
-    """The groups of rows that search among themselves; None: all rows are one group."""
+    """The rows of each group, ascending; None if all rows are one group."""
     if within is None and exclude is None:
         return None
     labels = np.zeros(n, np.int64) if within is None else np.asarray(within)
@@ -127,86 +124,122 @@ def _parts(
 
 
 @dataclass
-class _Searcher:
-    """Searches one group of rows after another, and adds up how well it went."""
+class _Tally:
+    """Totals over the groups searched so far.
 
-    n_neighbors: int
-    method: Method
-    recall: float
-    hnsw_m: int
-    ef_construction: int
-    ef: int | None
-    threads: int
-    seed: int
-    progress: Progress
+    Attributes:
+        methods: the methods used.
+        groups, rows: the groups and their rows.
+        duplicates: rows that equal a lower row of their group.
+        largest: the most distinct rows in one group.
+        sampled: rows on which the recall was measured.
+        recalled: the sum of recall · rows over these samples.
+        settings, decisions: those of the approximate search; empty if several groups had one.
+    """
+
     methods: set[str] = field(default_factory=set)
-    settings: dict[str, object] = field(default_factory=dict)
+    groups: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    largest: int = 0
     sampled: int = 0
-    _recalled: float = 0.0
+    recalled: float = 0.0
+    settings: dict[str, object] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
 
-    def __call__(
-        self, group: Group, checkpoint: Checkpoint
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The lists of one group, as rows."""
-        copies = find_copies(group, self.threads)
-        if copies is None:
-            return self._distinct(group, checkpoint)
-        distinct = group.part(copies.first)
-        neighbors, distances = self._distinct(distinct, checkpoint)
-        neighbors, distances = spread(copies, distinct.number(neighbors), distances)
+    @classmethod
+    def restored(cls, state: NDArray[np.uint8]) -> _Tally:
+        """The tally whose ``as_bytes(asdict(tally))`` is `state`."""
+        values = from_bytes(state)
+        decisions = tuple(Decision(**decision) for decision in values.pop("decisions"))
+        return cls(**values, decisions=decisions)
+
+
+class _GroupSearch:
+    """Searches one group of rows after another and keeps totals."""
+
+    def __init__(self, settings: SearchSettings, progress: Progress) -> None:
+        self.settings, self.progress, self.tally = settings, progress, _Tally()
+
+    def __call__(self, group: Group, checkpoint: Checkpoint) -> Lists:
+        """The lists of one group. Neighbours are rows of all vectors."""
+        duplicates = find_duplicates(group, self.settings.threads)
+        self.tally.groups += 1
+        self.tally.rows += len(group)
+        if duplicates is None:
+            return self._search_distinct(group, checkpoint)
+        distinct = group.part(duplicates.first)
+        self.tally.duplicates += len(group) - len(distinct)
+        neighbors, distances = self._search_distinct(distinct, checkpoint)
+        neighbors, distances = spread(duplicates, distinct.number(neighbors), distances)
         return group.listed(neighbors), distances
 
-    def _distinct(
-        self, group: Group, checkpoint: Checkpoint
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        n, k = len(group), self.n_neighbors
-        method = self.method
-        if method == "auto":
-            method = "exact" if n <= EXACT_UP_TO else "ivf"
-        if method == "exact" or n <= k + 1:
-            self.methods.add("exact")
+    def _search_distinct(self, group: Group, checkpoint: Checkpoint) -> Lists:
+        n, tally, settings = len(group), self.tally, self.settings
+        k, threads = settings.n_neighbors, settings.threads
+        method = settings.method_for(n)
+        tally.methods.add(method)
+        tally.largest = max(tally.largest, n)
+        if method == "exact":
             return exact_neighbors(
-                group, k, threads=self.threads, progress=self.progress, checkpoint=checkpoint
+                group, k, threads=threads, progress=self.progress, checkpoint=checkpoint
             )
-        self.methods.add(method)
-        aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, self.seed)
+        aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
         rows = np.concatenate([aim, judge])
-        truth = Truth.of(group, k, rows, self.threads, self.progress)
+        truth = Truth.of(group, k, rows, threads, self.progress)
         search = partial(ivf_neighbors, group, k)
         if method == "hnsw":
             search = partial(
                 hnsw_neighbors,
                 group,
                 k,
-                m=self.hnsw_m,
-                ef_construction=self.ef_construction,
-                ef=self.ef,
+                m=settings.hnsw_m,
+                ef_construction=settings.ef_construction,
+                ef=settings.ef,
             )
-        neighbors, distances, settings = search(
-            recall=self.recall,
+        found = search(
+            recall=settings.recall,
             truth=truth.part(0, aim.size),
-            seed=self.seed,
-            threads=self.threads,
+            seed=settings.seed,
+            threads=threads,
             progress=self.progress,
             checkpoint=checkpoint,
         )
-        # Of several groups each has settings of its own; those of the last would mislead.
-        self.settings = settings if not self.sampled else {}
-        reached = truth.part(aim.size, rows.size).recall(distances[judge])
-        self.sampled += judge.size
-        self._recalled += reached * judge.size
-        return neighbors, distances
+        only = not tally.sampled
+        tally.settings, tally.decisions = (found.settings, found.decisions) if only else ({}, ())
+        reached = truth.part(aim.size, rows.size).recall(found.distances[judge])
+        tally.sampled += judge.size
+        tally.recalled += reached * judge.size
+        return found.neighbors, found.distances
 
-    def tallies(self) -> NDArray[np.uint8]:
-        """All that is added up, as bytes."""
-        values = [sorted(self.methods), self.settings, self.sampled, self._recalled]
-        return as_bytes(values)
+    def info(self) -> BuildInfo:
+        """How the graph was built, once all groups are searched."""
+        tally, settings = self.tally, self.settings
+        methods = "+".join(sorted(tally.methods)) or "exact"
+        decisions = tally.decisions
+        if methods != settings.method:
+            decisions = (self._method_decision(methods), *decisions)
+        return BuildInfo(
+            metric=settings.metric,
+            method=methods,
+            seed=settings.seed,
+            recall=tally.recalled / tally.sampled if tally.sampled else None,
+            recall_target=settings.recall if tally.sampled else None,
+            recall_sample=tally.sampled,
+            settings=tally.settings,
+            decisions=decisions,
+        )
 
-    def remember(self, tallies: NDArray[np.uint8]) -> None:
-        """Go on from what :meth:`tallies` said."""
-        methods, self.settings, self.sampled, self._recalled = from_bytes(tallies)
-        self.methods = set(methods)
-
-    def recall_reached(self) -> float | None:
-        """recall@k over all groups that were searched approximately."""
-        return self._recalled / self.sampled if self.sampled else None
+    def _method_decision(self, methods: str) -> Decision:
+        tally, settings = self.tally, self.settings
+        rule = f"exact for groups of at most k + 1 distinct rows, otherwise {settings.method}"
+        if settings.method == "auto":
+            rule = f"exact for groups of up to {EXACT_UP_TO:,} distinct rows, otherwise ivf"
+        numbers = {
+            "rows": tally.rows,
+            "groups": tally.groups,
+            "duplicates": tally.duplicates,
+            "largest_group": tally.largest,
+            "k": settings.n_neighbors,
+        }
+        return Decision("method", methods, rule, numbers)

@@ -1,4 +1,8 @@
-"""Final distances: of few candidates, exact, in the full dimension."""
+"""Kernels for short lists of nearest rows.
+
+Screening fills lists by float32 scores, ``|x|²/2 - q·x``, from matrix products. Ranking fills them
+by true distances, which are computed in float64 in the full dimension.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,168 @@ import math
 
 import numpy as np
 
-from d2cli.graph.lists import insert
 from d2cli.runtime.jit import kernel, reordering_kernel
 from d2cli.runtime.prefetch import prefetch_row
 
-#: Candidates whose vectors are fetched before they are needed.
+#: Scores handled together. Compilers turn a loop of 64 steps into vector instructions, but unroll a
+#: loop of 16 or 32 into scalar ones first.
+LANES = 64
+#: Candidates whose vectors are prefetched.
 _AHEAD = 4
 
 
+# -- lists -----------------------------------------------------------------------------------------
+@kernel
+def insert(distances, rows, distance, row):
+    """Insert into a full list ascending by (distance, row); the last entry is dropped."""
+    place = distances.shape[0] - 1
+    while place > 0 and (
+        distances[place - 1] > distance
+        or (distances[place - 1] == distance and rows[place - 1] > row)
+    ):
+        distances[place] = distances[place - 1]
+        rows[place] = rows[place - 1]
+        place -= 1
+    distances[place] = distance
+    rows[place] = row
+
+
+# -- screening -------------------------------------------------------------------------------------
+@kernel
+def below(halves, products, bound, spots):
+    """Find the scores halves - products, LANES of them, that are below `bound`.
+
+    Writes their places to spots[:count] and returns count. Most runs of scores have none: a few
+    vector compares reject such a run. In the others, places are gathered without branches, because
+    the processor cannot predict them.
+    """
+    some = False
+    for c in range(LANES):
+        some |= halves[c] - products[c] < bound
+    count = 0
+    if some:
+        for c in range(LANES):
+            spots[count] = c
+            count += halves[c] - products[c] < bound
+    return count
+
+
+@kernel
+def ceiling(halves, products, whole, size, least):
+    """A bound that is above at least `size` of the scores halves - products, and not many more.
+
+    The first `whole` scores, a multiple of LANES, fall into LANES classes by their place modulo
+    LANES. The bound is the size-th smallest of the minima of the classes. `least` (LANES,) is a
+    buffer.
+    """
+    for c in range(LANES):
+        least[c] = halves[c] - products[c]
+    for start in range(LANES, whole, LANES):
+        run, half = products[start : start + LANES], halves[start : start + LANES]
+        for c in range(LANES):
+            score = half[c] - run[c]
+            least[c] = score if score < least[c] else least[c]
+    bound = np.float32(np.inf)
+    for a in range(LANES):
+        mine, smaller = least[a], np.int32(0)
+        for c in range(LANES):
+            smaller += least[c] < mine
+        # Equal minima count alike, so the bound may be one class too high but never too low.
+        if smaller >= size - 1:
+            bound = min(bound, mine)
+    # Slightly higher, because scores are compared by "<".
+    return bound + abs(bound) * np.float32(1e-6) + np.float32(1e-30)
+
+
+@kernel
+def keep_nearest(products, halves, first, best, rows):
+    """Merge base rows first, first + 1, … into the lists of the queries.
+
+    The score of query q and base row c is halves[c] - products[q, c] = |x|²/2 - q·x, which orders
+    as the distance does. The lists best, rows (q, size) ascend by score and are changed in place.
+    """
+    whole = products.shape[1] // LANES * LANES
+    spots, least = np.empty(LANES, np.int32), np.empty(LANES, np.float32)
+    size = best.shape[1]
+    for q in range(products.shape[0]):
+        line, listed, numbers = products[q], best[q], rows[q]
+        bound = listed[-1]
+        if bound == np.inf and size <= LANES // 2 and whole >= 4 * LANES:
+            bound = ceiling(halves, line, whole, size, least)
+        for start in range(0, whole, LANES):
+            run, half = line[start : start + LANES], halves[start : start + LANES]
+            for s in range(below(half, run, bound, spots)):
+                score = half[spots[s]] - run[spots[s]]
+                if score < bound:
+                    insert(listed, numbers, score, first + start + spots[s])
+                    bound = min(bound, listed[-1])
+        for c in range(whole, products.shape[1]):
+            score = halves[c] - line[c]
+            if score < bound:
+                insert(listed, numbers, score, first + c)
+                bound = min(bound, listed[-1])
+
+
+@kernel
+def keep_nearest_across(products, halves, first, best, rows):
+    """Merge the queries first, first + 1, … into the lists of the base rows.
+
+    The mirror image of :func:`keep_nearest`, without a transposed copy of `products`: the score is
+    halves[q] - products[q, c], and the lists best, rows (c, size) belong to the columns.
+    """
+    columns, size = products.shape[1], best.shape[1]
+    whole = columns // LANES * LANES
+    bounds, spots = best[:, size - 1].copy(), np.empty(LANES, np.int32)
+    for q in range(products.shape[0]):
+        line, half = products[q], halves[q]
+        for start in range(0, whole, LANES):
+            run, bound = line[start : start + LANES], bounds[start : start + LANES]
+            some = False
+            for c in range(LANES):
+                some |= half - run[c] < bound[c]
+            if not some:
+                continue
+            count = 0
+            for c in range(LANES):
+                spots[count] = start + c
+                count += half - run[c] < bound[c]
+            for s in range(count):
+                c = spots[s]
+                insert(best[c], rows[c], half - line[c], first + q)
+                bounds[c] = best[c, size - 1]
+        for c in range(whole, columns):
+            if half - line[c] < bounds[c]:
+                insert(best[c], rows[c], half - line[c], first + q)
+                bounds[c] = best[c, size - 1]
+
+
+@reordering_kernel
+def square_distance(a, b):
+    """Squared Euclidean distance of two float32 vectors, for screening."""
+    total = np.float32(0)
+    for t in range(a.shape[0]):
+        gap = a[t] - b[t]
+        total += gap * gap
+    return total
+
+
+@reordering_kernel
+def half_square_norms(vectors, out):
+    """out[r] <- |vectors[r]|² / 2; float32 (n, m) -> (n,)."""
+    for r in range(vectors.shape[0]):
+        total = np.float32(0)
+        for t in range(vectors.shape[1]):
+            total += vectors[r, t] * vectors[r, t]
+        out[r] = np.float32(0.5) * total
+
+
+# -- ranking ---------------------------------------------------------------------------------------
 @reordering_kernel
 def distance(a, b):
     """Euclidean distance of two vectors, rounded to float32.
 
-    Differences are squared and added in float64. In which order is left to the compiler, which can
-    then add several at a time; float32 keeps 24 of 53 bits, so that the order does not show.
+    Differences are squared and summed in float64, in an order that the compiler chooses so that it
+    can vectorise the loop. The result is rounded to 24 of 53 bits, which hides the order.
     """
     total = 0.0
     for c in range(a.shape[0]):
@@ -30,7 +182,7 @@ def distance(a, b):
 
 @kernel
 def _keep(length, row, distances, rows):
-    """Insert into a full-width list ascending by (distance, row), if it belongs there."""
+    """Insert into a list ascending by (distance, row), if (length, row) is below its last entry."""
     last = distances.shape[0] - 1
     if length < distances[last] or (length == distances[last] and row < rows[last]):
         insert(distances, rows, length, row)
@@ -38,16 +190,19 @@ def _keep(length, row, distances, rows):
 
 @kernel
 def rerank(vectors, rows, candidates, out_neighbors, out_distances):
-    """The k nearest of each row's candidates by true distance.
+    """The k nearest candidates of each row by true distance.
 
-    `rows` (m,) are the rows of `vectors` that `candidates` (m, c) belong to; candidates are row
-    numbers without repeats, or -1; a row's own number is passed over. Writes out_* (m, k).
+    Args:
+        vectors: (n, d).
+        rows: (m,) row numbers.
+        candidates: (m, c) row numbers without repeats, or -1. A row's own number is ignored.
+        out_neighbors, out_distances: (m, k), written.
     """
     count = candidates.shape[1]
     lengths = np.empty(count, np.float32)
     for r in range(rows.shape[0]):
         i, mine = rows[r], candidates[r]
-        # All at once: with nothing to decide in between, memory is fetched while sums are made.
+        # A loop without branches: vectors are fetched while sums are computed.
         vector = vectors[i]
         for p in range(count):
             prefetch_row(vectors, mine[min(p + _AHEAD, count - 1)])
@@ -62,7 +217,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
 
 @kernel
 def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
-    """The k nearest of each of `rows` among the rows `among`, by looking at every one."""
+    """The k nearest of each of `rows` (m,) in the rows `among`, by brute force; writes out_*."""
     for r in range(rows.shape[0]):
         i = rows[r]
         out_neighbors[r, :] = -1

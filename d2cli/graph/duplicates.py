@@ -1,8 +1,7 @@
-"""Rows that are exactly equal: found, searched for once, and listed again.
+"""Exactly equal rows: each distinct vector is searched for once, then its copies are listed again.
 
-Many identical rows starve an approximate search: they fill one another's lists, and the search
-graph falls into islands. So each distinct vector is searched for once, and its copies are put back
-afterwards, at distance 0.
+Many equal rows make an approximate search fail: they fill each other's lists, and the search graph
+falls apart. Copies are put back at distance 0 afterwards.
 """
 
 from __future__ import annotations
@@ -17,72 +16,73 @@ from d2cli.engine.threads import for_blocks
 from d2cli.graph.vectors import Group
 from d2cli.runtime.jit import kernel
 
-#: Rows hashed in one go.
+#: Rows hashed in one block.
 _BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Groups of equal rows, by the numbers that rows have among those looked at.
+class Duplicates:
+    """Classes of equal rows. Rows are numbered within the group that was searched.
 
     Attributes:
-        first: (g,) int64, the lowest row of each group, ascending.
-        group: (n,) int32, each row's group.
-        indptr: (g + 1,) int64 and members: (n,) int32, the rows of each group, ascending.
+        first: (g,) int64, the lowest row of each class, ascending.
+        label: (n,) int32, the class of each row.
+        indptr: (g + 1,) int64. The rows of class c are ``members[indptr[c]:indptr[c + 1]]``.
+        members: (n,) int32, the rows of each class, ascending.
     """
 
     first: NDArray[np.int64]
-    group: NDArray[np.int32]
+    label: NDArray[np.int32]
     indptr: NDArray[np.int64]
     members: NDArray[np.int32]
 
 
-def find_copies(among: Group, threads: int = 1) -> Copies | None:
-    """The groups of exactly equal rows, or None if all are distinct.
+def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
+    """The classes of exactly equal rows, or None if all rows are distinct.
 
-    Rows are compared as numbers (-0.0 equals 0.0), after a hash has brought candidates together.
+    Rows of equal hash are compared as numbers (-0.0 equals 0.0).
     """
-    n, vectors = len(among), among.vectors
+    n, vectors = len(group), group.vectors
     hashes = np.empty(n, np.uint64)
-    # Keys as wide as the numbers: of 32 bits a processor multiplies several at a time.
+    # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
     number = np.uint32 if vectors.itemsize == 4 else np.uint64
     keys = _keys(vectors.shape[1], number)
     negative_zero = vectors.dtype.type(-0.0).view(number)
 
     def hash_block(start: int, stop: int) -> None:
-        bits = among.block(start, stop).view(number)
+        bits = group.block(start, stop).view(number)
         with np.errstate(over="ignore"):  # sums wrap around
             _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 
     for_blocks(hash_block, n, _BLOCK, threads)
     by_hash = np.argsort(hashes, kind="stable")
-    group = np.empty(n, np.int32)
-    count = _group(vectors, among.all_rows(), hashes, by_hash, group)
+    label = np.empty(n, np.int32)
+    count = _label(vectors, group.all_rows(), hashes, by_hash, label)
     if count == n:
         return None
-    members = np.argsort(group, kind="stable").astype(np.int32)
+    members = np.argsort(label, kind="stable").astype(np.int32)
     indptr = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(group, minlength=count), out=indptr[1:])
-    return Copies(members[indptr[:-1]].astype(np.int64), group, indptr, members)
+    np.cumsum(np.bincount(label, minlength=count), out=indptr[1:])
+    return Duplicates(members[indptr[:-1]].astype(np.int64), label, indptr, members)
 
 
 @cache
 def _keys(count: int, number: type[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Odd numbers to hash with. Kept: to make a generator takes longer than to hash some rows."""
+    """Odd multipliers of the hash, cached because making a generator takes longer than hashing."""
     keys = np.random.default_rng(0).integers(0, np.iinfo(number).max, count, number) | number(1)
     keys.flags.writeable = False
     return keys
 
 
 def spread(
-    copies: Copies, neighbors: NDArray[np.int32], distances: NDArray[np.float32]
+    duplicates: Duplicates, neighbors: NDArray[np.int32], distances: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The lists of all n rows, from those of the g distinct ones (numbered 0 … g-1)."""
-    n, k = copies.group.size, neighbors.shape[1]
+    """Expand the lists (g, k) of the g distinct rows, numbered 0 … g-1, to lists (n, k) of all."""
+    n, k = duplicates.label.size, neighbors.shape[1]
     out_neighbors = np.full((n, k), -1, np.int32)
     out_distances = np.full((n, k), np.inf, np.float32)
     _spread(
-        copies.group, copies.indptr, copies.members, neighbors, distances,
+        duplicates.label, duplicates.indptr, duplicates.members, neighbors, distances,
         out_neighbors, out_distances,
     )  # fmt: skip
     return out_neighbors, out_distances
@@ -90,7 +90,7 @@ def spread(
 
 @kernel
 def _hash_rows(bits, keys, negative_zero, hashes):
-    """hashes[r] <- the numbers' bits times the keys, summed modulo 2^64."""
+    """hashes[r] <- Σ_c bits[r, c] · keys[c] modulo 2^64, with the bits of 0.0 for -0.0."""
     for r in range(bits.shape[0]):
         row, total = bits[r], np.uint64(0)
         for c in range(row.shape[0]):
@@ -100,11 +100,11 @@ def _hash_rows(bits, keys, negative_zero, hashes):
 
 
 @kernel
-def _group(vectors, rows, hashes, by_hash, group):
-    """Number the groups of equal rows by their lowest; returns how many.
+def _label(vectors, rows, hashes, by_hash, label):
+    """Number the classes of equal rows by their lowest row, write label (n,), return their count.
 
-    Within a run of one hash the rows ascend; each is compared with the first rows of the groups
-    that the run has so far, of which there is more than one only where hashes collide.
+    Rows ascend within a run of equal hashes. Each row is compared with the first row of every class
+    that the run has so far; a run has several classes only if hashes collide.
     """
     n = hashes.shape[0]
     first = np.empty(n, np.int32)
@@ -124,10 +124,10 @@ def _group(vectors, rows, hashes, by_hash, group):
     count = 0
     for i in range(n):
         if first[i] == i:
-            group[i] = count
+            label[i] = count
             count += 1
         else:
-            group[i] = group[first[i]]
+            label[i] = label[first[i]]
     return count
 
 
@@ -140,11 +140,11 @@ def _equal(a, b):
 
 
 @kernel
-def _spread(group, indptr, members, neighbors, distances, out_neighbors, out_distances):
-    """Own copies first (distance 0), then the copies of each neighbour; ties by row number."""
+def _spread(label, indptr, members, neighbors, distances, out_neighbors, out_distances):
+    """List the copies of row i (distance 0), then those of each neighbour; ties by row number."""
     n, k = out_neighbors.shape
     for i in range(n):
-        g = group[i]
+        g = label[i]
         filled = 0
         for p in range(-1, neighbors.shape[1]):
             other = g if p < 0 else neighbors[g, p]
@@ -156,7 +156,7 @@ def _spread(group, indptr, members, neighbors, distances, out_neighbors, out_dis
                 if j == i:
                     continue
                 if filled == k and (d > out_distances[i, k - 1] or j > out_neighbors[i, k - 1]):
-                    break  # members ascend: the rest of this group comes later still
+                    break  # members ascend, so the rest of this class sorts after the list's end
                 hole = min(filled, k - 1)
                 while (
                     hole > 0 and out_distances[i, hole - 1] == d and out_neighbors[i, hole - 1] > j

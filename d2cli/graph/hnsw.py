@@ -1,7 +1,7 @@
 """Approximate neighbours from one HNSW index (Malkov and Yashunin, arXiv 1603.09320; hnswlib).
 
-Insertion into the index depends on the order in which threads get there, so one thread builds it;
-queries of a finished index do not, so all threads share those.
+One thread builds the index, because the index depends on the order of insertion. All threads share
+the queries, because a query does not change the index.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from d2cli.engine.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, for_blocks, silent
 from d2cli.graph.distances import nearest_of_all, rerank
-from d2cli.graph.recall import Truth
+from d2cli.graph.recall import ApproximateLists, Truth
+from d2cli.graph.sizes import INDEX_BLOCK
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime import stopping
+from d2cli.runtime.decisions import Decision
 
-#: Rows added, or queried, in one call: the grain of progress.
-_BLOCK = 8192
-#: The widest search list that aiming at a recall will try.
+#: The largest ef that is tried to reach a recall.
 _EF_MOST = 1600
-#: What hnswlib makes of an index to be pickled; the rest are numbers.
+#: Rows ranked by true distance in one block.
+_RANK_BLOCK = 1024
+#: The arrays in the pickled state of an index; the other entries are numbers.
 _INDEX_ARRAYS = (
     "label_lookup_external",
     "label_lookup_internal",
@@ -44,39 +46,36 @@ def hnsw_neighbors(
     threads: int,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
-) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
-    """The k nearest of every row, approximately.
+) -> ApproximateLists:
+    """The k nearest neighbours of every row of a group, approximately.
 
     Args:
         group: n > n_neighbors rows.
-        m: links of each node (hnswlib's M).
+        m: links per node (hnswlib's M).
         ef_construction: width of the search list while the index is built.
-        ef: width of the search list of a query; where None, the narrowest of a doubling series
-            that reaches `recall` on `truth`.
-        truth: exact neighbours, in numbers of the group, of some rows to aim with.
-        checkpoint: keeps the index once it is built, and the blocks of queries that are done. (An
-            index that is half built could not go on: nobody can ask hnswlib for the state of its
-            random numbers.)
+        ef: width of the search list of a query. None: the first of 2k, 4k, 8k, … that reaches
+            `recall` on `truth`, at most 1600.
+        truth: exact neighbours of some rows, in numbers of the group.
+        checkpoint: stores the finished index and the lists of the blocks queried so far. A
+            half-built index cannot be stored: hnswlib does not expose its random state.
 
     Returns:
-        neighbors (n, k) int32, as rows, and distances (n, k) float32 as in
-        :class:`~d2cli.graph.knn_graph.KnnGraph`, and the settings used. Memory: the index holds one float32
-        copy of the vectors, and about 8·m + 20 bytes a row.
+        The lists. Memory: one float32 copy of the vectors and about 8·m + 20 bytes per row.
     """
     n, d = len(group), group.vectors.shape[1]
     scale = power_of_two_scale(threads, group)
-    done, state = 0, checkpoint.load("hnsw")
+    done, reached, given = 0, 0.0, ef is not None
     neighbors = np.empty((n, n_neighbors), np.int32)
     distances = np.empty((n, n_neighbors), np.float32)
-    if state is not None:
+    if (state := checkpoint.load("hnsw")) is not None:
         index = _restored(state)
-        ef, done = int(state["ef"]) or ef, int(state["done"])
+        ef, reached, done = int(state["ef"]) or ef, float(state["reached"]), int(state["done"])
         neighbors[:done], distances[:done] = state["neighbors"], state["distances"]
     else:
         index = hnswlib.Index("l2", d)
         index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
-        for start in range(0, n, _BLOCK):
-            stop = min(start + _BLOCK, n)
+        for start in range(0, n, INDEX_BLOCK):
+            stop = min(start + INDEX_BLOCK, n)
             block = (group.block(start, stop) * scale).astype(np.float32, copy=False)
             index.add_items(block, group.rows_at(np.arange(start, stop)), num_threads=1)
             progress("index", stop, n)
@@ -86,8 +85,9 @@ def hnsw_neighbors(
         checkpoint.save(
             "hnsw",
             lambda: {
-                **_kept(index),
+                **_state_of(index),
                 "ef": np.int64(ef),
+                "reached": np.float64(reached),
                 "done": np.int64(done),
                 "neighbors": neighbors[:done],
                 "distances": distances[:done],
@@ -95,21 +95,31 @@ def hnsw_neighbors(
         )
 
     save(ef or 0, done)
-    search = _Search(index, group, scale, n_neighbors, threads)
+    search = _IndexSearch(index, group, scale, n_neighbors, threads)
     if ef is None:
-        ef = _aim(search, truth, recall)
+        ef, reached = _smallest_ef(search, truth, recall)
     index.set_ef(max(ef, n_neighbors + 1))
-    for start in range(done, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        found = search(np.arange(start, stop))
-        neighbors[start:stop], distances[start:stop] = found
+    for start in range(done, n, INDEX_BLOCK):
+        stop = min(start + INDEX_BLOCK, n)
+        neighbors[start:stop], distances[start:stop] = search(np.arange(start, stop))
         progress("neighbors", stop, n)
         stopping.check()
         save(ef, stop)
-    return neighbors, distances, {"hnsw_m": m, "ef_construction": ef_construction, "ef": ef}
+    decision = Decision(
+        "ef",
+        ef,
+        f"first of 2k, 4k, 8k, … that reaches the recall on a sample, at most {_EF_MOST}",
+        {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)},
+    )
+    return ApproximateLists(
+        neighbors,
+        distances,
+        {"hnsw_m": m, "ef_construction": ef_construction, "ef": ef},
+        () if given else (decision,),
+    )
 
 
-def _kept(index: hnswlib.Index) -> State:
+def _state_of(index: hnswlib.Index) -> State:
     """A finished index as arrays."""
     (whole,) = index.__getstate__()
     arrays = {name: value for name, value in whole.items() if isinstance(value, np.ndarray)}
@@ -125,17 +135,18 @@ def _restored(state: State) -> hnswlib.Index:
     return index
 
 
-def _aim(search: _Search, truth: Truth, recall: float) -> int:
-    """The narrowest search list that reaches `recall` on the rows of `truth`."""
+def _smallest_ef(search: _IndexSearch, truth: Truth, recall: float) -> tuple[int, float]:
+    """The first ef of 2k, 4k, 8k, … that reaches `recall` on `truth`, and its recall."""
     ef = 2 * search.n_neighbors
     while True:
         search.index.set_ef(ef)
-        if truth.recall(search(truth.rows)[1]) >= recall or ef >= _EF_MOST:
-            return ef
+        reached = truth.recall(search(truth.rows)[1])
+        if reached >= recall or ef >= _EF_MOST:
+            return ef, reached
         ef *= 2
 
 
-class _Search:
+class _IndexSearch:
     """Queries of one index."""
 
     def __init__(
@@ -150,19 +161,19 @@ class _Search:
         self.n_neighbors, self.threads = n_neighbors, threads
 
     def __call__(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k nearest of each: self dropped by number, true distances, in final order."""
+        """The k nearest neighbours of these rows of the group, ranked by true distance."""
         vectors, rows = self.group.vectors, self.group.rows_at(numbers)
         neighbors = np.empty((rows.size, self.n_neighbors), np.int32)
         distances = np.empty((rows.size, self.n_neighbors), np.float32)
         candidates, lost = self._candidates(rows)
 
-        def finish(start: int, stop: int) -> None:
+        def rank(start: int, stop: int) -> None:
             rerank(
                 vectors, rows[start:stop], candidates[start:stop],
                 neighbors[start:stop], distances[start:stop],
             )  # fmt: skip
 
-        for_blocks(finish, rows.size, 1024, self.threads)
+        for_blocks(rank, rows.size, _RANK_BLOCK, self.threads)
         if lost.size:
             again = np.empty((lost.size, self.n_neighbors), np.int32)
             longer = np.empty((lost.size, self.n_neighbors), np.float32)
@@ -171,9 +182,10 @@ class _Search:
         return neighbors, distances
 
     def _candidates(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """K + 1 labels for each row, and the places of those for which the index has fewer.
+        """Candidates (m, k + 1) of rows (m,), and the places of rows for which hnswlib fails.
 
-        hnswlib answers a whole batch or, if one row of it comes back short, none.
+        hnswlib raises for a whole batch if it finds fewer than k + 1 candidates for one row, so the
+        rows of such a batch are queried one by one.
         """
         wanted = self.n_neighbors + 1
         queries = (self.group.vectors[rows] * self.scale).astype(np.float32, copy=False)

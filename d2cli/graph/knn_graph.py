@@ -1,8 +1,9 @@
-"""The two forms of a graph, and what each promises.
+"""The two forms of a graph and their contracts.
 
-:class:`KnnGraph` is what is built and kept on disk: for each row its k nearest, a fixed width.
-:class:`Edges` is what messages travel along: for each row its neighbours under one rule of
-edges, in compressed sparse rows.
+:class:`KnnGraph` holds the k nearest neighbours of each row; it is built and stored on disk.
+:class:`Edges` holds the edges under one rule in CSR form; messages are sent along them.
+
+The module loads no compiler until a graph is made, so that the plan can import it.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.runtime.jit import kernel
+from d2cli.runtime.decisions import Decision
 
-#: Stands in `neighbors` where a row has fewer than k neighbours; its distance is +inf.
+#: Fills `neighbors` where a row has fewer than k neighbours; the distance there is +inf.
 MISSING = -1
 
 
 class Edges(NamedTuple):
-    """A sparse graph in compressed sparse rows.
+    """A sparse graph in CSR form (compressed sparse rows).
 
-    - the neighbours of row i are ``indices[indptr[i]:indptr[i + 1]]``, at the distances beside;
-    - `indptr` int64 (n + 1,), `indices` int32 (m,), `distances` float32 (m,);
-    - within a row `indices` ascend, none repeats, and none is i;
+    - `indptr` is int64 (n + 1,), `indices` int32 (m,), `distances` float32 (m,);
+    - the neighbours of row i are ``indices[indptr[i]:indptr[i + 1]]``; `distances` has the same
+      layout;
+    - within a row, `indices` ascend without repeats and without i;
     - distances are finite and >= 0.
     """
 
@@ -37,7 +39,15 @@ class Edges(NamedTuple):
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """How a graph was built. `recall` is recall@k as measured (None: exact, nothing to measure)."""
+    """How a graph was built.
+
+    Attributes:
+        method: the methods used, joined by ``+``.
+        recall: recall@k measured on `recall_sample` rows; None if every search was exact.
+        recall_target: the recall@k aimed at; None if every search was exact.
+        settings: what an approximate search chose, by name; empty if several groups had one.
+        decisions: the automatic choices. They are empty for a graph that was read from a file.
+    """
 
     metric: str
     method: str
@@ -46,19 +56,23 @@ class BuildInfo:
     recall_target: float | None = None
     recall_sample: int = 0
     settings: dict[str, object] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
 class KnnGraph:
-    """For each row its k nearest other rows.
+    """The k nearest other rows of each row.
 
     Attributes:
-        neighbors: (n, k) int32. Row numbers, -1 where there are fewer than k. Never the row itself.
-        distances: (n, k) float32. Metric distances (never squared), ascending in each row with
-            ties by row number; +inf where the neighbour is missing.
-        excluded: (n,) bool, or None. Rows that take no part: they list nobody and nobody lists
-            them.
-        info: how it was built.
+        neighbors: (n, k) int32 row numbers, without repeats and without the row itself. A row with
+            fewer than k neighbours ends in -1.
+        distances: (n, k) float32 distances (not squared), ascending in each row with ties by row
+            number; +inf where the neighbour is -1.
+        excluded: (n,) bool, or None. Excluded rows have no neighbours and are not listed by others.
+        info: how the graph was built.
+
+    Raises:
+        DataError: if an array breaks this contract, naming the first such row.
     """
 
     neighbors: NDArray[np.int32]
@@ -77,11 +91,9 @@ class KnnGraph:
         return int(self.neighbors.shape[1])
 
     def __post_init__(self) -> None:
-        """Hold the graph against its contract: kernels trust it, and would read beyond arrays.
+        """Check the contract, because kernels index arrays by these numbers without checks."""
+        from d2cli.graph.contract import first_fault  # noqa: PLC0415, loads the compiler
 
-        Raises:
-            DataError: naming the first row that breaks it.
-        """
         neighbors, distances = self.neighbors, self.distances
         if neighbors.ndim != 2 or neighbors.shape != distances.shape or not neighbors.shape[1]:
             raise DataError(
@@ -98,70 +110,24 @@ class KnnGraph:
             raise DataError(
                 f"excluded must be ({self.n},), not {self.excluded.shape}", argument="graph"
             )
-        row, fault = _first_fault(neighbors, distances)
-        if row >= 0:
-            raise DataError(_FAULTS[fault], argument="graph", row=int(row))
+        if (fault := first_fault(neighbors, distances)) is not None:
+            raise DataError(fault[1], argument="graph", row=fault[0])
         if self.excluded is not None:
-            gone = self.excluded
-            used = gone & (neighbors[:, 0] != MISSING)
-            if used.any():
-                row = int(np.argmax(used))
+            lists = self.excluded & (neighbors[:, 0] != MISSING)
+            if lists.any():
+                row = int(np.argmax(lists))
                 raise DataError("is excluded but lists neighbours", argument="graph", row=row)
-            lists_gone = (gone[neighbors] & (neighbors != MISSING)).any(axis=1)
-            if lists_gone.any():
-                row = int(np.argmax(lists_gone))
+            lists = (self.excluded[neighbors] & (neighbors != MISSING)).any(axis=1)
+            if lists.any():
+                row = int(np.argmax(lists))
                 raise DataError("lists an excluded row", argument="graph", row=row)
 
 
-_OUT_OF_RANGE, _SELF, _BAD_DISTANCE, _UNSORTED, _REPEATED, _NOT_AT_END = range(6)
-_FAULTS = {
-    _OUT_OF_RANGE: "lists a neighbour that is no row of the graph",
-    _SELF: "lists itself as a neighbour",
-    _BAD_DISTANCE: "has a distance that is negative, NaN or infinite",
-    _UNSORTED: "is not sorted by distance with ties by row number",
-    _REPEATED: "lists a neighbour twice",
-    _NOT_AT_END: "has a missing place (-1, +inf) before a neighbour, or only half of one",
-}
-
-
-@kernel
-def _first_fault(neighbors, distances):
-    """(row, fault) of the first row that breaks KnnGraph's contract, or (-1, 0)."""
-    n, k = neighbors.shape
-    listed_by = np.full(n, -1, np.int32)
-    for i in range(n):
-        ended = False
-        for p in range(k):
-            j = neighbors[i, p]
-            d = distances[i, p]
-            if j == -1:
-                if d != np.inf:
-                    return i, _NOT_AT_END
-                ended = True
-                continue
-            if ended:
-                return i, _NOT_AT_END
-            if j < 0 or j >= n:
-                return i, _OUT_OF_RANGE
-            if j == i:
-                return i, _SELF
-            if not (d >= 0.0 and d < np.inf):
-                return i, _BAD_DISTANCE
-            if p > 0:
-                before = distances[i, p - 1]
-                if d < before or (d == before and j < neighbors[i, p - 1]):
-                    return i, _UNSORTED
-            if listed_by[j] == i:
-                return i, _REPEATED
-            listed_by[j] = i
-    return -1, 0
-
-
 def check_edges(edges: Edges) -> None:
-    """Refuse edges that kernels could not walk: see :class:`Edges`.
+    """Check what kernels rely on: see :class:`Edges`.
 
     Raises:
-        DataError: if shapes or types are off, or a neighbour is no row.
+        DataError: for a wrong shape or dtype, an index out of range, or a bad distance.
     """
     indptr, indices, distances = edges
     n = indptr.size - 1
@@ -177,13 +143,17 @@ def check_edges(edges: Edges) -> None:
     ):
         raise DataError("edges are not in compressed sparse rows", argument="graph")
     if indices.size and (indices.min() < 0 or indices.max() >= n):
-        raise DataError("edges lead to a row that is not there", argument="graph")
+        raise DataError("edges lead to a row that does not exist", argument="graph")
     if not (distances >= 0).all():
         raise DataError("an edge's distance is negative or NaN", argument="graph")
 
 
 def check_rows(n: int) -> None:
-    """Refuse an empty set, and one whose row numbers do not fit int32."""
+    """Check that there are rows and that row numbers fit int32.
+
+    Raises:
+        DataError: otherwise.
+    """
     if n == 0:
         raise DataError("there are no rows", argument="embeddings")
     if n > MAX_ROWS:

@@ -1,8 +1,9 @@
-"""recall@k on a sample of rows, against exact search."""
+"""What approximate searches share: recall@k on a sample of rows, and the form of their result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,32 @@ from numpy.typing import NDArray
 from d2cli.engine.threads import Progress, silent
 from d2cli.graph.exact.search import exact_neighbors_of
 from d2cli.graph.vectors import Group
+from d2cli.runtime.decisions import Decision
+
+
+class ApproximateLists(NamedTuple):
+    """What an approximate search returns.
+
+    Attributes:
+        neighbors: (n, k) int32, rows of all vectors, and distances: (n, k) float32, as in
+            :class:`~d2cli.graph.knn_graph.KnnGraph`.
+        settings: the settings used, by name.
+        decisions: the settings that the search chose itself.
+    """
+
+    neighbors: NDArray[np.int32]
+    distances: NDArray[np.float32]
+    settings: dict[str, object]
+    decisions: tuple[Decision, ...]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Exact neighbours of some rows.
+    """Exact neighbours of a sample of rows.
 
     Attributes:
-        rows: (m,) int64 and neighbors: (m, k) int32, numbers of one group.
+        rows: (m,) int64, numbers within one group.
+        neighbors: (m, k) int32, numbers within the group.
         distances: (m, k) float32, as in a graph.
     """
 
@@ -34,7 +53,7 @@ class Truth:
         threads: int,
         progress: Progress = silent,
     ) -> Truth:
-        """Search exactly, in a group, for the rows with these numbers."""
+        """Search exactly, within a group, for the rows with these numbers."""
         neighbors, distances = exact_neighbors_of(
             group.rows_at(numbers), group, n_neighbors,
             threads=threads, progress=progress, stage="sample",
@@ -42,14 +61,14 @@ class Truth:
         return cls(numbers, group.number(neighbors), distances)
 
     def part(self, start: int, stop: int) -> Truth:
-        """Some of the rows."""
+        """Rows start … stop of the sample."""
         return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
 
     def recall(self, distances: NDArray[np.float32]) -> float:
-        """recall@k of lists with these distances (m, k), one row for each of `rows`.
+        """recall@k of lists for `rows` that have these distances (m, k).
 
-        A listed neighbour counts if it is no farther than the true k-th: of equally distant ones
-        any will do (as ann-benchmarks counts).
+        A listed neighbour counts if it is no farther than the true k-th neighbour, so ties count as
+        found (the definition of ann-benchmarks).
         """
         possible = np.isfinite(self.distances)
         if not possible.any():
@@ -58,16 +77,16 @@ class Truth:
         return float(hits.sum() / possible.sum())
 
     def share_among(self, candidates: NDArray[np.int32]) -> float:
-        """The share of true neighbours that stand among each row's candidates (m, c)."""
+        """The share of true neighbours that are among the candidates (m, c) of their row."""
         return float((self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2).mean())
 
 
 def sample_rows(
     n: int, aim: int, judge: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two disjoint random samples of rows: one to aim with, one to measure with.
+    """Two disjoint random samples of the rows 0 … n-1, sorted: to tune with, and to measure with.
 
-    Of fewer than `aim` + `judge` rows a third goes to the first.
+    If n < `aim` + `judge`, the first sample gets a third of the rows.
     """
     shuffled = np.random.default_rng(seed).permutation(n)
     if n < aim + judge:

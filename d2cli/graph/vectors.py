@@ -1,5 +1,5 @@
-"""Embeddings as the searches want them: finite, of a size that float32 distances can hold, and of
-unit length where the metric is cosine.
+"""Embeddings in the form that searches take: finite, with distances that fit float32, and scaled to
+unit length under ``cosine``.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from d2cli.defaults import Metric, choices
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import check_rows
+from d2cli.graph.sizes import BLOCK_NUMBERS
 
-#: About this many numbers are looked at in one go.
-_BLOCK_NUMBERS = 1 << 21
-#: A longer vector's distances may not fit float32; and where all vectors are shorter than its
-#: smallest normal number, it cannot tell them apart.
-_LARGEST_NORM, _SMALLEST_NORM = 1e38, float(np.finfo(np.float32).tiny)
-#: Under ``cosine`` rows longer or shorter than these are brought near 1 first.
-_LARGE, _SMALL = 1e30, 1e-30
-#: Values of up to 2 to this power, and of as little, are squared and added in float32 without harm.
+#: Distances between longer vectors may not fit float32.
+_LARGEST_NORM = 1e38
+#: If all vectors are shorter than this, float32 cannot hold their distances.
+_SMALLEST_NORM = float(np.finfo(np.float32).tiny)
+#: Under ``cosine``, rows outside of this range of lengths are first scaled near 1.
+_SMALL, _LARGE = 1e-30, 1e30
+#: Squares of values within 2^±24 can be summed in float32 without overflow or underflow.
 _HARMLESS_EXPONENT = 24
 
 
 def block_rows(d: int) -> int:
-    """How many rows of d numbers make one block."""
-    return max(1, _BLOCK_NUMBERS // max(d, 1))
+    """Number of rows with d columns in one block."""
+    return max(1, BLOCK_NUMBERS // max(d, 1))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that search among themselves, without a copy of them. Numbers count within the group.
+    """Rows that are searched among themselves; a view, not a copy.
+
+    *Rows* are rows of all vectors. *Numbers* count the rows of the group: 0 … n-1.
 
     Attributes:
-        vectors: (rows, d) as :func:`prepare` returns them.
-        rows: (n,) int64, ascending, which of them; None: all.
+        vectors: all vectors (rows, d), as :func:`prepare` returns them.
+        rows: (n,) int64, the rows of the group, ascending; None if they are all rows.
     """
 
     vectors: NDArray[np.floating]
@@ -47,7 +49,7 @@ class Group:
         return len(self.vectors) if self.rows is None else len(self.rows)
 
     def block(self, start: int, stop: int) -> NDArray[np.floating]:
-        """The vectors numbered start … stop; a view where the group is all rows."""
+        """The vectors numbered start … stop; a view if the group is all rows."""
         if self.rows is None:
             return self.vectors[start:stop]
         return self.vectors[self.rows[start:stop]]
@@ -65,7 +67,7 @@ class Group:
         return np.arange(len(self.vectors)) if self.rows is None else self.rows
 
     def listed(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The rows with these numbers; of an empty place in a list (-1), -1."""
+        """The rows with these numbers; -1 stays -1."""
         if self.rows is None:
             return numbers
         return np.where(numbers < 0, -1, self.rows[numbers]).astype(np.int32)
@@ -75,7 +77,7 @@ class Group:
         return Group(self.vectors, self.rows_at(numbers))
 
     def number(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The numbers of these rows of the group; of what is no row (-1), -1."""
+        """The numbers of these rows; -1 stays -1."""
         if self.rows is None:
             return rows
         numbers = np.full(len(self.vectors), -1, np.int32)
@@ -90,22 +92,22 @@ def prepare(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.floating]:
-    """Check embeddings and bring them into the form that the searches take.
+    """Check embeddings and convert them to the form that searches take.
 
     Args:
-        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1; may be memory-mapped and is
-            read in blocks; not changed.
+        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped; is
+            read in blocks and not changed.
         metric: ``euclidean`` or ``cosine``.
 
     Returns:
-        (n, d) C-contiguous. For ``euclidean`` the embeddings themselves where they are float32 or
-        float64 already; otherwise one float32 copy. For ``cosine`` a float32 copy (float64 for
-        float64) scaled to unit length.
+        (n, d), C-contiguous, native byte order. ``euclidean`` returns the embeddings themselves if
+        they are in this form and not float16, otherwise one copy. ``cosine`` returns a copy scaled
+        to unit length. Copies are float64 for float64, otherwise float32.
 
     Raises:
-        DataError: for another shape or type, an empty set, a value that is not finite; under
-            ``euclidean`` for a vector longer than 1e38, and where all are shorter than 1.2e-38 and
-            not 0; under ``cosine`` for a vector of zeros.
+        DataError: for another shape or dtype, no rows, or a value that is not finite; under
+            ``euclidean`` also for a vector longer than 1e38, and if all vectors are shorter than
+            1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
     """
     if metric not in choices(Metric):
         raise UsageError(f"metric must be one of {', '.join(choices(Metric))}, not {metric!r}")
@@ -168,20 +170,20 @@ def prepare(
 
 
 def _near_one(block: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Each row divided by a power of two, which rounds nothing and leaves its direction."""
+    """Each row divided by a power of two, which keeps its direction without rounding."""
     largest = np.abs(block).max(axis=1)
     largest[~np.isfinite(largest)] = 1.0
     return np.ldexp(block.astype(np.float64), -np.frexp(largest)[1][:, None])
 
 
 def _norms(block: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Lengths of the rows in float64."""
+    """Lengths of the rows, float64."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
 
 
 def _check_finite(block: NDArray[np.floating], norms: NDArray[np.float64], first_row: int) -> None:
-    """Refuse a value that is not finite, and a row that is too long."""
+    """Refuse a value that is not finite and a row that is too long."""
     if np.isfinite(norms).all() and norms.max() <= _LARGEST_NORM:
         return
     finite = np.isfinite(block)
@@ -201,16 +203,16 @@ def _check_finite(block: NDArray[np.floating], norms: NDArray[np.float64], first
 
 
 def power_of_two_scale(threads: int, *groups: Group) -> float:
-    """A factor that brings the groups' largest value near 1 without rounding anything; mostly 1.
+    """A power of two that scales the largest value of the groups near 1; usually 1.
 
-    float32 arithmetic on squares overflows for values of 1e20 and vanishes for 1e-25; searches
-    work on scaled blocks, and final distances come from the vectors as they are.
+    Squares in float32 overflow for values of 1e20 and underflow for 1e-25, so searches screen
+    scaled blocks. Scaling by a power of two rounds nothing. Final distances use unscaled vectors.
     """
     largest = max(_largest(group, threads) for group in groups)
     exponent = int(np.frexp(largest)[1])
     if largest == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
         return 1.0
-    # Kept within what float32 can hold: denormals stay small.
+    # Within the range of float32; denormals stay small.
     return float(2.0 ** -np.clip(exponent, -120, 120))
 
 

@@ -1,4 +1,4 @@
-"""Candidates of all rows of a group at once: each product of two blocks serves both."""
+"""Candidates of all rows of a group: each product of two blocks is used for the rows of both."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import Checkpoint, State
 from d2cli.engine.threads import Progress, Workers
+from d2cli.graph.distances import keep_nearest, keep_nearest_across
 from d2cli.graph.exact.screen import Screen
-from d2cli.graph.lists import keep_nearest, keep_nearest_across
+from d2cli.graph.exact.sizes import PAIR_ROWS
 from d2cli.runtime.products import product
 
-#: Rows of a block: the product of two, 1 MB, stays in a core's own cache.
-_ROWS = 512
-#: Pairs after which all threads wait for each other, so that what is done can be kept.
+#: Pairs of blocks between two checkpoints; all threads wait for each other there.
 _TOGETHER = 512
 
 Pair = tuple[int, int]
 
 
 def tournament(blocks: int) -> Iterator[Pair]:
-    """All pairs of blocks, each block with itself first; then as few as can be share a block with
-    those shortly before.
+    """All pairs of blocks: first each block with itself, then rounds of a tournament.
 
-    In rounds, by the circle method: the first block stays where it is, the others go around it.
+    The circle method orders the rounds: the first block keeps its place and the others rotate. No
+    two pairs of a round share a block, so threads seldom wait for the same lists.
     """
     yield from ((b, b) for b in range(blocks))
     ring = [*range(blocks + blocks % 2)]
@@ -48,14 +47,14 @@ def candidates_of_all(
     stage: str,
     checkpoint: Checkpoint,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The `width` nearest of each row, itself among them, as `screen` sees them.
+    """The `width` best candidates of each row by the scores of `screen`; the row itself is one.
 
-    Of rows that tie for a list's last place, any may have it.
+    If several rows tie for the last place of a list, any of them may get it.
 
     Returns:
-        numbers (n, width) int32 within the group, and scores (n, width) float32, ascending.
+        numbers within the group (n, width) int32, and scores (n, width) float32, ascending.
     """
-    n, blocks = screen.size, -(-screen.size // _ROWS)
+    n, blocks = screen.size, -(-screen.size // PAIR_ROWS)
     found = np.full((n, width), -1, np.int32)
     scores = np.full((n, width), np.inf, np.float32)
     met = 0
@@ -67,9 +66,9 @@ def candidates_of_all(
         return {"found": found, "scores": scores, "met": np.int64(met)}
 
     def meet(pair: Pair) -> None:
-        a, b = (slice(block * _ROWS, min((block + 1) * _ROWS, n)) for block in pair)
+        a, b = (slice(block * PAIR_ROWS, min((block + 1) * PAIR_ROWS, n)) for block in pair)
         here = screen.block(a.start, a.stop)
-        # A block by itself transposed is symmetric, which NumPy sees and multiplies only half of.
+        # NumPy recognises A @ A.T and computes only half of this symmetric product.
         there = here if a == b else screen.block(b.start, b.stop)
         products = product(here, there.T)
         with writing[pair[0]]:

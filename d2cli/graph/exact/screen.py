@@ -1,4 +1,4 @@
-"""Candidates for nearest neighbours, by matrix products in float32, and what these cannot miss."""
+"""Candidates for nearest neighbours by float32 products, with a proven bound on all other rows."""
 
 from __future__ import annotations
 
@@ -8,48 +8,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.lists import half_square_norms, keep_nearest
+from d2cli.graph.distances import half_square_norms, keep_nearest
+from d2cli.graph.exact.sizes import BASE_ROWS, CENTRE_ROWS, KEPT_NUMBERS
 from d2cli.graph.vectors import Group, block_rows, power_of_two_scale
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.products import product
 
-#: Rows of one product: queries by base. The product, 1 MB, stays in a core's own cache.
-QUERIES, _BASE = 256, 1024
-#: Of at most so many numbers the scaled and centred blocks are kept: 32 MB.
-_KEPT_NUMBERS = 1 << 23
-#: Rows whose mean is taken for the centre.
-_CENTRE_ROWS = 256
+#: Unit roundoff of float32.
 _FLOAT32_STEP = 2.0**-24
 
-#: Rows (m, w) int32, -1 for none, and (m,) float64, the distance below which none was missed: where
-#: all rows are candidates, infinity.
+#: Candidates (m, w) int32 as rows of all vectors, -1 for none; and missed_from (m,) float64: every
+#: row that is no candidate is at least this far away (infinity if all rows are candidates).
 Candidates = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 class Screen:
-    """Finds candidates among the rows of a group by ``|x|²/2 - q·x`` in float32, on blocks that are
-    scaled and centred where that helps.
+    """Finds candidates among the rows of a group by the score ``|x|²/2 - q·x`` in float32.
 
-    A row is the nearest candidate to itself; ranking by true distance drops it.
+    Rows are scaled and centred first if that reduces rounding errors. A row is its own nearest
+    candidate; ranking by true distance drops it.
 
     Attributes:
-        size: n, how many rows are in the group.
+        size: n, the number of rows in the group.
         halves: (n,) float32, half the squared norms of the scaled and centred rows.
     """
 
     def __init__(self, group: Group, threads: int, asking: Group | None = None) -> None:
-        """`asking` are the rows to search for, where others than the group's are among them."""
+        """`asking` holds the rows to search for, if some of them are not in `group`."""
         self.group, self.size = group, len(group)
         vectors, d = group.vectors, group.vectors.shape[1]
         self.scale = power_of_two_scale(threads, group, *(() if asking is None else (asking,)))
-        # Any centre will do; in the type of the vectors each subtraction rounds once.
-        some = group.take(np.arange(0, self.size, -(-self.size // _CENTRE_ROWS))) * self.scale
+        # Any centre is correct. In the dtype of the vectors, each subtraction rounds once.
+        some = group.take(np.arange(0, self.size, -(-self.size // CENTRE_ROWS))) * self.scale
         centre = some.mean(axis=0, dtype=np.float64)
         spread = np.square(some - centre).sum(axis=1).max()
-        # Rows around the origin are as good as centred.
+        # Rows around the origin need no centring.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
         self.kept = None
-        if self.size * d <= _KEPT_NUMBERS:
+        if self.size * d <= KEPT_NUMBERS:
             self.kept = self._centred(group.block(0, self.size))
         self.halves = np.empty(self.size, np.float32)
 
@@ -73,28 +69,28 @@ class Screen:
         return self._centred(self.group.block(start, stop))
 
     def candidates(self, rows: NDArray[np.int64], width: int) -> Candidates:
-        """`width` candidates for each of these rows of all vectors."""
+        """`width` candidates for each of these rows (m,) of all vectors."""
         n = self.size
         q = self._centred(self.group.vectors[rows])
         found = np.full((rows.size, width), -1, np.int32)
         scores = np.full((rows.size, width), np.inf, np.float32)
-        room = np.empty(rows.size * min(_BASE, n), np.float32)
-        for start in range(0, n, _BASE):
-            base = self.block(start, start + _BASE)
-            # Cut from the front: a product with gaps between its rows is slower.
-            block = room[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
+        buffer = np.empty(rows.size * min(BASE_ROWS, n), np.float32)
+        for start in range(0, n, BASE_ROWS):
+            base = self.block(start, start + BASE_ROWS)
+            # A contiguous output: products are slower with gaps between rows.
+            block = buffer[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
             product(q, base.T, out=block)
-            keep_nearest(block, self.halves[start : start + _BASE], start, scores, found)
+            keep_nearest(block, self.halves[start : start + BASE_ROWS], start, scores, found)
         return self._judged(q, found, scores)
 
     def listed(
         self, start: int, found: NDArray[np.int32], scores: NDArray[np.float32]
     ) -> Candidates:
-        """The candidates that lists hold, of the group's rows from number `start` on.
+        """Candidates from the lists of the group's rows number start, start + 1, ….
 
         Args:
-            found: (m, w) int32, the w best of all numbers in the group, for m rows of it.
-            scores: (m, w) float32, theirs, ascending.
+            found: (m, w) int32, the w best numbers in the group for each of m rows.
+            scores: (m, w) float32, their scores, ascending.
         """
         return self._judged(self.block(start, start + len(found)), found, scores)
 
@@ -109,19 +105,23 @@ class Screen:
 
 @kernel
 def rounding(d):
-    """What the rounding of a d-term dot product in float32, of the squares and of the inputs
-    themselves may come to, in parts of the largest magnitude: d + 8 steps (Higham 2002, section
-    3.1).
+    """Relative error bound of a score with d terms in float32: (d + 8) · 2^-24.
+
+    It covers the rounding of the dot product, of the squared norms and of the inputs (Higham 2002,
+    *Accuracy and Stability of Numerical Algorithms*, section 3.1).
     """
     return (d + 8) * _FLOAT32_STEP
 
 
 @kernel
 def _bound_what_is_missed(q, scores, reach, scale, missed_from):
-    """Bound from below the distances of all that did not make the lists; writes missed_from (m,).
+    """missed_from[r] <- a lower bound of the distance from query r to every row not in its list.
 
-    `scores` are |x|²/2 - q·x of those that did, ascending, and `reach` is the length of the longest
-    x.
+    Args:
+        q: (m, d), scaled and centred queries.
+        scores: (m, w), |x|²/2 - q·x of the listed rows, ascending.
+        reach: length of the longest x.
+        scale: the factor that queries and rows were scaled by.
     """
     rounded = rounding(q.shape[1])
     for r in range(q.shape[0]):
@@ -130,5 +130,5 @@ def _bound_what_is_missed(q, scores, reach, scale, missed_from):
             own += np.float64(q[r, c]) * np.float64(q[r, c])
         magnitude = math.sqrt(own) + reach
         least = own + 2.0 * scores[r, -1] - rounded * magnitude * magnitude
-        # Distances compare as rounded to float32: one more step on each side.
+        # Distances are compared after rounding to float32.
         missed_from[r] = math.sqrt(max(least, 0.0)) / scale * (1 - 4 * _FLOAT32_STEP)

@@ -1,10 +1,13 @@
-"""Exact k nearest neighbours by blocked matrix products, certified row by row.
+"""Exact k nearest neighbours by blocked matrix products, proven row by row.
 
-Products in float32 screen: they keep, for each row, somewhat more candidates than k. True
-distances then rank those. A row whose k-th true distance lies below anything that screening could
-have missed, its rounding error included, is proven; the few others are searched one vector at a
-time. So the result is that of a plain search whatever the linear algebra library rounds to, and
-whatever the number of threads.
+1. Float32 products screen: they keep k + 5 candidates per row, the row itself included.
+2. True distances rank the candidates.
+3. A row is proven if its k-th true distance is below the bound, rounding included, on the distance
+   of every row that the screen dropped. Other rows are screened again with more candidates, and
+   then searched by brute force.
+
+The result equals that of a plain search, whatever the linear algebra library rounds to and whatever
+the number of threads.
 """
 
 from __future__ import annotations
@@ -18,16 +21,12 @@ from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.engine.threads import Progress, for_blocks, silent
 from d2cli.graph.distances import nearest_of_all, rerank
 from d2cli.graph.exact.pairs import candidates_of_all
-from d2cli.graph.exact.screen import QUERIES, Candidates, Screen
+from d2cli.graph.exact.screen import Candidates, Screen
+from d2cli.graph.exact.sizes import FEW_ROWS, QUERIES, SPARE, SPARE_AGAIN
 from d2cli.graph.vectors import Group
 from d2cli.runtime.products import one_thread_per_product
 
-#: Candidates that screening keeps beyond k; the second time for rows that the first left unproven.
-_SPARE = (4, 64)
-
-#: So few rows each search for themselves: they are done before threads would have met.
-_FEW_ROWS = 1024
-
+#: neighbors (m, k) int32, rows of all vectors, and distances (m, k) float32.
 Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
@@ -40,23 +39,23 @@ def exact_neighbors(
     stage: str = "neighbors",
     checkpoint: Checkpoint = NONE,
 ) -> Lists:
-    """The k nearest other rows of every row of a group, within it.
+    """The k nearest other rows, within a group, of every row of the group.
 
     Args:
         group: n >= 1 rows of vectors as :func:`~d2cli.graph.vectors.prepare` returns them.
-        n_neighbors: k >= 1; places beyond what can be listed stay empty.
-        threads: how many threads share the work; the result does not depend on it.
-        checkpoint: keeps the lists of candidates as they grow, and then the rows that are proven.
+        n_neighbors: k >= 1. If n <= k, places stay empty.
+        threads: number of threads. The result does not depend on it.
+        checkpoint: stores the lists of candidates, later the lists of proven rows.
 
     Returns:
-        neighbors (n, k) int32, rows of all vectors, and distances (n, k) float32 as in
-        :class:`~d2cli.graph.knn_graph.KnnGraph`. Working memory is 8 (k + 5) bytes a row, at most 32 MB, and
-        for each thread 2 MB and, of wide rows, 1,024 scaled and centred.
+        neighbors (n, k) int32, rows of all vectors, and distances (n, k) float32, as in
+        :class:`~d2cli.graph.knn_graph.KnnGraph`. Working memory:
+        :func:`d2cli.graph.exact.sizes.among_themselves`.
     """
     screen, rows = Screen(group, threads), group.all_rows()
-    if len(group) <= _FEW_ROWS:
+    if len(group) <= FEW_ROWS:
         return _one_by_one(screen, rows, n_neighbors, threads, progress, stage)
-    width = _widths(screen, n_neighbors)[0]
+    width = _width(screen, n_neighbors, SPARE)
     with one_thread_per_product():
         found, scores = candidates_of_all(
             screen, width, threads, progress=progress, stage=stage, checkpoint=checkpoint
@@ -77,21 +76,23 @@ def exact_neighbors_of(
     progress: Progress = silent,
     stage: str = "neighbors",
 ) -> Lists:
-    """The k nearest rows of a group to each of some rows, itself left out.
+    """The k nearest rows of a group to each of `rows`, the row itself left out.
 
     Args:
-        rows: (m,) of all vectors, whether in the group or not.
-        group: as for :func:`exact_neighbors`, which is quicker where `rows` are the group.
+        rows: (m,) rows of all vectors, inside or outside of the group. If they are the whole group,
+            :func:`exact_neighbors` is faster.
+        group: as for :func:`exact_neighbors`.
 
     Returns:
-        As there, (m, k).
+        neighbors and distances (m, k), as for :func:`exact_neighbors`.
     """
     screen = Screen(group, threads, Group(group.vectors, rows))
     return _one_by_one(screen, rows, n_neighbors, threads, progress, stage)
 
 
-def _widths(screen: Screen, k: int) -> list[int]:
-    return [min(k + 1 + spare, screen.size) for spare in _SPARE]
+def _width(screen: Screen, k: int, spare: int) -> int:
+    """Candidates per row: k, the row itself and `spare` more."""
+    return min(k + 1 + spare, screen.size)
 
 
 def _one_by_one(
@@ -102,8 +103,8 @@ def _one_by_one(
     progress: Progress,
     stage: str,
 ) -> Lists:
-    """Each row with candidates that are sought for it alone."""
-    width = _widths(screen, k)[0]
+    """Screen each block of rows against the whole group."""
+    width = _width(screen, k, SPARE)
 
     def first(start: int, stop: int) -> Candidates:
         return screen.candidates(rows[start:stop], width)
@@ -122,7 +123,7 @@ def _proven(
     stage: str,
     checkpoint: Checkpoint,
 ) -> Lists:
-    """The nearest of each row, from what ``first(start, stop)`` finds for a block of them."""
+    """The nearest of each row; ``first(start, stop)`` returns the candidates of a block of rows."""
     neighbors = np.empty((rows.size, k), np.int32)
     distances = np.empty((rows.size, k), np.float32)
     finished = np.zeros(-(-rows.size // QUERIES), np.bool_)
@@ -141,7 +142,7 @@ def _proven(
             found[unproven], lengths[unproven] = _look_again(screen, queries[unproven], k)
 
     def state() -> State:
-        # What is finished is looked at first: blocks that end meanwhile are not said to be.
+        # `finished` is copied first: a block that ends while the lists are written counts as open.
         return {"finished": finished.copy(), "neighbors": neighbors, "distances": distances}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -159,22 +160,20 @@ def _rank(
     found: NDArray[np.int32],
     lengths: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """Write the nearest of the candidates to found, lengths (m, k); which queries may have nearer
-    rows than those.
-    """
+    """Write the nearest candidates to found, lengths (m, k); return which queries are unproven."""
     numbers, missed_from = candidates
     rerank(screen.group.vectors, queries, numbers, found, lengths)
     return np.flatnonzero(~(lengths[:, -1] < missed_from) & ~np.isposinf(missed_from))
 
 
 def _look_again(screen: Screen, queries: NDArray[np.int64], k: int) -> Lists:
-    """The nearest of rows that few candidates left unproven."""
+    """The nearest of queries that `SPARE` candidates left unproven."""
     found, lengths = np.empty((queries.size, k), np.int32), np.empty((queries.size, k), np.float32)
-    candidates = screen.candidates(queries, _widths(screen, k)[1])
+    candidates = screen.candidates(queries, _width(screen, k, SPARE_AGAIN))
     unproven = _rank(screen, queries, candidates, found, lengths)
     if unproven.size:
         nearest, shortest = found[unproven], lengths[unproven]
-        everyone = screen.group.all_rows()
-        nearest_of_all(screen.group.vectors, queries[unproven], everyone, nearest, shortest)
+        among = screen.group.all_rows()
+        nearest_of_all(screen.group.vectors, queries[unproven], among, nearest, shortest)
         found[unproven], lengths[unproven] = nearest, shortest
     return found, lengths

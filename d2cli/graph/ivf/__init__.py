@@ -1,1 +1,1 @@
-"""Approximate search in cells."""
+"""Approximate search in cells (an inverted file), refined along links between neighbours."""

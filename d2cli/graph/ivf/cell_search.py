@@ -1,4 +1,4 @@
-"""The search of cells: each row against the rows of the cells that it looks into."""
+"""Compares each row with the rows of the cells that it probes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import Progress, for_blocks, silent
+from d2cli.graph.distances import LANES, below, ceiling, half_square_norms, insert
 from d2cli.graph.ivf.cells import Cells
 from d2cli.graph.ivf.grouping import by_label
-from d2cli.graph.lists import LANES, below, ceiling, half_square_norms, insert
+from d2cli.graph.ivf.sizes import CELL_QUERIES
 from d2cli.runtime.jit import kernel, reordering_kernel
 from d2cli.runtime.products import product
 
-#: Rows (of neighbouring cells) searched by one worker, at most: the more, the more of them look
-#: into the same cell. And those multiplied with a cell at once.
-_JOIN_ROWS, _QUERIES = 16384, 512
-#: Workers' shares are alike, and as many as this or a multiple: two or four threads end together.
+#: Most rows (of neighbouring cells) in one block. In a larger block, more rows probe the same cell.
+_JOIN_ROWS = 16384
+#: The number of blocks is a multiple of this, so that two or four threads end at the same time.
 _EVEN = 4
-#: Rows of a cell whose centre's square is at most so many times their spread are compared as they
-#: are: float32 tells their distances apart. Rows farther from the origin are centred first.
+#: A cell is centred before it is compared if |centre|² > _NEAR_ORIGIN · variance; float32 rounding
+#: errors would be too large otherwise.
 _NEAR_ORIGIN = 32
-#: Rows measured by one worker.
+#: Rows in one block while half squared norms are computed.
 _MEASURED_ROWS = 8192
 
 
 def search_cells(
     reduced: NDArray[np.float32], cells: Cells, size: int, threads: int, progress: Progress = silent
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The nearest positions in the cells that each row looks into.
+    """The nearest positions in the cells that each row probes.
 
-    Returns squared distances (n, size) and positions (n, size), ascending; what a short list lacks
-    is infinitely far and -1.
+    Returns:
+        squared distances (n, size) float32, ascending, and positions (n, size) int32; empty places
+        are +inf and -1.
     """
     n = len(reduced)
     distances = np.full((n, size), np.inf, np.float32)
@@ -48,7 +49,7 @@ def search_cells(
 
 
 class _Join:
-    """Compares blocks of rows with the cells that they look into."""
+    """Compares blocks of rows with the cells that they probe."""
 
     def __init__(
         self,
@@ -67,68 +68,69 @@ class _Join:
         self.far = centre > _NEAR_ORIGIN * (squares - centre)
 
     def __call__(self, start: int, stop: int) -> None:
-        """Fill the lists of the rows of the cells that begin in start … stop."""
+        """Fill the lists of the rows whose cells begin at positions start … stop."""
         cells = self.cells
         starts = cells.starts
         first, last = np.searchsorted(starts[:-1], (start, stop)).tolist()
         if first == last:
             return
-        room = _Room(self.widest, self.reduced.shape[1])
-        # A row's own cell first: it leaves few of the other cells' rows near enough to insert.
+        workspace = _Workspace(self.widest, self.reduced.shape[1])
+        # The own cell comes first: its rows fill the lists, so that few other rows are inserted.
         for cell in range(first, last):
             begin, end = int(starts[cell]), int(starts[cell + 1])
-            self._compare(room, cell, np.arange(begin, end, dtype=np.int32))
+            self._compare(workspace, cell, np.arange(begin, end, dtype=np.int32))
         begin, end = int(starts[first]), int(starts[last])
         probes = cells.probes[begin:end, 1:]
         visitors, ends = by_label(probes.ravel(), len(starts) - 1)
         visitors = visitors // np.int32(max(1, probes.shape[1])) + np.int32(begin)
         for cell in np.flatnonzero(np.diff(ends)).tolist():
-            self._compare(room, cell, visitors[ends[cell] : ends[cell + 1]])
+            self._compare(workspace, cell, visitors[ends[cell] : ends[cell + 1]])
 
-    def _compare(self, room: _Room, cell: int, visitors: NDArray[np.int32]) -> None:
-        """Compare the rows at the positions `visitors`, ascending, with the rows of a cell."""
+    def _compare(self, workspace: _Workspace, cell: int, visitors: NDArray[np.int32]) -> None:
+        """Compare the rows at the positions `visitors` (ascending) with the rows of a cell."""
         first, last = self.cells.starts[cell : cell + 2].tolist()
         count = last - first
-        near, near_halves = self.reduced[first:last], room.halves[: count + LANES]
+        near, near_halves = self.reduced[first:last], workspace.halves[: count + LANES]
         near_halves[count:] = np.inf
         far = self.far[cell]
         if far:
-            centre, near = self.cells.centres[cell], room.targets[:count]
+            centre, near = self.cells.centres[cell], workspace.targets[:count]
             members = np.arange(first, last, dtype=np.int32)
             _centred(self.reduced, members, centre, near, near_halves)
         else:
             near_halves[:count] = self.halves[first:last]
-        for lo in range(0, len(visitors), _QUERIES):
-            mine = visitors[lo : lo + _QUERIES]
-            asking, own = room.queries[: len(mine)], room.own[: len(mine)]
+        for lo in range(0, len(visitors), CELL_QUERIES):
+            mine = visitors[lo : lo + CELL_QUERIES]
+            asking, own = workspace.queries[: len(mine)], workspace.own[: len(mine)]
             if far:
                 _centred(self.reduced, mine, centre, asking, own)
             else:
                 _gathered(self.reduced, self.halves, mine, asking, own)
-            scores = room.products[: len(mine) * count].reshape(len(mine), count)
+            scores = workspace.products[: len(mine) * count].reshape(len(mine), count)
             product(asking, near.T, out=scores)
             _admit(
-                mine, own, first, near_halves, room.products, count, self.distances, self.positions
-            )
+                mine, own, first, near_halves, workspace.products, count,
+                self.distances, self.positions,
+            )  # fmt: skip
 
 
-class _Room:
-    """What one worker works in."""
+class _Workspace:
+    """Buffers of one block."""
 
     def __init__(self, widest: int, width: int) -> None:
         self.targets = np.empty((widest, width), np.float32)
         self.halves = np.empty(widest + LANES, np.float32)
-        self.queries = np.empty((_QUERIES, width), np.float32)
-        self.own = np.empty(_QUERIES, np.float32)
-        # One run of scores longer: the last run of the last row reaches beyond it.
-        self.products = np.zeros(_QUERIES * widest + LANES, np.float32)
+        self.queries = np.empty((CELL_QUERIES, width), np.float32)
+        self.own = np.empty(CELL_QUERIES, np.float32)
+        # LANES longer, because the last run of the last row reaches beyond its end.
+        self.products = np.zeros(CELL_QUERIES * widest + LANES, np.float32)
 
 
 @reordering_kernel
 def _centred(reduced, which, centre, out, halves):
-    """out[r] <- reduced[which[r]] - centre, and halves[r] half its squared norm."""
+    """out[r] <- reduced[which[r]] - centre; halves[r] <- half of its squared norm."""
     for r in range(which.shape[0]):
-        row, moved = reduced[which[r]], out[r]  # named once, or each step would look them up again
+        row, moved = reduced[which[r]], out[r]  # hoisted: numba would index them in each step
         total = np.float32(0)
         for t in range(centre.shape[0]):
             gap = row[t] - centre[t]
@@ -139,7 +141,7 @@ def _centred(reduced, which, centre, out, halves):
 
 @kernel
 def _gathered(reduced, halves, which, out, out_halves):
-    """out[r] <- reduced[which[r]], and likewise the halves of their squared norms."""
+    """out[r] <- reduced[which[r]]; out_halves[r] <- halves[which[r]]."""
     for r in range(which.shape[0]):
         row, copy = reduced[which[r]], out[r]
         for t in range(row.shape[0]):
@@ -149,12 +151,12 @@ def _gathered(reduced, halves, which, out, out_halves):
 
 @kernel
 def _admit(which, query_halves, first, target_halves, products, count, distances, positions):
-    """Put into the lists of `which` the `count` rows first … nearer than their last entries.
+    """Merge the `count` rows first, first + 1, … into the lists of the rows `which`.
 
-    |x-y|²/2 = query half + target half - product, so target half - product is compared with what
-    the last entry leaves: one subtraction and compare a candidate, which nearly all fail. Products
-    follow each other row by row; the last run of a row reaches into the next, or into what is left
-    free, where infinite target halves make nothing near.
+    Since |x - y|²/2 = query half + target half - product, the score target half - product is
+    compared with last entry / 2 - query half: one subtraction and one compare per candidate, which
+    most candidates fail. `products` holds one row of scores per query, without gaps. The last run
+    of a row reads beyond its end; target halves are +inf there.
     """
     spots, least = np.empty(LANES, np.int32), np.empty(LANES, np.float32)
     whole, most = count // LANES * LANES, distances.shape[1] + 1
@@ -164,7 +166,7 @@ def _admit(which, query_halves, first, target_halves, products, count, distances
         listed, rows = distances[i], positions[i]
         bound = np.float32(0.5) * listed[-1] - own
         if bound == np.inf and most <= LANES // 2 and whole:
-            # Of an empty list, which the row itself does not enter.
+            # An empty list: its bound is estimated. `most` counts the row itself.
             bound = ceiling(target_halves, products[q * count :], whole, most, least)
         for start in range(0, count, LANES):
             at = q * count + start

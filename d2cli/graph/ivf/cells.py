@@ -1,4 +1,4 @@
-"""Cells of near rows: how rows are grouped, and which cells each looks into."""
+"""Groups rows into cells and chooses the cells that each row probes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 from d2cli.engine.threads import for_blocks
 from d2cli.graph.ivf.grouping import average, by_label, halved
 from d2cli.graph.ivf.routing import Router
+from d2cli.graph.ivf.sizes import LARGEST, SMALLEST_MEAN
 from d2cli.runtime.jit import kernel
 
-#: A cell of more than this many times the average is cut; averages below _FEW count as that.
-_LARGEST, _FEW = 4, 32
-#: Columns permuted by one worker, and cells whose means it takes.
-_PERMUTED_COLUMNS, _MEANS_CELLS = 64, 32
+#: Columns permuted in one block.
+_PERMUTED_COLUMNS = 64
+#: Cells whose means are computed in one block.
+_MEANS_CELLS = 32
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows grouped by cell. Positions number the rows in that grouping.
+    """Rows sorted by cell. A *position* is the place of a row in that order.
 
     Attributes:
         order: (n,) int32, the row at each position.
-        starts: (cells + 1,) int32, where a cell's positions begin.
+        starts: (cells + 1,) int32. Cell c has the positions starts[c] … starts[c + 1].
         centres: (cells, m) float32.
-        probes: (n, p) int32, by position, the cells looked into.
+        probes: (n, p) int32, the cells that the row at each position probes, its own first.
     """
 
     order: NDArray[np.int32]
@@ -36,15 +37,16 @@ class Cells:
 
     @property
     def of_position(self) -> NDArray[np.int32]:
-        """The cell (n,) of each position."""
+        """The cell of each position, (n,) int32."""
         return np.repeat(np.arange(len(self.centres), dtype=np.int32), np.diff(self.starts))
 
 
 def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: int) -> Cells:
-    """Group the rows by cell once the cells' sizes are evened out; permutes `reduced` in place.
+    """Even out the sizes of the cells and sort the rows by cell; permutes `reduced` in place.
 
-    Every row then looks into its own cell first, and has at least `fewest` rows, itself among them,
-    in the cells it looks into.
+    Args:
+        probes: the number of cells that each row probes.
+        fewest: least number of rows, the row itself included, in the cells that a row probes.
     """
     probes = min(probes, len(router.centres))
     routed = router.route(reduced, probes)
@@ -72,15 +74,18 @@ def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: i
 def _even_out(
     reduced: NDArray[np.float32], router: Router, label: NDArray[np.int32], least: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Dissolve the cells of fewer than `least` rows and cut those of far more than the average.
+    """Dissolve cells of fewer than `least` rows and cut cells of more than LARGEST times the mean.
 
-    Returns each row's new cell (n,), the new centres, and the new number (cells,) of each old
-    cell, -1 if it is not what it was. Cutting keeps a clump, however tight, from costing its size
-    squared: k-means cannot part rows that its float32 scores cannot tell apart.
+    The cost of a cell is quadratic in its size. K-means leaves a large cell where float32 scores
+    cannot tell rows apart.
+
+    Returns:
+        the new cell of each row (n,), the new centres, and the new number of each old cell
+        (cells,), -1 if the cell was dissolved or cut.
     """
     n, count = len(reduced), len(router.centres)
     sizes = np.bincount(label, minlength=count)
-    large = _LARGEST * max(n // count, _FEW)
+    large = LARGEST * max(n // count, SMALLEST_MEAN)
     lasting = np.flatnonzero(sizes >= min(least, sizes.max()))
     homeless = np.flatnonzero(np.isin(label, lasting, invert=True, kind="table"))
     label = label.copy()
@@ -107,7 +112,7 @@ def _even_out(
 
 @kernel
 def _own_first(label, routed):
-    """Bring each row's own cell to the front; where it is not listed the last makes room."""
+    """Move each row's own cell to the front; if it is not listed, it replaces the last cell."""
     for i in range(routed.shape[0]):
         at = 0
         while at < routed.shape[1] - 1 and routed[i, at] != label[i]:
@@ -119,7 +124,7 @@ def _own_first(label, routed):
 
 @kernel
 def _permute(rows, order):
-    """Rows <- rows[order] without a second copy, cycle by cycle."""
+    """Rows <- rows[order] in place, cycle by cycle."""
     n, m = rows.shape
     done = np.zeros(n, np.bool_)
     held = np.empty(m, np.float32)

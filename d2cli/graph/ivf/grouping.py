@@ -1,4 +1,4 @@
-"""Rows put together, by label and by halving, and their means."""
+"""Kernels that group rows by label or by halving, and compute the means of groups."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from d2cli.runtime.jit import kernel
 
 @kernel
 def by_label(labels, count):
-    """Rows in the order of their labels 0 … count - 1, and where each label's rows begin.
+    """Sort rows by label.
 
-    Labels (n,) integers. Returns (n,) int32, of equal labels the lowest row first, and
-    (count + 1,) int32.
+    Args:
+        labels: (n,) integers 0 … count - 1.
+
+    Returns:
+        order (n,) int32, the rows by (label, row), and starts (count + 1,) int32, the place in
+        `order` where each label begins.
     """
-    # Kept one place late while they are counted, so that filling moves them to where they belong.
+    # Counts are stored two places late, so that filling `order` moves the starts into place.
     starts = np.zeros(count + 2, np.int32)
     for i in range(labels.shape[0]):
         starts[labels[i] + 2] += 1
@@ -29,7 +33,7 @@ def by_label(labels, count):
 
 @kernel
 def average(points, starts, means):
-    """means[c] <- the mean of the rows starts[c]:starts[c + 1], each sum in their order."""
+    """means[c] <- the mean of points[starts[c]:starts[c + 1]], summed in order in float64."""
     sums = np.empty(points.shape[1], np.float64)
     for c in range(means.shape[0]):
         sums[:] = 0
@@ -43,15 +47,20 @@ def average(points, starts, means):
 
 @kernel
 def halved(points, members, most):
-    """Members cut at the median of their widest coordinate, again and again, to `most` a part.
+    """Split members recursively at the median of their widest coordinate.
 
-    Points (n, d), members (m,) rows of them, m >= 1. Returns (m,) int32, the members part by part,
-    and (parts + 1,) int32, where each part begins.
+    Args:
+        points: (n, d).
+        members: (m,) rows of `points`, m >= 1.
+        most: most members of a part.
+
+    Returns:
+        order (m,) int32, the members part by part, and starts (parts + 1,) int32.
     """
     order = members.astype(np.int32)
     starts = np.zeros(order.size + 1, np.int32)
     parts = 0
-    # The right half of every cut waits here for its left half to be done.
+    # A stack of the ends of right halves that are not split yet.
     waiting = [order.size]
     first = 0
     while waiting:

@@ -1,4 +1,4 @@
-"""Fewer dimensions to search in: principal axes, and how many of them the neighbours need."""
+"""Reduces the dimensions: principal axes, and the number of axes that keeps neighbours near."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.lists import half_square_norms, keep_nearest
+from d2cli.graph.distances import half_square_norms, keep_nearest
+from d2cli.graph.ivf.sizes import AXES_BLOCK, AXES_ROWS, AXES_ROWS_PER_DIMENSION, FIRST_WIDTH
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.products import product
 
-#: Rows that the axes are estimated from, at least, and at least so many for each dimension.
-_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION = 8192, 8
-#: Rows of one matrix product; fixed, so that no result depends on the threads.
-_BLOCK = 1024
-#: Rows with known neighbours that the width is chosen by, and how many one worker takes.
-_WIDTH_SAMPLE, _SAMPLE_BLOCK = 128, 64
-#: Widths tried are multiples of this: what loops over floats take at a time.
+#: Rows with known neighbours that the width is chosen by.
+_WIDTH_SAMPLE = 128
+#: Rows of this sample in one block.
+_SAMPLE_BLOCK = 64
+#: Widths are multiples of this, a whole number of vector registers.
 _WIDTH_STEP = 32
-#: Kept while the width is being chosen: at least so many dimensions, and so much of the variance.
-_FIRST_WIDTH, _FIRST_SHARE = 128, 0.9
+#: Share of the variance held while the width is chosen.
+_FIRST_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Principal:
     """Principal axes of ``vectors · scale``.
 
     Attributes:
-        scale: a power of two that brings values near 1.
-        mean: (d,) float32; None where rows lie around the origin anyway.
-        axes: (d, d) float32, widest first, as columns.
+        scale: a power of two that scales values near 1.
+        mean: (d,) float32; None if the rows lie around the origin.
+        axes: (d, d) float32, one axis per column, largest variance first.
         variances: (d,) float32.
     """
 
@@ -43,36 +42,36 @@ class Principal:
     variances: NDArray[np.float32]
 
     def centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Rows scaled and centred; they themselves where nothing needs to be done."""
+        """Scaled and centred rows, float32; the rows themselves if neither is needed."""
         if self.scale != 1.0:
             rows = rows * self.scale
         rows = rows.astype(np.float32, copy=False)
         return rows if self.mean is None else rows - self.mean
 
     def width_of(self, share: float) -> int:
-        """How many axes hold `share` of the variance."""
+        """The number of axes that hold `share` of the variance."""
         held = np.cumsum(self.variances)
         return int(np.searchsorted(held, share * held[-1])) + 1
 
 
 def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads: int) -> Principal:
-    """Principal axes, estimated from a random sample of the rows."""
+    """Principal axes, estimated on a random sample of the rows."""
     n, d = len(group), group.vectors.shape[1]
-    size = min(n, max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_DIMENSION * d))
+    size = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
     sample = group.take(np.sort(rng.choice(n, size, replace=False))) * scale
     sample = sample.astype(np.float32, copy=False)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
-    products = np.empty((-(-size // _BLOCK), d, d), np.float32)
+    products = np.empty((-(-size // AXES_BLOCK), d, d), np.float32)
 
     def multiply(start: int, stop: int) -> None:
         rows = sample[start:stop]
-        product(rows.T, rows, out=products[start // _BLOCK])
+        product(rows.T, rows, out=products[start // AXES_BLOCK])
 
-    for_blocks(multiply, size, _BLOCK, threads)
+    for_blocks(multiply, size, AXES_BLOCK, threads)
     variances, axes = np.linalg.eigh(products.sum(axis=0))
     variances = np.maximum(variances[::-1], 0)
-    # Where the origin stands does not matter to a distance, but to how it is rounded.
+    # Centring changes only the rounding of distances.
     around = mean @ mean <= variances.sum() / size
     return Principal(
         scale, None if around else mean, np.ascontiguousarray(axes[:, ::-1]), variances
@@ -87,14 +86,14 @@ def reduce_dimensions(
     wanted: float,
     threads: int,
 ) -> NDArray[np.float32]:
-    """Coordinates (n, width) float32 on about the fewest axes that keep neighbours near.
+    """Coordinates (n, width) float32 on the first principal axes.
 
-    The width is the least, in steps, in which the share `wanted` of the true neighbours are among
-    the `list_size` nearest. Where all axes are needed the rows are merely turned.
+    The width is the smallest multiple of 32 for which at least the share `wanted` of the true
+    neighbours are among the `list_size` nearest rows; if there is none, all axes.
     """
     d = group.vectors.shape[1]
     truth = truth.part(0, _WIDTH_SAMPLE)
-    held = min(d, max(_FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
+    held = min(d, max(FIRST_WIDTH, _round_up(principal.width_of(_FIRST_SHARE))))
     while True:
         reduced = _project(group, principal, held, threads)
         for width, kept in _shares_kept(reduced, truth, list_size, threads):
@@ -102,7 +101,7 @@ def reduce_dimensions(
                 return reduced if width == held else _narrow(reduced, width)
         if held == d:
             return reduced
-        del reduced  # before the wider one is made: there is never more than one
+        del reduced  # frees memory before the wider one is made
         held = min(2 * held, d)
 
 
@@ -117,31 +116,31 @@ def _project(group: Group, principal: Principal, width: int, threads: int) -> ND
     def turn(start: int, stop: int) -> None:
         product(principal.centred(group.block(start, stop)), axes, out=reduced[start:stop])
 
-    for_blocks(turn, len(group), _BLOCK, threads)
+    for_blocks(turn, len(group), AXES_BLOCK, threads)
     return reduced
 
 
 def _shares_kept(
     reduced: NDArray[np.float32], truth: Truth, list_size: int, threads: int
 ) -> list[tuple[int, float]]:
-    """For each width, the share of true neighbours among the `list_size` nearest in it.
+    """(width, share of true neighbours among the `list_size` nearest in that many dimensions).
 
-    It is the highest recall that a search in that many dimensions can lead to. Widths are those in
-    steps, and all columns.
+    The share is the highest recall that a search in these dimensions can reach. The widths are the
+    multiples of 32 below the number of columns, and all columns.
     """
     held = reduced.shape[1]
     widths = [*range(_WIDTH_STEP, held, _WIDTH_STEP), held]
     queries = reduced[truth.rows]
-    # One more than the list: the row itself comes first.
+    # One place more for the row itself.
     shape = (len(widths), len(queries), list_size + 1)
     scores = np.full(shape, np.inf, np.float32)
     found = np.full(shape, -1, np.int32)
 
     def compare(start: int, stop: int) -> None:
-        """Keep the smallest |v|²/2 - q·v, which orders as the distance does; step by step."""
-        halves, more = np.zeros(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-        for lo in range(0, len(reduced), _BLOCK):
-            block = reduced[lo : lo + _BLOCK]
+        """Keep the smallest scores |v|²/2 - q·v, adding the columns of one width after another."""
+        halves, more = np.zeros(AXES_BLOCK, np.float32), np.empty(AXES_BLOCK, np.float32)
+        for lo in range(0, len(reduced), AXES_BLOCK):
+            block = reduced[lo : lo + AXES_BLOCK]
             size = len(block)
             halves[:size] = 0
             products = np.zeros((stop - start, size), np.float32)
@@ -157,7 +156,7 @@ def _shares_kept(
 
 
 def _narrow(reduced: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """The first `width` columns, moved together inside the memory they already have."""
+    """The first `width` columns, contiguous, in the memory of `reduced`."""
     n, held = reduced.shape
     flat = reduced.reshape(-1)
     _pack(flat, n, held, width)

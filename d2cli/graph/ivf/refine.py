@@ -1,7 +1,7 @@
-"""Better lists by neighbours of neighbours, in the reduced space.
+"""Improves lists by neighbours of neighbours, in the reduced space.
 
-What NN-descent does (Dong, Moses, Li 2011), in a form whose result does not depend on threads: each
-row gathers candidates from lists as they were, and writes its own list only.
+A form of NN-descent (Dong, Moses, Li 2011) whose result does not depend on threads: each row
+gathers candidates from lists that do not change during the pass, and writes only its own list.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import Progress, for_blocks, silent
+from d2cli.graph.distances import insert, square_distance
 from d2cli.graph.ivf.cells import Cells
-from d2cli.graph.lists import insert, square_distance
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.prefetch import prefetch_row
 
-#: Slots of a row's memory of candidates met, a power of two.
+#: Slots of the hash table of candidates already met, a power of two.
 _SEEN = 2048
-#: Rows refined by one worker, and into how many parts all rows fall when lists are turned around.
-_BLOCK, _PARTS = 4096, 8
-#: Candidates whose vectors are fetched before they are needed.
+#: Rows refined in one block.
+_BLOCK = 4096
+#: Parts of the rows when lists are inverted.
+_PARTS = 8
+#: Candidates whose vectors are prefetched.
 _AHEAD = 4
-#: A path leads from a row to the a-th that it knows, and on to the b-th that this one knows. It is
-#: followed where a · b, counted from 1, is at most so many times the number of rows known: of 24²
-#: paths that is less than half, which on WordNet lead to more than eight in ten of what is found.
+#: A path leads from a row to its a-th link and on to the b-th link of that row (a, b >= 1). It is
+#: followed if a · b <= _PATHS · links per row: for 24 links, less than half of 24² paths. On
+#: WordNet these lead to more than 80 % of the improvements.
 _PATHS = 4
 
 
 class Hoods:
-    """Who a row knows: its nearest rows, and rows that it is nearest to, at one moment.
+    """The links of every row: the rows it lists and rows that list it, before one pass.
 
     Attributes:
-        known: (n, 2·reach) int32 positions, the nearest first, -1 where there are fewer.
-        fresh: (n, 2·reach) bool, not known at the moment before: only paths with something fresh
-            need to be followed.
+        known: (n, 2·reach) int32 positions: the nearest rows, then the rows that list this one;
+            -1 for empty places.
+        fresh: (n, 2·reach) bool, whether the link is new since the pass before. Only paths with a
+            fresh link are followed.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Hoods:
         near = positions[:, :reach]
         self.known = known = np.full((n, 2 * reach), -1, np.int32)
         self.fresh = fresh = np.ones((n, 2 * reach), np.bool_)
-        ranks = np.ascontiguousarray(near.T)  # read once for each part
+        ranks = np.ascontiguousarray(near.T)  # each part reads all of it
 
         def follow(start: int, stop: int) -> None:
             known[start:stop, : near.shape[1]] = near[start:stop]
@@ -57,7 +60,7 @@ class Hoods:
 
     @classmethod
     def of(cls, known: NDArray[np.int32]) -> Hoods | None:
-        """The moment before, of which only `known` is kept; None where there was none."""
+        """The links of the pass before, from a checkpoint; None if `known` is empty."""
         if not known.size:
             return None
         before = cls.__new__(cls)
@@ -66,15 +69,17 @@ class Hoods:
 
 
 def _part(n: int) -> int:
-    """Rows of one of _PARTS parts."""
+    """Number of rows in one of _PARTS parts."""
     return max(1, -(-n // _PARTS))
 
 
 @kernel
 def _list_followers(followed, start, followers):
-    """followers[j] <- the first rows i with start + j in followed[:, i].
+    """followers[j] <- the first rows i with start + j in followed[:, i], by (rank, i).
 
-    Those that rank it highest come first. Followed (ranks, n), followers (count, reach).
+    Args:
+        followed: (ranks, n), the lists as columns.
+        followers: (count, reach), filled from the left.
     """
     count, reach = followers.shape
     filled = np.zeros(count, np.int32)
@@ -97,9 +102,9 @@ def _note_fresh(before, now, fresh):
 
 
 def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threads: int) -> None:
-    """Offer every row to the rows that it lists, which may not have met it.
+    """Offer every row to the rows that it lists.
 
-    Changes the lists (n, size) in place; they stay ascending. No distance is computed.
+    The lists (n, size) are changed in place and stay ascending. No distance is computed.
     """
     n = len(distances)
     part = _part(n)
@@ -115,17 +120,19 @@ def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threa
             mine = slice(*ends[start // part : start // part + 2])
             _accept(whom[mine], rows[mine], squares[mine], distances, positions)
 
-    for_blocks(collect, n, _BLOCK, threads)  # all of them before any list changes
+    for_blocks(collect, n, _BLOCK, threads)  # collects all offers before any list changes
     for_blocks(accept, n, part, threads)
 
 
 @kernel
 def _offers(distances, positions, farthest, first, part):
-    """Which of the rows first … list whom nearer than farthest[whom].
+    """The entries of the lists of rows first, first + 1, … that are nearer than farthest[entry].
 
-    Returns whom, rows and squares (offers,), those to part p of all rows at ends[p]:ends[p + 1].
+    Returns:
+        ends, and whom, rows, squares (offers,): row `rows` offers itself to row `whom` at the
+        squared distance `squares`. Offers to part p are at ends[p]:ends[p + 1].
     """
-    # Kept one place late while they are counted, so that filling moves them to where they belong.
+    # Counts are stored two places late, so that filling moves the ends into place.
     ends = np.zeros(_PARTS + 2, np.int64)
     for i in range(positions.shape[0]):
         for a in range(positions.shape[1]):
@@ -163,7 +170,7 @@ def hop(
     threads: int,
     progress: Progress = silent,
 ) -> None:
-    """Improve the lists, in place, by the neighbours of each row's neighbours."""
+    """One pass: improve the lists in place by the links of each row's links."""
     known, fresh, cell_of = hoods.known, hoods.fresh, cells.of_position
     n_cells = len(cells.centres)
 
@@ -180,14 +187,14 @@ def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances
     seen = np.empty(_SEEN, np.int32)
     looked_into = np.full(n_cells, -1, np.int32)
     most = known.shape[1] * known.shape[1]
-    # One place more: what is gathered without a branch is written before it is known to count.
+    # One place more: gathering without branches writes a candidate before it is counted.
     met, squares = np.empty(most + 1, np.int32), np.empty(most, np.float32)
     for i in range(start, stop):
         seen[:] = -1
         for a in range(probes.shape[1]):
             looked_into[probes[i, a]] = i
         count = _meet(i, known, fresh, cell_of, looked_into, seen, met)
-        # All at once: with nothing to decide in between, memory is fetched while sums are made.
+        # A loop without branches: vectors are fetched while sums are computed.
         row = reduced[i]
         for c in range(count):
             prefetch_row(reduced, met[min(c + _AHEAD, count - 1)])
@@ -200,10 +207,10 @@ def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances
 
 @kernel
 def _meet(i, known, fresh, cell_of, looked_into, seen, met):
-    """Put into met[:count] the rows to compare row i with, and return count.
+    """Write the candidates of row i to met[:count] and return count.
 
-    Most of those whom its acquaintances know are none, and no processor could predict which: so
-    what is left is gathered without branches, and only then looked at for repeats.
+    Most links of links are no candidates, and the processor cannot predict which. So candidates are
+    gathered without branches first; repeats are removed afterwards.
     """
     for a in range(known.shape[1]):
         prefetch_row(known, known[i, a])
@@ -216,14 +223,14 @@ def _meet(i, known, fresh, cell_of, looked_into, seen, met):
         theirs, new, mine_new = known[j], fresh[j], fresh[i, a]
         for b in range(min(theirs.shape[0], _PATHS * known.shape[1] // (a + 1))):
             candidate = theirs[b]
-            # The search of the cells has compared i with all rows of these, itself included.
+            # i was compared with all rows of the cells that it probes, i included.
             compared = looked_into[cell_of[max(candidate, 0)]] == i
             met[gathered] = candidate
             gathered += (candidate >= 0) & (mine_new | new[b]) & (not compared)
     count = 0
     for c in range(gathered):
         candidate = met[c]
-        # A lossy memory: two candidates that share a slot may be met twice, no harm done.
+        # The table is lossy: a candidate may be compared twice, which is harmless.
         slot = candidate & (_SEEN - 1)
         if seen[slot] != candidate and candidate != i:
             seen[slot] = candidate

@@ -1,8 +1,7 @@
-"""Centres of cells, and the way from a row to the centres nearest to it."""
+"""Fits the centres of cells and finds the centres nearest to a row."""
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import hnswlib
@@ -10,43 +9,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
+from d2cli.graph.distances import half_square_norms, keep_nearest
 from d2cli.graph.ivf.grouping import average, by_label, halved
-from d2cli.graph.lists import half_square_norms, keep_nearest
+from d2cli.graph.ivf.sizes import cell_count
 from d2cli.graph.recall import Truth
 from d2cli.runtime.products import product
 
-#: Rows per cell on average: a little less than √n / 2, at least and at most so many.
-_ROOTS, _SMALLEST_MEAN, _LARGEST_MEAN = 2.2, 32, 320
-#: Rows per cell that the centres are fitted to, and how often they are moved.
-_SAMPLE_PER_CELL, _FITTING_ROUNDS = 12, 3
-#: Cells that draw more than so many times that are cut, as they would cost their size squared.
+#: Rows per cell that the centres are fitted to.
+_SAMPLE_PER_CELL = 12
+#: Rounds of k-means.
+_FITTING_ROUNDS = 3
+#: While centres are fitted, a cell of more than _CUT · _SAMPLE_PER_CELL sampled rows is cut.
 _CUT = 2
-#: Leading dimensions that centres are fitted and rows are routed in; and that the index sees.
-_ROUTE_WIDTH, _INDEX_WIDTH = 96, 16
-#: Where there are more cells than this a row is led to a group of cells first.
+#: Leading dimensions in which centres are fitted and rows are routed.
+_ROUTE_WIDTH = 96
+#: Leading dimensions in the index of groups.
+_INDEX_WIDTH = 16
+#: With more cells than this, a row is routed to a group of cells first.
 _FEW_CELLS = 1024
-#: Cells in a group, at most; and how many around its middle a row is then compared with.
-_GROUP, _AROUND = 8, 256
-#: An HNSW index leads to a group where there are more of them than this.
+#: Most cells in a group.
+_GROUP = 8
+#: Cells around the middle of a group that a row is compared with.
+_AROUND = 256
+#: With more groups than this, an HNSW index finds the group of a row.
 _FEW_GROUPS = 1024
 _HNSW_M, _HNSW_EF_CONSTRUCTION, _HNSW_EF = 8, 40, 3
-#: Rows routed by one matrix product, and groups whose rows one worker routes on.
-_ROUTE_ROWS, _ROUTE_GROUPS = 256, 16
-#: With fewer probes cells hardly overlap, and no path leads from one to the next.
-_FEWEST_PROBES, _MOST_PROBES = 4, 32
-#: Of the neighbours that a row misses, the share that finds the row, and is exchanged; 0.2 to 0.4
-#: were seen.
+#: Rows routed by one matrix product.
+_ROUTE_ROWS = 256
+#: Groups whose rows are routed in one block.
+_ROUTE_GROUPS = 16
+#: With fewer probes, cells hardly overlap, and no links lead from one cell to the next.
+_FEWEST_PROBES = 4
+_MOST_PROBES = 32
+#: Share of the missed neighbours that :func:`~d2cli.graph.ivf.refine.exchange` finds; 0.2 to 0.4
+#: were measured.
 _EXCHANGED = 0.27
-#: A pass along the links costs about as much as so many cells more.
+#: A pass along the links costs about as much as this many more probes.
 _PASS_IN_PROBES = 2
 
 
 class Router:
     """Finds the cells whose centres (cells, w) are nearest to a row in its first w dimensions.
 
-    Few centres are all compared with. Many are grouped: a row is led to the group whose middle is
-    about nearest, and compared with the centres around it. So it costs the same however many there
-    are, and finds nearly all of the nearest.
+    With at most _FEW_CELLS cells, a row is compared with all centres. With more, it is routed to a
+    group of cells (approximately the one with the nearest middle) and compared with the _AROUND
+    centres nearest to that middle. The cost per row is then constant, and nearly all of the nearest
+    centres are found.
     """
 
     def __init__(self, centres: NDArray[np.float32], seed: int, threads: int) -> None:
@@ -55,11 +63,11 @@ class Router:
         self._groups = _Groups(self._all, seed, threads) if len(centres) > _FEW_CELLS else None
 
     def over(self, centres: NDArray[np.float32]) -> Router:
-        """A router to other centres, made as this one is."""
+        """A router to other centres with the same options."""
         return Router(centres, self.seed, self.threads)
 
     def route(self, rows: NDArray[np.float32], probes: int) -> NDArray[np.int32]:
-        """The nearest cells (n, probes) of rows (n, m), nearest first; probes <= the cells."""
+        """The nearest cells (n, probes) of rows (n, m), nearest first. Needs probes <= cells."""
         if self._groups is None:
             return self._all.of_all(rows, probes, self.threads)
         groups, routed = self._groups, np.empty((len(rows), probes), np.int32)
@@ -79,7 +87,7 @@ class Router:
 
 
 class _Targets:
-    """Points (count, w) that rows are compared with, by matrix products."""
+    """Points (count, w) that rows are compared with by matrix products."""
 
     def __init__(self, points: NDArray[np.float32]) -> None:
         self.points = points
@@ -87,11 +95,11 @@ class _Targets:
         half_square_norms(points, self._halves)
 
     def part(self, which: NDArray[np.int32]) -> _Targets:
-        """Some of them."""
+        """The points `which`."""
         return _Targets(self.points[which])
 
     def nearest(self, rows: NDArray[np.float32], size: int) -> NDArray[np.int32]:
-        """The numbers (n, size) of those nearest to rows (n, m), nearest first."""
+        """The points (n, size) nearest to rows (n, m), nearest first."""
         found = np.zeros((len(rows), size), np.int32)
         scores = np.full(found.shape, np.inf, np.float32)
         products = product(rows[:, : self.points.shape[1]], self.points.T)
@@ -99,12 +107,12 @@ class _Targets:
         return found
 
     def in_any_order(self, rows: NDArray[np.float32], size: int) -> NDArray[np.int32]:
-        """The same for many places: lists of hundreds are found quicker than they are sorted."""
+        """The same in any order, which is faster for a `size` of hundreds."""
         scores = self._halves - product(rows, self.points.T)
         return np.argpartition(scores, size - 1, axis=1)[:, :size].astype(np.int32)
 
     def of_all(self, rows: NDArray[np.float32], size: int, threads: int) -> NDArray[np.int32]:
-        """The same of many rows."""
+        """The same as :meth:`nearest`, in blocks of rows."""
         found = np.empty((len(rows), size), np.int32)
 
         def find(start: int, stop: int) -> None:
@@ -115,10 +123,10 @@ class _Targets:
 
 
 class _Groups:
-    """Centres put together by place, and the way from a row to a group.
+    """Groups of near centres, and the search for the group of a row.
 
     Attributes:
-        around: (groups, _AROUND) int32, the centres nearest to a group's middle, in any order.
+        around: (groups, _AROUND) int32, the centres nearest to the middle of a group, unsorted.
     """
 
     def __init__(self, targets: _Targets, seed: int, threads: int) -> None:
@@ -134,7 +142,7 @@ class _Groups:
             self._index.init_index(
                 len(leading), M=_HNSW_M, ef_construction=_HNSW_EF_CONSTRUCTION, random_seed=seed
             )
-            # One thread: the links of a concurrent build depend on who comes first.
+            # One thread, because the index depends on the order of insertion.
             self._index.add_items(leading, num_threads=1)
             self._index.set_ef(_HNSW_EF)
         size = min(_AROUND, len(centres))
@@ -146,7 +154,7 @@ class _Groups:
         for_blocks(look_around, len(middles), _ROUTE_ROWS, threads)
 
     def about_nearest(self, rows: NDArray[np.float32]) -> NDArray[np.int32]:
-        """For each of rows (n, m) the group (n,) whose middle is nearest, or about so."""
+        """The group (n,) whose middle is nearest to each of rows (n, m), approximately."""
         if self._index is None:
             return self._middles.of_all(rows, 1, self._threads)[:, 0]
         index, found = self._index, np.empty(len(rows), np.int32)
@@ -162,10 +170,9 @@ class _Groups:
 def fit_centres(
     reduced: NDArray[np.float32], rng: np.random.Generator, seed: int, threads: int
 ) -> Router:
-    """Centres by k-means on a sample, near ones close in number; and the way to them."""
+    """A router to centres fitted by k-means on a sample; near centres have near numbers."""
     n = len(reduced)
-    count = max(round(_ROOTS * math.sqrt(n)), n // _LARGEST_MEAN)
-    count = max(1, min(count, n // _SMALLEST_MEAN))
+    count = cell_count(n)
     size = min(n, _SAMPLE_PER_CELL * count)
     sample = reduced[np.sort(rng.choice(n, size, replace=False)), :_ROUTE_WIDTH]
     centres = sample[rng.choice(len(sample), count, replace=False)]
@@ -183,7 +190,7 @@ def fit_centres(
 def _cut(
     points: NDArray[np.float32], order: NDArray[np.int32], starts: NDArray[np.int32], most: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Groups of rows, as :func:`by_label` returns them, none empty and none of more than `most`."""
+    """Cut groups as :func:`by_label` returns them to at most `most` rows, and drop empty ones."""
     members, sizes = [], []
     for first, last in pairwise(starts.tolist()):
         if last - first > most:
@@ -199,10 +206,11 @@ def _cut(
 def choose_probes(
     router: Router, reduced: NDArray[np.float32], truth: Truth, wanted: float, recall: float
 ) -> int:
-    """How many cells to look into.
+    """The number of cells to probe.
 
-    The fewest that hold the share `wanted` of the true neighbours, so that passes along the links
-    can find the others; or a few more where they lead to the share `recall` without a pass.
+    This is the smallest number that holds the share `wanted` of the true neighbours; passes along
+    the links find the others. If up to _PASS_IN_PROBES more probes reach `recall` without a pass,
+    the number that does is used.
     """
     most = min(_MOST_PROBES, len(router.centres))
     looked = router.route(reduced[truth.rows], most)

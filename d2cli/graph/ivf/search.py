@@ -1,14 +1,14 @@
 """Approximate neighbours from an inverted file of cells, refined by neighbours of neighbours.
 
-Rows are turned onto their principal axes and cut to as many as their neighbours need; grouped into
-cells around k-means centres; each row is compared, by matrix products, with the rows of the few
-cells nearest to it (found by groups of cells where there are many, and the group by an HNSW index
-where there are very many); the lists that result are improved along their own links; and the best
-candidates are ranked by true distance.
+1. Rows are projected on their first principal axes.
+2. Rows are grouped into cells around k-means centres.
+3. Each row is compared, by matrix products, with the rows of the few cells nearest to it.
+4. Passes along the links of the lists improve them.
+5. True distances rank the best candidates.
 
-How many axes, cells and passes that takes is decided by measuring on rows whose neighbours are
-known. Nothing depends on the number of threads: products have fixed shapes and run on one thread
-each, and every kernel writes only the rows of its block.
+The numbers of axes, probes and passes are chosen by measurement on rows whose neighbours are known.
+The result does not depend on the number of threads: products have fixed shapes and run on one
+thread each, and every kernel writes only the rows of its block.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from d2cli.graph.ivf.cells import arrange
 from d2cli.graph.ivf.reduce import principal_axes, reduce_dimensions
 from d2cli.graph.ivf.refine import Hoods, exchange, hop
 from d2cli.graph.ivf.routing import choose_probes, fit_centres
-from d2cli.graph.recall import Truth
+from d2cli.graph.ivf.sizes import EFFORTS, STRICT
+from d2cli.graph.recall import ApproximateLists, Truth
 from d2cli.graph.vectors import Group, power_of_two_scale
+from d2cli.runtime.decisions import Decision
 from d2cli.runtime.products import one_thread_per_product
 
-#: What the stages may lose, in parts of the recall that may be lost in all. Passes along the links
-#: find most of what the cells missed, so cells may lose far more than the whole.
+#: Share of the allowed loss, 1 - recall, that the reduction of dimensions may take.
 _LOST_BY_REDUCING = 0.15
-#: Dimensions are enough when true neighbours are among so many beyond k.
+#: True neighbours must be among the k + _AMONG nearest in the reduced space.
 _AMONG = 10
+#: The probed cells may miss a share of min(_LEFT_TO_HOPS · (1 - recall), _MOST_LEFT_TO_HOPS) of the
+#: true neighbours; passes along the links find most of these.
 _LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 7.0, 0.16
-#: Aimed above the target by about half the standard error of the rows measured, but by no more than
-#: this part of what may be lost.
-_SPARE, _MOST_SPARE = 0.0025, 0.25
-#: A pass that gains less than this part is the last, and there are no more than so many.
-_LEAST_GAIN, _MOST_PASSES = 0.12, 8
-#: Neighbours carried beyond k for true distances to choose from; and how many of a row's nearest,
-#: and of the rows nearest to it, a pass follows: when passes gain no more, the next number. Where
-#: one effort does not reach the target the next is made; recalls above _STRICT begin with the
-#: second.
-_EFFORTS, _STRICT = ((6, (12, 16)), (20, (18, 24)), (30, (36,))), 0.97
-#: Rows ranked by true distance in one go.
+#: Added to the target recall: about half the standard error of the aiming sample.
+_SPARE = 0.0025
+#: Upper bound of _SPARE, as a share of 1 - recall.
+_MOST_SPARE = 0.25
+#: A pass that gains less than this share of 1 - recall is the last with its reach.
+_LEAST_GAIN = 0.12
+#: Most passes of one effort.
+_MOST_PASSES = 8
+#: Rows ranked by true distance in one block.
 _RANK_BLOCK = 2048
 
 
@@ -60,25 +61,23 @@ def ivf_neighbors(
     threads: int,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
-) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[str, object]]:
-    """The k nearest of every row, approximately.
+) -> ApproximateLists:
+    """The k nearest neighbours of every row of a group, approximately.
 
     Args:
         group: n > n_neighbors + 1 rows, all distinct.
         recall: the recall@k to aim at.
-        truth: exact neighbours, in numbers of the group, of some rows to aim with.
-        seed: of the samples that axes and centres are fitted to.
-        checkpoint: keeps the lists after the search and after each pass.
+        truth: exact neighbours of some rows, in numbers of the group.
+        seed: seed of the samples that axes and centres are fitted to.
+        checkpoint: stores the lists after the search of the cells and after each pass.
 
     Returns:
-        neighbors (n, k) int32, as rows, and distances (n, k) float32 as in
-        :class:`~d2cli.graph.knn_graph.KnnGraph`, and the settings found. Memory: one float32 copy of the
-        reduced vectors, and about 20·(k + 10) + 24·10 bytes a row.
+        The lists. Memory: :func:`d2cli.graph.ivf.sizes.search_cells`.
     """
     n, k = len(group), n_neighbors
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
-    efforts = _EFFORTS[1:] if recall > _STRICT else _EFFORTS
+    efforts = EFFORTS[1:] if recall > STRICT else EFFORTS
     with one_thread_per_product():
         principal = principal_axes(group, power_of_two_scale(threads, group), rng, threads)
         wanted = 1.0 - _LOST_BY_REDUCING * lost
@@ -107,16 +106,9 @@ def ivf_neighbors(
                 exchange(distances, positions, threads)
                 hoods, reached, passes, widened = None, measure(positions), 0, 0
             else:
-                distances, positions, hoods = (
-                    at["distances"],
-                    at["positions"],
-                    Hoods.of(at["known"]),
-                )
-                reached, passes, widened = (
-                    float(at["reached"]),
-                    int(at["passes"]),
-                    int(at["widened"]),
-                )
+                distances, positions = at["distances"], at["positions"]
+                hoods, reached = Hoods.of(at["known"]), float(at["reached"])
+                passes, widened = int(at["passes"]), int(at["widened"])
                 at = None
             while True:
                 checkpoint.save(
@@ -132,7 +124,7 @@ def ivf_neighbors(
                 passes += 1
                 before, reached = reached, measure(positions)
                 if reached - before < _LEAST_GAIN * lost:
-                    # Nothing has been followed yet as far as the next reach goes.
+                    # All links of the next reach are fresh.
                     widened, hoods = widened + 1, None
             del distances, hoods
             if reached >= recall:
@@ -154,11 +146,40 @@ def ivf_neighbors(
         "list_size": size,
         "passes": passes,
     }
-    return neighbors, lengths, settings
+    recalls = {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)}
+    decisions = _decisions(settings, n, group.vectors.shape[1], k, recalls)
+    return ApproximateLists(neighbors, lengths, settings, decisions)
+
+
+def _decisions(
+    settings: dict[str, object], n: int, d: int, k: int, recalls: dict[str, float]
+) -> tuple[Decision, ...]:
+    """The settings found, with the rules that led to them."""
+    lost = 1.0 - recalls["recall_target"]
+    near, held = _LOST_BY_REDUCING * lost, min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
+    rules: dict[str, tuple[str, dict[str, float]]] = {
+        "dimensions": (
+            f"fewest principal axes (a multiple of 32, or all) that keep {1 - near:.4f} of the "
+            f"true neighbours among the k + {_AMONG} nearest",
+            {"all_dimensions": d, "k": k},
+        ),
+        "cells": ("2.2·√n, with 32 to 320 rows per cell; then sizes are evened out", {"n": n}),
+        "probes": (f"fewest cells that hold {1 - held:.3f} of the true neighbours, at least 4", {}),
+        "list_size": (
+            "k + 6 candidates (recall above 0.97: k + 20), more if they miss the recall",
+            {"k": k, "recall_target": recalls["recall_target"]},
+        ),
+        "passes": (
+            f"until the recall is reached on a sample, or a pass gains less than "
+            f"{_LEAST_GAIN * lost:.4f}",
+            recalls,
+        ),
+    }
+    return tuple(Decision(name, settings[name], *rule) for name, rule in rules.items())
 
 
 def _state(effort, distances, positions, hoods, reached, passes, widened) -> State:
-    """What it takes to go on before the next exchange."""
+    """The state between two passes."""
     return {
         "effort": np.int64(effort),
         "distances": distances,
@@ -177,7 +198,7 @@ def _ranked(
     rows: NDArray[np.int64],
     k: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k nearest rows at the positions `listed` (m, size) for `rows` (m,), by true distance."""
+    """The k nearest of the positions `listed` (m, size) to each of `rows` (m,) by true distance."""
     candidates = np.where(listed < 0, np.int32(-1), row_at[listed])
     neighbors = np.empty((len(rows), k), np.int32)
     distances = np.empty((len(rows), k), np.float32)

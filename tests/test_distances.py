@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from d2cli.graph.lists import LANES, keep_nearest, keep_nearest_across
+from d2cli.graph.distances import LANES, keep_nearest, keep_nearest_across
 
 
 def nearest(scores, size):

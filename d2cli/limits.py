@@ -1,4 +1,4 @@
-"""What the options of a search may be: checked where it is planned, and where it is run."""
+"""Allowed values of options that both the plan and the run check."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def check_search(
     ef: int | None,
     seed: int,
 ) -> None:
-    """Refuse an option of :func:`d2cli.graph.build.build_graph` that is out of range.
+    """Check the options of :func:`d2cli.graph.build.build_graph`.
 
     Raises:
-        UsageError: naming it.
+        UsageError: naming an option that is out of range.
     """
     if method not in choices(Method):
         raise UsageError(f"method must be one of {', '.join(choices(Method))}, not {method!r}")
@@ -38,10 +38,10 @@ def check_search(
 
 
 def check_neighbors(n_neighbors: int, n: int) -> None:
-    """Refuse lists that n rows cannot fill, where they would be long.
+    """Check that k is at most n - 1, or at most 10,000 for fewer rows.
 
     Raises:
-        UsageError: for more than 10,000 places and than there are rows.
+        UsageError: otherwise.
     """
     most = max(MOST_NEIGHBORS, n - 1)
     if n_neighbors > most:
@@ -51,10 +51,10 @@ def check_neighbors(n_neighbors: int, n: int) -> None:
 
 
 def check_hops(hops: int) -> None:
-    """Refuse a number of forward passes that makes no sense.
+    """Check the number of forward passes.
 
     Raises:
-        UsageError: naming it.
+        UsageError: if it is out of range.
     """
     if not 0 <= hops <= MAX_HOPS:
         raise UsageError(f"hops must be at least 0 and at most {MAX_HOPS:,}, not {hops}")

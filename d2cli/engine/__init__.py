@@ -1,1 +1,1 @@
-"""How independent tasks are run."""
+"""How independent tasks are run and their state is saved; knows no algorithm."""

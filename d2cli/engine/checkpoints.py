@@ -1,8 +1,8 @@
-"""What a long build keeps of its work, so that one that was killed can go on.
+"""Saved state of a long build, so that a killed run can continue.
 
-Numerical code says at which points its work can be taken up again and what that takes, as arrays.
-It knows nothing of where they go, how often that is worth it, and whether they fit: that is for
-whoever gives it a :class:`Checkpoint` (:mod:`d2cli.files.output.checkpoint` keeps files).
+Numerical code says where its work can continue and which arrays that takes. Where, how often and
+whether a state is stored is decided by the :class:`Checkpoint` that it is given
+(:mod:`d2cli.files.output.checkpoint` writes files).
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-State = dict[str, Any]  # arrays, or numpy's numbers, by name
+State = dict[str, Any]  # arrays or numpy scalars by name
 
 
 class Checkpoint:
-    """Keeps nothing: every build begins at the beginning."""
+    """Stores nothing; the base class of those that do."""
 
     def load(self, stage: str, part: int = 0) -> State | None:
-        """The last state of a stage that an earlier run of this very build has saved, or None."""
+        """The last state of a stage that an earlier run of the same build saved, or None."""
         return None
 
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
-        """Keep a state in place of the stage's last, if it is time for that.
+        """Replace the stage's last state, if enough time has passed since.
 
         Args:
-            stage: a name.
-            part: which of several parts it is about, that are built one after another.
-            state: called only then, and in this thread. Arrays may go on changing in other threads
-                while they are written, in places that the state does not call finished.
+            stage: the name of the stage.
+            state: returns the state. It is called in this thread, and only if the state is stored.
+                Other threads may change arrays meanwhile where the state says "not finished".
+            part: number of the part; parts are built one after another.
         """
 
     def of_part(self, part: int) -> Checkpoint:
-        """The same for one part."""
+        """The checkpoint of one part."""
         return _Part(self, part)
 
 
@@ -56,10 +56,10 @@ NONE = Checkpoint()
 
 
 def as_bytes(value: object) -> NDArray[np.uint8]:
-    """Numbers, text, lists and dictionaries as an array that a state may hold."""
+    """Numbers, strings, sets, lists and dicts as an array for a state."""
     return np.frombuffer(repr(value).encode(), np.uint8)
 
 
 def from_bytes(array: NDArray[np.uint8]) -> Any:
-    """What :func:`as_bytes` was given."""
+    """The inverse of :func:`as_bytes`."""
     return ast.literal_eval(array.tobytes().decode())

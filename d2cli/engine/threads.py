@@ -1,8 +1,7 @@
-"""Work shared among threads in fixed pieces, mostly blocks of rows.
+"""Runs independent pieces of work, mostly blocks of rows, in threads.
 
-Kernels release the interpreter lock and write only to the rows of their own piece, and pieces do
-not depend on how many threads there are: so neither does any result. Where pieces share rows,
-:mod:`d2cli.graph.exact.pairs` has them take turns, and proves what comes of it.
+Kernels release the interpreter lock and write only the rows of their own piece. Pieces do not
+depend on the number of threads, so results do not either.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ Item = TypeVar("Item")
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The progress callback that says nothing."""
+    """A progress callback that does nothing."""
 
 
 def thread_count(threads: int | None) -> int:
-    """`threads`, or the number of cores that this process may use.
+    """`threads`, or for None the number of cores that this process may use.
 
     Raises:
         UsageError: if `threads` is below 1.
@@ -39,7 +38,7 @@ def thread_count(threads: int | None) -> int:
 
 
 class Workers:
-    """Threads that do one list of things after another; with one thread, the caller's own."""
+    """A pool of threads; with one thread, work runs in the thread of the caller."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(max_workers=threads) if threads > 1 else None
@@ -57,9 +56,9 @@ class Workers:
         items: Sequence[Item],
         ended: Callable[[Item], None] = lambda item: None,
     ) -> None:
-        """Call ``work(item)`` for each item, at the same time; ``ended(item)`` after each, here.
+        """Call ``work(item)`` for all items in the pool, and ``ended(item)`` here after each.
 
-        The first exception is raised here, and then what has not begun never will.
+        The first exception is raised here; items that have not begun by then are dropped.
         """
         if self._pool is None or len(items) == 1:
             for item in items:
@@ -82,9 +81,10 @@ def for_blocks(
     progress: Progress = silent,
     stage: str = "",
 ) -> None:
-    """Call ``work(start, stop)`` for each block of `block` of the rows ``0 … n``.
+    """Call ``work(start, stop)`` for each block of `block` rows of ``0 … n``, in threads.
 
-    The first exception that a block raises is raised here, once the blocks under way have ended.
+    After each block, ``progress(stage, rows done, n)`` is called. The first exception of a block is
+    raised here after the running blocks have ended.
     """
     spans = [(start, min(start + block, n)) for start in range(0, n, block)]
     done = 0

@@ -23,7 +23,7 @@ from d2cli.files.formats.numpy_files import NpyField, npy_fields, npz_fields
 from d2cli.files.formats.tables import ColumnField, FamilyField, TableFile, arrow_errors
 from d2cli.files.paths import Format, expand, sniff
 from d2cli.files.sizes import Ids
-from d2cli.runtime.room import room
+from d2cli.runtime.memory import allocate
 
 #: The order in which the formats in one folder are tried: arrays before tables of metadata.
 _KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
@@ -195,7 +195,7 @@ class Source:
         return self._gather((self.n,), np.dtype(np.float64))
 
     def _gather(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
-        out = room(shape, dtype, self.name)
+        out = allocate(shape, dtype, self.name)
         start = 0
         for part in self.parts:
             rows = 0

@@ -1,1 +1,1 @@
-"""Compilation, memory, stopping: what kernels need and no algorithm."""
+"""Compilation, memory and stopping: what kernels need, without any algorithm."""

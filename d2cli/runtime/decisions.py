@@ -1,4 +1,4 @@
-"""Automatic choices, kept with the numbers that led to them."""
+"""Automatic choices and the numbers that led to them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Decision:
-    """One automatic choice: what ``--explain`` prints and provenance records.
+    """One automatic choice, printed by ``--explain`` and recorded in provenance.
 
     Attributes:
-        name: what is decided, by the name of its option: ``method``, ``bandwidth``, ``cutoff`` ….
-        value: what was chosen, as JSON has it.
+        name: what is decided, by the name of its option: ``method``, ``bandwidth``, ``cutoff``, ….
+        value: the choice, as a JSON value.
         rule: the rule as one short sentence or formula.
-        numbers: the numbers that the rule was applied to, by name, as JSON has them.
+        numbers: the numbers that the rule was applied to, by name, as JSON values.
     """
 
     name: str
@@ -23,5 +23,5 @@ class Decision:
     numbers: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For provenance."""
+        """The entry in provenance."""
         return {"name": self.name, "value": self.value, "rule": self.rule, "numbers": self.numbers}

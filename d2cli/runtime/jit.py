@@ -1,4 +1,4 @@
-"""Compilation of kernels: cached on disk where that is possible, in memory where it is not."""
+"""Compilation of kernels, with a cache on disk if a folder for it can be written."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ _IMPORT = re.compile(r"^from (d2cli[\w.]*) import", re.MULTILINE)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` without the interpreter lock, so that threads can share the work.
+    """Compile `function` so that it runs without the interpreter lock.
 
-    Sums keep the order in which they are written, on which ties depend: no ``fastmath``.
+    Sums keep the order of the source, because ties depend on it: no ``fastmath``.
     """
     return _compiled(function)
 
 
 def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel whose sums may be reordered, and therefore vectorised.
+    """Compile a kernel whose sums may be reordered so that they can be vectorised.
 
-    For sums that only screen, or that are rounded afterwards. The result still depends on nothing
-    but the arguments; NaN and infinity keep their meaning.
+    For sums that only screen or that are rounded afterwards. The result depends only on the
+    arguments. NaN and infinity keep their meaning.
     """
     return _compiled(function, fastmath={"contract", "reassoc"})
 
 
 def borrowing_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel that makes no array, and neither do those that it calls.
+    """Compile a kernel without reference counting (``_nrt=False``).
 
-    numba counts who holds an array, in a loop at every call that is given one, by instructions that
-    wait for each other. Here whoever calls holds all of them meanwhile, and nobody counts. Nor may
-    a kernel that counts be given an array back: it would let go of what nobody took hold of.
+    Reference counts are atomic instructions, which are slow in a loop that passes arrays to other
+    kernels. Safe only if the caller keeps every array alive, and the kernel and those it calls
+    allocate no array and return none.
     """
     return _compiled(function, _nrt=False)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile with the machine code kept beside the source or in the user's cache folder.
+    """Compile with a cache on disk, beside the source or in the user's cache folder.
 
-    If neither folder can be written, or if numba's cache is not the one known here, the kernel is
-    compiled in each process.
+    If neither folder can be written, or if numba's cache class has changed, each process compiles
+    the kernel.
     """
     try:
         compiled = numba.njit(cache=True, nogil=True, **options)(function)
         if compiled is not function:
-            # numba compares only the kernel's own file. The machine code also holds the kernels
-            # that it calls and the constants of their files, so the stamp covers these files too.
-            # It is part of the version, which numba compares before it unpickles the types of
-            # arguments: a class of an older d2prune may have another name now.
+            # numba checks only the kernel's own file, but the machine code also contains the
+            # kernels that it calls and the constants of their files. The stamp covers these files.
+            # It is part of the version because numba compares the version before it unpickles the
+            # types of arguments, which may name classes that only an older d2prune has.
             index = compiled._cache._cache_file
             index._version = (index._version, stamp(Path(function.__code__.co_filename)))
         return compiled
@@ -66,9 +66,9 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
 def stamp(path: Path) -> bytes:
     """A digest of one file with kernels and of all kernel files that it imports.
 
-    A kernel file imports :mod:`d2cli.runtime.jit`, or is named ``sizes.py``: only there may a
-    constant stand that a kernel uses (a test holds the package to it). Other files can change
-    without a kernel being compiled again.
+    A kernel file imports :mod:`d2cli.runtime.jit` or is named ``sizes.py``. Constants that kernels
+    use must be in kernel files; a test checks this. After a change of other files, no kernel is
+    compiled again.
     """
     digest = hashlib.blake2b()
     for one in sorted(kernel_files(path)):

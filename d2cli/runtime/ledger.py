@@ -1,4 +1,4 @@
-"""An account of memory: what a run holds, what it frees, and the most it holds at one time."""
+"""An account of memory: what a run holds and frees, and the most that it holds at one time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 MIB = 1 << 20
-#: Interpreter, numpy, pyarrow, numba with LLVM, and our compiled kernels once all are loaded, as
-#: measured on Linux x86-64. Two thirds of it are pages of shared libraries.
+#: Memory of the interpreter, NumPy, pyarrow, numba with LLVM and all compiled kernels, measured on
+#: Linux x86-64. Two thirds of it are pages of shared libraries.
 BASE = 213 * MIB
 
 
@@ -20,8 +20,8 @@ class Estimate:
         peak: the most resident memory in bytes, pages of memory-mapped inputs included.
         stage: the stage in which the peak is reached.
         parts: bytes by name at the peak, the largest first; they sum to `peak`.
-        mapped: the part of `peak` that is pages of mapped files, which the system can take back.
-        temporary: bytes on disk that are removed at the end, besides the outputs' own.
+        mapped: the part of `peak` that is pages of mapped files; the system can reclaim them.
+        temporary: bytes of temporary files on disk, those of the outputs not counted.
     """
 
     peak: int
@@ -76,11 +76,11 @@ class Ledger:
             pass
 
     def keep(self, size: float) -> None:
-        """Write a checkpoint of `size` bytes to disk. The old one stays until the new one is whole."""
+        """A checkpoint of `size` bytes is written; the old one is removed after that."""
         self.temporary = max(self.temporary, 2 * round(size))
 
     def estimate(self) -> Estimate:
-        """The peak, and what is held then."""
+        """The peak and what is held then."""
         peak, stage, parts = self._peak
         ordered = dict(sorted(parts.items(), key=lambda part: -part[1]))
         mapped = sum(size for name, size in parts.items() if name in self.mapped)

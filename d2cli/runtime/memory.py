@@ -1,34 +1,42 @@
-"""How much memory a run may still take: the machine's, and that of the control groups it is in."""
+"""Memory that a run may still take, of the machine and of its control groups."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-#: Above this, a limit of cgroup v1 means that there is none.
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.errors import DataError
+
+#: A limit of cgroup v1 above this means "no limit".
 _NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True)
 class Available:
-    """Bytes that may still be taken, and who says so."""
+    """Bytes that may still be taken, and which limit that is."""
 
     size: int
     source: str
 
 
 def available_memory(root: Path = Path("/")) -> Available | None:
-    """The least of what the machine and each enclosing control group have left.
+    """The minimum of what the machine and each enclosing control group have left.
 
-    Cached files that are not in active use count as free in both: the system gives them back.
+    Inactive pages of the file cache count as free, because the system reclaims them.
 
     Args:
-        root: where ``proc`` is mounted; for tests.
+        root: parent of ``proc``, for tests.
 
     Returns:
-        None where the system does not say.
+        None if the system does not report it.
     """
     found = [Available(size, "of the machine") for size in _of_machine(root)]
     found += [
@@ -39,9 +47,37 @@ def available_memory(root: Path = Path("/")) -> Available | None:
 
 
 def total_memory(root: Path = Path("/")) -> int | None:
-    """The most that this process could ever take: what the machine has, and its groups may take."""
+    """The minimum of the memory of the machine and the limits of its control groups, or None."""
     sizes = [*_of_machine(root, "MemTotal:"), *(limit for limit, _, _ in _of_groups(root))]
     return min(sizes, default=None)
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, where: str) -> NDArray[Any]:
+    """An uninitialised array for the values of the file and field `where`.
+
+    Raises:
+        DataError: if it is larger than the memory of this machine, of its control groups or of this
+            process.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        if size > _most():
+            raise MemoryError
+        return np.empty(shape, dtype)
+    except MemoryError:
+        claim = " × ".join(f"{length:,}" for length in shape)
+        raise DataError(
+            f"{where}: {claim} values of type {dtype} take {size:,} bytes, more than there is "
+            "memory",
+            "a .npy file is read in place, without a copy in memory",
+        ) from None
+
+
+@cache
+def _most() -> float:
+    """:func:`total_memory`, cached because many files may ask; infinity if it is unknown."""
+    most = total_memory()
+    return math.inf if most is None else most
 
 
 def _of_machine(root: Path, what: str = "MemAvailable:") -> Iterator[int]:
@@ -49,7 +85,7 @@ def _of_machine(root: Path, what: str = "MemAvailable:") -> Iterator[int]:
         if line.startswith(what):
             yield int(line.split()[1]) * 1024
             return
-    if root == Path("/"):  # macOS: what is free is not said, what is there is a bound
+    if root == Path("/"):  # macOS reports no free memory; all of it is a bound
         try:
             yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, OSError, ValueError):
@@ -57,7 +93,7 @@ def _of_machine(root: Path, what: str = "MemAvailable:") -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[tuple[int, int, str]]:
-    """What every control group from our own upwards may take, what it has left, and its name."""
+    """(limit, bytes left, name) of every control group of this process, the innermost first."""
     mounts = list(_mounts(root))
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -67,7 +103,7 @@ def _of_groups(root: Path) -> Iterator[tuple[int, int, str]]:
         for is_old, inside, place in mounts:
             if is_old is not old:
                 continue
-            # A container may see its own group as the root of the mount, or under its full name.
+            # In a container, the root of the mount may be the group of the container itself.
             below = os.path.relpath(path, inside) if _is_within(path, inside) else "."
             folder = root / place.lstrip("/") / below
             if not folder.is_dir():
@@ -80,7 +116,7 @@ def _is_within(path: str, folder: str) -> bool:
 
 
 def _mounts(root: Path) -> Iterator[tuple[bool, str, str]]:
-    """Where control groups of memory are mounted: whether v1, which group is there, the place."""
+    """(is v1, group, mount point) of every mount of memory control groups."""
     for line in _lines(root / "proc/self/mountinfo"):
         head, _, tail = line.partition(" - ")
         fields, kind = head.split(), tail.split()
@@ -119,7 +155,7 @@ def _number(path: Path) -> int | None:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file of the kernel; none where there is no such file."""
+    """The lines of a system file; none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Memory fetched before it is needed: what lies anywhere is waited for together, not one by one."""
+"""Prefetching: memory at scattered places is requested before it is used."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from numba.extending import intrinsic
 
 from d2cli.runtime.jit import borrowing_kernel
 
-#: What memory is fetched in, in bytes.
+#: Bytes of one cache line.
 _CACHE_LINE = 64
 
 
-def _asking(locality):
-    """Code that asks for the memory at an address; nothing waits for it, and nothing else happens.
+def _instruction(locality):
+    """Signature and code generator of LLVM's ``llvm.prefetch`` at an address.
 
-    `locality` is LLVM's: 3 to keep what is fetched, 0 to use it once, so that it displaces little.
+    `locality` is LLVM's argument: 3 keeps the line in the cache, 0 is for memory used once.
     """
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
         flag = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
-        # Without a suffix for the pointer's type: LLVM adds what its version calls it.
-        ask = builder.module.declare_intrinsic("llvm.prefetch", (), kind)
+        # No type suffix: LLVM adds the one of its version.
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", (), kind)
         for_reading, data = flag(0), flag(1)
-        builder.call(ask, [pointer, for_reading, flag(locality), data])
+        builder.call(fetch, [pointer, for_reading, flag(locality), data])
         return context.get_dummy_value()
 
     return numba.types.void(numba.types.intp), generate
@@ -34,30 +34,28 @@ def _asking(locality):
 
 @intrinsic
 def _prefetch_at(typing, address):
-    return _asking(3)
+    return _instruction(3)
 
 
 @intrinsic
 def _prefetch_once_at(typing, address):
-    return _asking(0)
+    return _instruction(0)
 
 
 def _prefetch(array, i):
-    """Have the memory from ``array[i]`` on, one line of it, fetched while something else is done.
-
-    `i` need not be within the array: what is not there is not fetched.
-    """
+    """Prefetch the cache line of ``array[i]``. An `i` out of range is harmless."""
     _prefetch_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
 
 
 def _prefetch_once(array, i):
-    """The same for memory that is used once."""
+    """The same for memory that is used only once."""
     _prefetch_once_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
 
 
 def _prefetch_row(array, i):
-    """Likewise ``array[i]``, a row of a C-contiguous array; where it begins within a line of memory
-    its end is not fetched.
+    """Prefetch ``array[i]``, a row of a C-contiguous array.
+
+    If the row does not start at a cache line, its end may not be fetched.
     """
     first = np.intp(array.ctypes.data) + i * array.strides[0]
     for offset in range(0, array.shape[1] * array.itemsize, _CACHE_LINE):
@@ -65,7 +63,7 @@ def _prefetch_row(array, i):
 
 
 def _fetch_nothing(array, i):
-    """What stands for them where nothing is compiled."""
+    """Replaces the functions above if the JIT is disabled."""
 
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]

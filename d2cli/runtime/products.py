@@ -1,4 +1,4 @@
-"""Matrix products as we need them: of finite numbers, on one thread each."""
+"""Matrix products that warn of nothing and run on one thread each."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Number = TypeVar("Number", np.float32, np.float64)
 def product(
     left: NDArray[Number], right: NDArray[Number], out: NDArray[Number] | None = None
 ) -> NDArray[Number]:
-    """``left @ right`` of numbers that are finite and whose products are.
+    """``left @ right`` for finite numbers with finite products.
 
-    The library multiplies in whole vectors and drops what lies beyond the end; whatever is there
-    may set the processor's flags (OpenMathLib/OpenBLAS issue 1924, numpy issue 24067), and NumPy
-    would warn of results that nobody sees.
+    Floating-point warnings are off: the library computes whole vectors and drops the lanes beyond
+    the end, which may still set the processor's flags (OpenMathLib/OpenBLAS issue 1924, numpy issue
+    24067).
     """
     with np.errstate(all="ignore"):
         return np.matmul(left, right, out=out)
 
 
 def one_thread_per_product() -> AbstractContextManager[object]:
-    """Within it each matrix product runs on one thread: the threads are ours.
+    """Within this context, each matrix product runs on one thread.
 
-    So a product's sums do not depend on how many threads there are.
+    The sums of a product then do not depend on the number of threads.
     """
     return _libraries().limit(limits=1, user_api="blas")
 
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """What is loaded; looking takes milliseconds, and NumPy's library is there from the start."""
+    """The loaded libraries, cached because the look-up takes milliseconds."""
     return ThreadpoolController()

@@ -1,10 +1,10 @@
-"""Whether the run was asked to stop, heard at points where stopping is safe.
+"""Whether the run was asked to stop, checked at points where stopping is safe.
 
-A signal raises ``KeyboardInterrupt`` wherever the main thread happens to be. Two things can go
-wrong with that. Some places swallow it: a callback that C code called (llvmlite, when numba loads a
-kernel from its cache), a finalizer, an import. So the wish is kept, and :func:`check` raises again
-at the next safe point. Others must not be cut in half: the moves that bring outputs into place. So
-inside :func:`shield` the wish waits.
+A signal handler raises ``KeyboardInterrupt`` at any place in the main thread. Some places swallow
+it: callbacks from C code (llvmlite, when numba loads a kernel from its cache), finalizers, imports.
+So the request is stored, and :func:`check` raises again at the next safe point. Other places must
+not be interrupted: the renames that put outputs into place. They run inside :func:`shield`, which
+delays the request.
 """
 
 from __future__ import annotations
@@ -13,69 +13,69 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Wish:
-    """The state of this process; signals are handled by the main thread alone."""
+class _Request:
+    """The state of this process. Only the main thread handles signals."""
 
     signal: int | None = None
     shields = 0
     written = False
 
 
-_WISH = _Wish()
+_REQUEST = _Request()
 
 
 def request(signal: int) -> None:
-    """Ask the run to stop, as a signal handler does; the first signal is the one that counts.
+    """Ask the run to stop; called by signal handlers. Only the first signal is stored.
 
     Raises:
-        KeyboardInterrupt: at once, unless a shield is up.
+        KeyboardInterrupt: unless inside :func:`shield`.
     """
-    if _WISH.signal is None:
-        _WISH.signal = signal
+    if _REQUEST.signal is None:
+        _REQUEST.signal = signal
     check()
 
 
 def check() -> None:
-    """Stop here if that was asked for. Called between blocks of work and between stages.
+    """Stop if that was requested. Called between blocks of work and between stages.
 
     Raises:
-        KeyboardInterrupt: if so.
+        KeyboardInterrupt: if a request is stored, unless inside :func:`shield`.
     """
-    if _WISH.signal is not None and not _WISH.shields:
+    if _REQUEST.signal is not None and not _REQUEST.shields:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Let the block end before a wish is heard, which is then raised at the end of it."""
-    _WISH.shields += 1
+    """Delay a request to stop until the end of the block."""
+    _REQUEST.shields += 1
     try:
         yield
     finally:
-        _WISH.shields -= 1
+        _REQUEST.shields -= 1
     check()
 
 
 def heard() -> None:
-    """Say that the run is stopping: from here nobody need be told again."""
-    _WISH.shields += 1
+    """Say that the run is stopping, so that :func:`check` no longer raises."""
+    _REQUEST.shields += 1
 
 
 def asked() -> int | None:
-    """The signal by which the run was asked to stop, or None."""
-    return _WISH.signal
+    """The signal that asked the run to stop, or None."""
+    return _REQUEST.signal
 
 
 def mark_written() -> None:
-    """Say that an output is in place: stopping no longer leaves everything as it was."""
-    _WISH.written = True
+    """Say that an output is in place, so that stopping no longer leaves everything unchanged."""
+    _REQUEST.written = True
 
 
 def written() -> bool:
     """Whether an output of this run is in place."""
-    return _WISH.written
+    return _REQUEST.written
 
 
 def reset() -> None:
-    """Begin a run that nobody has asked to stop."""
-    _WISH.signal, _WISH.shields, _WISH.written = None, 0, False
+    """Start a new run without a request."""
+    _REQUEST.signal, _REQUEST.shields, _REQUEST.written = None, 0, False

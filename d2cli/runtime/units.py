@@ -1,4 +1,4 @@
-"""Sizes of memory, as people write and read them."""
+"""Sizes of memory as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str, option: str) -> int:
-    """Bytes from ``8GiB`` (of 1024), ``8GB`` (of 1000), ``500MiB`` or a plain number.
+    """Bytes from ``8GiB`` (units of 1024), ``8GB`` (units of 1000) or a plain number.
 
     Raises:
         UsageError: for anything else, and for 0.
@@ -31,7 +31,7 @@ def parse_size(text: str, option: str) -> int:
 
 
 def binary(size: float) -> str:
-    """Bytes with about three figures: ``215 MiB``, ``1.23 GiB``."""
+    """Bytes as text with about three digits: ``215 MiB``, ``1.23 GiB``."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     power = 0
     while size >= 1000 and power < len(units) - 1:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.files.formats.fields import BLOCK_BYTES, Field
-from d2cli.runtime.room import room
+from d2cli.runtime.memory import allocate
 
 #: The longest header that is read, in bytes: NumPy's own limit for untrusted files.
 _HEADER_MOST = 10_000
@@ -281,7 +281,7 @@ class NpzField(_ArrayField):
             raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
 
     def _take(self, member: IO[bytes], count: int) -> NDArray[Any]:
-        values = room((count,), self.dtype, self.where)
+        values = allocate((count,), self.dtype, self.where)
         view, got = memoryview(values.view(np.uint8).data), 0
         while got < len(view):
             piece = member.read(min(len(view) - got, BLOCK_BYTES))

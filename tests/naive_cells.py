@@ -1,4 +1,4 @@
-"""The stages of the search by cells as plain loops, in float64."""
+"""The stages of the ``ivf`` search as plain loops in float64."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def by_label(labels, count):
-    """Rows of each label, in order."""
+    """The rows of each label, ascending."""
     return [[i for i, label in enumerate(labels) if label == c] for c in range(count)]
 
 
 def halved(points, members, most):
-    """Members in parts of at most `most`, each cut at the median of its widest coordinate."""
+    """Members in parts of at most `most`, split at the median of their widest coordinate."""
     if len(members) <= most:
         return [members]
     columns = list(zip(*(points[i] for i in members), strict=True))
@@ -23,12 +23,12 @@ def halved(points, members, most):
 
 
 def nearest_cells(row, centres):
-    """Squared distances to the centres, by cell."""
+    """The squared distance of a row to each centre."""
     return [sum((float(a) - float(b)) ** 2 for a, b in zip(row, c, strict=True)) for c in centres]
 
 
 def squares_within_reach(points, cell_of, probes, i):
-    """Squared distances from i to the rows of the cells that it looks into, ascending."""
+    """Squared distances from i to the rows of the cells that it probes, ascending."""
     found = []
     for j in range(len(points)):
         if j != i and cell_of[j] in probes[i]:
@@ -38,7 +38,7 @@ def squares_within_reach(points, cell_of, probes, i):
 
 
 def followers(near, reach):
-    """For each row, the first `reach` rows that list it, those that rank it highest first."""
+    """For each row, the first `reach` rows that list it, by (rank, row)."""
     found = [[] for _ in near]
     for rank in range(near.shape[1]):
         for i, row in enumerate(near):
@@ -49,7 +49,7 @@ def followers(near, reach):
 
 
 def exchanged(distances, positions):
-    """Squared distances of each list once every row was offered to the rows that it lists."""
+    """Squared distances of each list after every row was offered to the rows that it lists."""
     n, size = distances.shape
     lists = [
         {int(p): d for p, d in zip(positions[i], distances[i], strict=True) if p >= 0}
@@ -63,9 +63,9 @@ def exchanged(distances, positions):
 
 
 def after_hop(points, distances, positions, known, paths):
-    """Squared distances of each list once it has met the rows known to the rows it knows.
+    """Squared distances of each list after one pass along the links `known`.
 
-    Of those the b-th that is known to the a-th, counted from 1, where a · b <= paths.
+    A path leads to the b-th link of the a-th link of a row; it is followed if a · b <= paths.
     """
     n, size = distances.shape
     found = []

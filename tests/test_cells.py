@@ -1,4 +1,4 @@
-"""The stages of the search by cells, each against a plain loop."""
+"""Each stage of the ``ivf`` search against a naive loop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from d2cli.graph.ivf import cell_search, cells, refine, routing
 from d2cli.graph.ivf.grouping import by_label, halved
+from d2cli.graph.ivf.sizes import LARGEST, SMALLEST_MEAN
 from tests import naive_cells as naive
 
 
@@ -30,14 +31,14 @@ def arranged(points, count, probes, fewest=2, seed=0, threads=1):
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-def test_by_label(labels):
+def test_by_label_sorts_rows_by_label(labels):
     order, starts = by_label(np.array(labels, np.int64), 6)
     expected = naive.by_label(labels, 6)
     assert [order[starts[c] : starts[c + 1]].tolist() for c in range(6)] == expected
 
 
 @given(st.integers(1, 60), st.integers(1, 9))
-def test_halves_are_small_and_lose_nobody(n, most):
+def test_halved_parts_are_small_and_hold_every_member(n, most):
     points = clumps(n, 3, n)
     order, starts = halved(points, np.arange(n), most)
     parts = [order[a:b].tolist() for a, b in pairwise(starts)]
@@ -46,7 +47,7 @@ def test_halves_are_small_and_lose_nobody(n, most):
     assert sorted(order.tolist()) == list(range(n))
 
 
-def test_a_router_finds_the_nearest_cells():
+def test_router_finds_the_nearest_cells():
     points, centres = clumps(200, 8, 1), clumps(40, 8, 2)
     routed = routing.Router(centres, 0, 2).route(points, 5)
     for row, found in zip(points, routed, strict=True):
@@ -55,7 +56,7 @@ def test_a_router_finds_the_nearest_cells():
 
 
 @pytest.mark.parametrize("few_groups", [1000, 20], ids=["all groups", "index"])
-def test_by_groups_it_misses_few(monkeypatch, few_groups):
+def test_router_by_groups_finds_most_of_the_nearest_cells(monkeypatch, few_groups):
     points = clumps(1000, 16, 1)
     centres = points[::4].copy()
     true = routing.Router(centres, 0, 1).route(points, 4)
@@ -69,9 +70,9 @@ def test_by_groups_it_misses_few(monkeypatch, few_groups):
     assert (again == found).all()
 
 
-def test_groups_that_are_cut_lose_nobody():
+def test_cut_groups_hold_every_row():
     points = clumps(90, 3, 6)
-    labels = np.repeat([0, 2, 3, 4], [49, 3, 37, 1])  # nobody has label 1
+    labels = np.repeat([0, 2, 3, 4], [49, 3, 37, 1])  # no row has label 1
     order, starts = routing._cut(points, *by_label(labels, 5), 8)
     assert sorted(order.tolist()) == list(range(90))
     assert {len({*labels[order[a:b]]}) for a, b in pairwise(starts)} == {1}
@@ -86,7 +87,7 @@ def test_cells_hold_every_row_once(probes):
     assert sorted(found.order.tolist()) == list(range(300))
     assert (moved == points[found.order]).all()
     cell_of = found.of_position
-    assert (found.probes[:, 0] == cell_of).all()  # a row looks into its own first
+    assert (found.probes[:, 0] == cell_of).all()  # a row probes its own cell first
     sizes = np.diff(found.starts)
     for i, looked in enumerate(found.probes.tolist()):
         assert len(set(looked)) == len(looked), i
@@ -95,20 +96,20 @@ def test_cells_hold_every_row_once(probes):
         assert centre == pytest.approx(moved[cell_of == c].mean(axis=0), rel=1e-4, abs=1e-5)
 
 
-def test_cells_of_one_clump_are_cut():
+def test_cell_of_one_clump_is_cut():
     points = np.concatenate([np.zeros((400, 4)), clumps(40, 4, 1)]).astype(np.float32)
     points[:400, 0] = np.arange(400) * 1e-6
     _, found = arranged(points, 10, 3)
-    assert np.diff(found.starts).max() <= cells._LARGEST * max(len(points) // 10, cells._FEW)
+    assert np.diff(found.starts).max() <= LARGEST * max(len(points) // 10, SMALLEST_MEAN)
 
 
 @pytest.mark.parametrize("size", [1, 6, 31, 40])
 @pytest.mark.parametrize("count", [17, 3], ids=["small cells", "large cells"])
 @pytest.mark.parametrize("far", [0.0, 3.0, 300.0], ids=["around 0", "off", "far"])
-def test_the_search_finds_the_nearest_within_reach(far, count, size):
-    """Large cells begin with a bound on what an empty list can take, unless lists are long."""
+def test_search_finds_the_nearest_in_the_probed_cells(far, count, size):
+    """In large cells, short empty lists start with an estimated bound."""
     points = clumps(260, 6, 4, far)
-    points[7:100:9] = points[7]  # as near as each other
+    points[7:100:9] = points[7]  # ties
     moved, found = arranged(points, count, 3)
     distances, positions = cell_search.search_cells(moved, found, size, 2)
     cell_of = found.of_position
@@ -122,7 +123,7 @@ def test_the_search_finds_the_nearest_within_reach(far, count, size):
         assert i not in there
 
 
-def test_the_search_does_not_depend_on_threads(monkeypatch):
+def test_search_does_not_depend_on_threads(monkeypatch):
     monkeypatch.setattr(cell_search, "_JOIN_ROWS", 50)
     moved, found = arranged(clumps(300, 6, 5), 20, 4)
     one = cell_search.search_cells(moved, found, 5, 1)
@@ -131,7 +132,7 @@ def test_the_search_does_not_depend_on_threads(monkeypatch):
 
 
 def listed(points, size, seed):
-    """Lists of random rows, ascending, some with places left."""
+    """Ascending lists of random rows, some with empty places."""
     rng = np.random.default_rng(seed)
     n = len(points)
     distances = np.full((n, size), np.inf, np.float32)
@@ -146,7 +147,7 @@ def listed(points, size, seed):
 
 
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99), st.booleans())
-def test_exchange(n, size, seed, small_blocks):
+def test_exchange_equals_the_naive_loop(n, size, seed, small_blocks):
     distances, positions = listed(clumps(n, 3, seed), min(size, n - 1), seed)
     expected = naive.exchanged(distances, positions)
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +162,7 @@ def test_exchange(n, size, seed, small_blocks):
 
 
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99))
-def test_hoods(n, reach, seed):
+def test_hoods_equal_the_naive_loop(n, reach, seed):
     points = clumps(n, 3, seed)
     _, positions = listed(points, min(5, n - 1), seed)
     first = refine.Hoods(positions, reach, None, 2)
@@ -180,7 +181,7 @@ def test_hoods(n, reach, seed):
 
 
 @given(st.integers(3, 60), st.integers(0, 99))
-def test_a_hop_meets_what_neighbours_know(n, seed):
+def test_hop_equals_the_naive_loop(n, seed):
     points = clumps(n, 3, seed)
     moved, found = arranged(points, max(1, n // 6), 1, seed=seed)
     size = min(4, n - 1)
@@ -193,7 +194,7 @@ def test_a_hop_meets_what_neighbours_know(n, seed):
     for i in range(n):
         kept = distances[i][np.isfinite(distances[i])]
         assert kept == pytest.approx(expected[i], rel=1e-3, abs=1e-3)
-    # What was not fresh has been followed: a second pass over the same links changes nothing.
+    # Without fresh links, a pass changes nothing.
     before = positions.copy()
     stale = refine.Hoods(positions, 3, refine.Hoods(positions, 3, None, 1), 1)
     assert not stale.fresh.any()
@@ -201,8 +202,8 @@ def test_a_hop_meets_what_neighbours_know(n, seed):
     assert (positions == before).all()
 
 
-def test_a_hop_follows_paths_of_low_ranks_only():
-    """Row 0 knows 1 … 12 in this order; 5 … 12 each know two others, at the limit and beyond."""
+def test_hop_follows_paths_of_low_ranks_only():
+    """Row 0 links to 1 … 12. Rows 5 … 12 link to one row at the limit and to one beyond."""
     known = np.full((60, 24), -1, np.int32)
     known[0, :12] = np.arange(1, 13)
     most, followed = refine._PATHS * 24, set()
@@ -215,15 +216,15 @@ def test_a_hop_follows_paths_of_low_ranks_only():
     assert set(met[:count].tolist()) == followed
 
 
-def test_how_many_cells_to_look_into(monkeypatch):
-    """The fewest that hold the share, or a few more where no pass is needed then."""
+def test_choose_probes(monkeypatch):
+    """The fewest probes that hold the share, or a few more if these need no pass."""
     shares = np.array([0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])  # of neighbours, by rank of the cell
 
     class Ranked:
         centres = np.zeros((len(shares), 2), np.float32)
 
         def route(self, rows, probes):
-            if probes == 1:  # a neighbour's cell, told by its row
+            if probes == 1:  # the cell is stored in the row
                 return rows[:, :1].astype(np.int32)
             return np.tile(np.arange(probes, dtype=np.int32), (len(rows), 1))
 
@@ -236,6 +237,6 @@ def test_how_many_cells_to_look_into(monkeypatch):
     assert chosen(0.45, 0.999) == 2
     assert chosen(0.75, 0.95) == 4  # two more would be too many
     assert chosen(0.75, 0.9) == 5
-    assert chosen(0.75, 0.85) == 4  # rows that find the row make up for the rest
+    assert chosen(0.75, 0.85) == 4  # exchange finds the rest
     assert chosen(0.2, 0.2) == 2
     assert chosen(2.0, 2.0) == len(shares)

@@ -1,4 +1,4 @@
-"""A build that was killed goes on where it was, and ends with the same bytes."""
+"""A killed build continues from its checkpoint and ends with the same bytes."""
 
 import os
 from pathlib import Path
@@ -16,15 +16,15 @@ from d2cli.graph.exact import search as exact
 from d2cli.graph.ivf import search as ivf
 
 ROWS = 260
-SAID = "notice: resumed from the checkpoint of a run that did not end"
+RESUMED = "notice: resumed from the checkpoint of a run that did not end"
 
 
 class Killed(BaseException):
-    """Nothing may catch it."""
+    """A BaseException, so that no handler for errors catches it."""
 
 
 class Memory(type(NONE)):
-    """Keeps every state, and kills the build at the save of that number."""
+    """Keeps every state in memory and kills the build at save number `last`."""
 
     def __init__(self, last=None):
         self.states, self.saves, self.last = {}, 0, last
@@ -48,9 +48,9 @@ def points():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """And few cells, so that there are passes to make."""
-    monkeypatch.setattr(exact, "_FEW_ROWS", 0)
-    monkeypatch.setattr(pairs, "_ROWS", 64)
+    """Small blocks, and few probes so that passes are needed."""
+    monkeypatch.setattr(exact, "FEW_ROWS", 0)
+    monkeypatch.setattr(pairs, "PAIR_ROWS", 64)
     monkeypatch.setattr(pairs, "_TOGETHER", 3)
     monkeypatch.setattr(ivf, "_LEFT_TO_HOPS", 50.0)
     monkeypatch.setattr(ivf, "_MOST_LEFT_TO_HOPS", 0.7)
@@ -73,7 +73,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_from_every_checkpoint_the_same_graph(points, case):
+def test_resuming_from_any_checkpoint_gives_the_same_graph(points, case):
     whole = build_graph(points, 5, threads=1, **CASES[case])
     counted = Memory()
     same(build_graph(points, 5, threads=1, checkpoint=counted, **CASES[case]), whole)
@@ -86,32 +86,32 @@ def test_from_every_checkpoint_the_same_graph(points, case):
         same(build_graph(points, 5, threads=2, checkpoint=memory, **CASES[case]), whole)
 
 
-def test_parts_of_a_first_run_are_not_called_resumed(folder, run_cli):
+def test_first_run_with_parts_prints_no_resumed_notice(folder, run_cli):
     np.save("labels.npy", np.arange(ROWS) % 3)
     line = [*COMMANDS["graph"], "--checkpoint", 0, "--within", "labels.npy"]
     code, _, err = run_cli(*line)
-    assert (code, SAID in err, folder()) == (0, False, [])
+    assert (code, RESUMED in err, folder()) == (0, False, [])
 
 
-def test_pairs_that_met_do_not_meet_again(points, monkeypatch):
-    memory, met, real = Memory(4), [], pairs.product
-    monkeypatch.setattr(pairs, "product", lambda *a: met.append(1) or real(*a))
+def test_finished_pairs_are_not_multiplied_again(points, monkeypatch):
+    memory, products, real = Memory(4), [], pairs.product
+    monkeypatch.setattr(pairs, "product", lambda *a: products.append(1) or real(*a))
     with pytest.raises(Killed):
         build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
-    before, memory.last = len(met), None
+    before, memory.last = len(products), None
     build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
     blocks = -(-ROWS // 64)
-    assert 0 < before < len(met) == blocks * (blocks + 1) // 2
+    assert 0 < before < len(products) == blocks * (blocks + 1) // 2
 
 
-def test_rows_that_are_proven_are_not_proven_again(points, monkeypatch):
+def test_proven_rows_are_not_proven_again(points, monkeypatch):
     monkeypatch.setattr(exact, "QUERIES", 64)
     memory, calls, real = Memory(5 + 3), [], exact.rerank
-    said = []
+    progress = []
     with pytest.raises(Killed):
         build_graph(points, 5, method="exact", threads=1, checkpoint=memory,
-                    progress=lambda *a: said.append(a))  # fmt: skip
-    assert ("proof", 3 * 64, ROWS) in said
+                    progress=lambda *a: progress.append(a))  # fmt: skip
+    assert ("proof", 3 * 64, ROWS) in progress
     monkeypatch.setattr(exact, "rerank", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
     memory.last = None
     build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
@@ -128,7 +128,7 @@ def folder(tmp_path, points, run_cli):
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Kills the next run once it has kept something."""
+    """Kills the next run after it has saved `times` states."""
 
     def at(times=1):
         real, kept = FileCheckpoint.save, []
@@ -163,7 +163,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
-def test_the_same_command_resumes(folder, run_cli, killed, command, method):
+def test_same_command_resumes(folder, run_cli, killed, command, method):
     line = [*COMMANDS[command], "--method", method, "--checkpoint", 0]
     assert run_cli(*line)[0] == 0
     out = Path(line[line.index("--out") + 1])
@@ -176,14 +176,14 @@ def test_the_same_command_resumes(folder, run_cli, killed, command, method):
     assert len(folder()) == 1
     code, _, err = run_cli(*line, "--threads", 1)
     assert code == 0
-    assert err.count(SAID) == 1
+    assert err.count(RESUMED) == 1
     assert out.read_bytes() == whole
     assert folder() == []
-    assert SAID not in run_cli(*line)[2]
+    assert RESUMED not in run_cli(*line)[2]
 
 
 @pytest.mark.parametrize("change", ["data", "touch", "option", "version"])
-def test_another_build_does_not(folder, run_cli, killed, monkeypatch, points, change):
+def test_another_build_does_not_resume(folder, run_cli, killed, monkeypatch, points, change):
     line = [*COMMANDS["graph"], "--checkpoint", 0]
     again = killed()
     with pytest.raises(Killed):
@@ -199,11 +199,11 @@ def test_another_build_does_not(folder, run_cli, killed, monkeypatch, points, ch
         monkeypatch.setattr("d2cli.files.provenance.sidecar.__version__", "9")
     code, _, err = run_cli(*line)
     assert code == 0
-    assert SAID not in err
+    assert RESUMED not in err
     assert folder() == []
 
 
-def test_one_that_is_damaged_is_not_used(folder, run_cli, killed):
+def test_damaged_checkpoint_is_ignored_and_removed(folder, run_cli, killed):
     line = [*COMMANDS["graph"], "--checkpoint", 0]
     again = killed()
     with pytest.raises(Killed):
@@ -216,10 +216,10 @@ def test_one_that_is_damaged_is_not_used(folder, run_cli, killed):
         Path(place).mkdir(exist_ok=True)
         path.write_bytes(damaged)
         code, _, err = run_cli(*line)
-        assert (code, SAID in err, folder()) == (0, False, [])
+        assert (code, RESUMED in err, folder()) == (0, False, [])
 
 
-def test_short_builds_keep_nothing(folder, run_cli, monkeypatch):
+def test_short_builds_write_no_checkpoint(folder, run_cli, monkeypatch):
     monkeypatch.setattr(module, "_write", None)
     for seconds in ((), ("--checkpoint", "off"), ("--checkpoint", 1000)):
         assert run_cli(*COMMANDS["graph"], *seconds)[0] == 0
@@ -227,13 +227,13 @@ def test_short_builds_keep_nothing(folder, run_cli, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "often"])
-def test_the_option(run_cli, folder, value):
+def test_bad_checkpoint_option_is_refused(run_cli, folder, value):
     code, _, err = run_cli(*COMMANDS["graph"], f"--checkpoint={value}")
     assert code == 2
     assert "--checkpoint must be auto" in err
 
 
-def test_a_checkpoint_that_cannot_be_written(folder, run_cli, monkeypatch):
+def test_unwritable_checkpoint_prints_a_notice(folder, run_cli, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -244,7 +244,7 @@ def test_a_checkpoint_that_cannot_be_written(folder, run_cli, monkeypatch):
     assert folder() == []
 
 
-def test_what_another_run_holds_is_left_alone(tmp_path):
+def test_checkpoint_of_a_running_build_is_left_alone(tmp_path):
     def state():
         return {"a": np.arange(3)}
 
@@ -260,7 +260,7 @@ def test_what_another_run_holds_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_few_saves(tmp_path, monkeypatch):
+def test_saves_are_at_least_the_interval_apart(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     kept = []
@@ -270,11 +270,11 @@ def test_few_saves(tmp_path, monkeypatch):
     assert kept == [30, 60, 90, 120, 150, 180]
 
 
-def test_states_come_back_as_they_were(tmp_path):
+def test_states_are_restored_unchanged(tmp_path):
     state = {"a": np.arange(6).reshape(2, 3), "b": np.float32(2.5), "c": np.empty((0, 4), np.bool_)}
     with FileCheckpoint(tmp_path / "g", "build", 0, print) as checkpoint:
         checkpoint.of_part(3).save("stage", lambda: state)
-        assert checkpoint.of_part(3).load("stage") is None  # this run made it
+        assert checkpoint.of_part(3).load("stage") is None  # saved by this run itself
         back = FileCheckpoint(tmp_path / "g", "build", 0, print).of_part(3).load("stage")
         for name, value in state.items():
             assert back[name].dtype == value.dtype

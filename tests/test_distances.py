@@ -1,4 +1,4 @@
-"""Short lists of nearest rows, against sorting everything."""
+"""Lists of nearest rows against a full sort."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from d2cli.graph.distances import LANES, keep_nearest, keep_nearest_across
 
 
 def nearest(scores, size):
-    """Plainly: rows by score, of equal ones the first."""
+    """The first `size` rows by (score, row)."""
     order = np.lexsort((np.arange(len(scores)), scores))[:size]
     return order.tolist(), scores[order].tolist()
 
@@ -22,8 +22,8 @@ def nearest(scores, size):
 )
 @example(4 * LANES, LANES // 2, 0, 2)
 @example(8 * LANES + 5, 15, 1, 10**6)
-def test_the_nearest_are_kept_however_they_come(count, size, seed, values):
-    """In one block, and in two; many scores or few different ones, negative ones too."""
+def test_keep_nearest_equals_a_full_sort(count, size, seed, values):
+    """In one block and in two; few or many distinct scores, negative ones included."""
     rng = np.random.default_rng(seed)
     products = (rng.integers(0, values, (3, count)) - values // 2).astype(np.float32)
     halves = rng.integers(0, values, count).astype(np.float32)
@@ -46,7 +46,7 @@ def test_the_nearest_are_kept_however_they_come(count, size, seed, values):
     st.sampled_from([2, 40, 10**6]),
 )
 @example(2 * LANES + 1, 40, 9, 0, 2)
-def test_lists_of_columns_are_as_those_of_rows(columns, count, size, seed, values):
+def test_keep_nearest_across_equals_a_full_sort(columns, count, size, seed, values):
     rng = np.random.default_rng(seed)
     products = (rng.integers(0, values, (count, columns)) - values // 2).astype(np.float32)
     halves = rng.integers(0, values, count).astype(np.float32)
@@ -60,7 +60,7 @@ def test_lists_of_columns_are_as_those_of_rows(columns, count, size, seed, value
 
 
 @pytest.mark.parametrize("value", [0.0, -3e38, 3e38, 1e-45, -1e-45])
-def test_lists_are_full_where_all_scores_are_the_same(value):
+def test_lists_are_full_if_all_scores_are_equal(value):
     products = np.full((1, 4 * LANES), -value, np.float32)
     best, rows = np.full((1, 9), np.inf, np.float32), np.full((1, 9), -1, np.int32)
     keep_nearest(products, np.zeros(4 * LANES, np.float32), 0, best, rows)

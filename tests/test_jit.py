@@ -1,4 +1,4 @@
-"""Compiled kernels are kept where that is possible, and work where it is not."""
+"""Compiled kernels are cached on disk if possible, and work if not."""
 
 import ast
 import importlib
@@ -25,7 +25,7 @@ assert graph.neighbors.tolist() == [[1], [0], [1], [2]]
 from d2cli.graph.distances import rerank
 print(sum(rerank.stats.cache_hits.values()), len(rerank.signatures))
 """
-#: What numba finds where neither the package's folder nor the user's can be written.
+#: The state of numba if neither the package's folder nor the user's can be written.
 NOWHERE = "import numba.core.caching as c; c.CompileResultCacheImpl._locator_classes = []"
 
 jit_only = pytest.mark.skipif(
@@ -43,15 +43,15 @@ def run(before, **environment):
 
 
 @jit_only
-def test_the_second_run_compiles_nothing(tmp_path):
+def test_second_run_compiles_nothing(tmp_path):
     folder = str(tmp_path / "cache")
     assert run("", NUMBA_CACHE_DIR=folder) == [0, 1]
     assert run("", NUMBA_CACHE_DIR=folder) == [1, 1]
 
 
 @jit_only
-def test_kernels_compile_again_after_a_change_of_a_kernel_that_they_call(tmp_path):
-    """numba alone compares only the kernel's own file."""
+def test_change_of_a_called_kernel_compiles_its_callers_again(tmp_path):
+    """numba itself checks only the kernel's own file."""
     package = tmp_path / "d2cli"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(d2cli.__file__).parent, package, ignore=ignored)
@@ -84,8 +84,8 @@ def test_kernels_compile_again_after_a_change_of_a_kernel_that_they_call(tmp_pat
 
 
 @jit_only
-def test_constants_of_kernels_stand_in_files_of_their_stamp():
-    """Machine code holds the values of constants, so a change of one must compile anew."""
+def test_constants_of_kernels_are_in_kernel_files():
+    """Machine code contains constants, so a changed constant must lead to a new compilation."""
     checked = 0
     for name in kernel_modules():
         module = importlib.import_module(name)
@@ -102,7 +102,7 @@ def test_constants_of_kernels_stand_in_files_of_their_stamp():
 
 
 def assigned(path):
-    """The names that a file gives a value at its top level."""
+    """The names assigned at the top level of a file."""
     targets = [
         t
         for node in ast.parse(path.read_text()).body
@@ -120,11 +120,11 @@ def kernel_modules():
 
 
 @jit_only
-def test_without_a_place_for_the_cache_it_still_works():
+def test_kernels_work_without_a_cache_folder():
     assert run(NOWHERE) == [0, 1]
 
 
-def test_kernels_are_the_functions_themselves_where_the_jit_is_off():
+def test_kernels_are_plain_functions_without_the_jit():
     code = "from d2cli.messages.forward import weight; print(type(weight).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
@@ -133,7 +133,7 @@ def test_kernels_are_the_functions_themselves_where_the_jit_is_off():
     assert done.stdout.strip() == "function"
 
 
-def test_weights_are_float64_whatever_comes_in():
+def test_weights_are_float64_for_every_input_dtype():
     from d2cli.messages.forward import weight
 
     values = {float(weight(d, 1.0, 3.0, True)) for d in (np.float32(1.0), np.float64(1.0), 1.0)}

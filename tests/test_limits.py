@@ -1,11 +1,12 @@
-"""How much memory is left, and how sizes are written."""
+"""Available memory, allocation from claims of files, and sizes as text."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.errors import UsageError
+from d2cli.errors import DataError, UsageError
+from d2cli.runtime import memory
 from d2cli.runtime.memory import available_memory, total_memory
 from d2cli.runtime.units import binary, parse_size
 
@@ -20,7 +21,7 @@ V1 = (
 
 @pytest.fixture
 def machine(tmp_path):
-    """Writes the files of a kernel below a folder: ``machine(path=content)``."""
+    """``machine({path: content})`` writes system files below a folder and reads the memory."""
 
     def write(files):
         for name, content in {"proc/meminfo": MEMINFO, **files}.items():
@@ -32,20 +33,20 @@ def machine(tmp_path):
     return write
 
 
-def test_the_machine_alone(machine):
+def test_available_memory_of_the_machine(machine):
     found = machine({})
     assert (found.size, found.source) == (8 * GIB, "of the machine")
 
 
-def test_nothing_is_known(tmp_path):
+def test_unknown_memory_is_none(tmp_path):
     assert available_memory(tmp_path) is None
 
 
-def test_this_machine():
+def test_memory_of_this_machine():
     assert 1 << 20 < available_memory().size <= total_memory()
 
 
-def test_what_could_ever_be_taken(machine, tmp_path):
+def test_total_memory(machine, tmp_path):
     assert total_memory(tmp_path) is None
     machine({})
     assert total_memory(tmp_path) == 16 * GIB
@@ -56,14 +57,11 @@ def test_what_could_ever_be_taken(machine, tmp_path):
     assert total_memory(tmp_path) == 3 * GIB
 
 
-def test_a_claim_is_held_against_the_control_group(monkeypatch):
-    from d2cli.errors import DataError
-    from d2cli.runtime import room
-
-    monkeypatch.setattr(room, "_most", lambda: 1000)
-    assert room.room((125,), np.dtype(np.float64), "x.npz").size == 125
+def test_allocate_refuses_more_than_the_total_memory(monkeypatch):
+    monkeypatch.setattr(memory, "_most", lambda: 1000)
+    assert memory.allocate((125,), np.dtype(np.float64), "x.npz").size == 125
     with pytest.raises(DataError, match=r"x\.npz: 126 values of type float64 take 1,008 bytes"):
-        room.room((126,), np.dtype(np.float64), "x.npz")
+        memory.allocate((126,), np.dtype(np.float64), "x.npz")
 
 
 @pytest.mark.parametrize(
@@ -71,14 +69,14 @@ def test_a_claim_is_held_against_the_control_group(monkeypatch):
     [
         ({"a/b": (2, 1, 0)}, 1, "/a/b"),
         ({"a/b": (4, 1, 0), "a": (3, 2, 0)}, 1, "/a"),
-        ({"a/b": (4, 3, 2)}, 3, "/a/b"),  # files that nobody uses are given back
+        ({"a/b": (4, 3, 2)}, 3, "/a/b"),  # inactive pages of the file cache count as free
         ({"a/b": (2, 3, 0)}, 0, "/a/b"),
         ({"a/b": ("max", 3, 0), "a": (20, 3, 0)}, 8, None),
         ({"": (5, 1, 0)}, 4, "/"),
     ],
 )
 @pytest.mark.parametrize("old", [False, True])
-def test_nested_control_groups(machine, limits, left, group, old):
+def test_available_memory_of_nested_control_groups(machine, limits, left, group, old):
     top = "sys/fs/cgroup/memory" if old else "sys/fs/cgroup"
     names = (
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -105,7 +103,7 @@ def test_nested_control_groups(machine, limits, left, group, old):
 
 
 @pytest.mark.parametrize("inside", ["/docker/x", "/other"])
-def test_a_container_sees_its_group_as_the_root_of_the_mount(machine, inside):
+def test_container_group_is_the_root_of_the_mount(machine, inside):
     found = machine(
         {
             "proc/self/cgroup": "0::/docker/x\n",
@@ -124,17 +122,17 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("text", "size"), SIZES)
-def test_a_size(text, size):
+def test_parse_size(text, size):
     assert parse_size(text, "max-memory") == size
 
 
 @pytest.mark.parametrize("text", ["", "8G", "GiB", "-1", "0", "8 GiBs", "1e9", "nan", "9999999TiB"])
-def test_no_size(text):
+def test_parse_size_refuses_other_text(text):
     with pytest.raises(UsageError, match="--max-memory must be a size"):
         parse_size(text, "max-memory")
 
 
 @given(st.integers(1, 1 << 50))
-def test_sizes_are_shown_to_about_three_figures(size):
+def test_binary_shows_about_three_digits(size):
     shown = binary(size).replace(",", "")
     assert parse_size(shown, "x") == pytest.approx(size, rel=0.01, abs=0.5)

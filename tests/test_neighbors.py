@@ -1,15 +1,20 @@
-"""Exact search equals the plain loop; approximate search is judged by recall."""
+"""Exact search equals the naive loop; approximate search is tested by recall."""
+
+import json
+from itertools import pairwise
 
 import hnswlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import build
-from d2cli.graph.duplicates import find_copies
+from d2cli.graph import settings as search_settings
+from d2cli.graph.duplicates import find_duplicates
 from d2cli.graph.ivf import routing
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.vectors import Group
@@ -32,21 +37,21 @@ def assert_same_graph(graph, expected):
 
 
 @given(embeddings(), st.integers(1, 30))
-def test_exact_is_the_plain_loop(values, k):
+def test_exact_search_equals_the_naive_loop(values, k):
     before = values.copy()
     assert_same_graph(build_graph(values, k, method="exact"), naive.knn(values, k))
     np.testing.assert_array_equal(values, before)
 
 
 @given(embeddings(zeros=False), st.integers(1, 6))
-def test_cosine_is_the_plain_loop_on_unit_vectors(values, k):
+def test_cosine_equals_the_naive_loop_on_unit_vectors(values, k):
     graph = build_graph(values, k, metric="cosine")
     assert_same_graph(graph, naive.knn(values, k, "cosine"))
     assert graph.distances[np.isfinite(graph.distances)].max(initial=0) <= 2.0000002
 
 
 @given(st.data())
-def test_within_and_exclude_are_the_plain_loop(data):
+def test_within_and_exclude_equal_the_naive_loop(data):
     values = data.draw(embeddings())
     n = len(values)
     within = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
@@ -59,13 +64,13 @@ def test_within_and_exclude_are_the_plain_loop(data):
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_every_float_type_and_layout(dtype, order):
+def test_every_float_dtype_and_layout(dtype, order):
     values = np.asarray(clustered(60, 5).astype("f2"), dtype=dtype, order=order)
     assert_same_graph(build_graph(values, 4), naive.knn(values.astype("f8"), 4))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e15, 1e30])
-def test_scale_does_not_change_neighbours(scale):
+def test_scaled_embeddings_have_the_same_neighbours(scale):
     values = clustered(80, 4).astype("f8")
     plain = build_graph(values, 5)
     for method in ("exact", "ivf", "hnsw"):
@@ -74,20 +79,20 @@ def test_scale_does_not_change_neighbours(scale):
         np.testing.assert_allclose(scaled.distances, plain.distances * scale, rtol=1e-4)
 
 
-def test_a_far_offset_does_not_spoil_exact_search():
-    """Norm expansion in float32 would lose every digit here; certification must catch it."""
+def test_exact_search_far_from_the_origin():
+    """Float32 scores have no correct digits here, so no row is proven by the screen."""
     values = clustered(300, 6).astype("f8") + 1e6
     assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
 
 
-def test_one_far_point_does_not_spoil_exact_search():
+def test_exact_search_with_one_outlier():
     values = clustered(200, 3)
     values[7] = 1e12
     assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
 
 
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
-def test_identical_rows_do_not_crowd_self_out(method):
+def test_identical_rows_list_each_other(method):
     values = clustered(150, 4)
     values[20:100] = values[3]
     graph = build_graph(values, 5, method=method, recall=1.0)
@@ -95,22 +100,22 @@ def test_identical_rows_do_not_crowd_self_out(method):
 
 
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
-def test_all_rows_identical(method):
+def test_all_rows_identical_list_the_lowest_rows(method):
     graph = build_graph(np.ones((50, 3), "f4"), 4, method=method)
     assert_same_graph(graph, naive.knn(np.ones((50, 3)), 4))
 
 
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7])
-def test_k_at_least_n(method, n):
+def test_k_of_at_least_n_leaves_empty_places(method, n):
     values = clustered(n, 3)
     assert_same_graph(build_graph(values, 6, method=method), naive.knn(values, 6))
 
 
 @pytest.mark.parametrize("method", ["ivf", "hnsw"])
-def test_approximate_search_reaches_the_recall_it_aims_at(method):
+def test_approximate_search_reaches_its_target_recall(method):
     values = clustered(2500, 16)
-    _, truth = naive_free_truth(values, 10)
+    _, truth = brute_force(values, 10)
     graph = build_graph(values, 10, method=method, recall=0.99)
     reached = naive.recall(graph.neighbors, graph.distances, truth)
     assert reached >= 0.98
@@ -120,15 +125,15 @@ def test_approximate_search_reaches_the_recall_it_aims_at(method):
 
 
 @pytest.mark.parametrize("few_groups", [1000, 4], ids=["all groups", "index"])
-def test_cells_found_by_groups_reach_it_too(monkeypatch, few_groups):
-    """As a million rows and more are searched, with constants for a few thousand."""
+def test_ivf_with_groups_of_cells_reaches_its_target_recall(monkeypatch, few_groups):
+    """The path taken for a million rows, with constants for a few thousand."""
     monkeypatch.setattr(routing, "_FEW_CELLS", 30)
     monkeypatch.setattr(routing, "_FEW_GROUPS", few_groups)
     monkeypatch.setattr(routing, "_AROUND", 24)
     indices, real = [], hnswlib.Index
     monkeypatch.setattr(hnswlib, "Index", lambda *a: indices.append(a) or real(*a))
     values = clustered(2500, 16)
-    _, truth = naive_free_truth(values, 10)
+    _, truth = brute_force(values, 10)
     graphs = [build_graph(values, 10, method="ivf", threads=t) for t in (1, 3)]
     assert bool(indices) == (few_groups < 1000)
     assert naive.recall(graphs[0].neighbors, graphs[0].distances, truth) >= 0.94
@@ -136,8 +141,8 @@ def test_cells_found_by_groups_reach_it_too(monkeypatch, few_groups):
     assert graphs[0].distances.tobytes() == graphs[1].distances.tobytes()
 
 
-def naive_free_truth(values, k):
-    """All pairs at once: quick enough for thousands of rows, and no kernel of ours."""
+def brute_force(values, k):
+    """The k nearest rows and distances (n, k) by NumPy alone, fast enough for thousands of rows."""
     v = values.astype("f8")
     squares = ((v[:, None, :] - v[None, :, :]) ** 2).sum(-1) if len(v) < 600 else None
     if squares is None:
@@ -155,17 +160,38 @@ def test_given_ef_is_used_and_recorded():
     assert graph.info.settings == {"hnsw_m": 4, "ef_construction": 10, "ef": 7}
 
 
-def test_auto_goes_by_size(monkeypatch):
+def test_auto_chooses_the_method_by_size(monkeypatch):
     values = clustered(300, 4)
     assert build_graph(values, 3).info.method == "exact"
-    monkeypatch.setattr(build, "EXACT_UP_TO", 200)
+    monkeypatch.setattr(search_settings, "EXACT_UP_TO", 200)
     assert build_graph(values, 3).info.method == "ivf"
     mixed = build_graph(values, 3, within=np.arange(300) < 250)
     assert mixed.info.method == "exact+ivf"
 
 
+def test_automatic_choices_are_decisions():
+    values = clustered(300, 8)
+    values[250:] = values[0]
+    decisions = {d.name: d for d in build_graph(values, 3).info.decisions}
+    assert [*decisions] == ["method"]
+    assert decisions["method"].value == "exact"
+    assert decisions["method"].numbers == {
+        "rows": 300, "groups": 1, "duplicates": 50, "largest_group": 250, "k": 3,
+    }  # fmt: skip
+    assert build_graph(values, 3, method="exact").info.decisions == ()
+    assert build_graph(values, 3, method="hnsw", ef=9).info.decisions == ()
+    info = build_graph(values, 3, method="hnsw").info
+    assert [(d.name, d.value) for d in info.decisions] == [("ef", info.settings["ef"])]
+    info = build_graph(values, 3, method="ivf").info
+    assert {d.name: d.value for d in info.decisions} == info.settings
+    assert info.decisions[-1].numbers["recall"] >= 0.95
+    assert json.loads(json.dumps([d.as_json() for d in info.decisions]))
+    groups = build_graph(values, 3, method="ivf", within=np.arange(300) // 297).info
+    assert [(d.name, d.value) for d in groups.decisions[:1]] == [("method", "exact+ivf")]
+
+
 @pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
-def test_threads_do_not_change_a_byte(method):
+def test_result_does_not_depend_on_threads(method):
     values = clustered(1200, 8)
     values[500:700] = values[1]
     graphs = [build_graph(values, 5, method=method, threads=t) for t in (1, 2, 4, 2)]
@@ -175,8 +201,8 @@ def test_threads_do_not_change_a_byte(method):
         assert graph.info == graphs[0].info
 
 
-def test_rows_that_the_index_loses_are_searched_one_by_one(monkeypatch):
-    """hnswlib fails a batch in which one row comes back short."""
+def test_rows_lost_by_hnswlib_are_searched_by_brute_force(monkeypatch):
+    """hnswlib raises for a whole batch if one row has too few results."""
 
     class Short(hnswlib.Index):
         def knn_query(self, data, k=1, num_threads=-1, filter=None):
@@ -191,28 +217,28 @@ def test_rows_that_the_index_loses_are_searched_one_by_one(monkeypatch):
 
 
 @given(embeddings(most=40))
-@settings(max_examples=60)
-def test_copies_are_the_groups_of_equal_rows(values):
-    copies = find_copies(Group(values))
-    groups = {}
+@hypothesis_settings(max_examples=60)
+def test_duplicates_are_the_classes_of_equal_rows(values):
+    duplicates = find_duplicates(Group(values))
+    classes = {}
     for i, row in enumerate((values + 0).tolist()):
-        groups.setdefault(tuple(row), []).append(i)
-    if len(groups) == len(values):
-        assert copies is None
+        classes.setdefault(tuple(row), []).append(i)
+    if len(classes) == len(values):
+        assert duplicates is None
         return
-    members = [copies.members[a:b].tolist() for a, b in zip(copies.indptr, copies.indptr[1:])]  # noqa: B905
-    assert members == list(groups.values())
-    assert copies.first.tolist() == [g[0] for g in groups.values()]
+    members = [duplicates.members[a:b].tolist() for a, b in pairwise(duplicates.indptr)]
+    assert members == list(classes.values())
+    assert duplicates.first.tolist() == [g[0] for g in classes.values()]
     for g, rows in enumerate(members):
-        assert (copies.group[rows] == g).all()
+        assert (duplicates.label[rows] == g).all()
 
 
-def test_copies_survive_colliding_hashes(monkeypatch):
+def test_duplicates_with_colliding_hashes(monkeypatch):
     from d2cli.graph import duplicates
 
     monkeypatch.setattr(duplicates, "_hash_rows", lambda bits, keys, zero, hashes: hashes.fill(0))
-    copies = find_copies(Group(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4")))
-    assert copies.group.tolist() == [0, 1, 0, 2, 1]
+    duplicates = find_duplicates(Group(np.array([[1.0], [2.0], [1.0], [3.0], [2.0]], "f4")))
+    assert duplicates.label.tolist() == [0, 1, 0, 2, 1]
 
 
 def test_recall_counts_ties_as_found():
@@ -249,16 +275,16 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("values", "said"), BAD)
-def test_bad_embeddings_are_refused(values, said):
-    with pytest.raises(DataError, match=said) as caught:
+@pytest.mark.parametrize(("values", "message"), BAD)
+def test_bad_embeddings_are_refused(values, message):
+    with pytest.raises(DataError, match=message) as caught:
         build_graph(values, 2)
     assert caught.value.argument == "embeddings"
-    if "column " in said:
+    if "column " in message:
         assert caught.value.row == 1
 
 
-def test_a_zero_vector_has_no_cosine():
+def test_zero_vector_is_refused_under_cosine():
     with pytest.raises(DataError, match="zero vector") as caught:
         build_graph(np.array([[1.0, 0], [0, 0]], "f4"), 1, metric="cosine")
     assert caught.value.row == 1

@@ -1,4 +1,4 @@
-"""Numbers at the edge of what floats hold, through the command line: README, "Numerical edges"."""
+"""Numbers at the limits of floats, through the command line (documented as "Numerical edges")."""
 
 import resource
 import warnings
@@ -24,12 +24,12 @@ SIGNS = np.where(RNG.random((N, D)) < 0.5, 1.0, -1.0)
 
 @pytest.fixture(autouse=True)
 def kernels_as_compiled():
-    """Compiled kernels overflow in silence; as plain Python NumPy would remark on it."""
+    """Without the JIT, NumPy would warn of overflows that compiled kernels ignore."""
     with np.errstate(over="ignore" if numba.config.DISABLE_JIT else "warn"):
         yield
 
 
-#: Embeddings that must work, and what they are to be divided by to be plain numbers.
+#: Embeddings that must work, and the factor that they are scaled by.
 FINE = {
     "float16 at its largest": ((65504 * SIGNS).astype("f2"), 65504),
     "float16 denormal": ((WHOLE * 2.0**-24).astype("f2"), 2.0**-24),
@@ -49,7 +49,7 @@ FINE = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", FINE)
-def test_embeddings_that_work(run_cli, name, method):
+def test_extreme_embeddings_work(run_cli, name, method):
     values, scale = FINE[name]
     np.save("e.npy", values)
     np.save("s.npy", 1.0 + np.arange(len(values)))
@@ -64,7 +64,7 @@ def test_embeddings_that_work(run_cli, name, method):
 
 
 @pytest.mark.parametrize("exponent", [-1060, -500, -140, 0, 140, 500, 1018])
-def test_cosine_knows_no_size(run_cli, exponent):
+def test_cosine_does_not_depend_on_scale(run_cli, exponent):
     np.save("plain.npy", PLAIN)
     np.save("e.npy", np.ldexp(PLAIN, exponent))
     for name in ("plain", "e"):
@@ -83,7 +83,7 @@ def test_cosine_of_the_largest_float32(run_cli):
     assert read_graph("g.arrow").distances.max() <= 2
 
 
-#: Embeddings that are refused, and the words.
+#: Embeddings that are refused, the metric, and a part of the message.
 REFUSED = {
     "too long": (PLAIN * 1e60, "euclidean", "row 0: is longer than 1e+38"),
     "float32 too long": ((PLAIN * 1e37).astype("f4"), "euclidean", "is longer than 1e+38"),
@@ -104,19 +104,19 @@ REFUSED = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", REFUSED)
-def test_embeddings_that_are_refused(run_cli, name, method):
-    values, metric, says = REFUSED[name]
+def test_bad_embeddings_are_refused(run_cli, name, method):
+    values, metric, message = REFUSED[name]
     with np.errstate(invalid="ignore"):
         np.save("e.npy", values)
     args = ["graph", "--emb", "e.npy", "--out", "g.arrow", "--metric", metric, "--method", method]
     code, _, err = run_cli(*args)
     assert code == 1
     assert err.startswith("error: e.npy: ")
-    assert says in err
+    assert message in err
     assert not Path("g.arrow").exists()
 
 
-#: Scores, the transforms under which they work, and words of the refusal under the others.
+#: Scores, the transforms under which they work, and a part of the message under the others.
 SCORES = {
     "all equal": (np.full(N, 3.0), "none shift minmax rank", ""),
     "all zero": (np.zeros(N), "none shift minmax rank", ""),
@@ -134,8 +134,8 @@ SCORES = {
 
 @pytest.mark.parametrize("transform", ["none", "shift", "minmax", "rank"])
 @pytest.mark.parametrize("name", SCORES)
-def test_scores(run_cli, name, transform):
-    values, works, says = SCORES[name]
+def test_extreme_scores(run_cli, name, transform):
+    values, works, message = SCORES[name]
     np.save("e.npy", PLAIN)
     np.save("s.npy", values)
     args = ["--emb", "e.npy", "--scores", "s.npy", "--score-transform", transform, "-k", 5]
@@ -143,7 +143,7 @@ def test_scores(run_cli, name, transform):
     if transform not in works.split():
         assert code == 1
         assert err.startswith("error: s.npy: ")
-        assert says in err
+        assert message in err
         return
     assert code == 0, err
     kept = np.load("selected.npy")
@@ -158,8 +158,8 @@ def test_scores(run_cli, name, transform):
 @pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
 @pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e-30, 1e30, 1e300, 1.7e308])
 @pytest.mark.parametrize("gamma", [0.0, 5e-324, 1.0, 1.7e308])
-def test_weights_that_vanish(kernel, sigma, gamma):
-    """No bandwidth and no γ makes a weight that is no number, nor a warning."""
+def test_extreme_weights_give_finite_results_without_warnings(kernel, sigma, gamma):
+    """No bandwidth and no γ gives a NaN or a warning."""
     graph = build_graph(PLAIN, 3)
     scores = 1.0 + np.arange(N)
     with warnings.catch_warnings():
@@ -169,11 +169,11 @@ def test_weights_that_vanish(kernel, sigma, gamma):
     assert np.isfinite(u).all()
     assert np.isfinite(kept.gains).all()
     if gamma == 0:
-        everyone = propagate(graph, scores, gamma_forward=0.0)
-        np.testing.assert_array_equal(u, everyone)
+        plain_sum = propagate(graph, scores, gamma_forward=0.0)
+        np.testing.assert_array_equal(u, plain_sum)
 
 
-def test_that_messages_vanish_is_said(run_cli):
+def test_vanished_messages_print_a_notice(run_cli):
     np.save("e.npy", PLAIN)
     np.save("s.npy", np.arange(N, dtype=float))
     args = ["--emb", "e.npy", "--scores", "s.npy", "--size", 20, "-k", 5, "--cutoff", 0]
@@ -187,7 +187,7 @@ def test_that_messages_vanish_is_said(run_cli):
     assert "Warning" not in err
 
 
-def test_vanished_share_of_any_bandwidth():
+def test_vanished_share_of_extreme_bandwidths():
     from d2cli.messages.edges import edges_of
 
     csr = edges_of(build_graph(PLAIN, 3))
@@ -197,7 +197,7 @@ def test_vanished_share_of_any_bandwidth():
 
 
 @pytest.mark.parametrize("k", [2**31, 10**20])
-def test_k_beyond_row_numbers(run_cli, k):
+def test_k_beyond_int32_is_refused(run_cli, k):
     np.save("e.npy", PLAIN)
     code, _, err = run_cli("graph", "--emb", "e.npy", "--out", "g.arrow", "-k", k)
     assert code == 2
@@ -207,7 +207,7 @@ def test_k_beyond_row_numbers(run_cli, k):
 @pytest.mark.parametrize("distinct", [1, 10])
 @pytest.mark.parametrize("method", METHODS)
 def test_many_identical_rows(run_cli, method, distinct):
-    """A row's copies are its neighbours, the lowest first."""
+    """The neighbours of a row are its copies, the lowest rows first."""
     n = 3_000
     rows = RNG.normal(size=(distinct, 8)).astype("f4")[np.arange(n) % distinct]
     np.save("e.npy", rows)
@@ -227,7 +227,7 @@ def test_many_identical_rows(run_cli, method, distinct):
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a million rows need compiled kernels")
 @pytest.mark.parametrize("distinct", [1, 10])
-def test_a_million_identical_rows(run_cli, distinct):
+def test_a_million_identical_rows_take_little_memory(run_cli, distinct):
     n = 1_000_000
     np.save("e.npy", np.repeat(PLAIN[:distinct, :2].astype("f4"), n // distinct, axis=0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -240,7 +240,7 @@ def test_a_million_identical_rows(run_cli, distinct):
     assert graph.neighbors[-1].tolist() == [n - n // distinct + i for i in range(3)]
 
 
-def test_the_graph_of_one_row(run_cli):
+def test_graph_of_one_row_is_empty(run_cli):
     np.save("e.npy", PLAIN[:1])
     assert run_cli("graph", "--emb", "e.npy", "--out", "g.arrow", "-k", 2)[0] == 0
     table = pa.ipc.open_file(pa.memory_map("g.arrow")).read_all()

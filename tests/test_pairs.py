@@ -1,4 +1,4 @@
-"""All rows of a group at once: pairs of blocks meet once, and lists are those of a plain search."""
+"""Candidates of all rows: each pair of blocks is multiplied once; lists equal a naive search."""
 
 from itertools import combinations_with_replacement
 
@@ -13,7 +13,7 @@ from d2cli.graph.vectors import Group
 
 
 @pytest.mark.parametrize("blocks", [*range(1, 12), 40])
-def test_every_pair_meets_once_and_nobody_twice_at_a_time(blocks):
+def test_tournament_has_every_pair_once_and_no_block_twice_a_round(blocks):
     met = [*pairs.tournament(blocks)]
     assert sorted(met) == [*combinations_with_replacement(range(blocks), 2)]
     half = (blocks + blocks % 2) // 2 - blocks % 2
@@ -25,24 +25,24 @@ def test_every_pair_meets_once_and_nobody_twice_at_a_time(blocks):
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 200, 333])
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_candidates_are_those_of_a_plain_search(monkeypatch, n, some, threads):
-    """Small whole numbers: float32 makes no error, and there are ties, which go to any row."""
-    monkeypatch.setattr(pairs, "_ROWS", 64)
+def test_candidates_equal_a_naive_search(monkeypatch, n, some, threads):
+    """Small integers: float32 is exact, and ties may be listed in any order."""
+    monkeypatch.setattr(pairs, "PAIR_ROWS", 64)
     points = np.random.default_rng(n).integers(-4, 5, (n, 3)).astype(np.float32)
     rows = np.flatnonzero(np.arange(n) % 3 != 1) if some else None
     group = Group(points, rows)
     screen = Screen(group, threads)
-    width, said = min(7, len(group)), []
+    width, calls = min(7, len(group)), []
     found, scores = pairs.candidates_of_all(
         screen, width, threads,
-        progress=lambda *a: said.append(a), stage="here", checkpoint=NONE,
+        progress=lambda *a: calls.append(a), stage="here", checkpoint=NONE,
     )  # fmt: skip
     x = screen.block(0, len(group))
     all_scores = (x * x).sum(axis=1) / 2 - x @ x.T
     assert (scores == np.sort(all_scores, axis=1)[:, :width]).all()
     assert (np.take_along_axis(all_scores, found.astype(int), axis=1) == scores).all()
     assert all(len({*row}) == width for row in found.tolist())
-    assert said[-1] == ("here", len(group), len(group))
+    assert calls[-1] == ("here", len(group), len(group))
     if threads > 1:
         again = pairs.candidates_of_all(
             screen, width, 1, progress=silent, stage="", checkpoint=NONE

@@ -1,4 +1,4 @@
-"""The three steps on arrays. The command line does nothing that these do not.
+"""The three steps on arrays: graph, forward messages, selection. The command line calls these.
 
 >>> graph = build_graph(embeddings)                       # (n, d) floats
 >>> u = propagate(graph, scores)                          # (n,) float64
@@ -20,7 +20,7 @@ from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
-from d2cli.messages.forward import check_bandwidth, check_scores, forward, resolve_bandwidth
+from d2cli.messages.forward import check_bandwidth, check_scores, resolve_bandwidth
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
 from d2cli.selection.cutoff import automatic_cutoff, within_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy
@@ -38,12 +38,18 @@ def prepare_edges(
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
     drop: NDArray[np.bool_] | None = None,
 ) -> tuple[Edges, float]:
-    """The edges and the bandwidth σ that both message passes use, worked out once.
+    """The edges and the bandwidth σ that both message passes use.
 
-    :func:`propagate` and :func:`select` do this themselves when they are given a graph; whoever
-    calls both on one graph can do it first and give them the result.
+    :func:`propagate` and :func:`select` call this for a graph. A program that calls both can call
+    it once and pass them the result.
+
+    Args:
+        graph: of n rows; not changed.
+        edges: the rule of edges, see :func:`d2cli.messages.edges.edges_of`.
+        bandwidth: see :func:`d2cli.messages.forward.resolve_bandwidth`.
+        drop: (n,) bool, rows whose edges are dropped.
     """
-    sigma = resolve_bandwidth(graph, bandwidth)  # first: its median needs a copy of the distances
+    sigma = resolve_bandwidth(graph, bandwidth)  # first: the median needs a copy of the distances
     return edges_of(graph, edges, drop), sigma
 
 
@@ -60,47 +66,50 @@ def propagate(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """Let each score take in its neighbours': ``u_i = s_i + Σ_j e_ij(γ_f) s_j``.
+    """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j``.
 
     Source: arXiv 2310.07931, equation 3.
 
     Args:
-        graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used and
-            `bandwidth` must be a number).
-        scores: (n,) finite and >= 0, higher = more wanted (see :func:`d2cli.messages.utility.utility`).
-        edges: who is whose neighbour, see :func:`d2cli.messages.edges.edges_of`.
+        graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored and
+            `bandwidth` must be a number.
+        scores: (n,) finite, the utility: higher = keep (:func:`d2cli.messages.utility.utility`).
+            At least 0, unless `floor` is a number. Not changed.
+        edges: the rule of edges, see :func:`d2cli.messages.edges.edges_of`.
         kernel: ``gaussian``: e(γ) = exp(-γ (d/σ)²); ``exponential``: exp(-γ d/σ).
-        bandwidth: σ in units of distance, or ``median``: the median listed distance.
+        bandwidth: σ in units of distance, or ``median``: the median of the listed distances.
         gamma_forward: γ_f >= 0.
-        hops: how often the step is made.
-        floor: the least score that a neighbour sends, or None.
-        threads: how many to use (default: every core); the result does not depend on it.
-        progress: called with the stage, and how many rows are done of how many.
+        hops: number of forward passes.
+        floor: a neighbour sends max(s_j, floor), as in the research code; None: s_j.
+        threads: number of threads; the result does not depend on it. None: every core.
+        progress: called with (stage, rows done, rows).
 
     Returns:
         (n,) float64, a new array.
 
     Raises:
-        DataError: for scores that are not finite or are negative, or sums beyond float64.
+        UsageError: if an option is out of range.
+        DataError: if a score is not finite, or negative without a `floor`, or if a sum is beyond
+            float64.
     """
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
     values = np.asarray(scores, np.float64)
     check_scores(values, csr.indptr.size - 1)
     negative = values < 0
-    if negative.any():
+    if floor is None and negative.any():
         row = int(np.argmax(negative))
         raise DataError(f"score is negative ({values[row]:g})", argument="scores", row=row)
-    u = forward(
+    u = messages.forward(
         csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
         hops=hops, floor=floor, threads=threads, progress=progress,
     )  # fmt: skip
-    if not np.isfinite(u).all():
-        row = int(np.argmin(np.isfinite(u)))
+    finite = np.isfinite(u)
+    if not finite.all():
         raise DataError(
             "propagated score is beyond float64",
             "bring the scores to 0 … 1: --score-transform minmax",
             argument="scores",
-            row=row,
+            row=int(np.argmin(finite)),
         )
     return u
 
@@ -117,10 +126,10 @@ def own_scores(
     floor: float | None = _OURS.floor,
     threads: int | None = None,
 ) -> NDArray[np.float64]:
-    """About the scores that :func:`propagate` was given, from what it returned; same options.
+    """Estimate the scores that :func:`propagate` was given from its result; same options.
 
-    It is what the command line goes by where a cutoff sets itself, since who selects from
-    propagated scores has no others. See :func:`d2cli.messages.forward.own_scores`.
+    The command line uses the estimate as difficulty for an automatic cutoff, because a file of
+    propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`.
 
     Returns:
         (n,) float64, a new array.
@@ -152,107 +161,87 @@ def select(
 ) -> Selection:
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
-    With a γ_r of ``auto``, a small budget is spent by thinning the picks for a larger one, see
-    :mod:`d2cli.selection.thinning`. With a number the order is that of the plain loop.
+    With a number for γ_r the order is that of the plain loop. With ``auto``, a small budget keeps
+    evenly spaced picks of a larger selection (:mod:`d2cli.selection.thinning`).
 
     Args:
-        graph: of n rows, or edges from :func:`prepare_edges` (then `edges` is not used,
-            `bandwidth` must be a number, and excluded rows must be dropped from them already).
+        graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored,
+            `bandwidth` must be a number, and excluded rows must have been dropped from the edges.
         propagated: (n,) finite scores after the forward pass; not changed.
-        size: how many rows to keep, 1 … the rows that take part.
+        size: number of rows to keep, 1 … the rows that take part.
         edges, kernel, bandwidth: as in :func:`propagate`.
-        gamma_reverse: γ_r >= 0; small is strong. ``auto``: the smallest with which messages outlast
-            the picks, see :func:`d2cli.selection.greedy.greedy`.
-        clamped: whether a score below zero sends nothing (else it raises its neighbours).
-        labels: (n,) one class a row, needed for a `balance`.
+        gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: the smallest γ_r
+            whose messages outlast the picks, see :func:`d2cli.selection.greedy.greedy`.
+        clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
+        labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
-        include: (n,) bool, rows that count as picked first.
-        exclude: (n,) bool, rows that take no part; those that the graph excludes never do.
-        difficulty: (n,) finite, higher = harder, for example the scores: what a cutoff goes by.
-        cutoff: β, the share of the hardest rows that are not picked; ``auto``: as many as
-            :func:`d2cli.selection.cutoff.automatic_cutoff` says, and of no class of a `balance` so many
-            that it could not fill its share. None: ``auto`` where there is a
-            `difficulty` and `gamma_reverse` is ``auto``, else 0.
-        progress: called with the stage, and how many are done of how many.
+        include: (n,) bool, rows that are picked first.
+        exclude: (n,) bool, rows that take no part, besides those that the graph excludes.
+        difficulty: (n,) finite, higher = harder, for example the scores: decides what is cut.
+        cutoff: β: the ⌊β·n⌋ hardest rows are cut, and quotas are shares of the rest. ``auto``:
+            :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
+            None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
+        progress: called with (stage, steps done, steps).
 
     Returns:
-        The picks in order, see :class:`~d2cli.selection.greedy.Selection`.
+        The picks in order, with the automatic decisions: see :class:`~d2cli.Selection`.
+
+    Raises:
+        UsageError: if an option is out of range, or `size` rows cannot be picked.
+        DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
-    n = graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
-    drop = _mask(exclude, n, "exclude")
-    if isinstance(graph, KnnGraph) and graph.excluded is not None:
-        drop = graph.excluded if drop is None else drop | graph.excluded
-    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, drop)
-    chosen = _mask(include, n, "include")
+    u = np.asarray(propagated, np.float64)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
-    # A cutoff that sets itself leaves every class its share; shares are of what one that is given
-    # leaves.
-    classes = quotas = None
-    if cutoff == "auto":
-        classes, quotas = _classes(labels, balance, n, size, drop, chosen)
-    cut = _cut(difficulty, csr, size, drop, chosen, cutoff, classes, quotas)
-    if cut is not None:
-        drop = cut if drop is None else drop | cut
-    if cutoff != "auto":
-        classes, quotas = _classes(labels, balance, n, size, drop, chosen)
-    rules = Rules(chosen, drop, classes, quotas)
-    taking_part = n if drop is None else n - int(drop.sum())
-    check_size(size, 0 if chosen is None else int(chosen.sum()), taking_part)
-    u = np.asarray(propagated, np.float64)
+    excluded = _mask(exclude, _rows(graph), "exclude")
+    if isinstance(graph, KnnGraph):
+        excluded = _either(excluded, graph.excluded)
+    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, excluded)
+    n = _rows(csr)
+    hard = None if cutoff == 0 else _difficulty(difficulty, n)
+    rules, cut, decisions = Rules(_mask(include, n, "include"), excluded), None, []
+    if hard is not None and cutoff != "auto":
+        cut = cutoff_rows(hard, cutoff, ~rules.eligible(n))
+        rules = replace(rules, left_out=_either(excluded, cut))
     check_scores(u, n)
+    check_size(size, rules.included, rules.included + int(rules.eligible(n).sum()))
+    rules = _with_quotas(rules, labels, balance, n, size)
+    chosen = size - rules.included
+    if hard is not None and cutoff == "auto" and chosen:
+        automatic = automatic_cutoff(hard, chosen, ~rules.eligible(n), csr)
+        if rules.classes is not None and rules.quotas is not None:
+            automatic = within_quotas(automatic, hard, excluded, rules.classes, rules.quotas)
+        decisions.append(automatic.decision)
+        cut = automatic.cut_rows
+        rules = replace(rules, left_out=_either(excluded, cut))
     wide, wide_rules = size, rules
     if gamma_reverse == "auto":
-        wide, wide_rules = widened(size, rules, csr, u)
+        wide, wide_rules, decision = widened(size, rules, csr, u)
+        decisions.append(decision)
     selection = greedy(
-        csr, u, wide,
-        kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
+        csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
         rules=wide_rules, progress=progress,
     )  # fmt: skip
-    return replace(thinned(selection, size, rules), cut=0 if cut is None else int(cut.sum()))
+    return replace(
+        thinned(selection, size, rules),
+        cut=0 if cut is None else int(cut.sum()),
+        decisions=(*decisions, *selection.decisions),
+    )
 
 
-def _cut(
-    difficulty: NDArray[np.floating] | None,
-    edges: Edges,
-    size: int,
-    drop: NDArray[np.bool_] | None,
-    chosen: NDArray[np.bool_] | None,
-    cutoff: float | Literal["auto"],
-    classes: NDArray[np.int64] | None,
-    quotas: NDArray[np.int64] | None,
-) -> NDArray[np.bool_] | None:
-    """The rows that are too hard to be picked, or None."""
-    if cutoff == 0:
-        return None
-    if difficulty is None:
-        raise UsageError("a cutoff needs a difficulty to go by")
-    values, n = np.asarray(difficulty, np.float64), edges.indptr.size - 1
-    check_scores(values, n)
-    spared = np.zeros(n, np.bool_)
-    for mask in (drop, chosen):
-        if mask is not None:
-            spared |= mask
-    if cutoff != "auto":
-        return cutoff_rows(values, cutoff, spared)
-    included = 0 if chosen is None else int(chosen.sum())
-    check_size(size, included, included + int((~spared).sum()))
-    if size == included:
-        return None  # nothing is picked
-    cut = automatic_cutoff(values, size - included, spared, edges)
-    if classes is None or quotas is None:
-        return cut
-    return within_quotas(cut, values, drop, classes, quotas)
+def _rows(graph: KnnGraph | Edges) -> int:
+    return graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
 
 
 def _edges_and_sigma(
     graph: KnnGraph | Edges,
     edges: EdgeRule,
     bandwidth: float | Literal["median"],
-    drop: NDArray[np.bool_] | None = None,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> tuple[Edges, float]:
+    """Edges and σ of a graph; of edges, the edges after a check, and σ."""
     if isinstance(graph, KnnGraph):
-        return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=drop)
+        return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=left_out)
     if bandwidth == "median":
         raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
     check_edges(graph)
@@ -268,27 +257,38 @@ def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_
     return mask
 
 
-def _classes(
-    labels: ArrayLike | None,
-    balance: Balance,
-    n: int,
-    size: int,
-    drop: NDArray[np.bool_] | None,
-    include: NDArray[np.bool_] | None,
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Class numbers and quotas, or (None, None) where there is no balance to keep."""
+def _either(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """The union of two masks, where None is empty."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a | b
+
+
+def _difficulty(difficulty: NDArray[np.floating] | None, n: int) -> NDArray[np.float64]:
+    if difficulty is None:
+        raise UsageError("a cutoff needs a difficulty to go by")
+    values = np.asarray(difficulty, np.float64)
+    check_scores(values, n)
+    return values
+
+
+def _with_quotas(
+    rules: Rules, labels: ArrayLike | None, balance: Balance, n: int, size: int
+) -> Rules:
+    """`rules` with the class numbers and quotas of a balance."""
     if balance not in choices(Balance):
         raise UsageError(f"balance must be one of {', '.join(choices(Balance))}, not {balance!r}")
     if balance == "none":
-        return None, None
+        return rules
     if labels is None:
         raise UsageError(f"balance={balance} needs labels")
     values = np.asarray(labels)
     if values.shape != (n,):
         raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")
     names, codes = np.unique(values, return_inverse=True)
-    takes_part = np.ones(n, np.bool_) if drop is None else ~drop
+    takes_part = slice(None) if rules.left_out is None else ~rules.left_out
     available = np.bincount(codes[takes_part], minlength=names.size)
-    chosen = None if include is None else np.bincount(codes[include], minlength=names.size)
-    check_size(size, 0 if include is None else int(include.sum()), int(available.sum()))
-    return codes, class_quotas(available, size, balance, chosen)
+    included = None
+    if rules.include is not None:
+        included = np.bincount(codes[rules.include], minlength=names.size)
+    return replace(rules, classes=codes, quotas=class_quotas(available, size, balance, included))

@@ -1,4 +1,4 @@
-"""The queue of the greedy loop, against one that looks at every row each time."""
+"""The lazy bucket queue against a search of all rows at each pick."""
 
 import heapq
 
@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli.selection.heap import drop_top
-from d2cli.selection.queue import BUCKETS, Workspace, filled, heaped, opened, put_right
+from d2cli.selection.queue import Workspace, fill_queue, open_bucket, open_shelf, requeue_top
+from d2cli.selection.sizes import BUCKETS, CHUNK, workspace_bytes
 
 
-def fenced(n):
-    """Room for n rows between numbers that nobody may write; whether they are as they were."""
+def guarded(n):
+    """A workspace between guard numbers, and a function that tells whether these are unchanged."""
     wide = [np.full(array.size + 32, -77, array.dtype) for array in Workspace.of(n)]
     return Workspace(*(a[16:-16] for a in wide)), lambda: all(
         (a[:16] == -77).all() and (a[-16:] == -77).all() for a in wide
@@ -20,19 +21,19 @@ def fenced(n):
 
 
 def emptied(workspace, scores, least, eligible, lowered):
-    """All rows in the order in which they come; ``lowered(row)`` lowers others after each."""
+    """The rows in the order of the queue; ``lowered(row)`` lowers scores after each."""
     indptr = np.zeros(scores.size + 1, np.int64)
-    queue = filled(workspace, scores, scores.view(np.int64), least, eligible)
+    queue = fill_queue(workspace, scores, scores.view(np.int64), least, eligible)
     order = []
     for shelf in range(workspace.ends.size):
-        if not opened(queue, shelf, indptr):
+        if not open_shelf(queue, shelf, indptr):
             continue
         for b in range(BUCKETS):
-            size = heaped(queue, shelf, b)
+            size = open_bucket(queue, shelf, b)
             while size:
                 k = int(workspace.heap[0])
                 if scores[k] != workspace.values[0]:
-                    size = put_right(queue, shelf, b, size)
+                    size = requeue_top(queue, shelf, b, size)
                     continue
                 size = drop_top(workspace.values, workspace.heap, size)
                 order.append(k)
@@ -41,13 +42,13 @@ def emptied(workspace, scores, least, eligible, lowered):
 
 
 def lowering(scores, seed):
-    """Lowers a few rows, drawn by the row that comes: a little, a lot, to nothing or not at all."""
+    """A function of a row that lowers 4 random scores by a random factor, 1 … 0 and below."""
     factors = np.array([1.0, 1 - 2**-40, 0.999, 0.9, 0.3, 1e-3, 0.0, -1.0, -1e300])
 
     def lowered(k):
         rng = np.random.default_rng([seed, k])
         rows = rng.integers(0, scores.size, 4)
-        with np.errstate(over="ignore", invalid="ignore"):  # down to -inf, and no further
+        with np.errstate(over="ignore", invalid="ignore"):  # overflows to -inf
             scores[rows] = np.fmin(scores[rows], scores[rows] * rng.choice(factors, 4))
 
     return lowered
@@ -75,7 +76,7 @@ def score_lists(draw):
 
 
 @given(score_lists(), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 1000))
-def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least, seed):
+def test_queue_yields_the_highest_current_score(scores, least, seed):
     n = scores.size
     eligible = np.random.default_rng(seed).random(n) < 0.8
     plain, waiting, expected = scores.copy(), eligible.copy(), []
@@ -85,13 +86,13 @@ def test_rows_come_from_the_highest_score_down_though_scores_fall(scores, least,
         waiting[k] = False
         expected.append(k)
         lower_plain(k)
-    workspace, untouched = fenced(n)
+    workspace, untouched = guarded(n)
     assert emptied(workspace, scores, least, eligible, lowering(scores, seed)) == expected
     assert untouched()
 
 
 @pytest.mark.parametrize("kind", ["spread", "octaves", "equal"])
-def test_many_rows_move_between_many_shelves(kind):
+def test_rows_that_move_between_many_shelves(kind):
     n = 20_000
     rng = np.random.default_rng(0)
     scores = {
@@ -113,13 +114,15 @@ def test_many_rows_move_between_many_shelves(kind):
     workspace = Workspace.of(n)
     assert emptied(workspace, scores, 0.0, np.ones(n, np.bool_), lowering(scores, 7)) == expected
     assert workspace.ends.size > 100
-    # Chunks that were read are written again: there is room for every row, and hardly more.
-    assert 16 * workspace.spare[1] <= workspace.chunks.size < 1.1 * n + 16 * workspace.ends.size
+    # Free chunks are reused, so that the chunks need little more room than one number per row.
+    chunks = workspace.chunks.size
+    assert CHUNK * workspace.spare[1] <= chunks < 1.1 * n + CHUNK * workspace.ends.size
+    assert sum(array.nbytes for array in workspace) == workspace_bytes(n)
 
 
 @settings(max_examples=20)
 @given(st.integers(1, 400), st.integers(0, 1000))
-def test_room_serves_one_run_after_another(n, seed):
+def test_workspace_is_reused_by_several_runs(n, seed):
     rng, workspace = np.random.default_rng(seed), Workspace.of(n)
     eligible = np.ones(n, np.bool_)
     for _ in range(3):

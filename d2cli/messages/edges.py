@@ -1,4 +1,4 @@
-"""From nearest-neighbour lists to the edges along which messages travel."""
+"""Edges in CSR form from lists of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.runtime.jit import kernel
 
+#: Rows of at most this many edges are sorted by insertion, longer ones by heap sort.
+_INSERTION_MOST = 64
 
-def edges_of(graph: KnnGraph, edges: EdgeRule = "union", drop: np.ndarray | None = None) -> Edges:
-    """The neighbours of every row under one rule.
+
+def edges_of(
+    graph: KnnGraph, rule: EdgeRule = "union", left_out: np.ndarray | None = None
+) -> Edges:
+    """The edges of a graph under one rule.
 
     Args:
         graph: n rows, k listed neighbours each; not changed.
-        edges: ``union``: i and j are neighbours if either lists the other (where the two
-            lists disagree on the distance, the smaller holds); ``directed``: the neighbours of i
-            are those that i lists; ``mutual``: both list each other.
-        drop: (n,) bool, rows to leave out, with every edge that touches them.
+        rule: ``union``: i and j are neighbours if i lists j or j lists i; if both do and the
+            distances differ, the smaller distance counts. ``directed``: the neighbours of i are
+            the rows that i lists. ``mutual``: both list each other.
+        left_out: (n,) bool, rows whose edges are dropped.
 
     Returns:
-        The edges, `indices` ascending within each row. Working memory beyond the result is of the
-        order of n; the result of ``union`` is a view into arrays sized for 2·n·k edges.
+        The edges; `indices` ascend within each row. Memory beyond the result is O(n), or
+        O(n·k) for ``mutual``. The arrays are views of arrays with room for all 2·n·k listed edges
+        (``union``) or n·k (the others).
 
     Raises:
         UsageError: for an unknown rule.
     """
-    if edges not in choices(EdgeRule):
-        raise UsageError(f"edges must be one of {', '.join(choices(Edges))}, not {edges!r}")
-    keep = np.ones(graph.n, np.bool_) if drop is None else ~drop
+    if rule not in choices(EdgeRule):
+        raise UsageError(f"edges must be one of {', '.join(choices(EdgeRule))}, not {rule!r}")
+    keep = np.ones(graph.n, np.bool_) if left_out is None else ~left_out
     neighbors, distances = graph.neighbors, graph.distances
-    union = edges == "union"
-    indptr = _room(neighbors, keep, union)
+    union = rule == "union"
+    indptr = _offsets(neighbors, keep, union)
     indices = np.empty(indptr[-1], np.int32)
     lengths = np.empty(indptr[-1], np.float32)
     _fill(neighbors, distances, keep, union, indptr, indices, lengths)
-    if edges == "mutual":
-        _drop_one_sided(indptr, indices, lengths)
-    size = _close_up(indptr, indices, lengths)
+    if rule == "mutual":
+        _mark_one_sided(indptr, indices, lengths)
+    size = _compact(indptr, indices, lengths)
     return Edges(indptr, indices[:size], lengths[:size])
 
 
 @kernel
-def _room(neighbors, keep, both_ways):
-    """Indptr with room for every listed edge, and for its return where `both_ways`."""
+def _offsets(neighbors, keep, both_ways):
+    """`indptr` with room for every listed edge, and for its reverse if `both_ways`."""
     n, k = neighbors.shape
     indptr = np.zeros(n + 1, np.int64)
     for i in range(n):
@@ -62,7 +68,7 @@ def _room(neighbors, keep, both_ways):
 
 @kernel
 def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):
-    """Put every edge into its row's room, then sort each row by neighbour, then by distance."""
+    """Write every edge into the room of its row, then sort each row by (neighbour, distance)."""
     n, k = neighbors.shape
     cursor = indptr[:n].copy()
     for i in range(n):
@@ -83,9 +89,9 @@ def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):
 
 @kernel
 def _sort_row(indices, lengths):
-    """Sort one row in place by (index, length): insertion where short, heap sort where long."""
+    """Sort one row in place by (index, length)."""
     m = indices.shape[0]
-    if m > 64:  # a hub, listed by many: insertion would be quadratic in its degree
+    if m > _INSERTION_MOST:  # a hub: insertion sort is quadratic in the degree
         for start in range(m // 2 - 1, -1, -1):
             _sift(indices, lengths, start, m)
         for end in range(m - 1, 0, -1):
@@ -106,7 +112,7 @@ def _sort_row(indices, lengths):
 
 @kernel
 def _sift(indices, lengths, start, end):
-    """Restore the max-heap below `start`."""
+    """Restore the max-heap of ``[start, end)`` after a change at `start`."""
     index, length = indices[start], lengths[start]
     hole = start
     while True:
@@ -129,10 +135,10 @@ def _sift(indices, lengths, start, end):
 
 
 @kernel
-def _drop_one_sided(indptr, indices, lengths):
-    """Mark with -1 every edge whose return is not there. Rows are sorted by neighbour.
+def _mark_one_sided(indptr, indices, lengths):
+    """Set `indices` to -1 for every edge whose reverse is missing. Rows are sorted by neighbour.
 
-    Marks are written to a copy, since an edge must be judged by the lists as they were.
+    Marks go to a copy first, because the search for a reverse edge reads the unmarked lists.
     """
     n = indptr.shape[0] - 1
     kept = np.empty_like(indices)
@@ -146,18 +152,18 @@ def _drop_one_sided(indptr, indices, lengths):
                     low = middle + 1
                 else:
                     high = middle
-            there = low < indptr[j + 1] and indices[low] == i
-            kept[e] = j if there else -1
-            if there and lengths[low] < lengths[e]:
+            found = low < indptr[j + 1] and indices[low] == i
+            kept[e] = j if found else -1
+            if found and lengths[low] < lengths[e]:
                 lengths[e] = lengths[low]
     indices[:] = kept
 
 
 @kernel
-def _close_up(indptr, indices, lengths):
-    """Drop marked and repeated edges (the first, shortest one stays) by moving the rest down.
+def _compact(indptr, indices, lengths):
+    """Remove marked and repeated edges; of repeated ones the first, which is the shortest, stays.
 
-    Changes all three arrays in place; returns how many edges are left.
+    Changes all three arrays in place. Returns the number of edges that remain.
     """
     n = indptr.shape[0] - 1
     size = 0

@@ -13,43 +13,55 @@ from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_hops
+from d2cli.messages.sizes import BLOCK_ROWS
+from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
-#: Rows that one task of the forward pass takes.
-_BLOCK = 65_536
-#: From here on exp(-x) is below 2**-53: added to a score of like size it changes nothing.
-_UNFELT = 53 * math.log(2)
-#: Sums over fewer than 2²⁰ neighbours of values below 2 to this power stay within float64.
-_ROOMY_EXPONENT = 1000
-#: Bits of the largest propagated score that own scores are rounded to.
+#: exp(-x) < 2**-53 for x above this: a message of that weight does not change a float64 score of
+#: the same size.
+_VANISHING = 53 * math.log(2)
+#: Sums of fewer than 2²⁰ values below 2 to this power stay within float64.
+_SAFE_EXPONENT = 1000
+#: own_scores rounds to 2 to minus this power of the largest propagated score.
 _KEPT_BITS = 32
 _FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
 def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
-    """σ, the distance at which γ = 1 weighs 1/e.
+    """The bandwidth σ: an edge of length σ has the weight 1/e at γ = 1.
 
-    ``median`` is the median of all listed distances. Where more than half of them are zero (exact
-    duplicates) it is the median of those above zero, and 1 where there are none: then every weight
-    is 1 whatever σ is.
+    ``median`` is the median of all listed distances. If that is 0 (more than half of the distances
+    are 0, from exact duplicates), σ is the median of the distances above 0. If no distance is above
+    0, σ is 1, and every weight is 1.
 
     Raises:
-        UsageError: if a number is given that is not positive and finite.
+        UsageError: if `bandwidth` is a number that is not positive and finite.
     """
     if bandwidth != "median":
         return check_bandwidth(bandwidth)
     listed = graph.distances[np.isfinite(graph.distances)]
-    if not listed.size:
-        return 1.0
-    sigma = _median(listed)
+    sigma = _median(listed) if listed.size else 1.0
     if sigma == 0.0:
         listed = listed[listed > 0]
         sigma = _median(listed) if listed.size else 1.0
     return sigma
 
 
+def bandwidth_decision(graph: KnnGraph, sigma: float) -> Decision:
+    """How :func:`resolve_bandwidth` came to `sigma` from ``median``."""
+    listed = int(np.count_nonzero(graph.distances < np.inf))
+    zero = int(np.count_nonzero(graph.distances == 0))
+    rule = "σ = median of the listed distances"
+    if zero == listed:
+        rule = "σ = 1, because no listed distance is above 0"
+    elif 2 * zero > listed:
+        rule = "σ = median of the listed distances above 0, because more than half are 0"
+    numbers = {"distances": listed, "zero_share": zero / listed if listed else 0.0}
+    return Decision("bandwidth", sigma, rule, numbers)
+
+
 def check_bandwidth(bandwidth: float) -> float:
-    """σ as a number, refused unless it is positive and finite."""
+    """`bandwidth` as a float; refuses a number that is not positive and finite."""
     sigma = float(bandwidth)
     if not (math.isfinite(sigma) and sigma > 0):
         raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
@@ -57,14 +69,14 @@ def check_bandwidth(bandwidth: float) -> float:
 
 
 def _median(values: NDArray[np.float32]) -> float:
-    """The median in float64; reorders `values`."""
+    """The median as float64. Reorders `values` in place."""
     low, high = (values.size - 1) // 2, values.size // 2
     values.partition((low, high))
     return (float(values[low]) + float(values[high])) / 2
 
 
 def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
-    """Refuse an unknown kernel, and a γ that is negative or not finite."""
+    """Refuse an unknown kernel, and a γ that is negative or not finite; `name` is that of γ."""
     if kernel_name not in choices(Kernel):
         raise UsageError(f"kernel must be one of {', '.join(choices(Kernel))}, not {kernel_name!r}")
     if not (math.isfinite(gamma) and gamma >= 0):
@@ -73,9 +85,9 @@ def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
 
 @kernel
 def weight(distance, gamma, sigma, squared):
-    """e(γ) of one edge: exp(-γ (d/σ)²) where `squared`, else exp(-γ d/σ); float64."""
+    """The weight e(γ) of one edge in float64: exp(-γ (d/σ)²) if `squared`, else exp(-γ d/σ)."""
     if gamma == 0.0:
-        return 1.0  # however far: d/σ may be beyond float64, and 0 · inf is no number
+        return 1.0  # d/σ may overflow to inf, and 0 · inf is NaN
     x = np.float64(distance) / sigma
     if squared:
         x = x * x
@@ -98,17 +110,18 @@ def forward(
 
     Args:
         edges: the graph of n rows; not changed.
-        scores: (n,) float64, finite and >= 0; not changed.
+        scores: (n,) float64, finite; not changed.
         kernel_name: ``gaussian`` or ``exponential``, see :func:`weight`.
         sigma: the bandwidth, in units of distance.
         gamma: γ_f, no unit.
-        hops: how many times the step is made, each on the result of the last; 0 leaves the scores.
-        floor: the least score that a neighbour sends (the research code has 1e-7), or None.
-        threads: how many threads share the rows; the result does not depend on it.
-        progress: called with the stage, and how many rows are done of how many.
+        hops: number of passes, each on the result of the last one; 0 returns a copy of the scores.
+        floor: a neighbour sends max(s_j, floor) (the research code: 1e-7); None: s_j. The row's own
+            s_i is never floored.
+        threads: number of threads; the result does not depend on it. None: every core.
+        progress: called with (stage, rows done, rows).
 
     Returns:
-        (n,) float64. Each sum runs over the neighbours in ascending row number.
+        (n,) float64, a new array. Each sum runs over the neighbours in ascending row number.
     """
     check_kernel(kernel_name, gamma, "gamma_forward")
     check_hops(hops)
@@ -122,7 +135,7 @@ def forward(
         def rows(start: int, stop: int, before=before, after=after) -> None:
             _forward_rows(edges, before, gamma, sigma, squared, sent_at_least, start, stop, after)
 
-        for_blocks(rows, scores.size, _BLOCK, thread_count(threads), progress, "propagate")
+        for_blocks(rows, scores.size, BLOCK_ROWS, thread_count(threads), progress, "propagate")
         before = after
     return before.copy() if before is scores else before
 
@@ -138,19 +151,19 @@ def own_scores(
     floor: float | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float64]:
-    """About the scores that a forward pass began with, from its result u alone.
+    """Estimate the scores s before a forward pass from its result u alone.
 
-    ``s_i ≈ u_i − Σ_j e_ij m_j`` with m = u / c, and c what the pass makes of scores that are all 1:
-    m is the mean of the scores around a row, which here stands for what its neighbour sent. It is
-    as good as exact where scores around are alike; and so that these stay alike, all are rounded to
-    2⁻³² of the largest u: sums leave traces of 2⁻⁵⁰.
+    ``s_i ≈ u_i − Σ_j e_ij m_j`` with m = u / c, where c is the forward pass of scores that are all
+    1. m_i is the weighted mean of the scores around row i and stands for the unknown s_j. The
+    estimate is exact up to rounding where neighbouring scores are equal. It is rounded to 2⁻³² of
+    the largest u, so that equal scores stay equal: sums have rounding errors of about 2⁻⁵⁰.
 
     Args:
         edges, kernel_name, sigma, gamma, hops, floor, threads: as given to :func:`forward`.
         propagated: (n,) float64, finite; not changed.
 
     Returns:
-        (n,) float64, finite (unless so many hops are made that the pass of ones is not).
+        (n,) float64, a new array. Finite, unless the pass of ones overflows after many hops.
     """
 
     def passed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,18 +173,25 @@ def own_scores(
         )  # fmt: skip
 
     check_scores(propagated, edges.indptr.size - 1)
-    # Sums of means may leave float64 where u itself just fits: a power of two rounds nothing.
+    # Sums of means may overflow where u does not. Scaling by a power of two is exact.
     largest = int(np.frexp(np.abs(propagated).max(initial=0.0))[1])
-    exponent = max(0, largest - _ROOMY_EXPONENT)
+    exponent = max(0, largest - _SAFE_EXPONENT)
     u = np.ldexp(propagated, -exponent)
     means = u / passed(np.ones_like(u))
     steps = np.rint(np.ldexp(u - (passed(means) - means), _KEPT_BITS - (largest - exponent)))
-    return np.ldexp(steps + 0.0, largest - _KEPT_BITS)  # -0.0 is 0.0
+    return np.ldexp(steps + 0.0, largest - _KEPT_BITS)  # + 0.0 turns -0.0 into 0.0
+
+
+def own_scores_decision(gamma: float, hops: int) -> Decision:
+    """That a cutoff goes by the estimate of :func:`own_scores`."""
+    rule = f"s_i ≈ u_i − Σ_j e_ij u_j / c_j, c = forward pass of ones, rounded to 2^-{_KEPT_BITS}"
+    numbers = {"gamma_forward": float(gamma), "hops": hops}
+    return Decision("cutoff_scores", "estimated from the propagated scores", rule, numbers)
 
 
 @kernel
 def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out):
-    """out[start:stop] of one forward step."""
+    """Write ``out[start:stop]`` of one forward pass."""
     for i in range(start, stop):
         u = scores[i]
         for e in range(edges.indptr[i], edges.indptr[i + 1]):
@@ -181,13 +201,13 @@ def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out)
 
 
 def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
-    """The share of edges whose weight is too small for any message to be felt (0 … 1).
+    """The share of edges whose weight is below 2⁻⁵³, so that their messages vanish (0 … 1).
 
-    Raw distances on unnormalised features can make it 1: then nothing is diverse about the result.
+    It can be 1 for raw distances on unnormalised features: then the messages have no effect.
     """
     if not edges.indices.size or gamma == 0:
         return 0.0
-    x = _UNFELT / gamma
+    x = _VANISHING / gamma
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
     if farthest >= _FLOAT32_MOST:
         return 0.0
@@ -195,7 +215,7 @@ def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float
 
 
 def check_scores(scores: NDArray[np.float64], n: int) -> None:
-    """Refuse scores that are not n finite numbers in one dimension."""
+    """Refuse scores that are not (n,) finite numbers."""
     if scores.ndim != 1 or scores.size != n:
         raise DataError(
             f"scores must be one number for each of {n:,} rows, not {scores.shape}",

@@ -1,4 +1,4 @@
-"""What a score means: its direction, and its transform to numbers that are not negative."""
+"""Utility: scores turned so that higher = keep, and transformed to numbers of at least 0."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ def utility(
     scores: NDArray[np.float64],
     higher_is: HigherIs = HIGHER_IS,
     transform: Transform = TRANSFORM,
+    *,
+    allow_negative: bool = False,
 ) -> NDArray[np.float64]:
-    """Scores as the messages want them: at least 0, higher = more wanted.
+    """The utility of scores: what the messages pass on.
 
     Args:
-        scores: (n,) numbers, not changed.
-        higher_is: what a high score says. ``harder`` (EL2N, forgetting, loss, entropy) and
-            ``better`` (CLIP similarity) stay as they are; ``easier`` (AUM, confidence) is negated.
-        transform: then ``none``; ``shift`` so that the lowest is 0; ``minmax`` to 0 … 1 (all 1
-            where all are equal); ``rank`` to r/n, r = 1 … n with ties at their mean.
+        scores: (n,) numbers; not changed.
+        higher_is: the meaning of a high score. ``harder`` (EL2N, forgetting, loss, entropy) and
+            ``better`` (CLIP similarity) keep the sign; ``easier`` (AUM, confidence) negates.
+        transform: applied after the sign. ``none``; ``shift``: s − min(s); ``minmax``:
+            (s − min) / (max − min), or 1 if all scores are equal; ``rank``: r/n with ranks r = 1 …
+            n, equal scores at their mean rank.
+        allow_negative: whether ``none`` accepts negative results, as the research code does.
 
     Returns:
-        (n,) float64, a new array.
+        (n,) float64, a new array; >= 0 unless `allow_negative`.
 
     Raises:
-        DataError: if a score is not finite, or is negative after the transform.
+        DataError: if there are no scores, if one is not finite, or if one is negative after the
+            transform and `allow_negative` is false.
+        UsageError: for an unknown `higher_is` or `transform`.
     """
     if higher_is not in choices(HigherIs):
         raise UsageError(
@@ -43,19 +49,21 @@ def utility(
     if not values.size:
         raise DataError("there are no scores", argument="scores")
     if higher_is == "easier":
-        values = 0.0 - values  # and not -values, which would make -0.0 of 0
+        values = 0.0 - values  # -values would turn 0.0 into -0.0
     if transform == "shift":
-        with np.errstate(over="ignore"):  # looked for below
+        with np.errstate(over="ignore"):  # infinities are refused below
             values -= values.min()
     elif transform == "minmax":
         values = _minmax(values)
     elif transform == "rank":
         values = _mean_ranks(values) / values.size
-    else:
+    elif not allow_negative:
         _refuse_negative(values, higher_is)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
-        raise DataError("score is too far from the lowest", argument="scores", row=row)
+        raise DataError(
+            "score minus the lowest score is beyond float64", argument="scores", row=row
+        )
     return values
 
 
@@ -63,12 +71,12 @@ def _minmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = values.min(), values.max()
     if low == high:
         return np.ones_like(values)
-    # Halved, since high - low may overflow where neither does.
+    # Halved, because high - low may overflow.
     return (values / 2 - low / 2) / (high / 2 - low / 2)
 
 
 def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks 1 … n, the lowest value first; equal values share their mean rank."""
+    """Ranks 1 … n in ascending order; equal values get their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[group]

@@ -1,4 +1,4 @@
-"""How much to keep: of the whole, of each class, and who may be picked at all."""
+"""Budgets: in rows, per class, and the rows that a cutoff leaves out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from d2cli.errors import DataError, UsageError
 
 
 def exactly(share: float | str, n: int) -> Fraction:
-    """`share` of n, the share taken as it is written: 0.29 of 50 is 14.5, not a little less."""
+    """`share` · n, exact for the decimal number `share`: 0.29 · 50 is 14.5, not a little less."""
     return Fraction(str(share)) * n
 
 
 def budget_of(ratio: float | str, n: int) -> int:
-    """`ratio` of n rows, to the nearest whole count: half up, at least 1.
+    """``max(1, ⌊ratio · n + 1/2⌋)`` rows.
 
     Raises:
         UsageError: unless 0 < ratio <= 1.
@@ -29,7 +29,11 @@ def budget_of(ratio: float | str, n: int) -> int:
 
 
 def check_size(size: int, included: int, taking_part: int) -> None:
-    """Refuse a budget that cannot be spent, or that has no room for what is included."""
+    """Refuse a budget below 1, below the `included` rows, or above the rows that take part.
+
+    Raises:
+        UsageError: naming the bound.
+    """
     if size < 1:
         raise UsageError(f"a budget must be at least 1, not {size}")
     if size < included:
@@ -48,16 +52,19 @@ def cutoff_rows(
     *,
     count: int | None = None,
 ) -> NDArray[np.bool_]:
-    """The ⌊β·n⌋ hardest rows, which hold the mislabelled ones.
+    """The ⌊β·n⌋ hardest rows; mislabelled rows are usually among them.
 
     Args:
-        difficulty: (n,) higher = harder; of equals the lowest row is dropped first.
-        beta: the share of all n rows, 0 <= β < 1.
-        spared: (n,) bool, rows that are not looked at (already chosen, or excluded).
-        count: how many, in place of ⌊β·n⌋.
+        difficulty: (n,) higher = harder; of equal rows the lowest row number is cut first.
+        beta: β, the share of all n rows, 0 <= β < 1.
+        spared: (n,) bool, rows that are never cut (included or excluded).
+        count: the number of rows to cut, instead of ⌊β·n⌋.
 
     Returns:
-        (n,) bool, True where dropped.
+        (n,) bool, the cut rows.
+
+    Raises:
+        UsageError: if β is out of range.
     """
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
@@ -66,9 +73,9 @@ def cutoff_rows(
         count = math.floor(exactly(beta, n))
     candidates = np.flatnonzero(~spared)
     hardest = candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]
-    dropped = np.zeros(n, np.bool_)
-    dropped[hardest] = True
-    return dropped
+    cut_rows = np.zeros(n, np.bool_)
+    cut_rows[hardest] = True
+    return cut_rows
 
 
 def class_quotas(
@@ -77,16 +84,19 @@ def class_quotas(
     balance: Balance,
     at_least: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """How many to pick of each class; they sum to the budget exactly.
+    """The number of picks of each class; they sum to `budget` exactly.
 
     Args:
-        available: (classes,) int64, rows of each class that may be picked.
-        budget: at most their sum.
-        balance: ``proportional`` to `available`, whole counts by largest remainder; ``uniform``,
-            as equal as the classes allow: one that is too small to fill its share passes the rest
-            on. Ties go to the lowest class.
-        at_least: (classes,) rows already chosen. A class that has more than its share keeps them,
-            and the others share what is left.
+        available: (C,) int64, rows of each class that take part.
+        budget: at most the sum of `available`.
+        balance: ``proportional``: quotas in proportion to `available`, rounded by largest
+            remainder. ``uniform``: equal quotas; a class with too few rows passes the rest on to
+            the others. Ties go to the lowest class.
+        at_least: (C,) int64, included rows of each class. A class that has more of them than its
+            share keeps them all, and the other classes share the remaining budget.
+
+    Raises:
+        DataError: if `budget` is more than the sum of `available`.
     """
     total = int(available.sum())
     if budget > total:
@@ -104,7 +114,7 @@ def class_quotas(
 
 
 def _proportional(available: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """Largest remainder, in whole numbers so that no rounding can decide."""
+    """Largest remainder, in integers: rounding errors cannot decide a tie."""
     total = int(available.sum())
     if total == 0:
         return np.zeros_like(available)
@@ -116,7 +126,7 @@ def _proportional(available: NDArray[np.int64], budget: int) -> NDArray[np.int64
 
 
 def _uniform(available: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """Water-filling: one level rises for all until the budget is used; full classes stay behind."""
+    """Water-filling: all quotas rise to one level, or to the size of the class if that is less."""
     quotas = np.zeros_like(available)
     left = budget
     while left:

@@ -1,89 +1,176 @@
-"""How many of the hardest rows to leave out when so many are kept: a cutoff that sets itself."""
+"""The automatic cutoff: how many of the hardest rows are left out for a given budget."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
+from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 
-#: A row of whose neighbours at most one in so many is hard stands alone. That says something only
-#: where hard rows have so many times as many hard neighbours as the others have, and where at least
-#: one hard row in so many stands alone.
-ALONE, TELLING, MANY = 4, 2, 5
-#: Scores fall into two groups where these account for at least so much of their variance. Of a bell
-#: curve the halves account for 2/π = 0.64.
+#: A row stands alone if at most 1/ALONE of its neighbours are hard.
+ALONE = 4
+#: The graph knows what is hard if hard rows have at least TELLING times the share of hard
+#: neighbours that other rows have.
+TELLING = 2
+#: Hard rows count as scattered if at least 1/MANY of them stand alone.
+MANY = 5
+#: Scores form two groups if the variance between the groups is at least this share of all variance.
+#: Two halves of a normal distribution have 2/π = 0.64, and an exponential distribution has 0.65.
 TWO_GROUPS = 0.7
+
+_RULE = (
+    "cut max(⌊h − N/2⌋, s) rows, at least 0 and at most m/2 and m − N; h = rows above Otsu's "
+    "threshold (0 if the variance between the groups is below 0.7 of all variance), at most m/2; "
+    "s = scattered hard rows"
+)
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """The rows that an automatic cutoff leaves out, and why.
+
+    Attributes:
+        cut_rows: (n,) bool.
+        decision: the rule and its numbers.
+    """
+
+    cut_rows: NDArray[np.bool_]
+    decision: Decision
+
+
+class Groups(NamedTuple):
+    """Scores divided by Otsu's threshold.
+
+    Attributes:
+        above: scores above the threshold; 0 if all scores are equal.
+        variance_share: variance between the two groups / variance of all scores, 0 … 1.
+        hard: `above` if `variance_share` is at least TWO_GROUPS, else 0.
+    """
+
+    above: int = 0
+    variance_share: float = 0.0
+    hard: int = 0
+
+
+class Scattered(NamedTuple):
+    """Hard rows among easy ones, see :func:`scattered`.
+
+    Attributes:
+        estimate: scattered hard rows; 0 if the conditions do not hold.
+        hard: hard rows that have neighbours.
+        alone: those of them that stand alone.
+        alone_share: share of all rows with neighbours that stand alone.
+        near_hard: share of hard rows among the neighbours of hard rows.
+        near_others: share of hard rows among the neighbours of the other rows.
+    """
+
+    estimate: int = 0
+    hard: int = 0
+    alone: int = 0
+    alone_share: float = 0.0
+    near_hard: float = 0.0
+    near_others: float = 0.0
 
 
 def automatic_cutoff(
     difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_], edges: Edges
-) -> NDArray[np.bool_]:
-    """The hardest rows, the fewer the more is kept: ⌊h − `size` / 2⌋ of them, or none.
+) -> Cutoff:
+    """Cut ``c = max(⌊h − N/2⌋, s)`` of the hardest rows, ``0 <= c <= min(⌊m/2⌋, m − N)``.
 
-    Among the m rows that are not spared, h are hard: those above Otsu's threshold, which divides
-    their scores into two groups of the least variance, if they fall into two (:func:`hard_rows`);
-    but at most half. So much goes that the `size` hardest of the others lie around the threshold,
-    half of them above it and half below; nothing goes where no more than `size` / 2 are above it.
+    - m: rows that are not spared; N = `size`: rows to pick of them.
+    - h: rows above Otsu's threshold (:func:`two_groups`), at most ⌊m/2⌋; 0 if the scores do not
+      form two groups. With ⌊h − N/2⌋, half of the N hardest remaining rows lie above the threshold.
+    - s: scattered hard rows (:func:`scattered`), probably wrong labels; 0 if no row is hard.
 
-    But never fewer than the hard rows that seem to lie anywhere, as wrong labels do
-    (:func:`scattered`); as far as `size` rows are left. Never more than half of the m.
-
-    Why: a small training set has no room for what a model learns last or never, wrong labels among
-    it; a large one gains by it, but for these. Scores that show no such rows, as those that know
-    nothing but embeddings, are no reason to cut. Measured in evidence/README.md.
+    Reason: a small training set gains nothing from examples that a model learns last or never; a
+    large one gains from them, wrong labels excepted. Scores without two groups give no reason to
+    cut. Measurements: evidence/README.md.
 
     Args:
-        difficulty: (n,) float64, finite, higher = harder; of equals the lowest row goes first.
-        size: how many are to be picked of the rows that are not spared, 0 … m.
-        spared: (n,) bool, rows that are not looked at (already chosen, or excluded).
+        difficulty: (n,) float64, finite, higher = harder; of equal rows the lowest is cut first.
+        size: N, 0 … m.
+        spared: (n,) bool, rows that are never cut (included or excluded).
         edges: the graph of n rows.
 
     Returns:
-        (n,) bool, True where dropped.
+        The cut rows and the decision.
     """
     looked_at = difficulty[~spared]
     rows = looked_at.size
-    above = hard_rows(looked_at)
+    groups = two_groups(looked_at)
+    above = groups.hard
     count = min(above, rows // 2) - -(-size // 2)
+    threshold, found = None, Scattered()
     if above:
-        least = np.partition(looked_at, rows - above)[rows - above]
-        count = max(count, scattered(edges, difficulty >= least, spared))
-    return cutoff_rows(difficulty, 0.0, spared, count=max(0, min(count, rows // 2, rows - size)))
+        threshold = float(np.partition(looked_at, rows - above)[rows - above])
+        found = scattered(edges, difficulty >= threshold, spared)
+        count = max(count, found.estimate)
+    count = max(0, min(int(count), rows // 2, rows - int(size)))
+    numbers = {
+        "rows": rows,
+        "size": int(size),
+        "above_threshold": groups.above,
+        "variance_share": groups.variance_share,
+        "least_variance_share": TWO_GROUPS,
+        "lowest_hard_score": threshold,
+        "hard": above,
+        "hard_share_near_hard": found.near_hard,
+        "hard_share_near_others": found.near_others,
+        "hard_alone": found.alone,
+        "alone_share": found.alone_share,
+        "scattered": found.estimate,
+        "cut": count,
+    }
+    cut_rows = cutoff_rows(difficulty, 0.0, spared, count=count)
+    return Cutoff(cut_rows, Decision("cutoff", count, _RULE, numbers))
 
 
-def scattered(edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> int:
-    """How many hard rows seem to lie anywhere, as wrong labels do; 0 where nothing says so.
+def scattered(edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> Scattered:
+    """Estimate how many hard rows lie anywhere in the graph, as wrong labels do.
 
-    A row stands alone where at most a quarter of its neighbours is hard. Of hard rows that lie
-    anywhere the same share stands alone as of all rows, and hardly any of those that lie together:
-    so there are as many as stand alone, over the share of all rows that does; at most all.
+    A row *stands alone* if at most 1/4 of its neighbours are hard. Scattered hard rows stand alone
+    as often as all rows do, and clustered hard rows hardly ever. So the estimate is
+    ``min(⌊a / p⌋, hard rows)``, with a = hard rows that stand alone and p = the share of all rows
+    that stand alone.
 
-    That holds where the graph knows what is hard: where of the neighbours of hard rows at least
-    twice as large a share is hard as of those of the others. And it counts where a fifth of the
-    hard rows stand alone; some do in any data. Rows without neighbours count nowhere.
+    The estimate is 0 unless both hold:
+
+    - the share of hard rows among the neighbours of hard rows is at least twice that among the
+      neighbours of the other rows (else the graph does not know what is hard);
+    - at least 1/5 of the hard rows stand alone (some do in any data).
 
     Args:
         edges: the graph of n rows.
         hard: (n,) bool.
-        spared: (n,) bool, rows that are not counted, though they may be neighbours.
+        spared: (n,) bool, rows that are not counted; they still count as neighbours of others.
+            Rows without neighbours are not counted either.
     """
-    ends, near, rows, found = _neighbours(edges.indptr, edges.indices, hard, spared)
-    if near[1] * ends[0] < TELLING * near[0] * ends[1] or MANY * found[1] < rows[1]:
-        return 0
-    anywhere = int(found[1]) * int(rows.sum()) // max(1, int(found.sum()))
-    return min(anywhere, int(rows[1]))
+    ends, near, rows, alone = _neighbours(edges.indptr, edges.indices, hard, spared)
+    estimate = 0
+    if near[1] * ends[0] >= TELLING * near[0] * ends[1] and MANY * alone[1] >= rows[1]:
+        estimate = int(alone[1]) * int(rows.sum()) // max(1, int(alone.sum()))
+    others, mine = (int(n) / int(e) if e else 0.0 for n, e in zip(near, ends, strict=True))
+    alone_share = int(alone.sum()) / max(1, int(rows.sum()))
+    return Scattered(
+        min(estimate, int(rows[1])), int(rows[1]), int(alone[1]), alone_share, mine, others
+    )
 
 
 @kernel
 def _neighbours(indptr, indices, hard, spared):
-    """Of rows that are not hard, and of those that are: their neighbours, and the hard ones among
-    these; how many rows they are, and how many of them stand alone.
+    """Four pairs of counts, each for rows that are not hard, and for hard rows.
+
+    The neighbours of the rows, the hard rows among these neighbours, the rows, and the rows that
+    stand alone.
     """
     ends, hard_ends = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    rows, found = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    rows, alone = np.zeros(2, np.int64), np.zeros(2, np.int64)
     for i in range(hard.shape[0]):
         degree = indptr[i + 1] - indptr[i]
         if spared[i] or degree == 0:
@@ -95,68 +182,69 @@ def _neighbours(indptr, indices, hard, spared):
         ends[kind] += degree
         hard_ends[kind] += near
         rows[kind] += 1
-        found[kind] += ALONE * near <= degree
-    return ends, hard_ends, rows, found
+        alone[kind] += ALONE * near <= degree
+    return ends, hard_ends, rows, alone
 
 
 def within_quotas(
-    cut: NDArray[np.bool_],
+    cutoff: Cutoff,
     difficulty: NDArray[np.floating],
-    dropped: NDArray[np.bool_] | None,
+    excluded: NDArray[np.bool_] | None,
     classes: NDArray[np.int64],
     quotas: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """A cut that leaves each class as many rows as its quota: of a class that would be short, the
-    easiest rows of those that were cut stay.
+) -> Cutoff:
+    """Give back the easiest cut rows of each class that could not fill its quota otherwise.
 
     Args:
-        cut: (n,) bool, the rows that would be cut.
-        difficulty: (n,) finite; of equals the highest row stays first, as it is cut last.
-        dropped: (n,) bool, rows that take no part, or None.
+        cutoff: not changed.
+        difficulty: (n,) finite; of equal rows the highest is given back first.
+        excluded: (n,) bool, rows that take no part, or None.
         classes: (n,) int64, 0 … C-1.
-        quotas: (C,) int64, how many of each are kept, no more than take part.
+        quotas: (C,) int64, rows to keep of each class, at most those that take part.
     """
-    left = ~cut if dropped is None else ~(cut | dropped)
+    cut_rows = cutoff.cut_rows
+    left = ~cut_rows if excluded is None else ~(cut_rows | excluded)
     short = quotas - np.bincount(classes[left], minlength=quotas.size)
-    if (short <= 0).all():
-        return cut
-    rows = np.flatnonzero(cut)
+    rows = np.flatnonzero(cut_rows & (short > 0)[classes])
     rows = rows[np.lexsort((-rows, difficulty[rows], classes[rows]))]
     of_class = np.bincount(classes[rows], minlength=quotas.size)
     place = np.arange(rows.size) - np.repeat(np.cumsum(of_class) - of_class, of_class)
-    cut = cut.copy()
-    cut[rows[place < short[classes[rows]]]] = False
-    return cut
+    back = rows[place < short[classes[rows]]]
+    cut_rows = cut_rows.copy()
+    cut_rows[back] = False
+    numbers = {**cutoff.decision.numbers, "given_back_for_balance": int(back.size)}
+    decision = replace(cutoff.decision, value=int(cut_rows.sum()), numbers=numbers)
+    return Cutoff(cut_rows, decision)
 
 
-def hard_rows(scores: NDArray[np.float64]) -> int:
-    """How many scores are above Otsu's threshold; 0 where they do not fall into two groups.
+def two_groups(scores: NDArray[np.float64]) -> Groups:
+    """Divide scores by Otsu's threshold, which maximises the variance between the two groups.
 
-    The threshold is the one for which the variance between the two groups, and so that within
-    them is least, is greatest; of equals the highest. Equal scores are never divided. The scores
-    fall into two groups where the variance between these is at least TWO_GROUPS of all; of bell
-    curves and exponential tails it is 0.64 and 0.65. Scale and origin of the scores do not matter.
+    Of equally good thresholds the highest is taken. Equal scores are never divided. The result does
+    not depend on scale and origin of the scores.
 
-    Source: Otsu: A threshold selection method from gray-level histograms, IEEE Transactions on
-    Systems, Man, and Cybernetics 9 (1979), equation 14, and equation 12 for how far they are apart;
-    on the scores themselves, not a histogram.
+    Source: Otsu, A threshold selection method from gray-level histograms, IEEE Transactions on
+    Systems, Man, and Cybernetics 9 (1979): equation 14 for the threshold, equation 12 for
+    `variance_share`; here on the scores themselves, without a histogram.
 
     Args:
         scores: (n,) float64, finite; not changed.
     """
     n = scores.size
     if n < 2:
-        return 0
-    # By a power of two to below 1, where differences neither overflow nor vanish.
+        return Groups()
+    # Scaled by a power of two to below 1, so that differences neither overflow nor vanish.
     ordered = np.sort(np.ldexp(scores, -int(np.frexp(np.abs(scores).max())[1])))
     low, high = ordered[0], ordered[-1]
     if low == high:
-        return 0
+        return Groups()
     ordered = (ordered - low) / (high - low)
     below = np.arange(1, n)
-    # The variance between is (Σ below (x - mean))² / (i (n - i)).
+    # Variance between, with i scores below: (Σ of the lowest i (x − mean))² / (i (n − i)).
     centred = ordered - ordered.mean()
     between = np.cumsum(centred)[:-1] ** 2 / (below * (n - below))
     between[ordered[1:] == ordered[:-1]] = -1.0
     above = int(np.argmax(between[::-1])) + 1
-    return above if between[n - 1 - above] >= TWO_GROUPS * np.square(centred).mean() else 0
+    largest, variance = between[n - 1 - above], np.square(centred).mean()
+    hard = above if largest >= TWO_GROUPS * variance else 0
+    return Groups(above, float(largest / variance), hard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,33 +15,41 @@ from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel, check_scores
+from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import check_size
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
+from d2cli.selection.sizes import outlasting
 
-#: γ_r = auto looks between these. At 0.01 a neighbour at the median distance already takes away
-#: 99 % of a pick's score, at 100 next to nothing.
+#: Bounds of an automatic γ_r. At the median distance a reverse message takes 99 % of the pick's
+#: score at 0.01, and nothing at 100.
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
-#: and stops when it knows γ_r to this ratio.
+#: The bisection ends when γ_r is known to this ratio.
 GAMMA_TOLERANCE = 1.01
-#: Messages that leave the last pick so much of its score need not last any longer.
+#: γ_r is also accepted if the last pick has more than this share of its score without messages.
 LAST_KEEPS = 2 / 3
+
+_RULE = (
+    "smallest γ_r with best score > 0 for n(1 − (1 − r)³) picks, r = share picked; or with last "
+    "pick's score > 2/3 of its score without messages"
+)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was picked.
+    """Picked rows.
 
     Attributes:
-        order: (N,) int64 rows, in the order in which they were picked.
-        gains: (N,) float64, each one's score when it was picked.
+        order: (N,) int64 rows, in the order of the picks.
+        gains: (N,) float64, the score of each pick when it was picked.
         gamma_reverse: γ_r as used.
-        included: how many of the first picks were given, not chosen.
-        ran_out_at: the first chosen pick (0-based) whose score was not above zero: from there on
-            the messages decide nothing. None if there is none.
-        at_bound: whether an automatic γ_r stopped at ``low`` or ``high``; None if at neither.
-        thinned_from: of how many picks these are every so many-th; None if they are all.
-        cut: how many rows were left out as too hard.
+        included: number of included rows; they are the first picks.
+        ran_out_at: the first pick (0-based, included rows not considered) whose score is not above
+            zero: from there on clamped messages decide nothing. None if there is no such pick.
+        at_bound: ``low`` or ``high`` if an automatic γ_r stopped at that bound, else None.
+        thinned_from: number of picks that this selection was thinned from, or None.
+        cut: number of rows that the cutoff left out.
+        decisions: automatic choices and the numbers behind them.
     """
 
     order: NDArray[np.int64]
@@ -52,27 +60,51 @@ class Selection:
     at_bound: Literal["low", "high"] | None = None
     thinned_from: int | None = None
     cut: int = 0
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may be picked. Each part is None where it does not apply.
+    """Which rows can be picked. None means that a rule does not apply.
 
     Attributes:
-        include: (n,) bool, rows that count as picked first: they are taken in the greedy order
-            among themselves and send their messages.
-        drop: (n,) bool, rows that take no part.
-        classes: (n,) integers 0 … C-1, with `quotas`.
-        quotas: (C,) int64, how many to pick of each class, included rows counted in.
+        include: (n,) bool, rows that are picked first, in the greedy order among themselves; they
+            send messages like any pick.
+        left_out: (n,) bool, rows that take no part: excluded rows and cut rows.
+        classes: (n,) int64 0 … C-1, given together with `quotas`.
+        quotas: (C,) int64, number of picks of each class, included rows counted in.
+
+    Raises:
+        DataError: for a row that is both in `include` and in `left_out`.
     """
 
     include: NDArray[np.bool_] | None = None
-    drop: NDArray[np.bool_] | None = None
+    left_out: NDArray[np.bool_] | None = None
     classes: NDArray[np.int64] | None = None
     quotas: NDArray[np.int64] | None = None
 
+    def __post_init__(self) -> None:
+        if self.include is not None and self.left_out is not None:
+            both = self.include & self.left_out
+            if both.any():
+                row = int(np.argmax(both))
+                raise DataError("is both included and excluded", argument="include", row=row)
+
+    @property
+    def included(self) -> int:
+        """Number of included rows."""
+        return 0 if self.include is None else int(self.include.sum())
+
+    def eligible(self, n: int) -> NDArray[np.bool_]:
+        """(n,) bool, rows that can be chosen: neither included nor left out."""
+        eligible = np.ones(n, np.bool_)
+        for mask in (self.include, self.left_out):
+            if mask is not None:
+                eligible &= ~mask
+        return eligible
+
     def of_each_class(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """How many of the marked rows are of each class; all are of one where there is no quota."""
+        """(C,) number of the marked rows in each class; (1,) without quotas."""
         if self.classes is None or self.quotas is None:
             return np.array([np.count_nonzero(rows)])
         return np.bincount(self.classes[rows], minlength=self.quotas.size)
@@ -90,29 +122,38 @@ def greedy(
     rules: Rules | None = None,
     progress: Progress = silent,
 ) -> Selection:
-    """Pick the highest score, send its reverse message, and again, `size` times.
+    """Pick the row k with the highest score, send its reverse message, and repeat `size` times.
 
-    ``u_j ← u_j − e_kj(γ_r) · m(u_k)`` for every neighbour j of the pick k that is not yet picked,
-    with m(x) = max(x, 0) where `clamped`, else x. Ties go to the lowest row.
+    ``u_j ← u_j − e_kj(γ_r) · m(u_k)`` for every neighbour j of k that is not yet picked, with
+    ``m(x) = max(x, 0)`` if `clamped`, else ``m(x) = x``. Ties go to the lowest row.
+
+    γ_r = ``auto`` is the smallest γ_r (the strongest diversity) in GAMMA_LOW … GAMMA_HIGH for which
+    one of these holds, found by bisection on log γ_r to a ratio of GAMMA_TOLERANCE:
+
+    - *outlasts*: the best score is above 0 at each of the first ``⌈n (1 − (1 − r)³)⌉`` picks. n is
+      the number of eligible rows and r the share of them that is picked; with quotas the numbers
+      are those of each class.
+    - *keeps*: at each of the picks, the score is above 2/3 of the lowest score that would be picked
+      without messages. This applies if most scores are zero.
 
     Args:
-        edges: the graph of n rows, without the rows that `rules` drops; not changed.
+        edges: the graph of n rows, without the rows that `rules` leave out; not changed.
         propagated: (n,) float64 scores after the forward pass; not changed.
-        size: how many to pick, 1 … the number of rows that take part.
+        size: number of picks, 1 … the number of rows that take part.
         kernel_name: ``gaussian`` or ``exponential``.
         sigma: the bandwidth, in units of distance.
-        gamma: γ_r, no unit. ``auto`` (clamped only): the smallest γ_r, which is the strongest
-            diversity, that outlasts the picks: the best score would stay above zero for
-            1 − (1 − r)³ of the rows, where r of them are picked (of each class, with quotas). Or
-            else, since scores may be mostly zero, that leaves the last pick more than two thirds
-            of the score that the last one would have if nobody sent a message.
+        gamma: γ_r >= 0, no unit; or ``auto``, for clamped messages only.
         clamped: see above.
-        rules: who may be picked.
-        progress: called with the stage, and how many are done of how many.
+        rules: which rows can be picked.
+        progress: called with (stage, steps done, steps).
 
     Returns:
-        The selection. Every prefix of it is the selection for that smaller size, if γ_r is the
-        same and there are no quotas.
+        The selection, with the decision on an automatic γ_r. Without quotas, every prefix is the
+        selection for that smaller size and the same γ_r.
+
+    Raises:
+        UsageError: if an option is out of range or `size` cannot be picked under `rules`.
+        DataError: for scores that are not (n,) finite numbers.
     """
     rules = rules or Rules()
     n = edges.indptr.size - 1
@@ -129,22 +170,11 @@ def greedy(
     if not clamped:
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
     value, bound = _smallest(run.lasts, progress)
-    return replace(run.full(value), at_bound=bound)
-
-
-def _longer(asked: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """1 − (1 − r)³ of `left` rows where r of them, which are `asked`, are picked; rounded up.
-
-    Of few rows that is nearly three times as many, of nearly all no more than these. Why: where
-    messages last no longer than the picks, the last of these have nothing left to be told apart by,
-    and easy rows come in. Measured in evidence/README.md.
-    """
-    pairs = zip(asked.tolist(), left.tolist(), strict=True)  # cubes are beyond int64
-    return np.array([m - (m - a) ** 3 // m**2 if m else 0 for a, m in pairs], np.int64)
+    return replace(run.full(value), at_bound=bound, decisions=(run.decision(value, bound),))
 
 
 def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
-    """The smallest γ_r for which ``lasts(γ_r)``, by bisection on its logarithm."""
+    """The smallest γ_r with ``lasts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
     steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
     if lasts(GAMMA_LOW):
@@ -158,14 +188,20 @@ def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] 
             high = middle
         else:
             low = middle
-    # The weakest messages are the longest run, and hardly ever needed: so they are tried last.
+    # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
     lasting = high < GAMMA_HIGH or lasts(GAMMA_HIGH)
     progress("gamma_reverse", steps, steps)
     return high, None if lasting else "high"
 
 
+def _longer(asked: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
+    """:func:`outlasting` for each class: `asked` picks of `left` rows."""
+    pairs = zip(asked.tolist(), left.tolist(), strict=True)  # Python integers: cubes exceed int64
+    return np.array([outlasting(a, m) for a, m in pairs], np.int64)
+
+
 class _Run:
-    """One selection problem, ready to be run with one γ_r or another."""
+    """One selection problem, to be run with several values of γ_r."""
 
     def __init__(
         self,
@@ -181,14 +217,9 @@ class _Run:
         self.edges, self.propagated, self.size = edges, propagated, size
         self.squared, self.sigma, self.clamped = squared, sigma, clamped
         self.workspace = Workspace.of(n if clamped else 0)
-        nobody = np.zeros(n, np.bool_)
-        drop = nobody if rules.drop is None else rules.drop
-        self.include = nobody if rules.include is None else rules.include
-        self.rest = ~(self.include | drop)
-        if (self.include & drop).any():
-            row = int(np.argmax(self.include & drop))
-            raise DataError("is both included and dropped", argument="include", row=row)
-        self.included = int(self.include.sum())
+        self.include = np.zeros(n, np.bool_) if rules.include is None else rules.include
+        self.rest = rules.eligible(n)
+        self.included = rules.included
         check_size(size, self.included, self.included + int(self.rest.sum()))
         if rules.classes is None or rules.quotas is None:
             self.classes = np.empty(0, np.int32)
@@ -199,42 +230,61 @@ class _Run:
             if int(self.quotas.sum()) != size:
                 raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
         self.rules = rules
+        self.tried: list[dict[str, float | bool]] = []
 
     def lasts(self, gamma: float) -> bool:
-        """Whether an automatic γ_r may be so small, see :func:`greedy`. Clamped messages."""
-        if self._stay_above(gamma, 0.0, self._longer_quotas):
-            return True
-        return self._stay_above(gamma, max(0.0, LAST_KEEPS * self._last_alone), self.quotas)
+        """Whether γ_r = `gamma` is accepted as automatic, see :func:`greedy`; clamped messages."""
+        outlasts = self._stays_above(gamma, 0.0, self._longer_quotas)
+        keeps = not outlasts and self._stays_above(gamma, self._least_kept, self.quotas)
+        self.tried.append({"gamma": gamma, "outlasts": outlasts, "keeps": keeps})
+        return outlasts or keeps
 
-    def _stay_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
-        """Whether the best score is above `least` at every chosen pick of so many."""
+    def decision(self, gamma: float, bound: str | None) -> Decision:
+        """What :meth:`lasts` was asked, and its answers."""
+        numbers: dict[str, Any] = {
+            "picks": int(self.size) - self.included,
+            "picks_to_outlast": int(self._longer_quotas.sum()) - self.included,
+            "score_to_keep": None,
+            "bounds": [GAMMA_LOW, GAMMA_HIGH],
+            "tolerance": GAMMA_TOLERANCE,
+            "at_bound": bound,
+            "tried": self.tried,
+        }
+        if not all(step["outlasts"] for step in self.tried):
+            numbers["score_to_keep"] = self._least_kept
+        return Decision("gamma_reverse", gamma, _RULE, numbers)
+
+    def _stays_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
+        """Whether the best score is above `least` at every chosen pick under `quotas`."""
         u, quota, order, gains = self._start(quotas)
         self._phase(gamma, u, self.include, quota, order, gains, 0, self.included)
         at = self.included
         done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:], least)
-        return at + done == order.size
+        return bool(at + done == order.size)
 
     @cached_property
     def _longer_quotas(self) -> NDArray[np.int64]:
-        """The quotas of picks that messages would have to last for."""
+        """The quotas of the picks that messages must outlast, included rows counted in."""
         included = self.rules.of_each_class(self.include)
         return included + _longer(self.quotas - included, self.rules.of_each_class(self.rest))
 
     @cached_property
-    def _last_alone(self) -> float:
-        """The score of the last pick if nobody sent a message. Some are to be picked."""
+    def _least_kept(self) -> float:
+        """LAST_KEEPS of the lowest score that would be picked without messages, at least 0."""
         scores = self.propagated[self.rest]
-        if not self.classes.size:
+        if self.classes.size:
+            # In each class, ranked from its highest score down, the last pick is the asked-th.
+            asked = self.quotas - self.rules.of_each_class(self.include)
+            ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
+            left = self.rules.of_each_class(self.rest)
+            last_score = ranked[(np.cumsum(left) - left + asked - 1)[asked > 0]].min()
+        else:
             last = self.included - self.size
-            return float(np.partition(scores, last)[last])
-        # Each class from its highest score down: its last pick stands `asked` places in.
-        asked = self.quotas - self.rules.of_each_class(self.include)
-        ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
-        left = self.rules.of_each_class(self.rest)
-        return float(ranked[(np.cumsum(left) - left + asked - 1)[asked > 0]].min())
+            last_score = np.partition(scores, last)[last]
+        return max(0.0, LAST_KEEPS * float(last_score))
 
     def full(self, gamma: float) -> Selection:
-        """The whole selection."""
+        """The selection with γ_r = `gamma`."""
         u, quota, order, gains = self._start(self.quotas)
         at = self.included
         self._phase(gamma, u, self.include, quota, order, gains, 0, at)
@@ -244,16 +294,16 @@ class _Run:
         return Selection(order, gains, gamma, at, ran_out_at)
 
     def _start(self, quotas):
-        u = self.propagated + 0.0  # a copy, in which -0.0 is 0.0
+        u = self.propagated + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
         size = int(quotas.sum())
         return u, quotas.copy(), np.empty(size, np.int64), np.empty(size, np.float64)
 
-    def _phase(self, gamma, u, who, quota, order, gains, start, stop):
-        """Pick from `who` until `order` is filled from `start` to `stop`."""
+    def _phase(self, gamma, u, rows, quota, order, gains, start, stop):
+        """Pick from `rows` (bool) into ``order[start:stop]``; `u` and `quota` change in place."""
         if start == stop:
             return
         before = order[:start]
-        order, gains, eligible = order[start:stop], gains[start:stop], who.copy()
+        order, gains, eligible = order[start:stop], gains[start:stop], rows.copy()
         if not self.clamped:
             picked = np.zeros(u.size, np.bool_)
             picked[before] = True
@@ -270,7 +320,7 @@ class _Run:
         assert count == stop - start, "quotas and rows were checked to fill the budget"
 
     def _positive(self, gamma, u, eligible, quota, order, gains, least=0.0):
-        """Clamped picks for as long as scores are above `least`; returns how many."""
+        """Clamped picks while the best score is above `least`; returns their number."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
             eligible, self.classes, quota, order, gains, self.workspace,

@@ -1,22 +1,27 @@
-"""Heaps for kernels: one of scores and rows, and one that knows where each row stands."""
+"""Heaps for kernels, the highest value on top, ties to the lowest row.
+
+A *binary heap* is two arrays, values and rows. An *indexed heap* is an array of rows with ARITY
+children per place, ordered by ``u[row]``, and an array `place` that says where each row stands, so
+that a row can move when its score changes.
+"""
 
 from __future__ import annotations
 
 from d2cli.runtime.jit import borrowing_kernel
 
-#: Children of a place in the indexed heap.
+#: Children per place of an indexed heap.
 ARITY = 4
 
 
 @borrowing_kernel
 def before(value_a, row_a, value_b, row_b):
-    """Whether a is picked before b."""
+    """Whether row_a is above row_b in a heap: higher value, or equal value and lower row."""
     return value_a > value_b or (value_a == value_b and row_a < row_b)
 
 
 @borrowing_kernel
 def sink(values, rows, size, hole, value, row):
-    """Put (value, row) into a binary heap whose place `hole` is free, at or below that place."""
+    """Put (value, row) into a binary heap at the free place `hole` or below it."""
     while True:
         child = 2 * hole + 1
         if child >= size:
@@ -35,14 +40,14 @@ def sink(values, rows, size, hole, value, row):
 
 @borrowing_kernel
 def heapify(values, rows, size):
-    """Make a binary heap of the first `size`, in place."""
+    """Turn the first `size` entries into a binary heap, in place."""
     for hole in range(size // 2 - 1, -1, -1):
         sink(values, rows, size, hole, values[hole], rows[hole])
 
 
 @borrowing_kernel
 def drop_top(values, rows, size):
-    """Take the top off a binary heap of `size`; how many are left."""
+    """Remove the top of a binary heap of `size` entries; returns the new size."""
     last = size - 1
     sink(values, rows, last, 0, values[last], rows[last])
     return last
@@ -50,7 +55,7 @@ def drop_top(values, rows, size):
 
 @borrowing_kernel
 def rise(heap, place, u, hole, k):
-    """Put k into the indexed heap at `hole` or above it; returns where."""
+    """Put row k into an indexed heap at the free place `hole` or above it; returns its place."""
     while hole > 0:
         parent = (hole - 1) // ARITY
         p = heap[parent]
@@ -66,7 +71,7 @@ def rise(heap, place, u, hole, k):
 
 @borrowing_kernel
 def fall(heap, place, u, size, hole, k):
-    """Put k into the indexed heap at `hole` or below it."""
+    """Put row k into an indexed heap of `size` rows at the free place `hole` or below it."""
     while True:
         first = ARITY * hole + 1
         if first >= size:

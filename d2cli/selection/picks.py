@@ -1,12 +1,16 @@
-"""The two greedy loops, compiled. Both give exactly the order of the plain loop.
+"""The greedy loops, compiled. Each gives exactly the order of the plain loop.
 
-Both change `u` in place: whatever is picked sends its message to its neighbours. The scores of what
-was picked before mean nothing any more. `eligible` says who may be picked, `quota` how many of each
-class; what is picked or found in a full class becomes ineligible. Ties go to the lowest row.
+All change `u`, `eligible`, `quota`, `order` and `gains` in place:
 
-Messages that are clamped never raise a score, so a node's place in the queue can be put right when
-it is reached, not when it falls: that is :func:`lazy_picks`. Unclamped ones can raise scores, and
-then a heap must follow each change: :func:`heap_picks`.
+- `u`: (n,) float64 scores; a pick lowers its neighbours. Scores of picked rows have no meaning.
+- `eligible`: (n,) bool, rows that can be picked; a row that is picked, or whose class is full,
+  becomes ineligible.
+- `klass`, `quota`: the class of each row, and how many picks each class still takes. An empty
+  `klass` means one class.
+- `order`, `gains`: the picks and their scores. Ties go to the lowest row.
+
+Clamped messages never raise a score, so a lazy queue is exact (:func:`lazy_picks`). Unclamped
+messages can raise scores and need a heap that follows every change (:func:`heap_picks`).
 """
 
 from __future__ import annotations
@@ -17,17 +21,18 @@ from d2cli.messages.forward import weight
 from d2cli.runtime.jit import borrowing_kernel, kernel
 from d2cli.runtime.prefetch import prefetch, prefetch_once
 from d2cli.selection.heap import ARITY, drop_top, fall, rise
-from d2cli.selection.queue import BUCKETS, belongs, filled, heaped, opened, put_right
+from d2cli.selection.queue import fill_queue, in_bucket, open_bucket, open_shelf, requeue_top
+from d2cli.selection.sizes import BUCKETS
 
-#: Edges in a line of memory.
+#: Edges per cache line of 64 bytes.
 _LINE = 16
-#: Buckets whose rows' edges are fetched before they are needed.
+#: How many buckets ahead edges are prefetched.
 _BUCKETS_AHEAD = 2
 
 
 @borrowing_kernel
-def _picked(k, gain, eligible, klass, quota, order, gains, count):
-    """Write k down as pick `count`, unless its class is full; whether it was. Its turn is over."""
+def _record_pick(k, gain, eligible, klass, quota, order, gains, count):
+    """Record row k as pick `count` if its class is not full; returns whether it was recorded."""
     eligible[k] = False
     own = klass[k] if klass.shape[0] else 0
     if quota[own] <= 0:
@@ -39,8 +44,8 @@ def _picked(k, gain, eligible, klass, quota, order, gains, count):
 
 
 @borrowing_kernel
-def _send(indptr, indices, distances, u, k, message, gamma, sigma, squared):
-    """The reverse message of k to all its neighbours."""
+def _send_message(indptr, indices, distances, u, k, message, gamma, sigma, squared):
+    """Lower the neighbours of row k: ``u_j -= e_kj(γ) · message``."""
     for e in range(indptr[k], indptr[k + 1]):
         prefetch(u, indices[e])
     for e in range(indptr[k], indptr[k + 1]):
@@ -48,12 +53,12 @@ def _send(indptr, indices, distances, u, k, message, gamma, sigma, squared):
 
 
 @borrowing_kernel
-def _ask_for_edges(edges, queue, shelf, b):
-    """Have the edges of what will probably be picked from bucket b of a shelf fetched."""
+def _prefetch_edges(edges, queue, shelf, b):
+    """Prefetch the edges of the rows in bucket b of the open shelf, which are likely picks."""
     if b < BUCKETS:
         for place in range(queue.workspace.firsts[b], queue.workspace.firsts[b + 1]):
             i = queue.workspace.rows[place]
-            if belongs(queue, i, shelf, b):
+            if in_bucket(queue, i, shelf, b):
                 first = edges.indptr[i]
                 for line in range(first, first + 2 * _LINE, _LINE):
                     prefetch_once(edges.indices, line)
@@ -64,57 +69,64 @@ def _ask_for_edges(edges, queue, shelf, b):
 def lazy_picks(
     edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, workspace
 ):
-    """Pick while the best score is above `least` and `order` has room; returns how many.
+    """Pick while the best score is above `least` >= 0 and `order` has room; clamped messages only.
 
-    Clamped messages only, and `least` is at least 0. `bits` is `u` seen as int64. `klass` may be
-    empty: one for all. Messages reach what is picked, too: nobody looks at its score any more, and
-    nobody has to ask.
+    Rows, edges and neighbours are scattered in memory and cache misses dominate the time, so they
+    are prefetched. Picked rows receive messages too: a test would cost more than the message.
 
-    Rows, their edges and neighbours lie anywhere in memory, and fetching them is most of the work:
-    so they are asked for some time before they are looked at.
+    Args:
+        edges, u, eligible, klass, quota, order, gains: see the module.
+        bits: `u` viewed as int64.
+        least: at least 0.
+        gamma, sigma, squared: of :func:`d2cli.messages.forward.weight`.
+        workspace: :class:`d2cli.selection.queue.Workspace` for n rows.
+
+    Returns:
+        The number of picks.
     """
     indptr, indices, distances = edges.indptr, edges.indices, edges.distances
-    queue = filled(workspace, u, bits, least, eligible)
+    queue = fill_queue(workspace, u, bits, least, eligible)
     count = 0
     for shelf in range(workspace.ends.shape[0]):
-        if not opened(queue, shelf, indptr):
+        if not open_shelf(queue, shelf, indptr):
             continue
         for b in range(_BUCKETS_AHEAD):
-            _ask_for_edges(edges, queue, shelf, b)
+            _prefetch_edges(edges, queue, shelf, b)
         for b in range(BUCKETS):
-            _ask_for_edges(edges, queue, shelf, b + _BUCKETS_AHEAD)
-            size = heaped(queue, shelf, b)
+            _prefetch_edges(edges, queue, shelf, b + _BUCKETS_AHEAD)
+            size = open_bucket(queue, shelf, b)
             while size > 0:
                 if count == order.shape[0]:
                     return count
                 k, value = workspace.heap[0], workspace.values[0]
                 if u[k] != value:
-                    size = put_right(queue, shelf, b, size)
+                    size = requeue_top(queue, shelf, b, size)
                     continue
                 size = drop_top(workspace.values, workspace.heap, size)
-                if _picked(k, value, eligible, klass, quota, order, gains, count):
+                if _record_pick(k, value, eligible, klass, quota, order, gains, count):
                     count += 1
-                    _send(indptr, indices, distances, u, k, value, gamma, sigma, squared)
+                    _send_message(indptr, indices, distances, u, k, value, gamma, sigma, squared)
     return count
 
 
 @kernel
 def silent_picks(ranked, u, eligible, klass, quota, order, gains, count):
-    """Go on from pick `count` through rows that send nothing, in the given order."""
+    """Pick in the order `ranked`, without messages, after `count` picks; returns the new count."""
     for at in range(ranked.shape[0]):
         if count == order.shape[0]:
             break
         k = ranked[at]
-        if _picked(k, u[k], eligible, klass, quota, order, gains, count):
+        if _record_pick(k, u[k], eligible, klass, quota, order, gains, count):
             count += 1
     return count
 
 
 @kernel
 def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
-    """Pick until `order` is full or nobody is left; returns how many. Any messages.
+    """Pick until `order` is full or no row is eligible; returns the number of picks.
 
-    A 4-ary heap that knows where each node stands, so that a score that changes moves at once.
+    For messages of any sign: a row moves in the indexed heap whenever its score changes. `picked`
+    marks picked rows, which receive no messages; it is changed in place.
     """
     n = u.shape[0]
     heap = np.empty(n, np.int32)
@@ -134,7 +146,7 @@ def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, 
         size -= 1
         if size > 0:
             fall(heap, place, u, size, 0, heap[size])
-        if not _picked(k, u[k], eligible, klass, quota, order, gains, count):
+        if not _record_pick(k, u[k], eligible, klass, quota, order, gains, count):
             continue
         picked[k] = True
         count += 1

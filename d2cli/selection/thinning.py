@@ -1,12 +1,9 @@
-"""Small budgets: the selection for a larger one, thinned evenly.
+"""Thinning: a small budget keeps evenly spaced picks of a larger selection.
 
-A pick's messages reach the k neighbours that it has in the graph. Where far fewer than one row in k
-is kept they cannot spread the picks any more: after the last one, whole regions still wait with the
-scores that they began with, and what was kept is the hardest alone. So the messages are given a
-budget that they can spread, and of its picks, in their order, every so many-th is kept.
-
-How large that budget is goes by where the hardest rows lie. Scattered among the others they are
-spread before any message; clumped together they need more.
+The reverse messages of a pick reach its k neighbours. With far fewer picks than one per k rows,
+most regions of the graph receive no message, and the picks are simply the hardest rows. So for a
+small budget, d2prune selects 10 % of the rows (20 % if the hardest rows are clustered) and keeps
+the picks 0, s, 2s, … of these, in their order.
 """
 
 from __future__ import annotations
@@ -14,101 +11,126 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
+from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 from d2cli.selection.greedy import Rules, Selection
+from d2cli.selection.sizes import SPREAD, SPREAD_CLUSTERED
 
-#: The least share of the rows that the messages are given to spread, and the same where the hardest
-#: rows are clumped: one and two for every ten neighbours of the default graph. See
-#: evidence/README.md.
-SPREAD, SPREAD_CLUMPED = Fraction(1, 10), Fraction(1, 5)
-#: The hardest tenth is clumped where more of its neighbours than that, of those that may be picked,
-#: are of it themselves.
-CLUMPED = Fraction(3, 8)
+#: The hardest 10 % are clustered if more than this share of their neighbours is in the 10 % too.
+CLUSTERED = Fraction(3, 8)
+
+_RULE = (
+    "select ⌈p·m⌉ rows and keep N of them evenly, if N < ⌈p·m⌉; p = 1/5 if more than 3/8 of the "
+    "neighbours of the hardest 1/10 are in that tenth too, else 1/10"
+)
 
 
-def widened(
-    size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]
-) -> tuple[int, Rules]:
-    """The budget and the rules for a selection that is to be thinned to `size`.
+class Widened(NamedTuple):
+    """What is selected before thinning.
+
+    Attributes:
+        size: picks, included rows counted in.
+        rules: the rules for `size`; class quotas grow in proportion, up to the size of the class.
+        decision: the rule and its numbers; the value is `size`, or None without thinning.
+    """
+
+    size: int
+    rules: Rules
+    decision: Decision
+
+
+def widened(size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]) -> Widened:
+    """Raise a small budget to ``⌈p·m⌉`` picks.
+
+    m is the number of eligible rows. p = 1/5 if the hardest ⌈m/10⌉ rows by `propagated` are
+    clustered, else 1/10. *Clustered*: more than 3/8 of their eligible neighbours are among them.
 
     Args:
-        size: how many are to be kept, included rows counted in.
-        rules: who may be picked, for `size`.
+        size: rows to keep, included rows counted in.
+        rules: the rules for `size`.
         edges: the graph of n rows.
         propagated: (n,) scores after the forward pass.
 
     Returns:
-        The size, and the rules for it: each class's quota grows alike, as far as the class goes.
-        Both as they are, where `size` is no less than what the messages can spread.
+        `size` and `rules` unchanged if at least ⌈p·m⌉ rows, or none, are to be chosen.
     """
-    out = np.zeros(propagated.size, np.bool_)
-    if rules.drop is not None:
-        out |= rules.drop
-    included = 0
-    if rules.include is not None:
-        out |= rules.include
-        included = int(rules.include.sum())
-    left, asked = propagated.size - int(out.sum()), size - included
-    wide = min(left, math.ceil(SPREAD_CLUMPED * left))
-    if asked >= wide or asked < 1:
-        return size, rules
-    hardest = cutoff_rows(propagated, 0.0, out, count=math.ceil(SPREAD * left))
-    if share_within(edges, hardest, ~out) <= CLUMPED:
-        wide = math.ceil(SPREAD * left)
-        if asked >= wide:
-            return size, rules
-    if rules.classes is None or rules.quotas is None:
-        return included + wide, rules
-    there = rules.of_each_class(~out)
-    chosen = np.zeros_like(there)
-    if rules.include is not None:
-        chosen = rules.of_each_class(rules.include)
-    more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
-    quotas = chosen + np.minimum(np.array(more, np.int64), there)
-    return int(quotas.sum()), replace(rules, quotas=quotas)
+    eligible = rules.eligible(propagated.size)
+    rows, included = int(eligible.sum()), rules.included
+    asked = size - included
+    share, spread = None, SPREAD_CLUSTERED
+    wide = min(rows, math.ceil(spread * rows))
+    if 1 <= asked < wide:
+        hardest = cutoff_rows(propagated, 0.0, ~eligible, count=math.ceil(SPREAD * rows))
+        share = share_within(edges, hardest, eligible)
+        if share <= CLUSTERED:
+            spread = SPREAD
+            wide = math.ceil(spread * rows)
+    numbers = {
+        "rows": rows,
+        "size": int(asked),
+        "share_of_neighbours_in_hardest_tenth": None if share is None else float(share),
+        "clustered_above": float(CLUSTERED),
+        "p": None if share is None else float(spread),
+        "wide": wide,
+    }
+    decision = Decision("thinning", None, _RULE, numbers)
+    if not 1 <= asked < wide:
+        return Widened(size, rules, decision)
+    total = included + wide
+    if rules.classes is not None and rules.quotas is not None:
+        there, chosen = rules.of_each_class(eligible), np.zeros_like(rules.quotas)
+        if rules.include is not None:
+            chosen = rules.of_each_class(rules.include)
+        more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
+        quotas = chosen + np.minimum(np.array(more, np.int64), there)
+        total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
+    return Widened(total, rules, replace(decision, value=total if total > size else None))
 
 
 def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
-    """Of the neighbours that these rows have among others, the share that is of these rows.
+    """The share of `rows` among those neighbours of `rows` that are in `among`.
 
     Args:
         edges: the graph of n rows.
-        rows: (n,) bool.
-        among: (n,) bool, the rows that count as neighbours, `rows` included.
+        rows: (n,) bool, part of `among`.
+        among: (n,) bool, the rows that count as neighbours.
 
     Returns:
-        0 where they have none.
+        0 … 1; 0 if there are no such neighbours.
     """
-    inside, all_told = _ends(edges.indptr, edges.indices, rows, among)
-    return Fraction(int(inside), int(all_told)) if all_told else Fraction(0)
+    inside, total = _count_neighbours(edges.indptr, edges.indices, rows, among)
+    return Fraction(int(inside), int(total)) if total else Fraction(0)
 
 
 @kernel
-def _ends(indptr, indices, rows, among):
-    """How many edges of `rows` end among them, and how many in `among`."""
+def _count_neighbours(indptr, indices, rows, among):
+    """The neighbours of `rows` that are in `rows`, and those that are in `among`."""
     inside = 0
-    all_told = 0
+    total = 0
     for i in range(rows.shape[0]):
         if rows[i]:
             for e in range(indptr[i], indptr[i + 1]):
                 inside += rows[indices[e]]
-                all_told += among[indices[e]]
-    return inside, all_told
+                total += among[indices[e]]
+    return inside, total
 
 
 def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
-    """Of each class, its picks 0, s, 2s, … rounded down, in their order; included rows stay.
+    """Keep the included rows and, of each class, evenly spaced picks in their order.
+
+    Of c picks of a class, q are kept: those at the places ``⌊i·c/q⌋``, i = 0 … q − 1.
 
     Args:
-        selection: for a larger budget.
-        size: how many to keep.
-        rules: who may be picked, for `size`.
+        selection: of at least `size` rows; not changed.
+        size: rows to keep.
+        rules: the rules for `size`.
     """
     wide = selection.order.size
     if wide == size:
@@ -138,5 +160,5 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
 
 
 def _evenly(count: int, size: int) -> NDArray[np.int64]:
-    """`size` of 0 … count - 1, evenly spread from the first."""
+    """`size` of the places 0 … count - 1, evenly spaced from the first."""
     return np.arange(size, dtype=np.int64) * count // size

@@ -1,0 +1,105 @@
+"""Sizes of a greedy run: how many rows it picks, the arrays of its queue, and its memory.
+
+Imports no numba: the kernels take their constants from here, and so does the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from d2cli.runtime.ledger import Ledger
+
+# -- the lazy bucket queue (:mod:`d2cli.selection.queue`) ------------------------------------------
+#: Octaves below the largest score that have buckets of their own; lower scores share the last one.
+OCTAVES = 20
+#: log2 of the most buckets per octave.
+FINEST = 16
+#: log2 of the buckets per shelf.
+SHELF = 7
+#: Buckets per shelf.
+BUCKETS = 1 << SHELF
+#: int32 numbers per chunk: the number of the previous chunk, then rows. 64 bytes, one cache line.
+CHUNK = 16
+
+# -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
+#: An automatic γ_r picks at least this share of the rows; evidence/README.md has measurements.
+SPREAD = Fraction(1, 10)
+#: The same if the hardest rows are clustered.
+SPREAD_CLUSTERED = Fraction(1, 5)
+
+# -- memory ----------------------------------------------------------------------------------------
+#: Bytes per row while a cutoff is determined: sorted scores and sums of Otsu's method.
+_CUTOFF = 72
+#: Bytes per row while the picks of :func:`d2cli.selection.thinning.widened` are determined.
+_THINNING = 35
+#: Bytes per row of a greedy run: a float64 score, and three bool masks of rows.
+_RUN = 8 + 3
+#: Bytes per pick: row int64, gain float64.
+_PICK = 16
+
+
+def fineness(n):
+    """log2 of the buckets per octave: about one bucket per row; also compiled."""
+    fine = 0
+    while fine < FINEST and n >> (fine + 5):
+        fine += 1
+    return fine
+
+
+def workspace_arrays(n: int) -> dict[str, tuple[int, str]]:
+    """(length, dtype) of each array of a :class:`d2cli.selection.queue.Workspace` for n rows."""
+    shelves = ((OCTAVES << fineness(n)) - 1 >> SHELF) + 1
+    return {
+        "ends": (shelves, "int64"),
+        "chunks": ((n // (CHUNK - 1) + shelves) * CHUNK, "int32"),
+        "spare": (2, "int64"),
+        "firsts": (BUCKETS + 2, "int32"),
+        "heads": (BUCKETS + 1, "int32"),
+        "rows": (n, "int32"),
+        "links": (n, "int32"),
+        "values": (n, "float64"),
+        "heap": (n, "int32"),
+    }
+
+
+def workspace_bytes(n: int) -> int:
+    """Bytes of a workspace for n rows; about 24 n."""
+    arrays = workspace_arrays(n).values()
+    return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
+
+
+def outlasting(size: int, n: int) -> int:
+    """``⌈n (1 − (1 − r)³)⌉`` with r = size / n: how many picks an automatic γ_r must outlast.
+
+    About 3·size for small r, never more than n. If messages end with the last pick, easy rows enter
+    among the last picks, because no score is left to order them: see evidence/README.md.
+    """
+    return n - (n - size) ** 3 // n**2 if n else 0
+
+
+def greedy(
+    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, cutoff: bool, each: bool
+) -> None:
+    """Account for :func:`d2cli.api.select` with clamped messages.
+
+    Args:
+        ledger: changed in place; holds ``picks`` afterwards.
+        n: rows.
+        sizes: the budgets, in rows.
+        auto: whether γ_r is automatic: then a run picks more rows, of which some are kept.
+        cutoff: whether the cutoff is automatic.
+        each: whether every budget has a run of its own; otherwise one run serves all.
+    """
+    ledger.stage = "select"
+    for kept in sizes if each else (max(sizes),):
+        size = max(kept, math.ceil(SPREAD_CLUSTERED * n)) if auto else kept
+        if cutoff:
+            ledger.touch("cutoff", _CUTOFF * n)
+        if size > kept:
+            ledger.touch("thinning", _THINNING * n)
+        picks = outlasting(size, n) if auto else size
+        ledger.touch("picking", _RUN * n + workspace_bytes(n) + _PICK * picks)
+        ledger.hold("picks", _PICK * size)

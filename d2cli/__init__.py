@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2cli.version import __version__
 
-#: Public names and where they live. They load on first use: `d2prune --help` needs none of them.
+#: Public names and their modules. Names load on first use, so that `d2prune --help` stays fast.
 _HOMES = {
     "build_graph": "d2cli.api",
     "own_scores": "d2cli.api",

@@ -1,7 +1,4 @@
-"""The one home of every default and of every number that names a rule.
-
-The Python API, the command line and its help all read these names; nothing else repeats them.
-"""
+"""Option types and defaults, shared by the Python API, the command line and its help."""
 
 from __future__ import annotations
 
@@ -46,34 +43,38 @@ CompareMethod = Literal[
 
 
 def choices(literal: object) -> tuple[str, ...]:
-    """The values that one of the literal types above allows."""
+    """The values of one of the literal types above."""
     return get_args(literal)
 
 
-#: Row numbers are int32.
+#: Most rows: row numbers are int32.
 MAX_ROWS = 2**31 - 1
 
 # -- the graph ---------------------------------------------------------------------------------
 N_NEIGHBORS = 10
-#: More are refused where there are no more rows than that.
+#: Lists longer than this are allowed only if there are more rows than that.
 MOST_NEIGHBORS = 10_000
 METRIC: Metric = "euclidean"
 METHOD: Method = "auto"
-#: Up to so many rows exact search is the quicker one, and nothing needs to be measured.
+#: ``--method auto`` searches exactly up to this many rows.
 EXACT_UP_TO = 20_000
+#: Target recall@k of an approximate search.
 RECALL = 0.95
+#: Links per row of the HNSW index.
 HNSW_M = 16
+#: Candidates per insertion into the HNSW index.
 EF_CONSTRUCTION = 100
 SEED = 0
-#: Seconds of work between two checkpoints; what is done sooner needs none.
+#: Seconds of work between two checkpoints. A shorter build writes none.
 CHECKPOINT = 30.0
 
 # -- scores and messages -----------------------------------------------------------------------
 HIGHER_IS: HigherIs = "harder"
 TRANSFORM: Transform = "none"
 MODE: ModeName = "default"
+#: Forward passes.
 HOPS = 1
-#: Messages have gone everywhere long before.
+#: Most forward passes: far more than any graph needs to spread a message everywhere.
 MAX_HOPS = 1_000
 
 # -- selection ---------------------------------------------------------------------------------
@@ -82,26 +83,30 @@ ORDER: RowOrder = "index"
 AS: WrittenAs = "index"
 
 # -- the report --------------------------------------------------------------------------------
-#: Rows on which distances are measured, and rows on the map: of more rows so many are drawn.
+#: Distances are measured on all rows up to this many, else on a sample of this size.
 MEASURED_ROWS = 20_000
 MAP: MapMethod = "tsne"
+#: The map shows all rows up to this many, else a sample of this size.
 MAP_ROWS = 2_000
 #: Examples of each kind.
 EXAMPLES = 12
 
 # -- the comparison ----------------------------------------------------------------------------
-#: β of the methods that have a cutoff; theirs is to be tuned, and this is where to start.
+#: β of the baselines with a cutoff: a starting point, to be tuned.
 COMPARED_CUTOFF = 0.1
-#: Of coverage-centric selection (Zheng et al. 2023, who use 50 in all experiments).
+#: Strata of coverage-centric selection; Zheng et al. 2023 use 50 in all experiments.
 STRATA = 50
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What one ``--mode`` stands for; an option that is given by name wins over it.
+    """The settings of one ``--mode``; an explicit option overrides them.
 
-    `floor` is the least score that a neighbour sends in the forward pass (None: as it is).
-    `exact` says that only an exact graph will do.
+    Attributes:
+        edges, kernel, bandwidth, gamma_forward, clamped: see :mod:`d2cli.api`.
+        floor: a neighbour sends max(s_j, floor) in the forward pass; None: s_j.
+        gamma_reverse: γ_r; None: the user must give it.
+        exact: whether the mode requires an exact graph.
     """
 
     edges: EdgeRule
@@ -114,10 +119,9 @@ class Mode:
     exact: bool = False
 
 
-#: `default` is ours: its forward messages reach half as far (γ_f = 4 is a kernel of σ/2), since
-#: wider ones made for worse models (evidence/README.md). `paper` follows arXiv 2310.07931;
-#: `reference` the research code's dense sampler, which floors each neighbour's score at 1e-7 and
-#: uses exp(-d) in both directions.
+#: `default`: γ_f = 4, a kernel of bandwidth σ/2; wider kernels trained worse models
+#: (evidence/README.md). `paper`: arXiv 2310.07931. `reference`: the dense sampler of the research
+#: code, which uses exp(-d) in both directions and floors each neighbour's score at 1e-7.
 MODES: dict[str, Mode] = {
     "default": Mode("union", "gaussian", "median", 4.0, None, True, "auto"),
     "paper": Mode("union", "gaussian", 1.0, 1.0, None, False, None),

@@ -1,14 +1,13 @@
-"""What can go wrong, said once.
+"""Errors that a user can cause: a message of one line, and an optional hint on what to do.
 
-Every error that a user can cause is a :class:`D2Error`: one line that says what is wrong and
-where, and, where it helps, a hint that says what to do. Exit codes are the command line's affair.
+The command line turns each class into an exit code.
 """
 
 from __future__ import annotations
 
 
 class D2Error(Exception):
-    """Anything that stops a run and is not a defect of the program."""
+    """Base class: an error that is not a defect of the program."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -17,15 +16,14 @@ class D2Error(Exception):
 
 
 class UsageError(D2Error):
-    """The request itself makes no sense: options that exclude each other, a ratio of 2."""
+    """The request is invalid: an option out of range, or options that exclude each other."""
 
 
 class DataError(D2Error):
     """The data cannot be used.
 
-    Numerical code knows arrays and no files, so it says which *argument* is wrong and, where it
-    can, at which *row*; the pipeline, which knows where each argument came from, puts the file's
-    name in front (:func:`d2cli.files.sources.blame`).
+    Numerical code knows no files. It names the `argument` and, if known, the `row`; the pipeline
+    adds the file that the argument came from (:func:`d2cli.files.sources.blame`).
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class DataError(D2Error):
 
 
 class LimitError(D2Error):
-    """The run would need more than it was allowed."""
+    """The run would need more memory than allowed."""
 
 
 class OutputError(D2Error):

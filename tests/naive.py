@@ -1,4 +1,4 @@
-"""Plain-loop twins of every kernel: slow, obvious, importing none of them."""
+"""Plain-loop twins of the kernels: slow and obvious; no kernels are imported."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def knn(embeddings, k, metric="euclidean", within=None, exclude=None):
-    """Neighbours and distances by looking at every pair; ties by row number."""
+    """Neighbours and distances by comparing all pairs; ties by row number."""
     vectors = np.asarray(embeddings).astype(np.float64)
     n = len(vectors)
     if metric == "cosine":
-        # The searches scale to unit length once, in the width that they keep.
+        # The searches scale to unit length once, in the precision of the stored rows.
         width = np.float64 if np.asarray(embeddings).dtype == np.float64 else np.float32
         norms = np.sqrt((vectors**2).sum(axis=1))
         vectors = (np.asarray(embeddings) / norms[:, None]).astype(width).astype(np.float64)
@@ -29,24 +29,24 @@ def knn(embeddings, k, metric="euclidean", within=None, exclude=None):
     return neighbors, distances
 
 
-def edges(neighbors, distances, kind, drop=None):
-    """{i: {j: distance}} under one rule of edges; the smaller distance where lists disagree."""
+def edges(neighbors, distances, rule, left_out=None):
+    """{i: {j: distance}} under one rule; the smaller distance if the two lists differ."""
     n = len(neighbors)
     lists = {i: {} for i in range(n)}
     for i in range(n):
         for j, distance in zip(neighbors[i], distances[i], strict=True):
-            if j >= 0 and (drop is None or not (drop[i] or drop[j])):
+            if j >= 0 and (left_out is None or not (left_out[i] or left_out[j])):
                 lists[i][int(j)] = float(distance)
     found = {i: {} for i in range(n)}
     for i in range(n):
         for j in range(n):
             there, back = lists[i].get(j), lists[j].get(i)
             either = [d for d in (there, back) if d is not None]
-            if kind == "union" and either:
+            if rule == "union" and either:
                 found[i][j] = min(either)
-            elif kind == "directed" and there is not None:
+            elif rule == "directed" and there is not None:
                 found[i][j] = there
-            elif kind == "mutual" and len(either) == 2:
+            elif rule == "mutual" and len(either) == 2:
                 found[i][j] = min(either)
     return found
 
@@ -84,7 +84,7 @@ def forward(graph, scores, kernel, sigma, gamma, hops=1, floor=None):
 
 
 def own_scores(graph, u, kernel, sigma, gamma, hops=1, floor=None):
-    """What is left of u without what neighbours sent, had each the mean around it for a score."""
+    """u without the messages of neighbours, if each neighbour's score were its mean u / c."""
     means = u / forward(graph, np.ones(len(u)), kernel, sigma, gamma, hops, floor)
     own = u - (forward(graph, means, kernel, sigma, gamma, hops, floor) - means)
     grid = math.frexp(max(abs(u)))[1] - 32
@@ -100,22 +100,22 @@ def greedy(
     gamma,
     clamped,
     include=None,
-    drop=None,
+    left_out=None,
     classes=None,
     quotas=None,
 ):
-    """(order, gains): the definition, one pick after another."""
+    """(order, gains) by the definition, one pick at a time."""
     u = [float(x) + 0.0 for x in u]
     n = len(u)
     included = set() if include is None else {i for i in range(n) if include[i]}
-    dropped = set() if drop is None else {i for i in range(n) if drop[i]}
+    without = set() if left_out is None else {i for i in range(n) if left_out[i]}
     left = None if quotas is None else list(quotas)
     picked, order, gains = set(), [], []
     while len(order) < size:
         waiting = included - picked
         best = None
         for i in range(n):
-            if i in picked or i in dropped or (waiting and i not in waiting):
+            if i in picked or i in without or (waiting and i not in waiting):
                 continue
             if left is not None and left[classes[i]] == 0:
                 continue
@@ -134,9 +134,9 @@ def greedy(
 
 
 def quotas_with(included, share, available, budget):
-    """Shares of a budget where a class keeps what is included, even beyond its share.
+    """Quotas of a budget where each class keeps its included rows, even beyond its share.
 
-    Classes that are beyond theirs are set aside with what they have; the others share the rest.
+    Such classes are fixed at their included rows, and the others share the rest.
     """
     fixed = {}
     while True:
@@ -150,7 +150,7 @@ def quotas_with(included, share, available, budget):
 
 
 def uniform_quotas(available, budget):
-    """One unit at a time, to the class that has the fewest and has room; lowest class first."""
+    """One unit at a time, to the class with the lowest quota that has room; ties: lowest class."""
     quotas = [0] * len(available)
     for _ in range(budget):
         room = [c for c in range(len(available)) if quotas[c] < available[c]]
@@ -171,7 +171,7 @@ def proportional_quotas(available, budget):
 
 
 def recall(neighbors, distances, true_distances):
-    """Share of places filled with something no farther than the true k-th."""
+    """Share of listed neighbours that are not farther than the true k-th neighbour."""
     hits = possible = 0
     for row, truth in zip(distances, true_distances, strict=True):
         real = [d for d in truth if d < np.inf]

@@ -1,17 +1,13 @@
-"""Plain-loop twins of the automatic cutoff, of thinning and of what messages have to leave.
-
-No kernel is imported.
-"""
+"""Plain-loop twins of the automatic cutoff, of thinning and of the rule for γ_r; no kernels."""
 
 import math
 from fractions import Fraction
 
 
 def hard(scores):
-    """How many scores are above the threshold of greatest variance between; highest of equals.
+    """Scores above the threshold that maximises ω₀ ω₁ (μ₁ - μ₀)², the highest of equally good ones.
 
-    Whole numbers, so in exact arithmetic: Otsu's ω₀ ω₁ (μ₁ - μ₀)². 0 where that is less than seven
-    tenths of the variance.
+    In exact arithmetic. 0 if the maximum is below 7/10 of the variance.
     """
     ordered = sorted(scores)
     n = len(ordered)
@@ -30,7 +26,7 @@ def hard(scores):
 
 
 def cutoff(difficulty, size, spared, neighbors):
-    """The rows that are dropped."""
+    """The cut rows."""
     rows = [i for i in range(len(difficulty)) if not spared[i]]
     if not rows:
         return set()
@@ -46,7 +42,7 @@ def cutoff(difficulty, size, spared, neighbors):
 
 
 def scattered(is_hard, rows, neighbors):
-    """Hard rows that seem to lie anywhere; 0 where nothing says so."""
+    """Estimated number of scattered hard rows; 0 if the conditions do not hold."""
     around = {i: [is_hard[j] for j in neighbors[i]] for i in rows if neighbors[i]}
     of = {kind: [b for i, a in around.items() if is_hard[i] == kind for b in a] for kind in (0, 1)}
     if of[0] and of[1]:
@@ -62,15 +58,15 @@ def scattered(is_hard, rows, neighbors):
 
 
 def evenly(items, size):
-    """Every so many-th of them, from the first."""
+    """`size` evenly spaced items, from the first."""
     return [items[math.floor(Fraction(i * len(items), size))] for i in range(size)]
 
 
-def within_quotas(cut, difficulty, dropped, classes, quotas):
-    """The rows that stay cut: each class gets its easiest back until it fills its quota."""
+def within_quotas(cut, difficulty, excluded, classes, quotas):
+    """The rows that stay cut: each class gets its easiest rows back until it fills its quota."""
     cut = set(cut)
     for name, quota in enumerate(quotas):
-        mine = [i for i, at in enumerate(classes) if at == name and not dropped[i]]
+        mine = [i for i, at in enumerate(classes) if at == name and not excluded[i]]
         back = sorted(cut.intersection(mine), key=lambda i: (difficulty[i], -i))
         for i in back:
             if sum(j not in cut for j in mine) >= quota:
@@ -79,19 +75,19 @@ def within_quotas(cut, difficulty, dropped, classes, quotas):
     return sorted(cut)
 
 
-def wide(size, neighbors, u, out, included):
-    """How many picks a budget is thinned from; the budget itself where it is not thinned."""
-    rows = [i for i in range(len(u)) if not out[i]]
+def wide(size, neighbors, u, not_eligible, included):
+    """The picks that a budget is thinned from, or the budget itself without thinning."""
+    rows = [i for i in range(len(u)) if not not_eligible[i]]
     tenth, fifth = (math.ceil(Fraction(len(rows), parts)) for parts in (10, 5))
     hardest = set(sorted(rows, key=lambda i: (-u[i], i))[:tenth])
-    ends = [j in hardest for i in hardest for j in neighbors[i] if not out[j]]
-    clumped = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
-    most = fifth if clumped else tenth
+    ends = [j in hardest for i in hardest for j in neighbors[i] if not not_eligible[j]]
+    clustered = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
+    most = fifth if clustered else tenth
     return included + most if 0 < size - included < most else size
 
 
 def last_alone(scores, labels, asked):
-    """The last pick's score without messages, `asked` of each label; 0 where none is picked."""
+    """The lowest of the `asked` highest scores of each label; 0 if nothing is asked."""
     picks = []
     for label, count in enumerate(asked):
         mine = sorted(
@@ -102,5 +98,5 @@ def last_alone(scores, labels, asked):
 
 
 def longer(asked, left):
-    """How many picks of `left` rows messages have to last where `asked` are made."""
+    """Picks of `left` rows that messages must outlast for `asked` picks."""
     return math.ceil(left * (1 - (1 - Fraction(asked, left)) ** 3)) if left else 0

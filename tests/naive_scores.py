@@ -1,4 +1,4 @@
-"""Plain-loop twins of every score: from the definitions, importing no kernel."""
+"""Plain-loop twins of the difficulty scores, from their definitions; no kernels are imported."""
 
 import itertools
 import math
@@ -59,17 +59,17 @@ def _of_row(kind, raw, probs, y):
 
 
 def nearest_centre(vectors, centres):
-    """For each row the distance to the nearest centre."""
+    """The distance of each row to its nearest centre."""
     return [min(math.dist(row, centre) for centre in centres) for row in vectors]
 
 
 def kth_distance(distances):
-    """For each row its largest listed distance; 0 where there is none."""
+    """The largest listed distance of each row; 0 without neighbours."""
     return [max((float(d) for d in row if d < math.inf), default=0.0) for row in distances]
 
 
 def disagreement(neighbors, labels):
-    """For each row the share of its neighbours whose label differs; 0 where there is none."""
+    """The share of each row's neighbours with another label; 0 without neighbours."""
     shares = []
     for i, row in enumerate(neighbors):
         listed = [int(j) for j in row if j >= 0]

@@ -1,17 +1,17 @@
-"""Small hard cases: ties, duplicates, negative scores, isolated points, k ≥ n, n = 1."""
+"""Small hard cases: ties, duplicates, negative scores, isolated rows, k >= n, n = 1."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from d2cli.graph.knn_graph import Edges
 
-#: Values from a short list make ties and duplicates common.
+#: A short list, so that ties and duplicates are common.
 _COORDINATES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.25, 100.0])
 
 
 @st.composite
 def embeddings(draw, most=24, dtype=np.float32, zeros=True):
-    """(n, d) with few distinct rows, or spread out."""
+    """(n, d) embeddings: few distinct rows, or normally distributed ones."""
     n, d = draw(st.integers(1, most)), draw(st.integers(1, 5))
     if draw(st.booleans()):
         rows = draw(
@@ -28,7 +28,7 @@ def embeddings(draw, most=24, dtype=np.float32, zeros=True):
 
 @st.composite
 def scores(draw, n, negative=False):
-    """(n,) float64, often tied; with `negative` of either sign."""
+    """(n,) float64, often with ties; some are negative if `negative`."""
     low = -3 if negative else 0
     tied = st.integers(low, 3).map(float)
     free = st.floats(low, 10, allow_subnormal=False)
@@ -38,7 +38,7 @@ def scores(draw, n, negative=False):
 
 @st.composite
 def knn_graphs(draw, most=24):
-    """(neighbors, distances, k): exact neighbours of hard embeddings, some rows isolated."""
+    """(neighbors, distances): exact neighbours; some rows may be isolated."""
     from tests import naive
 
     values = draw(embeddings(most))
@@ -51,20 +51,20 @@ def knn_graphs(draw, most=24):
 
 
 def masks(n):
-    """(n,) bool."""
+    """(n,) bool masks."""
     return st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, np.bool_))
 
 
 @st.composite
 def links(draw, n):
-    """Each of n rows' neighbours, ascending, and the same as edges: one way, and some none."""
+    """The neighbours of each of n rows, ascending and one-directional, as lists and as edges."""
     pairs = draw(st.sets(st.tuples(*2 * [st.integers(0, n - 1)]), max_size=90))
     neighbors = [sorted({b for a, b in pairs if a == i != b}) for i in range(n)]
     return neighbors, edges_to(neighbors)
 
 
 def edges_to(neighbors):
-    """Edges of length 1."""
+    """Edges of length 1 from lists of neighbours."""
     indptr = np.cumsum([0, *map(len, neighbors)], dtype=np.int64)
     flat = np.array([j for js in neighbors for j in js], np.int32)
     return Edges(indptr, flat, np.ones(flat.size, np.float32))

@@ -1,4 +1,4 @@
-"""What ``select`` settles by itself: how many hard rows it leaves out, and how it thins."""
+"""``select`` and ``compare`` with an automatic cutoff and thinning, from the command line."""
 
 import json
 from pathlib import Path
@@ -13,61 +13,61 @@ from d2cli.selection.cutoff import automatic_cutoff
 
 @pytest.fixture
 def skewed(data):
-    """Scores of which the last eight are far above the others."""
+    """The last eight of 40 scores are far above the others."""
     data.scores = np.where(np.arange(data.n) < 32, data.scores / 40, 2 + data.scores / 40)
     np.save("scores.npy", data.scores)
     return data
 
 
-def beside(path="selected.npy"):
+def sidecar_of(path="selected.npy"):
     return json.loads(Path(f"{path}.json").read_text())
 
 
 EMB = ("--emb", "emb.npy", "--scores", "scores.npy")
 
 
-def test_the_hardest_are_left_out(skewed, run_cli):
+def test_automatic_cutoff_equals_the_api(skewed, run_cli):
     assert run_cli("select", *EMB, "--ratio", 0.25, "--json")[0] == 0
-    entry = beside()
+    entry = sidecar_of()
     graph = build_graph(skewed.emb, 10)
     u = propagate(graph, utility(skewed.scores))
-    about = own_scores(graph, u)
-    cut = automatic_cutoff(about, 10, np.zeros(40, bool), prepare_edges(graph)[0])
+    own = own_scores(graph, u)
+    cut = automatic_cutoff(own, 10, np.zeros(40, bool), prepare_edges(graph)[0]).cut_rows
     assert entry["counts"]["cut_off"] == cut.sum() > 0
     assert entry["parameters"]["cutoff"] == "auto"
     assert not cut[np.load("selected.npy")].any()
     assert np.load("selected.npy").tolist() == sorted(
-        select(graph, u, 10, difficulty=about).order.tolist()
+        select(graph, u, 10, difficulty=own).order.tolist()
     )
 
 
 @pytest.mark.parametrize("score", [0.3, 1.0, 3.0, 1e-9])
-def test_scores_that_are_all_equal_cut_nothing(data, run_cli, score):
+def test_equal_scores_cut_nothing(data, run_cli, score):
     np.save("scores.npy", np.full(data.n, score))
     assert run_cli("select", *EMB, "--ratio", 0.1)[0] == 0
-    assert beside()["counts"]["cut_off"] == 0
+    assert sidecar_of()["counts"]["cut_off"] == 0
 
 
-def test_it_is_said(skewed, run_cli):
+def test_summary_names_cutoff_and_thinning(skewed, run_cli):
     _, _, err = run_cli("select", *EMB, "--size", 2)
-    cut = beside()["counts"]["cut_off"]
+    cut = sidecar_of()["counts"]["cut_off"]
     assert f"the hardest {cut} rows ({cut / 40:.1%}) left out (auto)" in err
     wide = -(-(40 - cut) // 10)
-    assert beside()["selection"]["thinned_from"] == wide
+    assert sidecar_of()["selection"]["thinned_from"] == wide
     assert f"{wide} picks thinned to 2" in err
 
 
-def test_each_budget_has_its_own(skewed, run_cli):
+def test_each_budget_has_its_own_cutoff(skewed, run_cli):
     out = ("--out", "{ratio}.npy")
     assert run_cli("select", *EMB, "--ratio", 0.1, "--ratio", 0.3, *out)[0] == 0
-    cuts = [beside(f"{ratio}.npy")["counts"]["cut_off"] for ratio in (0.1, 0.3)]
+    cuts = [sidecar_of(f"{ratio}.npy")["counts"]["cut_off"] for ratio in (0.1, 0.3)]
     assert cuts[0] > cuts[1] > 0
     for ratio in ("0.1", "0.3"):
         assert run_cli("select", *EMB, "--ratio", ratio, "--out", "alone.npy")[0] == 0
         assert Path("alone.npy").read_bytes() == Path(f"{ratio}.npy").read_bytes()
 
 
-def test_staged_needs_no_scores_for_it(skewed, run_cli):
+def test_automatic_cutoff_from_propagated_scores_alone(skewed, run_cli):
     assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")[0] == 0
     assert run_cli("propagate", "--graph", "g.arrow", *EMB[2:], "--out", "p.npy")[0] == 0
     for ratio in ("0.1", "0.3"):
@@ -75,7 +75,7 @@ def test_staged_needs_no_scores_for_it(skewed, run_cli):
         staged = ("--graph", "g.arrow", "--propagated", "p.npy", "--out", "staged.npy")
         assert run_cli("select", *staged, "--ratio", ratio)[0] == 0
         assert Path("staged.npy").read_bytes() == Path("selected.npy").read_bytes()
-        assert beside("staged.npy")["counts"]["cut_off"] > 0
+        assert sidecar_of("staged.npy")["counts"]["cut_off"] > 0
 
 
 @pytest.mark.parametrize(
@@ -90,27 +90,27 @@ def test_staged_needs_no_scores_for_it(skewed, run_cli):
         (["--higher-is", "better", "--cutoff-scores", "scores.npy"], "auto"),
     ],
 )
-def test_where_it_is_the_default(skewed, run_cli, options, cutoff):
+def test_when_the_cutoff_is_automatic(skewed, run_cli, options, cutoff):
     code, _, err = run_cli("select", *EMB, "--ratio", 0.25, *options)
     assert code == 0
-    assert beside()["parameters"]["cutoff"] == cutoff
-    assert (beside()["counts"]["cut_off"] > 0) == (cutoff == "auto")
+    assert sidecar_of()["parameters"]["cutoff"] == cutoff
+    assert (sidecar_of()["counts"]["cut_off"] > 0) == (cutoff == "auto")
     backwards = "auto" in options and "better" in options
     assert ("which --higher-is better calls the best" in err) == backwards
 
 
-def test_it_can_go_by_other_scores(skewed, run_cli):
+def test_automatic_cutoff_by_other_scores(skewed, run_cli):
     np.save("other.npy", -skewed.scores)
     other = ("--cutoff-scores", "other.npy", "--cutoff-higher-is", "harder")
     assert run_cli("select", *EMB, *other, "--ratio", 0.25)[0] == 0
     edges, _ = prepare_edges(build_graph(skewed.emb, 10))
-    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool), edges)
-    assert beside()["counts"]["cut_off"] == cut.sum() > 0
+    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool), edges).cut_rows
+    assert sidecar_of()["counts"]["cut_off"] == cut.sum() > 0
     assert not cut[np.load("selected.npy")].any()
-    assert beside()["inputs"]["cutoff_scores"]["path"] == "other.npy"
+    assert sidecar_of()["inputs"]["cutoff_scores"]["path"] == "other.npy"
 
 
-def test_included_and_excluded_rows_do_not_count(skewed, run_cli):
+def test_automatic_cutoff_ignores_included_and_excluded_rows(skewed, run_cli):
     Path("in.txt").write_text("39\n")
     Path("out.txt").write_text("38\n37\n")
     rows = ("--include", "in.txt", "--exclude", "out.txt")
@@ -118,26 +118,26 @@ def test_included_and_excluded_rows_do_not_count(skewed, run_cli):
     kept = np.load("selected.npy")
     assert 39 in kept
     assert not {37, 38} & {*kept.tolist()}
-    assert beside()["counts"] | {"edges": 0} == {
+    assert sidecar_of()["counts"] | {"edges": 0} == {
         "rows": 40, "edges": 0, "included": 1, "excluded": 2, "kept": 4,
-        "cut_off": beside()["counts"]["cut_off"],
+        "cut_off": sidecar_of()["counts"]["cut_off"],
     }  # fmt: skip
-    assert beside()["counts"]["cut_off"] == 3  # of five hard ones, with three to choose
+    assert sidecar_of()["counts"]["cut_off"] == 3  # ⌊5 − 3/2⌋ of the five hard rows
 
 
-def test_a_word_that_is_no_cutoff(data, run_cli):
+def test_unknown_cutoff_is_refused(data, run_cli):
     code, _, err = run_cli("select", *EMB, "--ratio", 0.5, "--cutoff", "some")
     assert code == 2
     assert "--cutoff must be auto or a number, not 'some'" in err
 
 
-def test_compare_has_the_same(skewed, run_cli):
+def test_compare_reports_the_same_cutoff_and_thinning(skewed, run_cli):
     pytest.importorskip("matplotlib")
     assert run_cli("select", *EMB, "--ratio", 0.25)[0] == 0
     options = ("--methods", "d2", "--ratio", 0.25, "--json", "--out", "c.html")
     code, out, err = run_cli("compare", *EMB, *options)
     assert code == 0, err
     (found,) = json.loads(out)["comparison"][0]["methods"]
-    assert found["cut_off"] == beside()["counts"]["cut_off"] > 0
+    assert found["cut_off"] == sidecar_of()["counts"]["cut_off"] > 0
     for name in ("gamma_reverse", "thinned_from"):
-        assert found[name] == beside()["selection"][name]
+        assert found[name] == sidecar_of()["selection"][name]

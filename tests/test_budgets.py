@@ -1,4 +1,4 @@
-"""Shares of a budget against plain loops, and the cutoff."""
+"""Budgets, class quotas and the cutoff β, against plain loops and by hand."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any)
 
 
 @given(COUNTS, st.sampled_from(["proportional", "uniform"]), st.data())
-def test_quotas_are_the_plain_loop(available, balance, data):
+def test_quotas_equal_the_plain_loop(available, balance, data):
     budget = data.draw(st.integers(1, sum(available)))
     quotas = class_quotas(np.array(available), budget, balance)
     twin = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
@@ -23,7 +23,7 @@ def test_quotas_are_the_plain_loop(available, balance, data):
 
 
 @given(COUNTS, st.sampled_from(["proportional", "uniform"]), st.data())
-def test_what_is_included_is_never_given_up(available, balance, data):
+def test_quotas_with_included_rows_equal_the_plain_loop(available, balance, data):
     included = np.array([data.draw(st.integers(0, a)) for a in available])
     budget = data.draw(st.integers(max(1, int(included.sum())), sum(available)))
     quotas = class_quotas(np.array(available), budget, balance, included)
@@ -34,7 +34,7 @@ def test_what_is_included_is_never_given_up(available, balance, data):
     assert (quotas >= included).all()
 
 
-def test_shares_by_hand():
+def test_quotas_by_hand():
     counts = np.array([50, 30, 20])
     assert class_quotas(counts, 10, "proportional").tolist() == [5, 3, 2]
     assert class_quotas(counts, 11, "proportional").tolist() == [6, 3, 2]
@@ -44,7 +44,7 @@ def test_shares_by_hand():
     assert class_quotas(counts, 10, "uniform", held).tolist() == [1, 0, 9]
 
 
-def test_more_than_there_is_is_refused():
+def test_budget_above_the_available_rows_is_refused():
     with pytest.raises(DataError, match="cannot be picked"):
         class_quotas(np.array([1, 2]), 4, "uniform")
 
@@ -53,41 +53,41 @@ def test_more_than_there_is_is_refused():
     ("ratio", "n", "size"),
     [
         *((0.5, 5, 3), (0.5, 4, 2), (0.25, 10, 3), (0.24, 10, 2), (1e-9, 10, 1), (1.0, 7, 7)),
-        # Half, but for what binary fractions lose.
+        # Exactly one half in decimal, a little less in binary.
         *((0.29, 50, 15), (0.57, 50, 29), (0.145, 100, 15), ("0.29", 50, 15)),
     ],
 )
-def test_ratio_rounds_half_up_and_to_at_least_one(ratio, n, size):
+def test_budget_rounds_half_up_to_at_least_1(ratio, n, size):
     assert budget_of(ratio, n) == size
 
 
 @given(st.integers(1, 1000), st.integers(1, 10_000))
-def test_ratio_counts_exactly(thousandths, n):
+def test_budget_is_exact_for_decimal_ratios(thousandths, n):
     assert budget_of(thousandths / 1000, n) == max(1, (2 * thousandths * n + 1000) // 2000)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.0001, float("nan"), float("inf")])
-def test_ratio_out_of_range(ratio):
+def test_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(UsageError, match="above 0 and at most 1"):
         budget_of(ratio, 10)
 
 
-def test_cutoff_drops_the_hardest_and_of_equals_the_first():
-    nobody = np.zeros(6, bool)
+def test_cutoff_rows_by_hand():
+    no_rows = np.zeros(6, bool)
     difficulty = np.array([1.0, 5.0, 5.0, 2.0, 5.0, 0.0])
-    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, nobody)).tolist() == [1, 2]
+    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, no_rows)).tolist() == [1, 2]
     spared = np.array([0, 1, 0, 0, 0, 0], bool)
     assert np.flatnonzero(cutoff_rows(difficulty, 0.34, spared)).tolist() == [2, 4]
-    assert not cutoff_rows(difficulty, 0.0, nobody).any()
+    assert not cutoff_rows(difficulty, 0.0, no_rows).any()
 
 
 @given(st.integers(0, 99), st.integers(1, 50))
-def test_cutoff_counts_exactly(percent, n):
-    dropped = cutoff_rows(np.arange(n, dtype=float), percent / 100, np.zeros(n, bool))
-    assert dropped.sum() == percent * n // 100
+def test_cutoff_is_exact_for_decimal_shares(percent, n):
+    cut_rows = cutoff_rows(np.arange(n, dtype=float), percent / 100, np.zeros(n, bool))
+    assert cut_rows.sum() == percent * n // 100
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
-def test_cutoff_out_of_range(beta):
+def test_cutoff_out_of_range_is_refused(beta):
     with pytest.raises(UsageError, match="cutoff"):
         cutoff_rows(np.ones(3), beta, np.zeros(3, bool))

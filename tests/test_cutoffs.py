@@ -1,4 +1,7 @@
-"""The cutoff that sets itself, against plain loops in exact arithmetic."""
+"""The automatic cutoff against plain loops in exact arithmetic."""
+
+import json
+import math
 
 import numpy as np
 import pytest
@@ -7,12 +10,30 @@ from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import UsageError
-from d2cli.selection.cutoff import automatic_cutoff, hard_rows, scattered, within_quotas
+from d2cli.runtime.decisions import Decision
+from d2cli.selection import cutoff
+from d2cli.selection.cutoff import Cutoff, two_groups, within_quotas
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
 
-#: Whole numbers: sums are exact, and equals are many.
+#: Integers: sums are exact, and ties are common.
 SCORES = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+
+
+def hard_rows(scores):
+    return two_groups(scores).hard
+
+
+def scattered(edges, hard, spared):
+    return cutoff.scattered(edges, hard, spared).estimate
+
+
+def automatic_cutoff(difficulty, size, spared, edges):
+    """The cut rows; the decision gives the same number and can be recorded."""
+    found = cutoff.automatic_cutoff(difficulty, size, spared, edges)
+    assert found.decision.value == found.cut_rows.sum()
+    json.dumps(found.decision.as_json(), allow_nan=False)
+    return found.cut_rows
 
 
 def between(scores, above):
@@ -23,19 +44,20 @@ def between(scores, above):
 
 
 @given(SCORES)
-def test_the_threshold_is_otsus(values):
+def test_two_groups_equals_the_plain_loop(values):
     found, twin = hard_rows(np.array(values, float)), naive_cutoff.hard(values)
     if found == twin:
         return
-    if 0 in (found, twin):  # two groups or not, but for the last bit
+    # Rounding can only decide between equal values.
+    if 0 in (found, twin):
         share = between(values, max(found, twin)) / len(values) ** 2 / np.var(values)
         assert share == pytest.approx(0.7, rel=1e-12)
-    else:  # two thresholds as good as each other, but for it
+    else:
         assert between(values, found) == pytest.approx(between(values, twin), rel=1e-12)
 
 
 @given(SCORES, st.data())
-def test_the_cutoff_is_the_plain_loop(values, data):
+def test_automatic_cutoff_equals_the_plain_loop(values, data):
     n = len(values)
     spared = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     size = data.draw(st.integers(0, n - int(spared.sum())))
@@ -50,54 +72,54 @@ def test_the_cutoff_is_the_plain_loop(values, data):
         assert set(np.flatnonzero(cut)) == naive_cutoff.cutoff(values, size, spared, neighbors)
 
 
-def test_by_hand():
-    """Of ten rows three are hard: with one to pick ⌊3 − 1/2⌋ = 2 go, with five none."""
+def test_automatic_cutoff_by_hand():
+    """Three of ten rows are hard: ⌊3 − 1/2⌋ = 2 are cut for one pick, and none for five."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
-    nobody, none = np.zeros(10, bool), edges_to([[]] * 10)
+    no_rows, none = np.zeros(10, bool), edges_to([[]] * 10)
     assert hard_rows(scores) == 3
-    assert np.flatnonzero(automatic_cutoff(scores, 1, nobody, none)).tolist() == [6, 9]
-    assert np.flatnonzero(automatic_cutoff(scores, 4, nobody, none)).tolist() == [6]
-    assert not automatic_cutoff(scores, 5, nobody, none).any()
-    spared = nobody.copy()
-    spared[6] = True  # of the nine others two are hard: ⌊2 − 1/2⌋ = 1
+    assert np.flatnonzero(automatic_cutoff(scores, 1, no_rows, none)).tolist() == [6, 9]
+    assert np.flatnonzero(automatic_cutoff(scores, 4, no_rows, none)).tolist() == [6]
+    assert not automatic_cutoff(scores, 5, no_rows, none).any()
+    spared = no_rows.copy()
+    spared[6] = True  # two of the nine others are hard: ⌊2 − 1/2⌋ = 1
     assert np.flatnonzero(automatic_cutoff(scores, 1, spared, none)).tolist() == [9]
 
 
-def test_hard_rows_among_easy_ones_by_hand():
-    """Rows 3, 6 and 9 are hard; 3 and 9 know each other, 6 knows four easy rows and one hard."""
+def test_scattered_by_hand():
+    """Rows 3, 6 and 9 are hard. 3 and 9 are neighbours; 6 has four easy and one hard neighbour."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
-    nobody = np.zeros(10, bool)
+    no_rows = np.zeros(10, bool)
     neighbors = [[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]]
     edges = edges_to(neighbors)
-    assert scattered(edges, scores > 1, nobody) == 1  # 6: one of five is at most a quarter
+    assert scattered(edges, scores > 1, no_rows) == 1  # row 6: 1/5 of its neighbours are hard
     for size in (5, 9):  # h − size/2 would cut nothing
-        assert np.flatnonzero(automatic_cutoff(scores, size, nobody, edges)).tolist() == [6]
-    assert not automatic_cutoff(scores, 10, nobody, edges).any()  # all are to be kept
+        assert np.flatnonzero(automatic_cutoff(scores, size, no_rows, edges)).tolist() == [6]
+    assert not automatic_cutoff(scores, 10, no_rows, edges).any()  # all rows are kept
     neighbors[6] = [0, 1, 2, 3]
-    assert scattered(edges_to(neighbors), scores > 1, nobody) == 1
+    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 1
     neighbors[6] = [0, 1, 3]
-    assert scattered(edges_to(neighbors), scores > 1, nobody) == 0
-    # Where easy rows have as many hard neighbours the graph knows nothing of what is hard.
+    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 0
+    # Easy rows have as large a share of hard neighbours as hard rows have.
     neighbors = [[3]] * 3 + [[0]] + [[6]] * 2 + [[1]] + [[9]] * 2 + [[2]]
-    assert scattered(edges_to(neighbors), scores > 1, nobody) == 0
-    spared = nobody.copy()
+    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 0
+    spared = no_rows.copy()
     spared[6] = True
     assert scattered(edges, scores > 1, spared) == 0
 
 
-def test_as_many_lie_anywhere_as_the_lonely_ones_stand_for():
-    """Of 14 rows half are alone, and 2 of the 6 hard ones: so 4 lie anywhere."""
+def test_scattered_extrapolates_from_rows_that_stand_alone():
+    """Half of 14 rows stand alone, and 2 of the 6 hard ones do: the estimate is 2 / (1/2) = 4."""
     hard = np.array([True] * 6 + [False] * 8)
     neighbors = [[7], [7], [3], [2], [5], [4], [6, 6], [6], [6], [6], [6], [0], [1], [2]]
     assert sum(not hard[j].any() for j in map(np.array, neighbors)) == 7
-    nobody = np.zeros(14, bool)
-    assert scattered(edges_to(neighbors), hard, nobody) == 4
+    no_rows = np.zeros(14, bool)
+    assert scattered(edges_to(neighbors), hard, no_rows) == 4
     assert naive_cutoff.scattered(hard, range(14), neighbors) == 4
 
 
 @pytest.mark.parametrize(("pairs", "found"), [(2, 1), (3, 0)])
-def test_a_few_hard_rows_are_alone_in_any_data(pairs, found):
-    """One is, of five and of seven; a fifth is many."""
+def test_scattered_needs_a_fifth_of_the_hard_rows_to_stand_alone(pairs, found):
+    """One hard row of five, and one of seven, stands alone."""
     hard = np.array([True] * (1 + 2 * pairs) + [False] * 4)
     last = hard.size - 1
     neighbors = [[last]] + [[i + 1 if i % 2 else i - 1] for i in range(1, 1 + 2 * pairs)]
@@ -106,22 +128,22 @@ def test_a_few_hard_rows_are_alone_in_any_data(pairs, found):
 
 
 @pytest.mark.parametrize("scores", [[], [3.0], [2.0, 2.0, 2.0, 2.0], [-0.0, 0.0, 0.0]])
-def test_nothing_to_tell_apart(scores):
+def test_equal_scores_cut_nothing(scores):
     scores = np.array(scores)
     assert hard_rows(scores) == 0
     n = scores.size
     assert not automatic_cutoff(scores, min(1, n), np.zeros(n, bool), edges_to([[]] * n)).any()
 
 
-def test_most_rows_hard_counts_as_half():
+def test_at_most_half_of_the_rows_count_as_hard():
     scores = np.array([0.0] + [5.0] * 9)
     assert hard_rows(scores) == 9
     cut = automatic_cutoff(scores, 1, np.zeros(10, bool), edges_to([[]] * 10))
-    assert np.flatnonzero(cut).tolist() == [1, 2, 3, 4]  # ⌊5 − 1/2⌋, of equals the lowest row first
+    assert np.flatnonzero(cut).tolist() == [1, 2, 3, 4]  # ⌊5 − 1/2⌋ = 4, ties to the lowest row
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=12), st.integers(-30, 30))
-def test_scale_does_not_matter(values, power):
+def test_two_groups_do_not_depend_on_scale(values, power):
     scores = np.array(values)
     scaled = np.ldexp(scores, -abs(power))
     if (np.ldexp(scaled, abs(power)) == scores).all():
@@ -129,17 +151,17 @@ def test_scale_does_not_matter(values, power):
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential"])
-def test_one_crowd_of_scores_has_no_hard_rows(draw):
+def test_one_group_of_scores_has_no_hard_rows(draw):
     rng = np.random.default_rng(3)
     scores = getattr(rng, draw)(size=3000)
     assert hard_rows(scores) == 0
-    nobody, none = np.zeros(3000, bool), edges_to([[]] * 3000)
-    assert not automatic_cutoff(scores, 100, nobody, none).any()
-    scores[:900] = 20 + rng.random(900)  # and a second one
+    no_rows, none = np.zeros(3000, bool), edges_to([[]] * 3000)
+    assert not automatic_cutoff(scores, 100, no_rows, none).any()
+    scores[:900] = 20 + rng.random(900)  # a second group
     assert hard_rows(scores) == 900
 
 
-def test_scores_at_the_ends_of_float64():
+def test_two_groups_at_the_limits_of_float64():
     scores = np.array([-1.7e308, -1.7e308, 1.7e308, -1.6e308])
     assert hard_rows(scores) == 1
     assert hard_rows(np.array([0.0, 0.0, 5e-324, 5e-324, 5e-324])) == 3
@@ -148,42 +170,48 @@ def test_scores_at_the_ends_of_float64():
 
 @given(st.data())
 @settings(max_examples=200)
-def test_no_class_is_cut_below_its_quota(data):
+def test_within_quotas_equals_the_plain_loop(data):
     n = data.draw(st.integers(1, 24))
     several = st.lists(st.integers(0, 3), min_size=n, max_size=n)
     difficulty, classes = (np.array(data.draw(several)) for _ in range(2))
-    cut, dropped = np.zeros(n, bool), np.zeros(n, bool)
-    dropped[data.draw(st.lists(st.integers(0, n - 1)))] = True
+    cut, excluded = np.zeros(n, bool), np.zeros(n, bool)
+    excluded[data.draw(st.lists(st.integers(0, n - 1)))] = True
     cut[data.draw(st.lists(st.integers(0, n - 1)))] = True
-    cut &= ~dropped
-    there = np.bincount(classes[~dropped], minlength=4)
+    cut &= ~excluded
+    there = np.bincount(classes[~excluded], minlength=4)
     quotas = np.array([data.draw(st.integers(0, int(count))) for count in there])
     given_cut = cut.copy()
-    found = within_quotas(cut, difficulty.astype(float), dropped, classes, quotas)
+    whole = Cutoff(cut, Decision("cutoff", int(cut.sum()), ""))
+    found = within_quotas(whole, difficulty.astype(float), excluded, classes, quotas)
     assert (cut == given_cut).all()
-    assert np.flatnonzero(found).tolist() == naive_cutoff.within_quotas(
-        np.flatnonzero(cut).tolist(), difficulty.tolist(), dropped.tolist(), classes.tolist(),
+    back = found.decision.numbers["given_back_for_balance"]
+    assert cut.sum() - back == found.cut_rows.sum() == found.decision.value
+    assert np.flatnonzero(found.cut_rows).tolist() == naive_cutoff.within_quotas(
+        np.flatnonzero(cut).tolist(), difficulty.tolist(), excluded.tolist(), classes.tolist(),
         quotas.tolist(),
     )  # fmt: skip
 
 
-def test_a_hard_class_keeps_its_share():
-    """The cutoff alone would take all of it."""
+def test_select_does_not_cut_a_hard_class_below_its_quota():
+    """Without quotas, the cutoff would cut the whole class."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(5), [142, 142, 143, 143, 30])
     graph = build_graph(rng.normal(size=(600, 8)).astype("f4"), 10)
     scores = rng.random(600) + 5.0 * (labels == 4)
     scores[rng.permutation(570)[:200]] += 2
     u = propagate(graph, scores)
-    spare = np.zeros(600, bool)
-    assert automatic_cutoff(scores, 60, spare, prepare_edges(graph)[0])[labels == 4].all()
+    no_rows = np.zeros(600, bool)
+    assert automatic_cutoff(scores, 60, no_rows, prepare_edges(graph)[0])[labels == 4].all()
     for balance, expected in (("uniform", [12] * 5), ("proportional", [14, 14, 15, 14, 3])):
         kept = select(graph, u, 60, difficulty=scores, labels=labels, balance=balance)
         assert np.bincount(labels[kept.order]).tolist() == expected
         assert kept.cut > 100
+        (cut,) = (d for d in kept.decisions if d.name == "cutoff")
+        assert cut.value == kept.cut
+        assert cut.numbers["given_back_for_balance"] == cut.numbers["cut"] - kept.cut > 0
 
 
-def test_where_nothing_is_picked_nothing_is_cut(problem):
+def test_nothing_is_cut_if_only_included_rows_are_kept(problem):
     graph, scores, u = problem
     include = np.arange(200) < 40
     assert select(graph, u, 40, difficulty=scores, include=include).cut == 0
@@ -214,7 +242,7 @@ def test_select_cuts_where_gamma_is_auto_and_a_difficulty_is_given(problem):
     assert select(graph, u, 80).cut == 0
 
 
-def test_included_rows_and_a_number(problem):
+def test_select_never_cuts_included_rows(problem):
     graph, scores, u = problem
     spared = np.zeros(200, bool)
     spared[:9] = True
@@ -225,8 +253,41 @@ def test_included_rows_and_a_number(problem):
     assert select(graph, u, 40, difficulty=scores, cutoff=0.25).cut == 50
 
 
+def test_cutoff_decision_holds_the_numbers_of_the_rule():
+    """Of ten rows, 3, 6 and 9 are hard; row 6 stands alone, and so do rows 0, 1, 2, 4, 5, 7, 8."""
+    scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
+    edges = edges_to([[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]])
+    found = cutoff.automatic_cutoff(scores, 5, np.zeros(10, bool), edges).decision
+    assert (found.name, found.value) == ("cutoff", 1)
+    numbers = dict(found.numbers)
+    assert numbers.pop("variance_share") == pytest.approx(0.9995, abs=1e-4)
+    assert numbers == {
+        "rows": 10,
+        "size": 5,
+        "above_threshold": 3,
+        "least_variance_share": 0.7,
+        "lowest_hard_score": 9.0,
+        "hard": 3,
+        "hard_share_near_hard": 3 / 7,
+        "hard_share_near_others": 0.0,
+        "hard_alone": 1,
+        "alone_share": 0.8,
+        "scattered": 1,
+        "cut": 1,
+    }
+
+
+def test_cutoff_decision_without_two_groups():
+    scores = np.random.default_rng(3).normal(size=100)
+    found = cutoff.automatic_cutoff(scores, 5, np.zeros(100, bool), edges_to([[]] * 100)).decision
+    assert found.value == found.numbers["hard"] == 0
+    assert found.numbers["above_threshold"] > 20
+    assert found.numbers["variance_share"] == pytest.approx(2 / math.pi, abs=0.04)
+    assert found.numbers["lowest_hard_score"] is None
+
+
 @pytest.mark.parametrize("cutoff", ["auto", 0.1])
-def test_a_cutoff_goes_by_something(problem, cutoff):
+def test_cutoff_without_difficulty_is_refused(problem, cutoff):
     graph, _, u = problem
     with pytest.raises(UsageError, match="needs a difficulty"):
         select(graph, u, 80, cutoff=cutoff)

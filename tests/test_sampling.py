@@ -1,5 +1,6 @@
-"""Selection is the plain loop, pick by pick and bit by bit, on every option."""
+"""Greedy selection equals the plain loop, bit by bit, with every option."""
 
+import json
 import math
 
 import numpy as np
@@ -24,11 +25,11 @@ from tests.strategies import knn_graphs, scores
 from tests.test_messages import LINE
 
 
-def test_three_points_by_hand():
-    """u = (3, 5, 4), weights e^-γ over 0-1 and e^-4γ over 1-2 (σ = 1).
+def test_selection_of_three_points_by_hand():
+    """u = (3, 5, 4); weights are e^-γ on edge 0-1 and e^-4γ on edge 1-2 (σ = 1).
 
-    With γ = 1 the middle point is picked first with gain 5; then u_0 = 3 - 5/e = 1.16 and
-    u_2 = 4 - 5/e⁴ = 3.91, so point 2 follows, whose only neighbour is picked already.
+    With γ = 1, row 1 is picked first with gain 5. Then u_0 = 3 - 5/e = 1.16 and
+    u_2 = 4 - 5/e⁴ = 3.91, so row 2 is next. Its only neighbour is already picked.
     """
     selection = select(LINE, [3.0, 5.0, 4.0], 3, gamma_reverse=1.0)
     assert selection.order.tolist() == [1, 2, 0]
@@ -37,15 +38,15 @@ def test_three_points_by_hand():
     assert selection.ran_out_at is None
 
 
-def assert_invariants(selection, n, size, drop=None, include=None):
+def assert_invariants(selection, n, size, excluded=None, include=None):
     assert selection.order.shape == selection.gains.shape == (size,)
     assert selection.order.dtype == np.int64
     assert selection.gains.dtype == np.float64
     assert len(set(selection.order.tolist())) == size
     assert selection.order.min() >= 0
     assert selection.order.max() < n
-    if drop is not None:
-        assert not drop[selection.order].any()
+    if excluded is not None:
+        assert not excluded[selection.order].any()
     if include is not None:
         assert set(np.flatnonzero(include)) == set(selection.order[: include.sum()].tolist())
         assert selection.included == include.sum()
@@ -64,31 +65,30 @@ def assert_invariants(selection, n, size, drop=None, include=None):
     st.data(),
 )
 @settings(max_examples=400)
-def test_selection_is_the_plain_loop(graph, edges, kernel, gamma, clamped, balance, data):
+def test_selection_equals_the_plain_loop(graph, edges, kernel, gamma, clamped, balance, data):
     neighbors, distances = graph
     n = len(neighbors)
     u = data.draw(scores(n, negative=True))
     rules = data.draw(st.none() | st.lists(st.sampled_from("iddfff"), min_size=n, max_size=n))
     include = None if rules is None else np.array([r == "i" for r in rules])
-    drop = None if rules is None else np.array([r == "d" for r in rules])
-    most = n if drop is None else n - int(drop.sum())
+    excluded = None if rules is None else np.array([r == "d" for r in rules])
+    most = n if excluded is None else n - int(excluded.sum())
     least = 1 if include is None else max(1, int(include.sum()))
-    if most < least:
-        return
+    assume(most >= least)
     size = data.draw(st.integers(least, most))
     labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
     before = u.copy()
     selection = select(
         KnnGraph(neighbors, distances), u, size, edges=edges, kernel=kernel,
         gamma_reverse=gamma, clamped=clamped, labels=labels, balance=balance,
-        include=include, exclude=drop,
+        include=include, exclude=excluded,
     )  # fmt: skip
     np.testing.assert_array_equal(u, before)
-    assert_invariants(selection, n, size, drop, include)
+    assert_invariants(selection, n, size, excluded, include)
     classes = quotas = None
     if balance != "none":
         _, classes = np.unique(labels, return_inverse=True)
-        part = np.ones(n, bool) if drop is None else ~drop
+        part = np.ones(n, bool) if excluded is None else ~excluded
         chosen = np.zeros(n, bool) if include is None else include
         share = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
         available, included = (
@@ -96,8 +96,8 @@ def test_selection_is_the_plain_loop(graph, edges, kernel, gamma, clamped, balan
         )
         quotas = naive.quotas_with(included, share, available, size)
     order, gains = naive.greedy(
-        naive.edges(neighbors, distances, edges, drop), u, size, kernel,
-        naive.bandwidth(distances), gamma, clamped, include, drop, classes, quotas,
+        naive.edges(neighbors, distances, edges, excluded), u, size, kernel,
+        naive.bandwidth(distances), gamma, clamped, include, excluded, classes, quotas,
     )  # fmt: skip
     assert selection.order.tolist() == order.tolist()
     assert selection.gains.tobytes() == gains.tobytes()
@@ -124,7 +124,7 @@ def test_clamped_gains_never_rise(graph, data):
 
 @given(knn_graphs(), st.booleans(), st.booleans(), st.data())
 @settings(max_examples=100)
-def test_auto_is_the_smallest_gamma_that_outlasts_the_picks_or_leaves_enough(
+def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
     graph, classes, some_included, data
 ):
     n = len(graph[0])
@@ -152,6 +152,7 @@ def test_auto_is_the_smallest_gamma_that_outlasts_the_picks_or_leaves_enough(
         return outlasts or bool((gains > LAST_KEEPS * alone).all())
 
     auto = run("auto", asked)
+    assert_gamma_decision(auto, sum(longer), asked)
     assert auto.order.tolist() == run(auto.gamma_reverse, asked).order.tolist()
     if auto.at_bound == "low":
         assert auto.gamma_reverse == GAMMA_LOW
@@ -162,7 +163,7 @@ def test_auto_is_the_smallest_gamma_that_outlasts_the_picks_or_leaves_enough(
     else:
         assert lasts(auto.gamma_reverse)
         assert not lasts(auto.gamma_reverse / GAMMA_TOLERANCE)
-    if not classes:  # one class is none
+    if not classes:  # a single class with its quota equals no classes
         plain = greedy(
             csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma, gamma="auto",
             rules=Rules(include),
@@ -171,8 +172,23 @@ def test_auto_is_the_smallest_gamma_that_outlasts_the_picks_or_leaves_enough(
         assert plain.gamma_reverse == auto.gamma_reverse
 
 
+def assert_gamma_decision(auto, outlasting, asked):
+    """The tried values of γ_r bracket the result, and the decision can be recorded as JSON."""
+    (decision,) = auto.decisions
+    numbers = json.loads(json.dumps(decision.as_json(), allow_nan=False))["numbers"]
+    assert (decision.name, decision.value) == ("gamma_reverse", auto.gamma_reverse)
+    assert (numbers["picks"], numbers["picks_to_outlast"]) == (asked.sum(), outlasting)
+    assert (numbers["bounds"], numbers["tolerance"]) == ([GAMMA_LOW, GAMMA_HIGH], GAMMA_TOLERANCE)
+    accepted = [t["gamma"] for t in numbers["tried"] if t["outlasts"] or t["keeps"]]
+    refused = [t["gamma"] for t in numbers["tried"] if not (t["outlasts"] or t["keeps"])]
+    assert min(accepted, default=GAMMA_HIGH) == auto.gamma_reverse
+    assert max(refused, default=0) < auto.gamma_reverse or auto.at_bound == "high"
+    outlast = all(t["outlasts"] for t in numbers["tried"])
+    assert (numbers["score_to_keep"] is None) == outlast
+
+
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)), min_size=1, max_size=4))
-def test_how_long_messages_have_to_last(pairs):
+def test_outlasting_equals_exact_arithmetic(pairs):
     asked, left = (np.array(x) for x in zip(*map(sorted, pairs), strict=True))
     found = _longer(asked, left).tolist()
     assert found == [naive_cutoff.longer(*map(int, p)) for p in zip(asked, left, strict=True)]
@@ -180,8 +196,8 @@ def test_how_long_messages_have_to_last(pairs):
     assert (found <= np.minimum(left, 3 * asked)).all()
 
 
-def test_scores_that_are_mostly_zero_still_spread_picks():
-    """Nine rows in ten are worth nothing, and no message can last for them."""
+def test_automatic_gamma_with_mostly_zero_scores():
+    """90 % of the scores are zero, so no messages outlast the picks; the rule *keeps* applies."""
     rng = np.random.default_rng(3)
     graph = build_graph(rng.normal(size=(400, 2)).astype("f4"), 6)
     u = np.where(rng.random(400) < 0.1, 1.0 + rng.random(400), 0.0)
@@ -192,8 +208,8 @@ def test_scores_that_are_mostly_zero_still_spread_picks():
     assert len({*kept.order.tolist()} - {*highest.tolist()}) > 2
 
 
-def test_a_larger_random_graph_takes_both_queues_through_their_paces():
-    """A thousand rows, many ties: nodes wait in several buckets and fall through them."""
+def test_selection_on_a_larger_graph_equals_the_plain_loop():
+    """600 rows with many ties: rows move through several buckets."""
     rng = np.random.default_rng(0)
     graph = build_graph(rng.normal(size=(600, 2)).astype("f4"), 8)
     u = propagate(graph, np.round(rng.exponential(size=600), 1))
@@ -208,7 +224,7 @@ def test_a_larger_random_graph_takes_both_queues_through_their_paces():
 
 
 @given(knn_graphs(), st.data())
-def test_scores_across_many_octaves(graph, data):
+def test_selection_with_scores_across_many_octaves(graph, data):
     n = len(graph[0])
     powers = data.draw(st.lists(st.integers(-1070, 1000), min_size=n, max_size=n))
     u = np.array([2.0**p for p in powers])
@@ -219,10 +235,10 @@ def test_scores_across_many_octaves(graph, data):
     assert selection.order.tolist() == order.tolist()
 
 
-def test_excluded_rows_of_the_graph_take_no_part():
+def test_rows_excluded_from_the_graph_are_not_picked():
     values = np.arange(12, dtype="f4").reshape(6, 2)
-    gone = np.array([False, True, False, False, True, False])
-    graph = build_graph(values, 2, exclude=gone)
+    excluded = np.array([False, True, False, False, True, False])
+    graph = build_graph(values, 2, exclude=excluded)
     kept = select(graph, np.ones(6), 4).order
     assert sorted(kept.tolist()) == [0, 2, 3, 5]
     with pytest.raises(UsageError, match="more than the 4 rows"):
@@ -251,7 +267,7 @@ def test_excluded_rows_of_the_graph_take_no_part():
         ),
     ],
 )
-def test_bad_options_are_refused(size, options, said):
+def test_select_refuses_bad_options(size, options, said):
     with pytest.raises(UsageError, match=said):
         select(LINE, [1.0, 2.0, 3.0], size, **options)
 
@@ -267,11 +283,11 @@ def test_bad_options_are_refused(size, options, said):
         (
             [1.0, 2.0, 3.0],
             {"include": np.array([1, 0, 0], bool), "exclude": np.array([1, 0, 0], bool)},
-            "both included and dropped",
+            "both included and excluded",
         ),
     ],
 )
-def test_bad_data_is_refused(u, options, said):
+def test_select_refuses_bad_data(u, options, said):
     with pytest.raises(DataError, match=said):
         select(LINE, u, 1, **options)
 
@@ -284,3 +300,13 @@ def test_quotas_must_sum_to_the_size():
         greedy(
             edges_of(LINE), np.ones(3), 2, kernel_name="gaussian", sigma=1.0, gamma=1.0, rules=rules
         )
+
+
+def test_decisions_of_select_are_in_order():
+    rng = np.random.default_rng(3)
+    graph = build_graph(rng.normal(size=(200, 2)).astype("f4"), 6)
+    scores = rng.exponential(size=200)
+    names = [d.name for d in select(graph, scores, 20, difficulty=scores).decisions]
+    assert names == ["cutoff", "thinning", "gamma_reverse"]
+    given = {"gamma_reverse": 1.0, "cutoff": 0.1}
+    assert select(graph, scores, 20, difficulty=scores, **given).decisions == ()

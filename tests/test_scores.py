@@ -1,4 +1,4 @@
-"""Direction and transforms."""
+"""Utility: direction and transform of scores."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FLOATS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_s
     st.sampled_from(["harder", "easier", "better"]),
     st.sampled_from(["shift", "minmax", "rank"]),
 )
-def test_transforms_keep_the_order_and_are_not_negative(values, higher_is, transform):
+def test_transforms_keep_the_order_and_give_at_least_0(values, higher_is, transform):
     s = np.array(values)
     before = s.copy()
     out = utility(s, higher_is, transform)
@@ -31,7 +31,7 @@ def test_transforms_keep_the_order_and_are_not_negative(values, higher_is, trans
                 assert out[i] == out[j]
 
 
-def test_by_hand():
+def test_utility_by_hand():
     s = [1.0, 3.0, 3.0, -2.0]
     assert utility(s, "harder", "shift").tolist() == [3.0, 5.0, 5.0, 0.0]
     assert utility(s, "harder", "minmax").tolist() == [0.6, 1.0, 1.0, 0.0]
@@ -42,7 +42,7 @@ def test_by_hand():
     assert not np.signbit(utility([0.0], "easier")).any()
 
 
-def test_negative_scores_are_refused_with_the_transforms_named():
+def test_negative_scores_are_refused_with_a_hint():
     with pytest.raises(DataError, match="negative") as caught:
         utility([1.0, -1.0])
     assert caught.value.row == 1
@@ -53,15 +53,22 @@ def test_negative_scores_are_refused_with_the_transforms_named():
     assert "shift, minmax or rank" in caught.value.hint
 
 
-def test_not_finite_is_refused_before_a_transform_hides_it():
+def test_scores_that_are_not_finite_are_refused_before_the_transform():
     for transform in ("none", "shift", "minmax", "rank"):
         with pytest.raises(DataError, match="score is nan") as caught:
             utility([1.0, np.nan], "harder", transform)
         assert caught.value.row == 1
 
 
-def test_unknown_words_are_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(UsageError, match="harder, easier, better"):
         utility([1.0], "high")
     with pytest.raises(UsageError, match="none, shift, minmax, rank"):
         utility([1.0], "harder", "log")
+
+
+def test_allow_negative_admits_negative_scores():
+    assert utility([1.0, -2.0], allow_negative=True).tolist() == [1.0, -2.0]
+    assert utility([1.0, -2.0], "easier", allow_negative=True).tolist() == [-1.0, 2.0]
+    with pytest.raises(DataError, match="score is nan"):
+        utility([1.0, np.nan], allow_negative=True)

@@ -1,4 +1,4 @@
-"""Scores from training dynamics against their plain-loop definitions."""
+"""Scores from training dynamics, compared with their plain-loop definitions."""
 
 import math
 
@@ -8,21 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import score_dynamics
-from d2cli.difficulty import dynamics
+from d2cli.defaults import ScoreKind, choices
+from d2cli.difficulty import sizes
 from d2cli.difficulty.dynamics import Dynamics, class_numbers
 from d2cli.difficulty.kinds import KINDS
 from d2cli.errors import DataError, UsageError
 from tests import naive_scores
 
-OF_ONE = [k for k, kind in KINDS.items() if kind.family == "dynamics" and kind.least_epochs == 1]
+ONE_EPOCH = [k for k, kind in KINDS.items() if kind.family == "dynamics" and kind.least_epochs == 1]
 ALL = [k for k, kind in KINDS.items() if kind.family == "dynamics"]
-#: A short list makes ties between classes and between rows common.
+#: Few values, so that ties between classes and between rows are common.
 _LOGITS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 20.0, -40.0])
 
 
 @st.composite
 def outputs(draw, probs=False):
-    """(outputs, labels): (epochs, n, classes), often tied, of every float type."""
+    """(outputs (epochs, n, classes), labels (n,)): often tied, of every float dtype."""
     epochs, n, classes = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(2, 5))
     count = epochs * n * classes
     values = np.array(draw(st.lists(_LOGITS, min_size=count, max_size=count)))
@@ -38,17 +39,17 @@ def outputs(draw, probs=False):
 
 
 def kinds_for(epochs, logits):
-    kinds = ALL if epochs > 1 else OF_ONE
+    kinds = ALL if epochs > 1 else ONE_EPOCH
     return [k for k in kinds if logits or not KINDS[k].logits_only]
 
 
 @given(outputs())
-def test_logits(case):
+def test_scores_of_logits_equal_their_definitions(case):
     check(*case, logits=True)
 
 
 @given(outputs(probs=True))
-def test_probs(case):
+def test_scores_of_probabilities_equal_their_definitions(case):
     check(*case, logits=False)
 
 
@@ -61,12 +62,12 @@ def check(z, y, logits):
     for kind in kinds:
         assert found[kind].dtype == np.float64
         wanted = naive_scores.dynamics(kind, z, y, logits)
-        # variance of equal numbers is 0 to the last bit for one, and nearly for the other
+        # atol: the variance of equal numbers is exactly 0 in one of the two only
         np.testing.assert_allclose(found[kind], wanted, rtol=1e-12, atol=1e-8, err_msg=kind)
     assert (found["entropy"] >= 0).all()
 
 
-def test_by_hand():
+def test_scores_of_one_row_by_hand():
     z = np.log([[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]], [[0.5, 0.25, 0.25]]])
     found = score_dynamics(ALL, logits=z, labels=[0])
     away, near = math.sqrt(0.75**2 + 0.5**2 + 0.25**2), math.sqrt(0.5**2 + 2 * 0.25**2)
@@ -85,37 +86,37 @@ def statistics_pstdev(values):
     return math.sqrt(sum((v - middle) ** 2 for v in values) / len(values))
 
 
-def test_what_was_never_learned_is_forgotten_more_often_than_anything_else():
+def test_forgetting_of_a_row_never_predicted_is_the_number_of_epochs():
     right, wrong = [1.0, 0.0], [0.0, 1.0]
-    z = np.array([[right, wrong], [wrong, wrong]] * 3)  # the first is forgotten at every turn
+    z = np.array([[right, wrong], [wrong, wrong]] * 3)  # row 0 is forgotten after every other epoch
     found = score_dynamics(["forgetting"], logits=z, labels=[0, 0])["forgetting"]
     assert found.tolist() == [3.0, 6.0]
 
 
-def test_of_equal_classes_the_first_is_predicted():
+def test_prediction_ties_go_to_the_lowest_class():
     z = np.zeros((1, 2, 3))
     found = score_dynamics(["correctness"], logits=z, labels=[0, 2])["correctness"]
     assert found.tolist() == [1.0, 0.0]
 
 
 @given(outputs(), st.integers(1, 3))
-def test_neither_blocks_nor_threads_nor_the_number_of_dimensions_show(case, threads):
+def test_scores_do_not_depend_on_blocks_threads_or_ndim(case, threads):
     z, y = case
     kinds = kinds_for(len(z), True)
     whole = score_dynamics(kinds, logits=z, labels=y, threads=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamics, "_BLOCK_NUMBERS", 1)
+        patch.setattr(sizes, "OUTPUT_NUMBERS", 1)
         pieces = score_dynamics(kinds, logits=np.asfortranarray(z), labels=y, threads=threads)
     for kind in kinds:
         assert pieces[kind].tobytes() == whole[kind].tobytes()
-    alone = score_dynamics(OF_ONE, logits=z[0], labels=y)
-    first = score_dynamics(OF_ONE, logits=z[:1], labels=y)
-    for kind in OF_ONE:
+    alone = score_dynamics(ONE_EPOCH, logits=z[0], labels=y)
+    first = score_dynamics(ONE_EPOCH, logits=z[:1], labels=y)
+    for kind in ONE_EPOCH:
         assert alone[kind].tobytes() == first[kind].tobytes()
 
 
 @given(outputs())
-def test_log_probabilities_are_logits(case):
+def test_log_probabilities_give_the_scores_of_their_logits(case):
     z, y = case
     z = z.astype(np.float64)
     kinds = kinds_for(len(z), True)
@@ -126,8 +127,8 @@ def test_log_probabilities_are_logits(case):
         np.testing.assert_allclose(other, scores, rtol=1e-9, atol=1e-7)
 
 
-def test_the_easiest_keep_their_order():
-    """1 - p would be 0 for each of them."""
+def test_el2n_orders_rows_whose_probability_rounds_to_one():
+    """1 - p computed by subtraction would be 0 for each of these rows."""
     z = np.array([[[g, 0.0, 0.0] for g in (40.0, 45.0, 60.0, 300.0)]])
     el2n = score_dynamics(["el2n"], logits=z, labels=[0] * 4)["el2n"]
     assert (np.diff(el2n) < 0).all()
@@ -136,33 +137,33 @@ def test_the_easiest_keep_their_order():
 
 def test_large_logits_do_not_overflow():
     z = np.array([[[1e308, -1e308, 0.0], [700.0, 800.0, 0.0]]])
-    found = score_dynamics([*OF_ONE[:1], "entropy"], logits=z, labels=[0, 0])
+    found = score_dynamics([*ONE_EPOCH[:1], "entropy"], logits=z, labels=[0, 0])
     assert found["el2n"].tolist() == [0.0, pytest.approx(math.sqrt(2))]
     assert found["entropy"][0] == 0.0
     with pytest.raises(DataError, match="row 0: aum is beyond float64"):
         score_dynamics(["aum"], logits=z[:, :1, :2], labels=[0])
 
 
-def test_entropy_needs_no_labels():
+def test_entropy_without_labels():
     found = score_dynamics(["entropy"], probs=np.full((3, 2, 4), 0.25))
     np.testing.assert_allclose(found["entropy"], math.log(4))
 
 
-def test_places():
-    """Rows that come in another order, and rows that belong to nobody."""
+def test_add_with_places():
+    """Rows in another order, one of them skipped."""
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(2, 6, 3)), rng.integers(0, 3, 6)
     wanted = score_dynamics(ALL, logits=z[:, :5], labels=y[:5])
-    gathered = Dynamics(ALL, 5, 3, labels=y[:5], logits=True, threads=2)
-    gathered.add(0, 0, z[0, :5])
+    running = Dynamics(ALL, 5, 3, labels=y[:5], logits=True, threads=2)
+    running.add(0, 0, z[0, :5])
     order = np.array([4, 5, 0, 2, 1, 3])
-    gathered.add(1, 0, z[1, order], np.where(order == 5, -1, order))
-    for kind, scores in gathered.scores().items():
+    running.add(1, 0, z[1, order], np.where(order == 5, -1, order))
+    for kind, scores in running.scores().items():
         np.testing.assert_array_equal(scores, wanted[kind])
     bad = z[1, order]
     bad[3, 1] = np.nan
     with pytest.raises(DataError, match="epoch 2, row 3, class 1: is nan"):
-        gathered.add(1, 0, bad, np.where(order == 5, -1, order))
+        running.add(1, 0, bad, np.where(order == 5, -1, order))
 
 
 def put(shape, at, value):
@@ -171,7 +172,7 @@ def put(shape, at, value):
     return z
 
 
-WRONG = [
+BAD_OUTPUTS = [
     ({"logits": put((3, 4, 2), (2, 1, 0), np.inf)}, "epoch 3, row 1, class 0: is inf"),
     ({"probs": put((3, 4, 2), (1, 3, 1), np.nan)}, "epoch 2, row 3, class 1: is nan"),
     ({"probs": put((3, 4, 2), (0, 2, 1), -0.25)}, "epoch 1, row 2, class 1: -0.25 is no"),
@@ -184,37 +185,37 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("given_outputs", "says"), WRONG)
-def test_bad_outputs_are_refused(given_outputs, says):
-    with pytest.raises(DataError, match=says) as caught:
+@pytest.mark.parametrize(("given_outputs", "message"), BAD_OUTPUTS)
+def test_bad_outputs_are_refused(given_outputs, message):
+    with pytest.raises(DataError, match=message) as caught:
         score_dynamics(["entropy"], **given_outputs)
     assert caught.value.argument == "outputs"
 
 
-def test_sums_within_rounding_are_probabilities():
+def test_probability_sums_within_rounding_are_accepted():
     p = np.full((1, 1, 1000), 1e-3, np.float16)
     assert score_dynamics(["entropy"], probs=p)["entropy"] == pytest.approx(math.log(1000), 1e-3)
     p = np.array([[[1.0000001, 0.0]]])
     assert score_dynamics(["entropy"], probs=p)["entropy"] == 0.0
 
 
-LABELS = [
+BAD_LABELS = [
     ([0, 1], r"labels must be \(4,\), not \(2,\)"),
-    (["a"] * 4, "class numbers, 0 … 2, since the outputs' classes have no names, not text"),
+    (["a"] * 4, "class numbers 0 … 2, because the outputs' classes have no names, not text"),
     ([0.0] * 4, "not float64"),
     ([0, 1, 3, 0], "the label 3 is none of the outputs' 3 classes, 0 … 2"),
     ([0, -1, 2, 0], "the label -1 is none"),
 ]
 
 
-@pytest.mark.parametrize(("labels", "says"), LABELS)
-def test_bad_labels_are_refused(labels, says):
-    with pytest.raises(DataError, match=says) as caught:
+@pytest.mark.parametrize(("labels", "message"), BAD_LABELS)
+def test_bad_labels_are_refused(labels, message):
+    with pytest.raises(DataError, match=message) as caught:
         class_numbers(labels, 4, 3)
     assert caught.value.argument == "labels"
 
 
-def test_labels_that_count_from_one_are_recognised():
+def test_labels_from_one_get_a_hint():
     with pytest.raises(DataError) as caught:
         class_numbers([1, 2, 3, 3], 4, 3)
     assert caught.value.row == 2
@@ -223,12 +224,12 @@ def test_labels_that_count_from_one_are_recognised():
 
 
 Z = np.zeros((1, 2, 3))
-USAGE = [
+BAD_USAGE = [
     ({"kinds": ["aum"], "probs": Z, "labels": [0, 0]}, "aum is defined on logits"),
     ({"kinds": ["el2n"], "logits": Z}, "el2n needs labels"),
-    ({"kinds": ["forgetting"], "logits": Z, "labels": [0, 0]}, "at least 2, and 1 is used"),
-    ({"kinds": ["variability"], "logits": Z, "labels": [0, 0]}, "at least 2, and 1 is used"),
-    ({"kinds": ["knn-distance"], "logits": Z}, "not made from a model's outputs"),
+    ({"kinds": ["forgetting"], "logits": Z, "labels": [0, 0]}, "at least 2 epochs, not 1"),
+    ({"kinds": ["variability"], "logits": Z, "labels": [0, 0]}, "at least 2 epochs, not 1"),
+    ({"kinds": ["knn-distance"], "logits": Z}, "not computed from a model's outputs"),
     ({"kinds": ["el3n"], "logits": Z}, "kind must be one of el2n, aum"),
     ({"kinds": ["entropy", "entropy"], "logits": Z}, "asked for twice"),
     ({"kinds": [], "logits": Z}, "no kind of score"),
@@ -237,15 +238,23 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), USAGE)
-def test_what_cannot_be_computed_is_refused(arguments, says):
+@pytest.mark.parametrize(("arguments", "message"), BAD_USAGE)
+def test_bad_usage_is_refused(arguments, message):
     arguments = dict(arguments)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         score_dynamics(arguments.pop("kinds"), **arguments)
 
 
-def test_every_kind_has_its_direction():
-    """The table that users rely on, once more by hand."""
+def test_the_table_declares_every_kind_of_the_options():
+    assert set(KINDS) == set(choices(ScoreKind))
+    for kind in ALL:
+        assert KINDS[kind].state_bytes == sum(
+            np.dtype(dtype).itemsize for dtype in KINDS[kind].state.values()
+        )
+
+
+def test_directions_of_the_kinds():
+    """The table that users rely on, written out a second time."""
     assert {kind: entry.higher_is for kind, entry in KINDS.items()} == {
         **dict.fromkeys(["el2n", "forgetting", "entropy"], "harder"),
         **dict.fromkeys(["aum", "confidence", "margin", "correctness"], "easier"),
@@ -254,8 +263,8 @@ def test_every_kind_has_its_direction():
     }
 
 
-def test_directions_are_those_of_a_trained_model():
-    """Mislabelled rows are harder by every kind that has a direction, whichever it is."""
+def test_mislabelled_rows_are_harder_in_the_recorded_direction():
+    """For every kind except entropy and variability, which do not indicate wrong labels."""
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 200)
     z = rng.normal(size=(6, 200, 3))
@@ -263,7 +272,7 @@ def test_directions_are_those_of_a_trained_model():
     labels = truth.copy()
     labels[:50] = (labels[:50] + 1) % 3
     for kind, scores in score_dynamics(ALL, logits=z, labels=labels).items():
-        if kind in ("entropy", "variability"):  # they do not tell wrong labels
+        if kind in ("entropy", "variability"):
             continue
         sign = -1 if KINDS[kind].higher_is == "easier" else 1
         assert sign * scores[:50].mean() > sign * scores[50:].mean(), kind

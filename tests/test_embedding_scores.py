@@ -1,4 +1,4 @@
-"""Scores from embeddings and from neighbours against their plain-loop definitions."""
+"""Scores from embeddings and from neighbours, compared with their plain-loop definitions."""
 
 import sys
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import KnnGraph, knn_distance, label_disagreement, prototypicality
-from d2cli.difficulty import embedding
+from d2cli.difficulty import embedding, sizes
 from d2cli.errors import D2Error, DataError, UsageError
 from tests import naive_scores, strategies
 
@@ -16,15 +16,15 @@ from tests import naive_scores, strategies
 # -- prototypicality -------------------------------------------------------------------------------
 @given(strategies.embeddings(zeros=False), st.data())
 @settings(max_examples=30)
-def test_the_distance_is_that_to_the_nearest_centre(values, data):
-    """Of whatever centres; among them rows themselves, and centres that are equal."""
+def test_prototypicality_is_the_distance_to_the_nearest_centre(values, data):
+    """For any centres; some are rows, some are equal."""
     k = data.draw(st.integers(1, len(values)))
     rows = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=k, max_size=k))
     centres = values[rows].astype(np.float64) * data.draw(st.sampled_from([1.0, 0.5]))
     before = values.copy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedding, "_centres", lambda *_: centres)
-        patch.setattr(embedding, "_BLOCK_NUMBERS", 1)
+        patch.setattr(sizes, "CENTRE_NUMBERS", 1)
         found = prototypicality(values, k, threads=2)
     np.testing.assert_array_equal(values, before)
     wanted = naive_scores.nearest_centre(values.astype(np.float64), centres)
@@ -33,7 +33,7 @@ def test_the_distance_is_that_to_the_nearest_centre(values, data):
 
 @given(strategies.embeddings(zeros=False), st.sampled_from(["euclidean", "cosine"]))
 @settings(max_examples=15)
-def test_one_centre_is_the_mean_and_n_centres_are_the_rows(values, metric):
+def test_centres_for_one_and_for_n_clusters(values, metric):
     units = values.astype(np.float64)
     if metric == "cosine":
         units = units / np.linalg.norm(units, axis=1, keepdims=True)
@@ -41,7 +41,7 @@ def test_one_centre_is_the_mean_and_n_centres_are_the_rows(values, metric):
     size = np.linalg.norm(middle)
     if metric == "cosine" and size > 1e-3:
         middle = middle / size
-    if metric == "euclidean" or size > 1e-3:  # opposites have no mean direction
+    if metric == "euclidean" or size > 1e-3:  # opposite rows have no mean direction
         found = prototypicality(values, 1, metric=metric)
         wanted = naive_scores.nearest_centre(units, [middle])
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
@@ -49,13 +49,13 @@ def test_one_centre_is_the_mean_and_n_centres_are_the_rows(values, metric):
 
 
 def clusters(seed=0):
-    """Four tight clusters far from the origin, 30 rows each; and their middles."""
+    """(120 rows in four tight clusters far from the origin, the four centres)."""
     rng = np.random.default_rng(seed)
     middles = 1000 + 50 * np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]])
     return (middles.repeat(30, axis=0) + rng.normal(size=(120, 2))).astype(np.float32), middles
 
 
-def test_clusters_are_found():
+def test_prototypicality_finds_tight_clusters():
     values, _ = clusters()
     means = values.astype(np.float64).reshape(4, 30, 2).mean(axis=1)
     wanted = naive_scores.nearest_centre(values.astype(np.float64), means)
@@ -63,13 +63,13 @@ def test_clusters_are_found():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_the_unit_of_the_embeddings_does_not_matter(scale):
+def test_prototypicality_scales_with_the_embeddings(scale):
     values = clusters()[0].astype(np.float64)
     wanted = prototypicality(values, 4)
     np.testing.assert_allclose(prototypicality(values * scale, 4) / scale, wanted, rtol=1e-6)
 
 
-def test_the_same_bytes_whatever_the_number_of_threads():
+def test_prototypicality_does_not_depend_on_threads():
     from threadpoolctl import threadpool_limits
 
     values = np.random.default_rng(3).normal(size=(3000, 16)).astype(np.float32)
@@ -81,29 +81,29 @@ def test_the_same_bytes_whatever_the_number_of_threads():
     assert prototypicality(values, 20, seed=6).tobytes() not in found
 
 
-def test_k_means_looks_at_a_sample(monkeypatch):
-    monkeypatch.setattr(embedding, "ROWS_PER_CENTRE", 12)
+def test_k_means_on_a_sample(monkeypatch):
+    monkeypatch.setattr(sizes, "ROWS_PER_CENTRE", 12)
     values, _ = clusters()
     scores = prototypicality(values, 4, seed=1)
     assert scores.shape == (120,)
     assert scores.max() < 5
 
 
-def test_the_default_number_of_centres():
-    assert [embedding.default_clusters(n) for n in (1, 2, 100, 5000)] == [1, 1, 10, 71]
+def test_default_number_of_centres():
+    assert [sizes.default_clusters(n) for n in (1, 2, 100, 5000)] == [1, 1, 10, 71]
     values = clusters()[0]
     assert prototypicality(values).tobytes() == prototypicality(values, 11).tobytes()
 
 
 @pytest.mark.parametrize("k", [0, 121])
-def test_centres_that_cannot_be(k):
+def test_bad_clusters_and_seeds_are_refused(k):
     with pytest.raises(UsageError, match="n_clusters must be between 1 and"):
         prototypicality(clusters()[0], k)
     with pytest.raises(UsageError, match="seed must be at least 0"):
         prototypicality(clusters()[0], 1, seed=-1)
 
 
-def test_without_scikit_learn_there_is_a_hint(monkeypatch):
+def test_missing_scikit_learn_gives_a_hint(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(D2Error, match="needs scikit-learn") as caught:
@@ -113,7 +113,7 @@ def test_without_scikit_learn_there_is_a_hint(monkeypatch):
 
 # -- neighbours ------------------------------------------------------------------------------------
 @given(strategies.knn_graphs(), st.data())
-def test_neighbours(lists, data):
+def test_neighbour_scores_equal_their_definitions(lists, data):
     neighbors, distances = lists
     n = len(neighbors)
     alone = (neighbors < 0).all(axis=1)
@@ -124,18 +124,16 @@ def test_neighbours(lists, data):
     np.testing.assert_array_equal(found, naive_scores.disagreement(neighbors, labels))
 
 
-def test_neighbours_in_blocks(monkeypatch):
-    from d2cli.difficulty import neighbours
-
+def test_label_disagreement_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     neighbors = np.array([[1, 2], [2, 3], [3, 0], [0, 1]], np.int32)
     graph = KnnGraph(neighbors, np.sort(rng.random((4, 2)).astype(np.float32)))
     whole = label_disagreement(graph, [0, 0, 1, 1])
-    monkeypatch.setattr(neighbours, "_BLOCK_NEIGHBORS", 1)
+    monkeypatch.setattr(sizes, "LISTED_NEIGHBORS", 1)
     assert label_disagreement(graph, [0, 0, 1, 1]).tolist() == whole.tolist() == [0.5, 1, 0.5, 1]
 
 
-def test_a_row_alone_is_refused():
+def test_rows_without_neighbours_are_refused():
     neighbors = np.array([[1], [0], [-1]], np.int32)
     distances = np.array([[1], [1], [np.inf]], np.float32)
     for score in (knn_distance, lambda graph: label_disagreement(graph, [0, 1, 0])):

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.difficulty import _measures, dynamics, embedding
 from d2cli.difficulty.kinds import KINDS
-from d2cli.planning import scores
 from d2cli.planning.ledger import BASE
 
 OF_OUTPUTS = [w for kind, k in KINDS.items() if k.family == "dynamics" for w in ("--kind", kind)]
@@ -83,12 +81,6 @@ def test_a_plan_loads_no_kernel(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_the_plan_knows_the_kernels_numbers():
-    assert dynamics._BLOCK_NUMBERS == scores.OUTPUT_NUMBERS
-    assert _measures.COLUMNS == scores.COLUMNS
-    assert embedding._BLOCK_NUMBERS == scores.CENTRE_NUMBERS
 
 
 def test_the_peak_is_predicted(run_cli, peak_of):

@@ -1,1 +1,1 @@
-"""Scores of difficulty, from arrays: of training, of embeddings, of neighbours."""
+"""Difficulty scores from arrays: of training dynamics, of embeddings and of neighbours."""

@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from d2cli.defaults import METRIC, SEED, Metric
-from d2cli.difficulty.kinds import ROWS_PER_CENTRE, default_clusters
+from d2cli.difficulty.sizes import centre_rows, default_clusters, sampled_rows
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import D2Error, UsageError
 from d2cli.graph.vectors import Group, power_of_two_scale, prepare
 from d2cli.runtime.products import one_thread_per_product, product
 
 _MOST_ITERATIONS = 100
-#: Numbers in one thread's block of distances to all centres, float64: 8 MiB.
-_BLOCK_NUMBERS = 1 << 20
 
 
 def prototypicality(
@@ -29,29 +27,30 @@ def prototypicality(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """The distance to the nearest of K k-means centres: far from every prototype is hard.
+    """Compute the distance from each row to the nearest of K k-means centres.
 
-    Source: Sorscher et al., "Beyond neural scaling laws", 2022, arXiv 2206.14486. The
-    centres are scikit-learn's (k-means++, Lloyd's iterations, one start), on a random sample of
-    256 K rows where there are more.
+    Source: Sorscher et al., "Beyond neural scaling laws", 2022, arXiv 2206.14486: a row far from
+    every prototype is hard. The centres are scikit-learn's (k-means++, Lloyd's iterations, one
+    start). If n > 256 K, they are fitted to a random sample of 256 K rows.
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed.
-        n_clusters: K, 1 … n; by default √n.
+        n_clusters: K, 1 … n; default √n.
         metric: ``euclidean``; or ``cosine``: rows and centres have unit length, and the distance
-            is √(2 - 2 cos), which orders as the cosine distance does.
+            √(2 - 2 cos) has the order of the cosine distance.
         seed: of the sample and of the first centres.
-        threads: how many look for the nearest centre (default: every core). The centres are found
-            on one, since their sums would depend on how many there are. So no result does.
-        progress: called with the stage, and how many rows are done of how many.
+        threads: number of threads that look for the nearest centre (default: every core). The
+            centres are fitted on one thread, because the order of their sums would depend on the
+            number of threads. The result does not depend on it.
+        progress: called with the stage, the rows done and the rows in all.
 
     Returns:
         (n,) float64, high = hard.
 
     Raises:
         D2Error: if scikit-learn is not installed.
-        UsageError: for a K or a seed that cannot be.
-        DataError: for embeddings that are not finite, or whatever else a graph refuses.
+        UsageError: for a K or a seed out of range.
+        DataError: for embeddings that :func:`~d2cli.graph.vectors.prepare` refuses.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n, d = vectors.shape
@@ -62,7 +61,7 @@ def prototypicality(
         raise UsageError(f"seed must be at least 0, not {seed}")
     workers = thread_count(threads)
     centres = _centres(vectors, k, seed, metric, workers)
-    middle = centres.mean(axis=0)  # distances lose no digits where the data is far from 0
+    middle = centres.mean(axis=0)  # keeps digits if the data is far from 0
     about = centres - middle
     halves = np.einsum("ij,ij->i", about, about) / 2
     scores = np.empty(n)
@@ -74,15 +73,14 @@ def prototypicality(
         scores[start:stop] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
 
     with one_thread_per_product():
-        step = max(1, _BLOCK_NUMBERS // max(k, d))
-        for_blocks(measure, n, step, workers, progress, "distances")
+        for_blocks(measure, n, centre_rows(k, d), workers, progress, "distances")
     return scores
 
 
 def _centres(
     vectors: NDArray[np.floating], k: int, seed: int, metric: Metric, threads: int
 ) -> NDArray[np.float64]:
-    """The centres, (k, d)."""
+    """Fit `k` centres; returns (k, d) float64."""
     try:
         from sklearn.cluster import KMeans  # noqa: PLC0415
         from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
@@ -93,15 +91,15 @@ def _centres(
         ) from None
     rng = np.random.default_rng(seed)
     n = vectors.shape[0]
-    sample = vectors
-    if n > k * ROWS_PER_CENTRE:
-        sample = vectors[np.sort(rng.choice(n, k * ROWS_PER_CENTRE, replace=False))]
-    # float32 squares neither overflow nor vanish, nor lose digits where the data is far from 0.
+    sample, size = vectors, sampled_rows(n, k)
+    if size < n:
+        sample = vectors[np.sort(rng.choice(n, size, replace=False))]
+    # Scaled, float32 squares neither overflow nor underflow. Centred, they keep their digits.
     scale = power_of_two_scale(threads, Group(vectors))
     middle = sample.mean(axis=0, dtype=np.float64).astype(sample.dtype)
     means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=int(rng.integers(2**31)))
-    with threadpool_limits(1), warnings.catch_warnings():  # OpenMP too, where sums meet
-        # Fewer distinct rows than centres: then every row lies on one, as it should.
+    with threadpool_limits(1), warnings.catch_warnings():  # OpenMP too
+        # The warning means fewer distinct rows than centres: each row then lies on a centre.
         warnings.simplefilter("ignore", ConvergenceWarning)
         means.fit((sample - middle) * np.asarray(scale, sample.dtype))
     centres = means.cluster_centers_.astype(np.float64) / scale + middle

@@ -1,17 +1,18 @@
-"""The kinds of score: what each needs, and what a high value says."""
+"""The kinds of score: one table says what each is computed from, needs, keeps and means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from d2cli.defaults import HigherIs, ScoreKind, choices
+from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, MARGIN
 from d2cli.errors import UsageError
 
 Family = Literal["dynamics", "embeddings", "graph"]
-#: Rows a centre that k-means looks at; FAISS takes as many (its max_points_per_centroid).
-ROWS_PER_CENTRE = 256
+#: State of a score that is a mean over epochs: its sum so far.
+_SUM = {"sum": "f8"}
 
 
 @dataclass(frozen=True)
@@ -19,44 +20,65 @@ class Kind:
     """One kind of score.
 
     Attributes:
-        higher_is: what a high value says.
-        family: what it is made from: a model's outputs, embeddings, or a graph.
-        labels: whether it needs labels.
-        least_epochs: how many epochs it needs.
-        logits_only: whether probabilities will not do.
+        family: what the score is computed from: a model's outputs, embeddings, or a kNN graph.
+        higher_is: what a high value means.
+        labels: whether the score needs labels.
+        least_epochs: the fewest epochs that the score is defined on.
+        logits_only: whether the score is undefined on probabilities.
+        mean_of: the column of the kernels' output whose mean over the epochs is the score; None for
+            every other score.
+        state: arrays of one value per row that are kept from epoch to epoch, dtype by name.
     """
 
-    higher_is: HigherIs
     family: Family
-    labels: bool
+    higher_is: HigherIs
+    labels: bool = True
     least_epochs: int = 1
     logits_only: bool = False
+    mean_of: int | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of `state` per row."""
+        return sum(int(dtype[1:]) for dtype in self.state.values())
 
 
-#: Definitions and sources stand with the functions that compute them. Variability is not of the
-#: hardest examples but of the ambiguous ones, those that its authors train on: hence ``better``.
+#: Definitions and sources stand with the functions that compute the scores. Variability is
+#: ``better``: a high value marks ambiguous rows, which its authors train on, not the hardest rows.
 KINDS: dict[str, Kind] = {
-    "el2n": Kind("harder", "dynamics", labels=True),
-    "aum": Kind("easier", "dynamics", labels=True, logits_only=True),
-    "forgetting": Kind("harder", "dynamics", labels=True, least_epochs=2),
-    "entropy": Kind("harder", "dynamics", labels=False),
-    "confidence": Kind("easier", "dynamics", labels=True),
-    "variability": Kind("better", "dynamics", labels=True, least_epochs=2),
-    "margin": Kind("easier", "dynamics", labels=True),
-    "correctness": Kind("easier", "dynamics", labels=True),
-    "prototypicality": Kind("harder", "embeddings", labels=False),
-    "knn-distance": Kind("harder", "graph", labels=False),
-    "label-disagreement": Kind("harder", "graph", labels=True),
+    "el2n": Kind("dynamics", "harder", mean_of=EL2N, state=_SUM),
+    "aum": Kind("dynamics", "easier", logits_only=True, mean_of=AUM, state=_SUM),
+    "forgetting": Kind(
+        "dynamics",
+        "harder",
+        least_epochs=2,
+        state={"forgotten": "i4", "was_right": "b1", "ever_right": "b1"},
+    ),
+    "entropy": Kind("dynamics", "harder", labels=False, mean_of=ENTROPY, state=_SUM),
+    "confidence": Kind("dynamics", "easier", mean_of=CONFIDENCE, state=_SUM),
+    "variability": Kind(
+        "dynamics", "better", least_epochs=2, state={"mean": "f8", "squares": "f8"}
+    ),
+    "margin": Kind("dynamics", "easier", mean_of=MARGIN, state=_SUM),
+    "correctness": Kind("dynamics", "easier", mean_of=CORRECT, state=_SUM),
+    "prototypicality": Kind("embeddings", "harder", labels=False),
+    "knn-distance": Kind("graph", "harder", labels=False),
+    "label-disagreement": Kind("graph", "harder"),
 }
 
 
 def of_family(kinds: Iterable[str], family: Family) -> list[str]:
-    """Those of `kinds` that are made from the same thing."""
+    """The kinds among `kinds` that are computed from the same input."""
     return [kind for kind in kinds if KINDS[kind].family == family]
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
-    """Refuse none at all, what is no kind of score, and what stands twice."""
+    """Refuse an empty list, an unknown kind and a kind that is given twice.
+
+    Raises:
+        UsageError: in each of these cases.
+    """
     seen: set[str] = set()
     for kind in kinds:
         if kind not in KINDS:
@@ -69,29 +91,24 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def check_dynamics(kinds: Iterable[str], *, epochs: int, logits: bool, labels: bool) -> None:
-    """Refuse kinds that a model's outputs cannot give.
+    """Refuse kinds that cannot be computed from these model outputs.
 
     Raises:
-        UsageError: for AUM without logits, labels that are missing, too few epochs.
+        UsageError: for AUM without logits, missing labels, or too few epochs.
     """
     for name in kinds:
         kind = KINDS[name]
         if kind.family != "dynamics":
-            raise UsageError(f"{name} is not made from a model's outputs")
+            raise UsageError(f"{name} is not computed from a model's outputs")
         if kind.logits_only and not logits:
             raise UsageError(
-                f"{name} is defined on logits: from probabilities it would be another number",
-                "give logits; or take the kind margin, which is the margin of probabilities",
+                f"{name} is defined on logits, not on probabilities",
+                "give logits; or use the kind margin, which is defined on probabilities",
             )
         if kind.labels and not labels:
             raise UsageError(f"{name} needs labels")
         if epochs < kind.least_epochs:
             raise UsageError(
-                f"{name} looks at changes between epochs: it needs at least "
-                f"{kind.least_epochs}, and {epochs} is used"
+                f"{name} compares successive epochs: it needs at least {kind.least_epochs} epochs, "
+                f"not {epochs}"
             )
-
-
-def default_clusters(n: int) -> int:
-    """√n centres, rounded; for ImageNet's 1,281,167 rows 1,132, near the number of its classes."""
-    return max(1, round(n**0.5))

@@ -1,34 +1,32 @@
-"""Scores from a graph's lists of nearest neighbours."""
+"""Scores from the lists of nearest neighbours of a kNN graph."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from d2cli.difficulty import sizes
 from d2cli.errors import DataError
 from d2cli.graph.knn_graph import MISSING, KnnGraph
 
-#: Neighbours that are looked at in one go.
-_BLOCK_NEIGHBORS = 1 << 20
-
 
 def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
-    """How sparse the surroundings are: the distance to the k-th nearest neighbour.
+    """Compute the distance from each row to its k-th nearest neighbour, a measure of sparsity.
 
     Source: Ramaswamy, Rastogi, Shim, "Efficient algorithms for mining outliers from large data
     sets", SIGMOD 2000. Its inverse, to the power of the dimension, estimates the density
     (Loftsgaarden, Quesenberry 1965).
 
     Args:
-        graph: of n rows. A row with fewer than k neighbours (in a small class) has the distance to
-            the farthest that it lists.
+        graph: of n rows. For a row that lists fewer than k neighbours (in a small class) the last
+            of them counts.
 
     Returns:
         (n,) float64, in units of distance, high = sparse = hard; 0 for rows that the graph
         excludes.
 
     Raises:
-        DataError: for a row that takes part and lists nobody.
+        DataError: for a row that lists no neighbour and is not excluded.
     """
     counts = _listed(graph)
     last = np.maximum(counts - 1, 0)
@@ -37,20 +35,21 @@ def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
 
 
 def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64]:
-    """The share of a row's neighbours that have another label: 1 minus the k-NN agreement.
+    """Compute the share of each row's listed neighbours that have another label.
 
-    The score by which k-nearest-neighbour editing finds mislabelled examples (Wilson,
-    "Asymptotic properties of nearest neighbor rules using edited data", 1972).
+    Nearest-neighbour editing finds mislabelled examples by this score (Wilson, "Asymptotic
+    properties of nearest neighbor rules using edited data", 1972).
 
     Args:
-        graph: of n rows; the neighbours of a row are those that it lists.
+        graph: of n rows.
         labels: (n,) numbers or text, compared for equality.
 
     Returns:
         (n,) float64 in 0 … 1, high = hard; 0 for rows that the graph excludes.
 
     Raises:
-        DataError: for a row that takes part and lists nobody, or another number of labels.
+        DataError: for a row that lists no neighbour and is not excluded, or labels that are not
+            (n,).
     """
     values = np.asarray(labels)
     if values.shape != (graph.n,):
@@ -58,7 +57,7 @@ def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64
     codes = np.unique(values, return_inverse=True)[1]
     counts = _listed(graph)
     others = np.empty(graph.n, np.int64)
-    step = max(1, _BLOCK_NEIGHBORS // graph.n_neighbors)
+    step = max(1, sizes.LISTED_NEIGHBORS // graph.n_neighbors)
     for start in range(0, graph.n, step):
         lists = graph.neighbors[start : start + step]
         differ = codes[lists] != codes[start : start + step, None]
@@ -67,14 +66,14 @@ def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64
 
 
 def _listed(graph: KnnGraph) -> NDArray[np.int64]:
-    """How many neighbours each row lists, none only where it is excluded."""
+    """Count each row's listed neighbours; refuse a row without any that is not excluded."""
     counts = np.count_nonzero(graph.neighbors != MISSING, axis=1)
     alone = counts == 0
     if graph.excluded is not None:
         alone &= ~graph.excluded
     if alone.any():
         raise DataError(
-            "lists no neighbour, so that nothing can be said of its surroundings",
+            "lists no neighbour, so it has no score",
             "it may be alone in its class: build the graph without --within, or exclude the row",
             argument="graph",
             row=int(np.argmax(alone)),

@@ -1,6 +1,7 @@
-"""What one epoch's outputs say of each row: the kernels behind :mod:`d2cli.difficulty.dynamics`.
+"""Kernels of :mod:`d2cli.difficulty.dynamics`: measures of each row's outputs in one epoch.
 
-Both fill the columns named below. Where the label is -1 only the entropy means something.
+Both kernels write the columns that :mod:`d2cli.difficulty.sizes` names. For the label -1 (no label)
+only ENTROPY and LIKE_PROBS are written.
 """
 
 from __future__ import annotations
@@ -9,30 +10,31 @@ import math
 
 import numpy as np
 
+from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, LIKE_PROBS, MARGIN
 from d2cli.runtime.jit import kernel
 
-#: Columns of what the kernels write.
-EL2N, ENTROPY, MARGIN, AUM, CONFIDENCE, CORRECT, ODD = range(7)
-COLUMNS = 7
-#: How far from 1 a sum of probabilities may be: bfloat16 rounds each by up to 2**-9 of itself.
+#: Largest difference from 1 of a sum of probabilities. bfloat16 rounds each by up to 2**-9 of it.
 SUM_TOLERANCE = 1e-2
 
-#: What is wrong with a row, and in which class.
-FINE, NOT_FINITE, NOT_A_SHARE, NOT_ONE = range(4)
+#: Faults of a row.
+FINE, NOT_FINITE, NOT_A_PROBABILITY, SUM_NOT_ONE = range(4)
 
 
 @kernel
 def measure_logits(values, labels, out):
-    """Of logits (m, C) float64 write `out` (m, COLUMNS); returns (row, class, fault) or (-1, 0, 0).
+    """Write the measures of logits (m, C) float64 to `out` (m, COLUMNS) float64.
 
-    The column ODD is 1 where a row of logits could just as well be probabilities. What is left
-    of the label's probability is summed from the other classes, since 1 - p keeps no digits
-    where p is nearly 1.
+    LIKE_PROBS is 1 for a row that could be probabilities: every value >= 0, and a sum within
+    SUM_TOLERANCE of 1. 1 - p_y is computed as the sum over the other classes, because the
+    subtraction loses all digits if p_y is close to 1.
+
+    Returns:
+        (row, class, fault) of the first fault; (-1, 0, FINE) if there is none.
     """
     rows, classes = values.shape
     for r in range(rows):
         y = labels[r]
-        top, plain, share = 0, 0.0, True
+        top, plain, positive = 0, 0.0, True
         for c in range(classes):
             value = values[r, c]
             if not math.isfinite(value):
@@ -40,7 +42,7 @@ def measure_logits(values, labels, out):
             if value > values[r, top]:
                 top = c
             plain += value
-            share = share and value >= 0.0
+            positive = positive and value >= 0.0
         highest = values[r, top]
         total = weighted = rest = squares = own = 0.0
         second = -np.inf
@@ -48,7 +50,7 @@ def measure_logits(values, labels, out):
             gap = values[r, c] - highest
             e = math.exp(gap)
             total += e
-            if e > 0.0:  # a gap may be -inf
+            if e > 0.0:  # gap may be -inf
                 weighted += e * gap
             if c == y:
                 own = e
@@ -57,7 +59,7 @@ def measure_logits(values, labels, out):
                 squares += e * e
                 second = max(second, values[r, c])
         out[r, ENTROPY] = math.log(total) - weighted / total
-        out[r, ODD] = 1.0 if share and abs(plain - 1.0) <= SUM_TOLERANCE else 0.0
+        out[r, LIKE_PROBS] = 1.0 if positive and abs(plain - 1.0) <= SUM_TOLERANCE else 0.0
         if y >= 0:
             out[r, EL2N] = math.sqrt(rest * rest + squares) / total
             out[r, MARGIN] = (own - math.exp(second - highest)) / total
@@ -69,9 +71,9 @@ def measure_logits(values, labels, out):
 
 @kernel
 def measure_probs(values, labels, out):
-    """Of probabilities (m, C) float64 write `out`, as :func:`measure_logits` does, but no AUM.
+    """Write the measures of probabilities (m, C) float64, as :func:`measure_logits` does.
 
-    ODD is 0: there is nothing to mistake them for.
+    AUM is not written, and LIKE_PROBS is 0.
     """
     rows, classes = values.shape
     for r in range(rows):
@@ -83,7 +85,7 @@ def measure_probs(values, labels, out):
             if not math.isfinite(p):
                 return r, c, NOT_FINITE
             if p < 0.0 or p > 1.0 + SUM_TOLERANCE:
-                return r, c, NOT_A_SHARE
+                return r, c, NOT_A_PROBABILITY
             if p > values[r, top]:
                 top = c
             total += p
@@ -93,9 +95,9 @@ def measure_probs(values, labels, out):
                 squares += p * p
                 second = max(second, p)
         if abs(total - 1.0) > SUM_TOLERANCE:
-            return r, 0, NOT_ONE
-        out[r, ENTROPY] = max(entropy, 0.0)  # a p of 1.0000001 would bring it below
-        out[r, ODD] = 0.0
+            return r, 0, SUM_NOT_ONE
+        out[r, ENTROPY] = max(entropy, 0.0)  # negative if a p is 1.0000001
+        out[r, LIKE_PROBS] = 0.0
         if y >= 0:
             own = values[r, y]
             out[r, EL2N] = math.sqrt((1.0 - own) ** 2 + squares)

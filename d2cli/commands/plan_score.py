@@ -7,7 +7,8 @@ from pathlib import Path
 from d2cli.commands.plan import Plan
 from d2cli.commands.plans import id_bytes, ids_of, matrix_of, rows_of, search_of, started
 from d2cli.commands.requests import ScoreRequest, check_score, families_of
-from d2cli.difficulty.kinds import ROWS_PER_CENTRE, check_dynamics, default_clusters
+from d2cli.difficulty.kinds import check_dynamics
+from d2cli.difficulty.sizes import ROWS_PER_CENTRE, default_clusters
 from d2cli.engine.threads import thread_count
 from d2cli.files.epochs import epoch_range, open_epochs
 from d2cli.files.formats.fields import BLOCK_BYTES

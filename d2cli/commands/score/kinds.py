@@ -14,8 +14,9 @@ from d2cli.commands.requests import ScoreRequest
 from d2cli.commands.score.inputs import Inputs
 from d2cli.difficulty.dynamics import Dynamics, class_numbers
 from d2cli.difficulty.embedding import prototypicality
-from d2cli.difficulty.kinds import KINDS, default_clusters, of_family
+from d2cli.difficulty.kinds import KINDS, of_family
 from d2cli.difficulty.neighbours import knn_distance, label_disagreement
+from d2cli.difficulty.sizes import default_clusters
 from d2cli.engine.threads import Progress
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import KnnGraph

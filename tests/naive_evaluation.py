@@ -1,4 +1,4 @@
-"""Plain-loop twins of the measures: slow, obvious, importing none of them."""
+"""Plain-loop twins of the measures: slow, simple, importing none of them."""
 
 import math
 
@@ -11,7 +11,7 @@ def distance(vectors, i, j):
 
 
 def nearest_selected(vectors, selected):
-    """(distances, which): a selected row is its own nearest; ties to the lowest row."""
+    """(distances, rows): a selected row is its own nearest; ties go to the lowest row."""
     distances, which = [], []
     for i in range(len(vectors)):
         if i in selected:
@@ -32,7 +32,7 @@ def nearest_other(vectors, selected):
 
 
 def percentile(values, q):
-    """Linear interpolation between the two nearest ranks."""
+    """The q-quantile, linear between the two nearest ranks."""
     ordered = sorted(float(v) for v in values)
     place = q * (len(ordered) - 1)
     low = math.floor(place)

@@ -1,25 +1,27 @@
-"""Measures of a coreset against their plain-loop twins, and what they promise."""
+"""Measures of a selection: compared with plain loops, and their defining properties."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from d2cli import baselines
 from d2cli.errors import DataError, UsageError
-from d2cli.evaluation.balance import Balance, class_balance, rank_groups, score_balance
-from d2cli.evaluation.coverage import (
-    Coverage,
-    nearest_selected,
-    random_coverage,
-    random_rows,
-    sample_rows,
-)
-from d2cli.evaluation.overlap import expected_shared, jaccard, shared_rows
+from d2cli.evaluation.balance import BinCounts, class_balance, rank_groups, score_balance
+from d2cli.evaluation.coverage import Coverage, most_covering, nearest_selected, random_distances
 from d2cli.evaluation.redundancy import (
     Redundancy,
     nearest_other,
     random_redundancy,
     redundancy_threshold,
+)
+from d2cli.evaluation.selections import (
+    expected_shared,
+    jaccard,
+    random_rows,
+    sample_rows,
+    shared_rows,
+    top_places,
 )
 from d2cli.graph.vectors import prepare
 from tests import naive_evaluation as naive
@@ -27,21 +29,26 @@ from tests.strategies import embeddings
 
 
 def selections(n):
-    """At least one of n rows, in any order."""
+    """Row numbers below n, at least one, in any order."""
     rows = st.lists(st.integers(0, n - 1), min_size=1, max_size=n, unique=True)
     return rows.map(lambda r: np.array(r, np.int64))
 
 
 @st.composite
-def chosen(draw, zeros=True):
+def selection_cases(draw, zeros=True):
+    """(embeddings, selected)."""
     values = draw(embeddings(zeros=zeros))
     return values, draw(selections(len(values)))
 
 
 # -- coverage and redundancy --------------------------------------------------------------------
 @settings(max_examples=50)
-@given(chosen(zeros=False), st.sampled_from(["euclidean", "cosine"]), st.sampled_from([1, 3]))
-def test_nearest_selected_is_the_plain_loop(case, metric, threads):
+@given(
+    selection_cases(zeros=False),
+    st.sampled_from(["euclidean", "cosine"]),
+    st.sampled_from([1, 3]),
+)
+def test_nearest_selected_equals_the_plain_loop(case, metric, threads):
     values, selected = case
     vectors = prepare(values, metric)
     distances, which = nearest_selected(values, selected, metric=metric, threads=threads)
@@ -58,8 +65,8 @@ def test_nearest_selected_is_the_plain_loop(case, metric, threads):
 
 
 @settings(max_examples=50)
-@given(chosen(), st.data())
-def test_some_rows_measure_as_they_do_among_all(case, data):
+@given(selection_cases(), st.data())
+def test_nearest_selected_of_some_rows_equals_that_of_all(case, data):
     values, selected = case
     rows = data.draw(selections(len(values)))
     every, whose = nearest_selected(values, selected, metric="euclidean")
@@ -69,8 +76,8 @@ def test_some_rows_measure_as_they_do_among_all(case, data):
 
 
 @settings(max_examples=50)
-@given(chosen(), st.data())
-def test_keeping_more_never_covers_less(case, data):
+@given(selection_cases(), st.data())
+def test_more_selected_rows_never_increase_distances(case, data):
     values, selected = case
     fewer = selected[: data.draw(st.integers(1, selected.size))]
     more, _ = nearest_selected(values, selected, metric="euclidean")
@@ -79,23 +86,23 @@ def test_keeping_more_never_covers_less(case, data):
 
 
 @settings(max_examples=50)
-@given(chosen())
-def test_nearest_other_is_the_plain_loop(case):
+@given(selection_cases())
+def test_nearest_other_equals_the_plain_loop(case):
     values, selected = case
     lengths = nearest_other(values, selected, metric="euclidean")
     want = naive.nearest_other(values, selected.tolist())
     assert lengths.tolist() == want.tolist()
     threshold = redundancy_threshold(values, metric="euclidean")
-    everyone = naive.nearest_other(values, range(len(values)))
-    assert threshold == np.median(everyone.astype(np.float64))
+    whole = naive.nearest_other(values, range(len(values)))
+    assert threshold == np.median(whole.astype(np.float64))
     found = Redundancy.of(lengths, threshold)
     assert found.share == sum(w <= threshold for w in want) / len(want)
     assert Redundancy.of(nearest_other(values, metric="euclidean"), threshold).share >= 0.5
 
 
 @pytest.mark.parametrize(("threads", "scale"), [(1, 1.0), (2, 1e-20), (5, 1e20)])
-def test_many_rows_whatever_the_threads(threads, scale):
-    """Several blocks of queries and of the base, with duplicates and values far from 1."""
+def test_nearest_selected_in_several_blocks(threads, scale):
+    """Several blocks of queries and of the base, duplicates, and values far from 1."""
     rng = np.random.default_rng(3)
     values = (rng.normal(size=(2600, 3)) * scale).astype(np.float32)
     values[1000:1030] = values[5]
@@ -111,7 +118,7 @@ def test_many_rows_whatever_the_threads(threads, scale):
         assert which[i] == selected[np.argmin(lengths)]
 
 
-def test_coverage_by_hand():
+def test_coverage_and_redundancy_by_hand():
     line = np.array([[0.0], [1.0], [2.0], [10.0], [13.0]], np.float32)
     distances, which = nearest_selected(line, np.array([3, 1]), metric="euclidean")
     assert distances.tolist() == [1, 0, 1, 0, 3]
@@ -126,39 +133,61 @@ def test_coverage_by_hand():
     assert alone == Redundancy(np.inf, 0.0, 1.0)
 
 
-def test_random_selections_are_the_same_each_time_and_of_the_size():
+def test_random_selections_are_reproducible():
     values = np.random.default_rng(0).normal(size=(200, 4))
-    found = random_coverage(values, 20, metric="euclidean", threads=1)
+
+    def random_coverage(**options):
+        found = random_distances(values, 20, metric="euclidean", **options)
+        return [Coverage.of(distances) for distances in found]
+
+    found = random_coverage(threads=1)
     assert len(set(found)) == 5
-    assert found == random_coverage(values, 20, metric="euclidean", threads=4)
-    drawn = random_rows(200, 20, 3)
+    assert found == random_coverage(threads=4)
+    drawn = random_rows(200, 20, seed=3)
     assert np.unique(drawn).size == 20
     distances, _ = nearest_selected(values, drawn, metric="euclidean")
     assert found[3] == Coverage.of(distances)
     rows = np.arange(0, 200, 7)
-    assert random_coverage(values, 20, metric="euclidean", rows=rows, seeds=4)[3] == Coverage.of(
-        distances[rows]
-    )
+    assert random_coverage(rows=rows, seeds=4)[3] == Coverage.of(distances[rows])
     many = random_redundancy(values, 20, 0.5, metric="euclidean")
     assert many[3] == Redundancy.of(nearest_other(values, drawn, metric="euclidean"), 0.5)
     assert random_redundancy(values, 20, 0.5, metric="euclidean", most=20) == many
     assert random_redundancy(values, 20, 0.5, metric="euclidean", most=9) != many
 
 
-def test_samples_have_nothing_to_do_with_random_selections():
-    """By one stream and one seed, a sample would lie within the selection that it measures."""
+@given(st.integers(1, 300), st.integers(0, 5), st.data())
+def test_report_and_compare_draw_the_same_random_rows(n, seed, data):
+    """Rows of `compare` (the baseline) and rows that `report` measures at distance 0."""
+    size = data.draw(st.integers(1, n))
+    rows = baselines.random_rows(n, size, seed=seed)
+    line = np.arange(n, dtype=np.float32)[:, None]
+    distances = list(random_distances(line, size, metric="euclidean", seeds=seed + 1))[seed]
+    assert np.flatnonzero(distances == 0).tolist() == sorted(rows.tolist())
+
+
+@given(st.integers(1, 300), st.integers(0, 5), st.data())
+def test_random_rows_nest(n, seed, data):
+    size = data.draw(st.integers(1, n))
+    rows = random_rows(n, size, seed=seed)
+    assert rows.dtype == np.int64
+    assert np.unique(rows).size == size and rows.min() >= 0 and rows.max() < n
+    assert rows.tolist() == random_rows(n, n, seed=seed)[:size].tolist()
+
+
+def test_sampled_rows_are_independent_of_random_selections():
+    """From one stream, the measured rows would be rows of the selection."""
     values = np.random.default_rng(0).normal(size=(2000, 4))
     rows = sample_rows(2000, 400, 0)
     assert np.unique(rows).size == 400
     assert sample_rows(400, 400, 0).tolist() == list(range(400))
-    shared = np.isin(rows, random_rows(2000, 1000, 0)).mean()
+    shared = np.isin(rows, random_rows(2000, 1000, seed=0)).mean()
     assert 0.4 < shared < 0.6
-    means = [c.mean for c in random_coverage(values, 1000, metric="euclidean", rows=rows)]
+    means = [d.mean() for d in random_distances(values, 1000, metric="euclidean", rows=rows)]
     assert max(means) < 1.2 * min(means)
 
 
 @pytest.mark.parametrize(
-    ("selected", "said"),
+    ("selected", "message"),
     [
         (np.array([], np.int64), "holds no rows"),
         (np.array([0, 4]), "4 is none of 4 rows"),
@@ -169,20 +198,28 @@ def test_samples_have_nothing_to_do_with_random_selections():
         (np.array([1.0]), "must be one-dimensional row numbers"),
     ],
 )
-def test_a_selection_that_is_none_is_refused(selected, said):
-    with pytest.raises(DataError, match=said):
+def test_bad_selections_are_refused(selected, message):
+    with pytest.raises(DataError, match=message):
         nearest_selected(np.eye(4), selected, metric="euclidean")
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_more_than_there_is_cannot_be_drawn(size):
-    with pytest.raises(UsageError, match="cannot be drawn"):
-        random_coverage(np.eye(4), size, metric="euclidean")
+def test_random_rows_refuses_a_size_out_of_range(size):
+    with pytest.raises(UsageError, match="budget must be between 1 and the number of rows, 4"):
+        random_rows(4, size)
+
+
+def test_examples_by_hand():
+    which, selected = np.array([1, 1, 4, 4, 4, 6]), np.array([1, 4, 6])
+    rows, counts = most_covering(which, selected, 5)
+    assert (rows.tolist(), counts.tolist()) == ([4, 1], [3, 2])
+    assert most_covering(which, selected, 1)[0].tolist() == [4]
+    assert top_places(np.array([7, 3, 5]), np.array([2.0, 2.0, 9.0]), 2).tolist() == [2, 1]
 
 
 # -- balance ------------------------------------------------------------------------------------
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.data())
-def test_class_balance_is_the_plain_loop(codes, data):
+def test_class_balance_equals_the_plain_loop(codes, data):
     selected = data.draw(selections(len(codes)))
     found = class_balance(np.array(codes), selected, 7)
     full, kept = naive.counts(codes, set(selected.tolist()), 7)
@@ -198,11 +235,11 @@ def test_class_balance_is_the_plain_loop(codes, data):
 
 
 def test_balance_by_hand():
-    found = Balance(np.array([2, 2, 0]), np.array([0, 1, 0]))
+    found = BinCounts(np.array([2, 2, 0]), np.array([0, 1, 0]))
     assert found.shift == 0.5
     assert found.divergence == pytest.approx(np.log(2))
     assert found.entropy == 0
-    assert Balance(np.array([5, 5]), np.array([2, 2])).entropy == pytest.approx(np.log(2))
+    assert BinCounts(np.array([5, 5]), np.array([2, 2])).entropy == pytest.approx(np.log(2))
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
@@ -217,7 +254,7 @@ def test_score_balance_counts_every_row_once(values, data):
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50), st.integers(1, 12))
-def test_rank_groups_are_even_and_ordered(values, groups):
+def test_rank_groups_have_equal_sizes_and_follow_the_scores(values, groups):
     scores = np.array(values, np.float64)
     found = rank_groups(scores, groups)
     counts = np.bincount(found, minlength=groups)
@@ -229,7 +266,7 @@ def test_rank_groups_are_even_and_ordered(values, groups):
 
 # -- overlap ------------------------------------------------------------------------------------
 @given(st.integers(1, 30), st.data())
-def test_overlap_is_that_of_sets(n, data):
+def test_overlap_equals_that_of_sets(n, data):
     several = [data.draw(selections(n)) for _ in range(3)]
     shared = shared_rows(several, n)
     found = jaccard(shared)
@@ -242,5 +279,5 @@ def test_overlap_is_that_of_sets(n, data):
 def test_expected_overlap_of_random_selections():
     expected = expected_shared(np.array([10, 50]), 100)
     assert expected.tolist() == [[10, 5], [5, 50]]
-    drawn = [random_rows(10_000, size, seed) for seed, size in enumerate((2000, 5000))]
+    drawn = [random_rows(10_000, size, seed=seed) for seed, size in enumerate((2000, 5000))]
     assert shared_rows(drawn, 10_000)[0, 1] == pytest.approx(1000, rel=0.1)

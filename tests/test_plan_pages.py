@@ -9,10 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.baselines import farthest_first
-from d2cli.evaluation import coverage
-from d2cli.page import projection
-from d2cli.planning import pages
 from d2cli.planning.ledger import BASE
 
 DATA = ["--emb", "emb.npy", "--scores", "scores.npy"]
@@ -128,12 +124,6 @@ def test_a_plan_loads_no_kernel(line, kept):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_the_plan_knows_the_code_s_numbers():
-    assert coverage.RANDOM_SEEDS == pages.RANDOM_SEEDS
-    assert projection._FEWEST == pages.FEWEST_ON_MAP
-    assert farthest_first._PICKS == pages.PICKS_AT_ONCE
 
 
 def test_the_peak_is_predicted(run_cli, peak_of):

@@ -4,10 +4,11 @@ Each returns `size` row numbers. They are written as their authors publish them;
 its code differ, or a choice is left open, the docstring says what is done here.
 """
 
-from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff, random_rows
+from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff
 from d2cli.baselines.class_centres import moderate
 from d2cli.baselines.farthest_first import k_center
 from d2cli.baselines.on_graph import facility_location, near_duplicates
+from d2cli.evaluation.selections import random_rows
 
 __all__ = [
     "coverage_centric",

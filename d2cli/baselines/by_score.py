@@ -11,17 +11,6 @@ from d2cli.messages.forward import check_scores
 from d2cli.selection.budgets import check_size, cutoff_rows
 
 
-def random_rows(n: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """`size` of n rows at random, each as likely as any other.
-
-    Returns:
-        (size,) int64, in random order: every prefix is a random selection too, and the one that
-        this seed gives for that smaller size.
-    """
-    check_size(size, 0, n)
-    return np.random.default_rng(seed).permutation(n)[:size]
-
-
 def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
     """The rows with the highest scores, ties to the lowest row.
 

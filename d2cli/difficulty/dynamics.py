@@ -224,7 +224,7 @@ class Dynamics:
         if fault == kernels.NOT_A_PROBABILITY:
             return DataError(
                 f"{where}, class {column}: {values[column]:g} is no probability",
-                "give logits as --logits; log-probabilities too, whose softmax is the probabilities",
+                "give logits as --logits; log-probabilities are logits too",
                 argument="outputs",
             )
         return DataError(f"{where}, class {column}: is {values[column]}", argument="outputs")

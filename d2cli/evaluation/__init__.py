@@ -1,1 +1,1 @@
-"""Measures of a coreset that need no training: arrays in, numbers out."""
+"""Measures of a selection that need no training, on arrays."""

@@ -1,4 +1,4 @@
-"""What a selection does to the shares of classes and to the distribution of scores."""
+"""Balance: class shares and score distribution of a selection, compared with the full set."""
 
 from __future__ import annotations
 
@@ -7,92 +7,92 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.evaluation.coverage import check_selection
+from d2cli.evaluation.selections import check_selection
 
 
 @dataclass(frozen=True)
-class Balance:
-    """Counts by class or by bin, (C,) int64 each: of the full set and of what was selected."""
+class BinCounts:
+    """Rows per class or per bin, (C,) int64: `full` of the full set, `kept` of the selection."""
 
     full: NDArray[np.int64]
     kept: NDArray[np.int64]
 
     @property
     def full_share(self) -> NDArray[np.float64]:
-        """(C,) of the full set."""
+        """(C,) `full` divided by its sum."""
         return self.full / self.full.sum()
 
     @property
     def kept_share(self) -> NDArray[np.float64]:
-        """(C,) of the selection."""
+        """(C,) `kept` divided by its sum."""
         return self.kept / self.kept.sum()
 
     @property
     def retention(self) -> NDArray[np.float64]:
-        """(C,) the part of each class that was kept; NaN for a class that has no rows."""
+        """(C,) `kept` / `full`; NaN for a class without rows."""
         return np.divide(self.kept, self.full, out=np.full(self.full.size, np.nan),
                          where=self.full > 0)  # fmt: skip
 
     @property
     def shift(self) -> float:
-        """Total variation distance of the shares, 0 (the same) … 1: the part that moved."""
+        """Total variation distance of the two distributions, 0 … 1."""
         return float(np.abs(self.kept_share - self.full_share).sum() / 2)
 
     @property
     def divergence(self) -> float:
-        """Kullback-Leibler divergence of the selection's shares from the full set's, in nats."""
+        """Kullback-Leibler divergence D(kept_share ‖ full_share), in nats."""
         p, q = self.kept_share, self.full_share
         some = p > 0
         return float((p[some] * np.log(p[some] / q[some])).sum()) + 0.0
 
     @property
     def entropy(self) -> float:
-        """Entropy of the selection's shares, in nats."""
+        """Entropy of `kept_share`, in nats."""
         p = self.kept_share[self.kept > 0]
         return float(-(p * np.log(p)).sum()) + 0.0
 
     @property
     def lost(self) -> int:
-        """How many classes of the full set have no row in the selection."""
+        """Number of classes with rows in the full set and none in the selection."""
         return int(((self.full > 0) & (self.kept == 0)).sum())
 
 
 def class_balance(
     codes: NDArray[np.integer], selected: NDArray[np.integer], classes: int | None = None
-) -> Balance:
-    """Counts by class.
+) -> BinCounts:
+    """Count rows per class.
 
     Args:
         codes: (n,) class numbers 0 … C-1.
-        selected: (N,) row numbers, at least one, none twice.
-        classes: C; by default the highest number and one.
+        selected: (N,) row numbers, N >= 1, each at most once.
+        classes: C; default: the highest class number plus 1.
     """
     rows = check_selection(selected, codes.size)
     least = 0 if classes is None else classes
     full = np.bincount(codes, minlength=least)
-    return Balance(full, np.bincount(codes[rows], minlength=full.size))
+    return BinCounts(full, np.bincount(codes[rows], minlength=full.size))
 
 
 def score_balance(
     scores: NDArray[np.floating], selected: NDArray[np.integer], edges: NDArray[np.floating]
-) -> Balance:
-    """Counts by bins of the score.
+) -> BinCounts:
+    """Count rows per bin of the score.
 
     Args:
         scores: (n,) finite.
-        selected: (N,) row numbers, at least one, none twice.
-        edges: (C + 1,) ascending; each bin has its lower edge, the last one both.
+        selected: (N,) row numbers, N >= 1, each at most once.
+        edges: (C + 1,) ascending; a bin includes its lower edge, the last bin both edges.
     """
     rows = check_selection(selected, scores.size)
     full, _ = np.histogram(scores, edges)
     kept, _ = np.histogram(np.asarray(scores)[rows], edges)
-    return Balance(full.astype(np.int64), kept.astype(np.int64))
+    return BinCounts(full.astype(np.int64), kept.astype(np.int64))
 
 
 def rank_groups(scores: NDArray[np.floating], groups: int) -> NDArray[np.int64]:
-    """Groups 0 … `groups` - 1 of (nearly) equal size in the order of the scores, lowest first.
+    """Assign each row to a group 0 … `groups` - 1 by the rank of its score, lowest first.
 
-    Equal scores may be split, by row; with fewer rows than groups some stay empty.
+    Group sizes differ by at most 1. Ties are ranked by row, so equal scores may be in two groups.
     """
     n = scores.size
     place = np.empty(n, np.int64)

@@ -10,7 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from d2cli.evaluation.balance import Balance
+from d2cli.evaluation.balance import BinCounts
 from d2cli.page.svg import COLORS, figure, inline
 from d2cli.page.view import Decimals, FigureView, Table, count, percent
 
@@ -73,7 +73,7 @@ def coverage_curve(
     return FigureView(svg, words, table)
 
 
-def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: Balance) -> FigureView:
+def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: BinCounts) -> FigureView:
     """Rows by score, of the full set and of what is kept."""
     some = bins.full[bins.full > 0]
     logarithmic = bool(some.max() > _LOG_FROM * max(1, some.min()))
@@ -112,7 +112,7 @@ def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: Bal
     return FigureView(svg, words, table)
 
 
-def kept_by_difficulty(name: str, label: str, groups: Balance, ends: tuple[str, str]) -> FigureView:
+def kept_by_difficulty(name: str, label: str, groups: BinCounts, ends: tuple[str, str]) -> FigureView:
     """The share kept in groups of equal size, in the order of the scores.
 
     Args:

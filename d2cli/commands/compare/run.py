@@ -20,10 +20,10 @@ from d2cli.commands.requests import Budget, CompareRequest, ScoreOptions, given
 from d2cli.commands.summary import Clock, Summary, last_line
 from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.evaluation.balance import Balance, class_balance
-from d2cli.evaluation.coverage import Coverage, nearest_selected, sample_rows
-from d2cli.evaluation.overlap import shared_rows
+from d2cli.evaluation.balance import BinCounts, class_balance
+from d2cli.evaluation.coverage import Coverage, nearest_selected
 from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
+from d2cli.evaluation.selections import sample_rows, shared_rows
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import Outputs, check_target
 from d2cli.files.provenance.fingerprint import describe
@@ -47,7 +47,7 @@ class Measured:
     coverage: Coverage
     redundancy: Redundancy
     difficulty: float
-    classes: Balance | None
+    classes: BinCounts | None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.requests import ReportOptions
-from d2cli.evaluation.coverage import sample_rows
+from d2cli.evaluation.selections import sample_rows
 from d2cli.page.projection import project
 
 _METHODS = {"tsne": "t-SNE", "pca": "The first two principal axes"}

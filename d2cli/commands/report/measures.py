@@ -11,23 +11,21 @@ from numpy.typing import NDArray
 from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.requests import ReportOptions
 from d2cli.engine.threads import Progress
-from d2cli.evaluation.balance import Balance, class_balance, rank_groups, score_balance
+from d2cli.evaluation.balance import BinCounts, class_balance, rank_groups, score_balance
 from d2cli.evaluation.coverage import (
-    RANDOM_SEEDS,
     Coverage,
+    most_covering,
     nearest_selected,
     random_distances,
-    sample_rows,
 )
-from d2cli.evaluation.examples import highest, most_covering
-from d2cli.evaluation.overlap import shared_rows
 from d2cli.evaluation.redundancy import (
     Redundancy,
     nearest_other,
     random_redundancy,
     redundancy_threshold,
 )
-from d2cli.files.selection_file import StoredSelection
+from d2cli.evaluation.selections import RANDOM_SEEDS, sample_rows, shared_rows, top_places
+from d2cli.files.selection_read import SelectionFile
 from d2cli.files.sources import blame
 from d2cli.graph.vectors import prepare
 
@@ -59,14 +57,14 @@ class Example:
 class Measured:
     """One selection and all that was measured of it."""
 
-    selection: StoredSelection
+    selection: SelectionFile
     coverage: Coverage
     quantiles: NDArray[np.float64]
     redundancy: Redundancy
     chance: Chance
-    bins: Balance
-    groups: Balance
-    classes: Balance | None
+    bins: BinCounts
+    groups: BinCounts
+    classes: BinCounts | None
     examples: dict[str, list[Example]]
 
     @property
@@ -191,12 +189,12 @@ def _examples(
 ) -> dict[str, list[Example]]:
     """The rows that say most: see the headings of the page."""
     covering, counts = most_covering(which, kept, most)
-    hardest = kept[highest(kept, inputs.difficulty[kept], most)]
+    hardest = kept[top_places(kept, inputs.difficulty[kept], most)]
     is_kept = np.zeros(inputs.frame.n, np.bool_)
     is_kept[kept] = True
     out = np.flatnonzero(~is_kept[rows])
-    near = out[highest(rows[out], -distances[out], most)]
-    far = out[highest(rows[out], distances[out], most)]
+    near = out[top_places(rows[out], -distances[out], most)]
+    far = out[top_places(rows[out], distances[out], most)]
     return {
         "most_covering": [
             Example(int(r), int(c)) for r, c in zip(covering, counts, strict=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.report.measures import Measured, Measures
-from d2cli.evaluation.balance import Balance
-from d2cli.evaluation.overlap import expected_shared, jaccard
-from d2cli.files.selection_file import StoredSelection
+from d2cli.evaluation.balance import BinCounts
+from d2cli.evaluation.selections import expected_shared, jaccard
+from d2cli.files.selection_read import SelectionFile
 
 
 def as_numbers(inputs: ReportInputs, measures: Measures) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def mean_and_sd(values: list[float]) -> dict[str, float]:
     }
 
 
-def _counts(balance: Balance) -> dict[str, Any]:
+def _counts(balance: BinCounts) -> dict[str, Any]:
     return {
         "full": balance.full.tolist(),
         "kept": balance.kept.tolist(),
@@ -104,7 +104,7 @@ def _counts(balance: Balance) -> dict[str, Any]:
     }
 
 
-def messages_of(inputs: ReportInputs, selection: StoredSelection) -> dict[str, Any] | None:
+def messages_of(inputs: ReportInputs, selection: SelectionFile) -> dict[str, Any] | None:
     """How long the messages lasted, and where in the order of difficulty they ran out.
 
     None where the selection does not say how it was made.

@@ -10,8 +10,7 @@ from d2cli.commands.report.numbers import mean_and_sd, messages_of
 from d2cli.commands.report.origin import origin_section
 from d2cli.commands.report.picks import picks_section
 from d2cli.commands.requests import ReportOptions
-from d2cli.evaluation.coverage import RANDOM_SEEDS
-from d2cli.evaluation.overlap import expected_shared, jaccard
+from d2cli.evaluation.selections import RANDOM_SEEDS, expected_shared, jaccard
 from d2cli.page import figures
 from d2cli.page.page import Page, Part, Section, Tile
 from d2cli.page.view import Bar, Decimals, FigureView, Table, count, list_words, percent

@@ -1,4 +1,4 @@
-"""Plain-loop twins of the baselines: slow, obvious, importing none of them."""
+"""Plain-loop twins of the baselines: slow, simple, importing none of them."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def cut(scores, beta):
-    """Rows that are left when the ⌊β·n⌋ highest scores are gone, of equals the lowest row first."""
+    """The rows without the ⌊β·n⌋ highest scores; of equal scores the lowest row is cut first."""
     n = len(scores)
     by_score = sorted(range(n), key=lambda i: (-scores[i], i))
     return sorted(by_score[math.floor(round(beta * n, 9)) :])
@@ -17,7 +17,7 @@ def highest(scores, size, beta=0.0):
 
 
 def strata_shares(scores, size, beta, strata):
-    """([rows of each stratum, the smallest first], [how many each gives])."""
+    """([rows of each stratum, smallest stratum first], [rows drawn from each])."""
     kept = cut(scores, beta)
     low, high = min(scores[i] for i in kept), max(scores[i] for i in kept)
     found = {s: [] for s in range(strata)}
@@ -49,7 +49,7 @@ def mean(rows):
 
 
 def moderate_offsets(embeddings, labels=None):
-    """|distance to the class centre - median of all such distances|, a number a row."""
+    """(n,) |distance to the class centre - median of these distances|."""
     n = len(embeddings)
     labels = [0] * n if labels is None else list(labels)
     centres = {
@@ -61,7 +61,7 @@ def moderate_offsets(embeddings, labels=None):
 
 
 def k_center(embeddings, size):
-    """Distances are compared as float32, as everywhere in the package."""
+    """Distances are compared as float32, as in the package."""
     n = len(embeddings)
     centre = mean(embeddings)
     order = [min(range(n), key=lambda i: (np.float32(length(embeddings[i], centre)), i))]
@@ -77,7 +77,7 @@ def k_center(embeddings, size):
 
 
 def facility_location(graph, size, weigh):
-    """`graph` {i: {j: distance}}, `weigh` from a distance to a similarity."""
+    """`graph` is {i: {j: distance}}; `weigh` turns a distance into a similarity."""
     n = len(graph)
     served = [0.0] * n
     order = []
@@ -99,7 +99,7 @@ def facility_location(graph, size, weigh):
 
 
 def near_duplicates(neighbors, distances, size, rank):
-    """Raise a threshold until `size` rows have no earlier neighbour nearer than it."""
+    """Drop the row nearest to an earlier neighbour until `size` rows remain."""
     n = len(neighbors)
     nearest = [math.inf] * n
     for i in range(n):

@@ -1,4 +1,4 @@
-"""Every baseline against its plain-loop twin, and what holds for all of them."""
+"""Every baseline compared with its plain-loop twin, and invariants of all baselines."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli import baselines
-from d2cli.baselines import farthest_first
+from d2cli.baselines import sizes
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.forward import resolve_bandwidth
@@ -15,7 +15,7 @@ from tests import naive, naive_baselines, strategies
 
 @st.composite
 def scored(draw, most=30):
-    """(scores, β, a size that the cutoff leaves room for)."""
+    """(scores, β, size), size at most the rows that β leaves."""
     n = draw(st.integers(1, most))
     scores = draw(strategies.scores(n, negative=True))
     beta = draw(st.sampled_from([0.0, 0.1, 0.3, 0.5]))
@@ -38,7 +38,7 @@ def graphs(draw):
 
 
 @given(scored())
-def test_highest_after_cutoff_is_its_twin(case):
+def test_highest_after_cutoff_equals_its_twin(case):
     scores, beta, size = case
     kept = baselines.highest_after_cutoff(scores, size, beta)
     assert kept.tolist() == naive_baselines.highest(scores, size, beta)
@@ -46,12 +46,12 @@ def test_highest_after_cutoff_is_its_twin(case):
 
 
 @given(scored(), st.integers(1, 8), st.integers(0, 3))
-def test_coverage_centric_takes_each_stratum_s_share(case, strata, seed):
+def test_coverage_centric_draws_the_share_of_each_stratum(case, strata, seed):
     scores, beta, size = case
     kept = baselines.coverage_centric(scores, size, beta, strata=strata, seed=seed).tolist()
     assert len(set(kept)) == len(kept) == size
     rows, shares = naive_baselines.strata_shares(scores, size, beta, strata)
-    # Strata of equal size may come in either order; which of them has one more is not said.
+    # The order of strata of equal size is not defined, so their shares are compared as a set.
     for count in {len(r) for r in rows}:
         equals = [r for r in rows if len(r) == count]
         wanted = sorted(s for r, s in zip(rows, shares, strict=True) if len(r) == count)
@@ -59,8 +59,8 @@ def test_coverage_centric_takes_each_stratum_s_share(case, strata, seed):
 
 
 def test_coverage_centric_by_hand():
-    # Four strata of 0 … 4 hold 5, 1, 0 and 2 rows; of 6, the one gives 1, the two 2 (of 5 // 2),
-    # and the five the 3 that are left.
+    # Four strata of width 1 hold 5, 1, 0 and 2 rows. Of a budget of 6, the stratum of 1 gives 1,
+    # the stratum of 2 gives min(2, 5 // 2) = 2, and the stratum of 5 the remaining 3.
     scores = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 1.5, 3.5, 4.0])
     kept = baselines.coverage_centric(scores, 6, strata=4)
     assert {5, 6, 7} <= {*kept.tolist()} and len({*kept.tolist()} & {0, 1, 2, 3, 4}) == 3
@@ -69,7 +69,7 @@ def test_coverage_centric_by_hand():
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @settings(max_examples=40)
 @given(embedded(zeros=False), st.booleans(), st.integers(0, 5))
-def test_moderate_keeps_the_least_off(metric, case, labelled, seed):
+def test_moderate_keeps_the_rows_nearest_to_the_median(metric, case, labelled, seed):
     emb, size = case
     labels = np.random.default_rng(seed).integers(0, 3, len(emb)) if labelled else None
     kept = baselines.moderate(emb, size, labels, metric=metric)
@@ -82,7 +82,7 @@ def test_moderate_keeps_the_least_off(metric, case, labelled, seed):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @settings(max_examples=40)
 @given(embedded(zeros=False))
-def test_k_center_is_its_twin(metric, case):
+def test_k_center_equals_its_twin(metric, case):
     emb, size = case
     kept = baselines.k_center(emb, size, metric=metric, threads=1)
     rows = naive_baselines.unit(emb) if metric == "cosine" else emb
@@ -91,12 +91,12 @@ def test_k_center_is_its_twin(metric, case):
 
 @settings(max_examples=15)
 @given(embedded(most=40), st.sampled_from([1, 3, 7]), st.sampled_from([1e-20, 1.0, 1e20]))
-def test_k_center_in_blocks_is_its_twin(case, block, scale):
+def test_k_center_in_blocks_equals_its_twin(case, block, scale):
     emb, size = case
     emb = emb * np.float32(scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(farthest_first, "_PICKS", block)
-        patch.setattr(farthest_first, "_ROWS", 5)
+        patch.setattr(sizes, "PICKS", block)
+        patch.setattr(sizes, "ROWS", 5)
         kept = baselines.k_center(emb, size, threads=2)
     assert kept.tolist() == naive_baselines.k_center(emb, size)
 
@@ -104,7 +104,7 @@ def test_k_center_in_blocks_is_its_twin(case, block, scale):
 def test_k_center_does_not_depend_on_threads_or_blocks(monkeypatch):
     emb = np.random.default_rng(3).normal(size=(600, 12)).astype(np.float32)
     whole = baselines.k_center(emb, 400, threads=1)
-    monkeypatch.setattr(farthest_first, "_PICKS", 64)
+    monkeypatch.setattr(sizes, "PICKS", 64)
     assert np.array_equal(whole, baselines.k_center(emb, 400, threads=3))
 
 
@@ -112,7 +112,7 @@ def test_k_center_does_not_depend_on_threads_or_blocks(monkeypatch):
 @pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
 @settings(max_examples=30)
 @given(graphs(), st.sampled_from([0.0, 0.5, 1.0]))
-def test_facility_location_is_its_twin(edges, kernel, case, gamma):
+def test_facility_location_equals_its_twin(edges, kernel, case, gamma):
     graph, size = case
     sigma = resolve_bandwidth(graph, "median")
     kept = baselines.facility_location(graph, size, edges=edges, kernel=kernel, gamma=gamma)
@@ -125,7 +125,7 @@ def test_facility_location_is_its_twin(edges, kernel, case, gamma):
 
 
 @given(graphs(), st.integers(0, 3))
-def test_near_duplicates_is_its_twin(case, seed):
+def test_near_duplicates_equals_its_twin(case, seed):
     graph, size = case
     kept = baselines.near_duplicates(graph, size, seed=seed)
     rank = np.random.default_rng(seed).permutation(graph.n)
@@ -157,7 +157,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_keeps_what_was_asked_for(name, case):
+def test_invariants_of_every_method(name, case):
     before = [np.copy(a) for a in case[:3]]
     for size in (1, 30, 81):
         kept = METHODS[name](case, size)
@@ -171,16 +171,16 @@ def test_every_method_keeps_what_was_asked_for(name, case):
 
 
 @pytest.mark.parametrize("name", ["random", "ccs", "near-duplicates"])
-def test_a_seed_decides(name, case):
+def test_seeds_change_the_selection(name, case):
     assert {*METHODS[name](case, 20, 0).tolist()} != {*METHODS[name](case, 20, 1).tolist()}
 
 
 @pytest.mark.parametrize("name", ["random", "highest", "k-center", "facility-location"])
-def test_selections_nest(name, case):
+def test_selections_of_smaller_sizes_are_prefixes(name, case):
     assert np.array_equal(METHODS[name](case, 60)[:20], METHODS[name](case, 20))
 
 
-def test_what_is_refused(case):
+def test_bad_arguments_are_refused(case):
     with pytest.raises(UsageError, match="strata"):
         baselines.coverage_centric(case[1], 5, strata=0)
     with pytest.raises(UsageError, match="that take part"):

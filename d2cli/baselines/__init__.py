@@ -1,7 +1,7 @@
-"""Other ways to choose a coreset, on arrays, to set beside D2 pruning at an equal budget.
+"""Published selection methods on arrays, to compare with D2 pruning at an equal budget.
 
-Each returns `size` row numbers. They are written as their authors publish them; where a paper and
-its code differ, or a choice is left open, the docstring says what is done here.
+Each function returns `size` row numbers and follows its paper. Where the paper leaves a choice
+open, or differs from its code, the docstring states what is done here.
 """
 
 from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff

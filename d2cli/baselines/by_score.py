@@ -1,4 +1,4 @@
-"""Baselines that look at scores only, or at nothing."""
+"""Baselines that use scores only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from d2cli.selection.budgets import check_size, cutoff_rows
 
 
 def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
-    """The rows with the highest scores, ties to the lowest row.
+    """Select the rows with the highest scores.
 
     Args:
         scores: (n,) finite, higher = more wanted; not changed.
-        size: how many to keep, 1 … n.
+        size: number of rows to select, 1 … n.
 
     Returns:
-        (size,) int64, highest first. With EL2N this is what Paul et al. 2021 (arXiv 2107.07075)
-        propose, with forgetting what Toneva et al. 2019 (arXiv 1812.05159) do.
+        (size,) int64, highest first, ties to the lowest row. Paul et al. 2021 (arXiv 2107.07075)
+        propose this with EL2N, Toneva et al. 2019 (arXiv 1812.05159) with forgetting.
     """
     return highest_after_cutoff(scores, size, 0.0)
 
@@ -28,11 +28,13 @@ def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
 def highest_after_cutoff(
     scores: NDArray[np.floating], size: int, cutoff: float
 ) -> NDArray[np.int64]:
-    """The highest scores of what is left when the ⌊β·n⌋ highest, which may be mislabelled, are cut.
+    """Cut the ⌊β·n⌋ rows with the highest scores, then select the highest of the others.
+
+    The rows with the highest scores are often mislabelled.
 
     Args:
         scores: (n,) finite, higher = harder; not changed.
-        size: how many to keep, 1 … n - ⌊β·n⌋.
+        size: number of rows to select, 1 … n - ⌊β·n⌋.
         cutoff: β, 0 <= β < 1.
 
     Returns:
@@ -52,28 +54,29 @@ def coverage_centric(
 ) -> NDArray[np.int64]:
     """Coverage-centric coreset selection (CCS): random rows from every stratum of the scores.
 
-    The ⌊β·n⌋ highest scores are cut. The range of the others is divided into strata of equal width;
-    from the smallest stratum up, each gives an equal share of what is left of the budget, or all
-    that it has, so that what a small one cannot fill goes to the larger ones.
+    1. Cut the ⌊β·n⌋ rows with the highest scores.
+    2. Divide the range of the other scores into strata of equal width.
+    3. From the smallest non-empty stratum to the largest, draw min(rows in the stratum,
+       ⌊remaining budget / remaining strata⌋) rows at random.
 
     Source: Zheng, Liu, Lai, Prakash: Coverage-centric coreset selection for high pruning rates,
-    ICLR 2023, arXiv 2210.15809, algorithm 1. β is to be tuned for each ratio.
+    ICLR 2023, arXiv 2210.15809, algorithm 1. The authors tune β for each ratio.
 
     Args:
         scores: (n,) finite, higher = harder; not changed.
-        size: how many to keep, 1 … n - ⌊β·n⌋.
+        size: number of rows to select, 1 … n - ⌊β·n⌋.
         cutoff: β, 0 <= β < 1.
-        strata: how many, at least 1.
-        seed: of the choice within the strata.
+        strata: number of strata, at least 1.
+        seed: of the random draws.
 
     Returns:
-        (size,) int64, in no order that means anything.
+        (size,) int64, stratum by stratum; the order has no meaning.
     """
     if strata < 1:
         raise UsageError(f"strata must be at least 1, not {strata}")
     values, kept = _after_cutoff(scores, size, cutoff)
     low, high = values[kept].min(), values[kept].max()
-    # Halved, since high - low may overflow where neither does.
+    # Halved, because high - low may overflow.
     width = high / 2 - low / 2
     place = (values[kept] / 2 - low / 2) / width if width > 0 else np.zeros(kept.size)
     stratum = np.minimum((place * strata).astype(np.int64), strata - 1)
@@ -81,18 +84,18 @@ def coverage_centric(
     counts = np.bincount(stratum, minlength=strata)
     smallest_first = [s for s in np.argsort(counts, kind="stable") if counts[s]]
     chosen = []
-    left = size
+    remaining = size
     for at, s in enumerate(smallest_first):
-        share = min(int(counts[s]), left // (len(smallest_first) - at))
+        share = min(int(counts[s]), remaining // (len(smallest_first) - at))
         chosen.append(rng.choice(kept[stratum == s], share, replace=False))
-        left -= share
+        remaining -= share
     return np.concatenate(chosen)
 
 
 def _after_cutoff(
     scores: NDArray[np.floating], size: int, cutoff: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores in float64, and the rows that the cutoff leaves, which must hold the budget."""
+    """Return the scores as float64 and the rows that are not cut, at least `size`."""
     values = np.asarray(scores, np.float64)
     check_scores(values, values.size)
     kept = np.flatnonzero(~cutoff_rows(values, cutoff, np.zeros(values.size, np.bool_)))

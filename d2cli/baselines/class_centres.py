@@ -1,4 +1,4 @@
-"""Moderate coreset: embeddings, and labels where there are any."""
+"""Moderate coreset, from embeddings and optional labels."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def moderate(
     *,
     metric: Metric = METRIC,
 ) -> NDArray[np.int64]:
-    """Moderate coreset: neither the typical rows nor the odd ones.
+    """Moderate coreset: rows at a medium distance from the centre of their class.
 
-    Each row's distance to the centre (the mean) of its class is compared with the median of all
-    these distances; the rows nearest to the median are kept, ties to the lowest row.
+    d_i is the distance from row i to the mean of its class. The selected rows have the smallest
+    |d_i - median(d)|; ties go to the lowest row.
 
     Source: Xia, Liu, Yu, Shen, Han, Liu: Moderate coreset: a universal method of data selection
     for real-world data-efficient deep learning, ICLR 2023, section 3.
 
     Args:
         embeddings: (n, d) floats, may be memory-mapped; not changed.
-        size: how many to keep, 1 … n.
-        labels: (n,) one class a row; without them all rows share one centre.
-        metric: ``cosine`` is Euclidean distance of unit vectors.
+        size: number of rows to select, 1 … n.
+        labels: (n,) the class of each row; None: one class.
+        metric: ``cosine`` is Euclidean distance between unit vectors.
 
     Returns:
-        (size,) int64, nearest to the median first.
+        (size,) int64, smallest difference first.
     """
     vectors = prepare(embeddings, metric)
     n = vectors.shape[0]
@@ -55,7 +55,7 @@ def moderate(
 def means(
     vectors: NDArray[np.floating], classes: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
-    """The mean of each class, (count, d) float64, added up block by block."""
+    """Return the mean of each class, (count, d) float64, summed block by block."""
     sums = np.zeros((count, vectors.shape[1]))
     step = block_rows(vectors.shape[1])
     for start in range(0, vectors.shape[0], step):

@@ -1,10 +1,11 @@
-"""k-center greedy: the row that is farthest from all picks, again and again."""
+"""k-center greedy: each pick is the row that is farthest from all earlier picks."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.baselines import sizes
 from d2cli.baselines.class_centres import means
 from d2cli.defaults import METRIC, Metric
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
@@ -16,9 +17,6 @@ from d2cli.runtime.products import one_thread_per_product, product
 from d2cli.selection.budgets import check_size
 from d2cli.selection.heap import drop_top, heapify, sink
 
-#: Picks, and rows, of one matrix product.
-_PICKS, _ROWS = 512, 1024
-
 
 def k_center(
     embeddings: NDArray[np.floating],
@@ -28,26 +26,26 @@ def k_center(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
-    """k-center greedy, or farthest-first traversal: always the row farthest from those picked.
+    """k-center greedy (farthest-first traversal): each pick is farthest from all earlier picks.
 
-    The first pick is the row nearest to the mean; ties go to the lowest row. The largest distance
-    from any row to its nearest pick is at most twice the smallest possible.
+    The first pick is the row nearest to the mean. Ties go to the lowest row. The largest distance
+    from a row to its nearest pick is at most twice the optimum.
 
     Source: Sener, Savarese: Active learning for convolutional neural networks: a core-set approach,
     ICLR 2018, arXiv 1708.00489, algorithm 1; Gonzalez 1985.
 
-    The order is that of the plain loop, in O(n · size · d) time: long for many picks of many rows.
-    Working memory is O(n) beside the embeddings.
+    The order equals that of the plain loop. Time is O(n · size · d); working memory beside the
+    embeddings is O(n).
 
     Args:
         embeddings: (n, d) floats, may be memory-mapped; not changed.
-        size: how many to keep, 1 … n.
-        metric: ``cosine`` is Euclidean distance of unit vectors.
-        threads: how many to use (default: every core); the result does not depend on it.
-        progress: called with the stage, and how many are picked of how many.
+        size: number of rows to select, 1 … n.
+        metric: ``cosine`` is Euclidean distance between unit vectors.
+        threads: number of threads (default: every core); the result does not depend on it.
+        progress: called with the stage, the picks done and `size`.
 
     Returns:
-        (size,) int64, in the order of the picks: every prefix is the selection for that size.
+        (size,) int64, in the order of the picks. Every prefix is the selection of that size.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n = vectors.shape[0]
@@ -59,11 +57,11 @@ def k_center(
     picked = np.zeros(n, np.bool_)
     start, stop = 0, 1
     while stop < size:
-        # Every row is compared with a block of picks by matrix products. While the next block is
-        # picked, rows are compared with it one by one, and only those that may be the farthest.
+        # Matrix products compare every row with one block of picks. Within the next block,
+        # `_pick` compares only rows that may be the farthest, one pair at a time.
         picked[order[start:stop]] = True
         screen.compare(order[start:stop], picked, nearest)
-        start, stop = stop, min(size, stop + _PICKS)
+        start, stop = stop, min(size, stop + sizes.PICKS)
         rows = np.flatnonzero(~picked)
         _pick(vectors, nearest[rows], rows, order, start, stop)
         progress("k-center", stop, size)
@@ -72,7 +70,7 @@ def k_center(
 
 @kernel
 def _nearest_to(vectors, point):
-    """The row nearest to a point, ties to the lowest."""
+    """Return the row nearest to a point, ties to the lowest row."""
     best, least = 0, np.float32(np.inf)
     for i in range(vectors.shape[0]):
         length = distance(vectors[i], point)
@@ -83,9 +81,10 @@ def _nearest_to(vectors, point):
 
 @kernel
 def _pick(vectors, values, rows, order, start, stop):
-    """Picks `start` … `stop` among `rows`, at `values` from the picks before; changes both.
+    """Write picks `start` … `stop` to `order`. Changes `values` and `rows`.
 
-    Distances only fall, so the top of the heap is the farthest once it was compared with all.
+    `values` (m,) are the distances of `rows` (m,) to the picks before `start`. Distances only fall,
+    so the top of the heap is the farthest row once it was compared with every pick.
     """
     size = rows.shape[0]
     compared = np.full(vectors.shape[0], start, np.int64)
@@ -102,10 +101,11 @@ def _pick(vectors, values, rows, order, start, stop):
 
 
 class _Screen:
-    """Lowers distances to the nearest pick; products in float32 say which need to be looked at.
+    """Screens pairs of rows and picks by float32 matrix products.
 
-    What a product could hide by its rounding is looked at too, so that the result does not depend
-    on it: see :mod:`d2cli.graph.exact.screen`.
+    The true distance is computed for every pair that the product, within its rounding error, does
+    not rule out. The result therefore does not depend on that rounding; see
+    :mod:`d2cli.graph.exact.screen`.
     """
 
     def __init__(self, vectors: NDArray[np.floating], threads: int) -> None:
@@ -117,7 +117,7 @@ class _Screen:
             block = self._block(slice(start, stop))
             self.own[start:stop] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
 
-        for_blocks(measure, self.own.size, _ROWS, threads)
+        for_blocks(measure, self.own.size, sizes.ROWS, threads)
         reach = np.sqrt(self.own.max())
         self.error = rounding(vectors.shape[1]) * (np.sqrt(self.own) + reach) ** 2
 
@@ -127,7 +127,7 @@ class _Screen:
     def compare(
         self, picks: NDArray[np.int64], picked: NDArray[np.bool_], nearest: NDArray[np.float32]
     ) -> None:
-        """Lower `nearest` (n,) of the rows not picked to their distance to these picks."""
+        """Lower `nearest` (n,) to the distance to these picks, for rows that are not picked."""
         points = self._block(picks)
 
         def lower(start: int, stop: int) -> None:
@@ -138,12 +138,12 @@ class _Screen:
             )  # fmt: skip
 
         with one_thread_per_product():
-            for_blocks(lower, nearest.size, _ROWS, self.threads)
+            for_blocks(lower, nearest.size, sizes.ROWS, self.threads)
 
 
 @kernel
 def _lower(vectors, start, picks, product, own, error, scale, picked, nearest):
-    """Look at every pair that the product does not prove to be farther than the nearest so far."""
+    """Lower `nearest` for a block of rows by the pairs that `product` does not rule out."""
     for r in range(product.shape[0]):
         i = start + r
         if picked[i]:

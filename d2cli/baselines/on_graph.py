@@ -1,4 +1,4 @@
-"""Baselines that look at the same kNN graph as D2 pruning."""
+"""Baselines that use the kNN graph of D2 pruning."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import check_size
 from d2cli.selection.heap import drop_top, heapify, sink
 
-_OURS = MODES["default"]
+_DEFAULT = MODES["default"]
 
 
 def facility_location(
     graph: KnnGraph,
     size: int,
     *,
-    edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel,
-    bandwidth: float | Literal["median"] = _OURS.bandwidth,
+    edges: EdgeRule = _DEFAULT.edges,
+    kernel: Kernel = _DEFAULT.kernel,
+    bandwidth: float | Literal["median"] = _DEFAULT.bandwidth,
     gamma: float = 1.0,
 ) -> NDArray[np.int64]:
-    """Facility location: every row is served by the pick most similar to it.
+    """Facility location: greedy maximisation of ``f(S) = Σ_i max_{j∈S} e_ij``.
 
-    Greedy maximisation of ``f(S) = Σ_i max_{j∈S} e_ij`` over the edges of the graph, with e_ii = 1
-    and e_ij = 0 where there is no edge: within 1 - 1/e of the best possible. Ties go to the lowest
-    row. Gains only fall, so a row's gain is worked out again only when it leads (Minoux 1978).
+    e_ij is the weight of the edge from j to i, e_ii = 1, and e_ij = 0 without an edge. f(S) is at
+    least 1 - 1/e of the optimum. Ties go to the lowest row. Gains only fall, so a row's gain is
+    computed again only when it is at the top of the heap (lazy greedy, Minoux 1978).
 
     Source: Nemhauser, Wolsey, Fisher 1978; on a sparse graph as in Wei, Iyer, Bilmes: Submodularity
     in data subset selection and active learning, ICML 2015.
 
     Args:
         graph: of n rows; not changed.
-        size: how many to keep, 1 … n.
-        edges, kernel, bandwidth: as in :func:`d2cli.propagate`, so that similarity is the weight of
-            our messages.
+        size: number of rows to select, 1 … n.
+        edges, kernel, bandwidth: as in :func:`d2cli.propagate`: e_ij is the weight of a message.
         gamma: γ of the kernel.
 
     Returns:
-        (size,) int64, in the order of the picks: every prefix is the selection for that size.
+        (size,) int64, in the order of the picks. Every prefix is the selection of that size.
     """
     check_kernel(kernel, gamma, "gamma")
     check_size(size, 0, graph.n)
@@ -59,14 +58,14 @@ def facility_location(
 
 @kernel
 def _weights(distances, gamma, sigma, squared, out):
-    """The weight of every edge."""
+    """Write the weight of every edge to `out`."""
     for e in range(distances.shape[0]):
         out[e] = weight(distances[e], gamma, sigma, squared)
 
 
 @kernel
 def _gain(indptr, indices, similarity, served, j):
-    """How much better all rows would be served if j were picked."""
+    """Return f(S + j) - f(S); `served` (n,) is max_{j∈S} e_ij of each row."""
     gain = 1.0 - served[j]
     for e in range(indptr[j], indptr[j + 1]):
         gain += max(similarity[e] - served[indices[e]], 0.0)
@@ -75,7 +74,7 @@ def _gain(indptr, indices, similarity, served, j):
 
 @kernel
 def _serve(indptr, indices, similarity, order):
-    """Lazy greedy picks. Edges run both ways with one similarity, or only from server to served."""
+    """Write the greedy picks to `order`. Row j of the edges lists the rows i with e_ij > 0."""
     n = indptr.shape[0] - 1
     served = np.zeros(n)
     rows = np.arange(n)
@@ -99,24 +98,24 @@ def _serve(indptr, indices, similarity, order):
 
 
 def near_duplicates(graph: KnnGraph, size: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """Removal of near-duplicates: rows go that are too close to one that comes before them.
+    """Removal of near-duplicates: drop rows that are close to a row earlier in a random order.
 
-    In a random order, each row's nearest neighbour that comes before it is found, among those that
-    either one lists. Rows nearer to theirs than a threshold are dropped; the threshold is the one
-    that leaves `size` rows. Rows without such a neighbour, of which the graph says nothing, go
-    last, the latest first.
+    d_i is the distance from row i to its nearest earlier neighbour, among the neighbours that i
+    lists and the rows that list i; inf if there is none. The rows with the largest d_i are kept,
+    ties by the random order: this equals dropping all rows with d_i below a threshold that leaves
+    `size` rows.
 
     Source: Abbas, Tirumala, Simig, Ganguli, Morcos: SemDeDup: data-efficient learning at web-scale
-    through semantic deduplication, arXiv 2303.09540, algorithm A7. There pairs come from k-means
-    cells and the order from the distance to their centres, a choice that is found to matter little.
+    through semantic deduplication, arXiv 2303.09540, algorithm A7. The authors take pairs within
+    k-means cells, and order rows by the distance to the centre, which they find to matter little.
 
     Args:
         graph: of n rows; not changed.
-        size: how many to keep, 1 … n.
+        size: number of rows to select, 1 … n.
         seed: of the order.
 
     Returns:
-        (size,) int64, the last to be dropped first: every prefix is the selection for that size.
+        (size,) int64, largest d_i first. Every prefix is the selection of that size.
     """
     n = graph.n
     check_size(size, 0, n)

@@ -1,0 +1,33 @@
+"""Block sizes and memory of the baselines."""
+
+from __future__ import annotations
+
+from d2cli.defaults import CompareMethod
+from d2cli.runtime.ledger import Ledger
+
+#: Picks of k-center that rows are compared with in one matrix product.
+PICKS = 512
+#: Rows of that product.
+ROWS = 1024
+
+
+def select(
+    ledger: Ledger, n: int, d: int, k: int, sizes: tuple[int, ...], method: CompareMethod
+) -> None:
+    """Selections of these sizes by one baseline; vectors and graph are held, the picks stay held.
+
+    `k` is the number of neighbours per row of the graph.
+    """
+    ledger.stage = method
+    if method == "moderate":
+        ledger.touch("distances", 40 * n)
+    elif method == "k-center":
+        ledger.touch("picking", 50 * n + 4 * PICKS * d)
+    elif method == "facility-location":
+        ledger.touch("similarity", 8.0 * 2 * n * k + 24 * n)
+    elif method == "near-duplicates":
+        ledger.touch("pairs", 53.0 * n * k + 30 * n)
+    else:
+        ledger.touch("order", 40 * n)
+    # The orders of all other methods nest: one order serves every size.
+    ledger.hold("picks", 8 * (sum(sizes) if method == "ccs" else max(sizes)))

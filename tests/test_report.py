@@ -16,8 +16,8 @@ from d2cli.cli.main import run
 from d2cli.commands import pages
 from d2cli.files.examples import images_at, open_images
 from d2cli.page.projection import project
+from d2cli.page.text import Decimals, list_words, percent
 from d2cli.page.thumbnails import LONGEST, thumbnail
-from d2cli.page.view import Decimals, list_words, percent
 from tests import naive_evaluation as naive
 
 BASE = ["--emb", "emb.npy", "--scores", "scores.npy"]

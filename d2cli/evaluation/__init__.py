@@ -1,1 +1,1 @@
-"""Measures of a selection that need no training, on arrays."""
+"""Measures of a selection on arrays, without training."""

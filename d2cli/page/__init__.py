@@ -1,1 +1,1 @@
-"""HTML, SVG and figures; no files."""
+"""HTML pages, figures and thumbnails. Knows no files and no paths."""

@@ -1,7 +1,8 @@
-"""The figures of a report. Each comes with its words and its numbers."""
+"""The figures of the pages. Each function returns the SVG, a caption and a table of the numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,22 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from d2cli.evaluation.balance import BinCounts
+from d2cli.page.page import FigureView, Table
 from d2cli.page.svg import COLORS, figure, inline
-from d2cli.page.view import Decimals, FigureView, Table, count, percent
+from d2cli.page.text import Decimals, count, percent
 
-#: Steps between ticks, but for powers of ten.
-_NICE = [1, 2, 2.5, 5, 10]
-#: Counts that differ by more than this are drawn on a logarithmic axis.
+#: Steps between ticks, up to a power of ten.
+_TICK_STEPS = [1, 2, 2.5, 5, 10]
+#: An axis is logarithmic if its values differ by more than this factor.
 _LOG_FROM = 50
-#: Picks are shown in this many steps at most.
+#: Maximum number of steps of a curve over the picks.
 _STEPS = 60
-#: Cells of the map's table, in each direction.
+#: Cells per axis in the table of the map.
 _CELLS = 3
+#: Pixels per bar of a bar chart.
+_BAR = 24
+#: Pixels above and below all bars together.
+_MARGIN = 64
 
 
 def coverage_curve(
@@ -31,12 +37,12 @@ def coverage_curve(
     kept: NDArray[np.float64],
     random: NDArray[np.float64],
 ) -> FigureView:
-    """How many rows have a kept row within some distance; beside random selections.
+    """Draw the share of rows within each distance of a kept row, beside random selections.
 
     Args:
-        name: of the figure, for ids.
-        label: which selection, for the caption.
-        shares: (q,) 0 … 1, at which the distances stand.
+        name: prefix of the figure's ids.
+        label: names the selection in the titles.
+        shares: (q,) the levels 0 … 1 of the quantiles.
         kept, random: (q,) quantiles of the distance to the nearest kept row.
     """
     with figure() as drawn:
@@ -48,7 +54,7 @@ def coverage_curve(
         axes.set_xlabel("distance to the nearest kept row")
         axes.set_ylabel("rows within it")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
         axes.legend(loc="lower right")
         number = Decimals([*kept, *random])
         words = (
@@ -66,15 +72,23 @@ def coverage_curve(
         for q in at
     ]  # fmt: skip
     table = Table(
-        f"Distance within which so many rows have a kept one, {label}",
+        f"Quantiles of the distance to the nearest kept row, {label}",
         ["Rows", "This selection", "Random"],
         rows,
     )
     return FigureView(svg, words, table)
 
 
-def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: BinCounts) -> FigureView:
-    """Rows by score, of the full set and of what is kept."""
+def score_histogram(
+    name: str, label: str, edges: NDArray[np.float64], bins: BinCounts
+) -> FigureView:
+    """Draw histograms of the score: of the full set and of the selection.
+
+    Args:
+        name, label: as in :func:`coverage_curve`.
+        edges: (C + 1,) edges of the bins.
+        bins: counts per bin.
+    """
     some = bins.full[bins.full > 0]
     logarithmic = bool(some.max() > _LOG_FROM * max(1, some.min()))
     with figure() as drawn:
@@ -91,14 +105,13 @@ def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: Bin
         else:
             axes.set_ylim(0, float(bins.full.max()) * 1.08)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
         axes.set_xlabel("score")
         axes.set_ylabel("rows (log scale)" if logarithmic else "rows")
         axes.legend(loc="upper right")
         words = (
-            f"Rows by score in {bins.full.size} bins of equal width: the full set, and what is "
-            f"kept of it. {percent(bins.shift)} of the rows would have to change bins to turn one "
-            "distribution into the other."
+            f"Rows by score in {bins.full.size} bins of equal width, for the full set and for the "
+            f"kept rows. Total variation distance of the two distributions: {percent(bins.shift)}."
         )
         svg = inline(drawn, name, f"Score histogram, {label}", words)
     number = Decimals(edges.tolist())
@@ -112,13 +125,15 @@ def score_histogram(name: str, label: str, edges: NDArray[np.float64], bins: Bin
     return FigureView(svg, words, table)
 
 
-def kept_by_difficulty(name: str, label: str, groups: BinCounts, ends: tuple[str, str]) -> FigureView:
-    """The share kept in groups of equal size, in the order of the scores.
+def kept_by_difficulty(
+    name: str, label: str, groups: BinCounts, ends: tuple[str, str]
+) -> FigureView:
+    """Draw the share kept in groups of equal size, in the order of the scores.
 
     Args:
         name, label: as in :func:`coverage_curve`.
-        groups: counts by group.
-        ends: what the first and the last group are called.
+        groups: counts per group.
+        ends: names of the first and of the last group, for example ``easiest`` and ``hardest``.
     """
     share = np.nan_to_num(groups.retention)
     overall = float(groups.kept.sum() / groups.full.sum())
@@ -130,8 +145,8 @@ def kept_by_difficulty(name: str, label: str, groups: BinCounts, ends: tuple[str
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(float(share.max()), overall) * 1.22 or 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_NICE))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(axis="x", visible=False)
         axes.set_xlabel(f"order of the scores: {ends[0]} → {ends[1]}")
@@ -139,11 +154,12 @@ def kept_by_difficulty(name: str, label: str, groups: BinCounts, ends: tuple[str
         axes.legend(loc="upper left", ncols=2)
         low, high = int(np.argmin(share)), int(np.argmax(share))
         words = (
-            f"Of the {ends[0]} twentieth {percent(float(share[0]))} are kept, of the {ends[1]} "
-            f"{percent(float(share[-1]))}; most, {percent(float(share[high]))}, between "
-            f"{percent(high / share.size, 0)} and {percent((high + 1) / share.size, 0)} of the "
-            f"order, and least, {percent(float(share[low]))}, between "
-            f"{percent(low / share.size, 0)} and {percent((low + 1) / share.size, 0)}."
+            f"Share kept of the {ends[0]} {percent(1 / share.size, 0)}: "
+            f"{percent(float(share[0]))}; of the {ends[1]}: {percent(float(share[-1]))}. "
+            f"Highest share: {percent(float(share[high]))}, at {percent(high / share.size, 0)} to "
+            f"{percent((high + 1) / share.size, 0)} of the order. Lowest share: "
+            f"{percent(float(share[low]))}, at {percent(low / share.size, 0)} to "
+            f"{percent((low + 1) / share.size, 0)}."
         )
         svg = inline(drawn, name, f"Share kept by {ends[1]} score, {label}", words)
     rows = [
@@ -161,20 +177,20 @@ def kept_by_difficulty(name: str, label: str, groups: BinCounts, ends: tuple[str
     return FigureView(svg, words, table)
 
 
-def picks(
+def pick_curve(
     name: str,
     label: str,
     values: NDArray[np.float64],
     ran_out_at: int | None,
     ends: tuple[str, str] | None,
 ) -> FigureView:
-    """What each pick had left as its score, or how hard the picks were, first to last.
+    """Draw the score of each pick when it was picked, or its rank by the scores as given.
 
     Args:
         name, label: as in :func:`coverage_curve`.
-        values: (N,) gains or places 0 … 1 in the order of the scores, by pick.
+        values: (N,) scores at the pick or ranks 0 … 1, in the order of the picks.
         ran_out_at: the pick at which the messages ran out, or None.
-        ends: what the ends of the order of scores are called; None where `values` are gains.
+        ends: names of the lowest and of the highest rank; None if `values` are scores.
     """
     n, gains = values.size, ends is None
     steps = min(n, _STEPS)
@@ -199,15 +215,15 @@ def picks(
                 xytext=(-5 if left else 5, -3), textcoords="offset points",
                 ha="right" if left else "left", va="top",
             )  # fmt: skip
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_NICE))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_TICK_STEPS))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.set_xlabel("pick, first to last")
-        axes.set_ylabel("score left at the pick" if ends is None else f"{ends[0]} → {ends[1]}")
-        what = "Score left at the pick" if gains else "Place of the picks in the order of scores"
+        axes.set_ylabel("score at the pick" if ends is None else f"{ends[0]} → {ends[1]}")
+        what = "Score at the pick" if gains else "Rank of the picks by score"
         number = _short if gains else percent
         words = (
-            f"{what}, in medians of up to {_STEPS} steps: {number(float(middle[0]))} at first, "
-            f"{number(float(middle[-1]))} at last."
+            f"{what}, medians of up to {_STEPS} steps: {number(float(middle[0]))} in the first, "
+            f"{number(float(middle[-1]))} in the last."
         )
         svg = inline(drawn, name, f"{what}, {label}", words)
     chosen = np.unique(np.linspace(0, steps - 1, 11).astype(int))
@@ -220,7 +236,7 @@ def picks(
 
 
 def _is_wide(middle: NDArray[np.float64], gains: bool) -> bool:
-    """Whether scores that are left span so much that only a logarithm shows them."""
+    """Whether scores need a logarithmic axis."""
     above = middle[middle > 0]
     if not gains or not above.size or middle.min() < 0:
         return False
@@ -244,13 +260,13 @@ def _short(value: float) -> str:
 def embedding_map(
     name: str, label: str, places: NDArray[np.float64], kept: NDArray[np.bool_], how: str
 ) -> FigureView:
-    """Rows on a map, kept ones in front.
+    """Draw rows on a map, kept rows in front.
 
     Args:
         name, label: as in :func:`coverage_curve`.
         places: (m, 2) within 0 … 1.
-        kept: (m,) which of them are kept.
-        how: what made the map.
+        kept: (m,) True for kept rows.
+        how: the method of the map, for the caption.
     """
     with figure(340, 340, None) as drawn:
         axes = drawn.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -264,15 +280,15 @@ def embedding_map(
         share = float(kept.mean())
         words = (
             f"{how}: {count(int(kept.sum()))} kept rows (large, in colour) among "
-            f"{count(int((~kept).sum()))} dropped ones (small, grey); {percent(share)} of those on "
-            "the map are kept."
+            f"{count(int((~kept).sum()))} dropped rows (small, grey); {percent(share)} of the rows "
+            "on the map are kept."
         )
         svg = inline(drawn, name, f"Map of the embeddings, {label}", words)
     return FigureView(svg, words, _cells(label, places, kept), wide=True)
 
 
 def _dots(axes: Any, places: NDArray[np.float64], color: str, size: float, alpha: float) -> None:
-    """Every dot in one path: a line of no length with a round end."""
+    """Draw all dots as one path: lines of length 0 with round ends."""
     if not places.size:
         return
     vertices = np.repeat(places, 2, axis=0)
@@ -297,3 +313,47 @@ def _cells(label: str, places: NDArray[np.float64], kept: NDArray[np.bool_]) -> 
     return Table(
         f"Rows by part of the map, {label}", ["Part of the map", "Rows", "Kept", "Share kept"], rows
     )
+
+
+def bar_chart(
+    name: str,
+    title: str,
+    axis: str,
+    values: Sequence[tuple[str, float]],
+    write: Callable[[float], str],
+    words: str,
+) -> FigureView:
+    """Draw a horizontal bar for each method, in the order given, with its number.
+
+    Args:
+        name: prefix of the figure's ids.
+        title: title of the table and of the figure for screen readers.
+        axis: label of the axis.
+        values: pairs (method, number); ``d2`` and ``random`` have colours of their own.
+        write: formats a number.
+        words: the caption.
+    """
+    labels, numbers = zip(*values, strict=True)
+    roles = {"d2": "kept", "random": "random"}
+    with figure(height=_MARGIN + _BAR * len(values)) as drawn:
+        axes = drawn.add_subplot()
+        places = range(len(values))
+        axes.barh(
+            places, numbers, height=0.66,
+            color=[COLORS[roles.get(label, "full")] for label in labels],
+        )  # fmt: skip
+        for place, number in zip(places, numbers, strict=True):
+            axes.annotate(
+                write(number), (number, place), (4, 0), textcoords="offset points",
+                va="center", fontsize=9.5,
+            )  # fmt: skip
+        axes.set_yticks(places, labels)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(0, max(*numbers, 1e-12) * 1.24)
+        axes.set_xlabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+        svg = inline(drawn, name, title, words)
+    table = Table(title, ["Method", axis], [[label, write(v)] for label, v in values])
+    return FigureView(svg, words, table)

@@ -1,18 +1,52 @@
-"""The page: one HTML file that loads nothing and runs nothing."""
+"""A page and its parts, rendered as one HTML file without scripts or external resources."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jinja2
+from markupsafe import Markup
 
 from d2cli.page.thumbnails import Thumbnail
-from d2cli.page.view import FigureView, Table
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A table cell with a text and a share 0 … 1 that is drawn as a bar."""
+
+    text: str
+    share: float
+
+    @property
+    def width(self) -> str:
+        """Width of the bar in CSS."""
+        return f"{100 * self.share:.1f}%"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first cell per row is the heading; `words`: the other cells are text."""
+
+    caption: str
+    head: list[str]
+    rows: Sequence[Sequence[str | Bar]]
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """A figure with its caption, and with its numbers as a table."""
+
+    svg: Markup
+    caption: str
+    table: Table
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number to be seen first, and what to hold it against."""
+    """A headline number, with a value to compare it with."""
 
     name: str
     value: str
@@ -21,7 +55,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Shown:
-    """A row as its picture or its text."""
+    """A row of the data as a picture or as text; `words` describe the picture."""
 
     image: Thumbnail | None
     text: str | None
@@ -30,7 +64,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Card:
-    """An example: a row, what is said of it, and beside it the kept row that it is near to."""
+    """An example: a row, lines about it, and its nearest kept row (`twin`)."""
 
     shown: Shown
     lines: list[str]
@@ -48,7 +82,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Part:
-    """What a section says of one selection, or of all."""
+    """The content of a section about one selection, or about all of them."""
 
     title: str | None = None
     tiles: list[Tile] = field(default_factory=list)
@@ -59,7 +93,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A section with its heading."""
 
     name: str
     title: str
@@ -70,7 +104,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the template shows; all text is escaped there."""
+    """The input of the template, which escapes all text."""
 
     title: str
     lede: list[str]
@@ -80,7 +114,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The whole page as HTML."""
+    """Render the page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("d2cli.page"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Two dimensions for a map: principal axes, or t-SNE started from them."""
+"""Projection of vectors to two dimensions: principal axes, or t-SNE started from them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from threadpoolctl import threadpool_limits
 
 from d2cli.graph.vectors import Group, power_of_two_scale
 
-#: t-SNE looks at the leading principal axes, as is usual (van der Maaten and Hinton 2008).
+#: Leading principal axes that t-SNE gets (30 in van der Maaten and Hinton 2008).
 _AXES = 50
 _PERPLEXITY = 30.0
-#: Fewer rows have no neighbourhoods to speak of.
+#: Fewest rows for t-SNE.
 _FEWEST = 10
 
 
 def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
-    """Places of (m, d) vectors on a map, (m, 2), each axis within 0 … 1 and on one scale.
+    """Project vectors to a map.
+
+    One thread is used, because the order of sums across threads varies.
 
     Args:
-        vectors: not changed.
-        method: ``tsne`` (perplexity 30, principal axes as the start) or ``pca``. Of fewer than 10
-            rows, and of rows that are all the same, it is always ``pca``.
+        vectors: (m, d), not changed.
+        method: ``tsne`` (perplexity 30, started from the principal axes) or ``pca``. Fewer than 10
+            rows, and rows that are all equal, are always projected by ``pca``.
         seed: of t-SNE.
 
-    One thread works, since sums that several share depend on who comes first.
+    Returns:
+        (m, 2) float64 within 0 … 1, both axes with the same scale.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.manifold import TSNE  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page: colours by CSS variable, the same bytes every time."""
+"""Matplotlib figures as inline SVG: colours by CSS variable, the same bytes in every run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-#: Each role's stand-in while Matplotlib draws; the page's style sheet says the colour.
+#: The colour that Matplotlib draws for each role. :func:`inline` replaces it by a CSS variable.
 COLORS = {
     "ink": "#010203",
     "muted": "#010204",
@@ -67,7 +67,7 @@ _DOT = re.compile(r"M (\S+ \S+) L \1(?= |$)")
 def figure(
     width: float = 340, height: float = 240, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
-    """A figure of this many CSS pixels, drawn in the page's style whatever the user's settings."""
+    """A Matplotlib figure of a size in CSS pixels, in the page's style; ignores user settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -75,18 +75,18 @@ def figure(
 
 
 def inline(drawn: Figure, name: str, title: str, description: str) -> Markup:
-    """The figure as an ``<svg>`` element that says in words what it shows.
+    """Convert a figure to an ``<svg>`` element.
 
     Args:
         drawn: made by :func:`figure`, still inside its block.
-        name: goes in front of ids, so that they are unique in the page.
-        title: for readers of the page who do not see it, with `description`.
+        name: prefix of all ids, which makes them unique in the page.
+        title, description: for screen readers.
     """
     buffer = StringIO()
     FigureCanvasSVG(drawn).print_svg(
         buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
     )
-    root = ElementTree.fromstring(buffer.getvalue())  # Matplotlib wrote it, no one else
+    root = ElementTree.fromstring(buffer.getvalue())  # trusted: Matplotlib wrote it
     _tidy(root, name)
     ElementTree.register_namespace("", _SVG)
     body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
@@ -101,7 +101,7 @@ def inline(drawn: Figure, name: str, title: str, description: str) -> Markup:
 
 
 def _tidy(root: ElementTree.Element, name: str) -> None:
-    """Leave out what the page does not need, and round what nobody can see."""
+    """Remove metadata, styles and unused ids; prefix the ids that are used; round coordinates."""
     text = ElementTree.tostring(root, encoding="unicode")
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
     for parent in list(root.iter()):

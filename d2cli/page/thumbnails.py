@@ -1,4 +1,4 @@
-"""Small pictures inside a page."""
+"""Thumbnails as ``data:`` addresses."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: The longest side, in pixels: larger images are scaled down to it.
+#: Longest side in pixels; larger images are scaled down.
 LONGEST = 96
-#: Up to here an image is stored without loss and shown with its pixels as they are.
+#: Up to this longest side, an image is stored as PNG and its pixels are shown as squares.
 _TINY = 48
+#: JPEG quality of larger images.
 _QUALITY = 82
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a ``data:`` address, with its size in pixels."""
+    """A picture as a ``data:`` address, and its size in pixels."""
 
     uri: str
     width: int
@@ -27,12 +28,12 @@ class Thumbnail:
 
     @property
     def tiny(self) -> bool:
-        """Whether each pixel is to be seen as a square."""
+        """Whether pixels are shown as squares."""
         return max(self.width, self.height) <= _TINY
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
-    """Of (height, width) grey or (height, width, 3) colour; at most a few kilobytes."""
+    """Encode (height, width) grey or (height, width, 3) colour pixels in a few kilobytes."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     buffer = BytesIO()

@@ -9,9 +9,9 @@ from d2cli.commands.report.origin import inputs_table, written
 from d2cli.commands.requests import CompareOptions, CompareRequest
 from d2cli.defaults import CompareMethod
 from d2cli.evaluation.redundancy import Redundancy
-from d2cli.page.bars import bars
-from d2cli.page.page import Page, Part, Section
-from d2cli.page.view import Bar, Decimals, FigureView, Table, count, percent
+from d2cli.page.figures import bar_chart
+from d2cli.page.page import Bar, FigureView, Page, Part, Section, Table
+from d2cli.page.text import Decimals, count, percent
 from d2cli.version import __version__
 
 
@@ -124,15 +124,15 @@ def _figures(name: str, compared: Compared, distance: Decimals) -> list[FigureVi
 
     far, twice, hard = numbers("distance"), numbers("redundant"), numbers("difficulty")
     return [
-        bars(
+        bar_chart(
             f"{name}-coverage", "Mean distance to the nearest kept row", "mean distance", of(far),
             distance, best("Rows are nearest to what is kept by", far),
         ),
-        bars(
+        bar_chart(
             f"{name}-redundancy", "Redundant among the kept rows", "redundant", of(twice),
             lambda v: percent(v, 0), best("Fewest kept rows are redundant by", twice),
         ),
-        bars(
+        bar_chart(
             f"{name}-difficulty", "Mean difficulty of the kept rows", "difficulty", of(hard),
             lambda v: percent(v, 0), best("The hardest rows are kept by", hard, least=False),
         ),

@@ -6,8 +6,7 @@ from typing import Any
 
 from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.report.measures import Measures
-from d2cli.page.page import Part, Section
-from d2cli.page.view import Bar, Table
+from d2cli.page.page import Bar, Part, Section, Table
 
 _Rows = list[list[str | Bar]]
 

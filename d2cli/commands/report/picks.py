@@ -6,8 +6,8 @@ from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.report.measures import Measured
 from d2cli.commands.report.numbers import messages_of
 from d2cli.page import figures
-from d2cli.page.page import Part, Section
-from d2cli.page.view import FigureView, count, percent
+from d2cli.page.page import FigureView, Part, Section
+from d2cli.page.text import count, percent
 
 
 def picks_section(
@@ -71,6 +71,6 @@ def _figures(
     at = m.selection.recorded("selection", "messages_ran_out_at")
     views = []
     if gains is not None:
-        views.append(figures.picks(f"gains-{name}", label, gains, at, None))
-    views.append(figures.picks(f"picks-{name}", label, inputs.difficulty[order], at, ends))
+        views.append(figures.pick_curve(f"gains-{name}", label, gains, at, None))
+    views.append(figures.pick_curve(f"picks-{name}", label, inputs.difficulty[order], at, ends))
     return views

@@ -12,8 +12,8 @@ from d2cli.commands.report.picks import picks_section
 from d2cli.commands.requests import ReportOptions
 from d2cli.evaluation.selections import RANDOM_SEEDS, expected_shared, jaccard
 from d2cli.page import figures
-from d2cli.page.page import Page, Part, Section, Tile
-from d2cli.page.view import Bar, Decimals, FigureView, Table, count, list_words, percent
+from d2cli.page.page import Bar, FigureView, Page, Part, Section, Table, Tile
+from d2cli.page.text import Decimals, count, list_words, percent
 from d2cli.version import __version__
 
 #: Classes shown; of more, those of which least and most is kept.

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d2cli.commands.summary import Summary
+    from d2cli.commands.finish import Summary
 
 
 class Exit(IntEnum):
@@ -26,14 +26,14 @@ class Exit(IntEnum):
 
 
 class _Console:
-    """What was asked for on this command line."""
+    """What this command line asked for."""
 
     quiet = False
     json = False
     debug = False
 
-    def reset(self) -> None:
-        self.quiet = self.json = self.debug = False
+    def remember(self, quiet: bool = False, json: bool = False, debug: bool = False) -> None:
+        self.quiet, self.json, self.debug = quiet, json, debug
 
 
 CONSOLE = _Console()

@@ -13,6 +13,7 @@ import typer
 
 from d2cli.cli import compare, graph, propagate, report, score, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
+from d2cli.cli.options import GroupedCommand, parser_of
 from d2cli.errors import D2Error, UsageError
 from d2cli.runtime import stopping
 from d2cli.version import __version__
@@ -71,8 +72,12 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for _module in (score, graph, propagate, select, report, compare):
-    _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, epilog=_module.EXAMPLE)(_guarded(_module.command))
+    app.command(
+        _module.__name__.rpartition(".")[2],
+        cls=GroupedCommand,
+        help=_module.HELP,
+        epilog=_module.EXAMPLE,
+    )(_guarded(parser_of(_module.REQUEST, _module.run)))
 
 
 def _show_version(wanted: bool) -> None:
@@ -99,7 +104,7 @@ _root.__doc__ = _ABOUT
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
-    CONSOLE.reset()
+    CONSOLE.remember()
     with signals.heard():
         code = _outcome(arguments)
     return code

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from d2cli.cli.drive import drive
+from d2cli.commands.requests import PropagateRequest
 
-from d2cli.cli import options as o
-from d2cli.cli.ahead import look_ahead
-from d2cli.cli.console import progress_bar, show_summary
-from d2cli.errors import UsageError
+if TYPE_CHECKING:
+    from d2cli.commands.finish import Summary, Terminal
+    from d2cli.commands.propagate.inputs import PropagateJob
 
+REQUEST = PropagateRequest
+HELP = """\
+Add to each score what its neighbours send.
+
+This is forward message passing. The options given here are recorded with P: `select` uses the same
+edges, kernel and bandwidth unless it is given others.
+"""
 EXAMPLE = """\b
 Example:
   d2prune graph --emb sample_data/emb.npy --out graph.arrow
@@ -18,57 +25,15 @@ Example:
 """
 
 
-def command(
-    graph: Annotated[str, typer.Option("--graph", metavar="G.arrow", help="The graph file.")],
-    out: Annotated[
-        str, typer.Option("--out", metavar="P.npy", help="Propagated scores: float64, one a row.")
-    ],
-    scores: o.ScorePaths = None,
-    scores_key: o.ScoresKey = None,
-    id_column: o.IdColumn = None,
-    higher_is: o.HigherIsOption = None,
-    score_transform: o.ScoreTransform = None,
-    mode: o.ModeOption = None,
-    edges: o.EdgesOption = None,
-    kernel: o.KernelOption = None,
-    bandwidth: o.Bandwidth = None,
-    gamma_forward: o.GammaForward = None,
-    hops: o.Hops = None,
-    allow_stale: o.AllowStale = False,
-    threads: o.Threads = None,
-    plan: o.PlanOnly = False,
-    max_memory: o.MaxMemory = None,
-    quiet: o.Quiet = False,
-    json: o.Json = False,
-    debug: o.Debug = False,
-) -> None:
-    """Let each score take in its neighbours'.
+def run(request: PropagateRequest) -> None:
+    """Open the inputs, then plan or work."""
+    from d2cli.commands.propagate.inputs import open_propagate_job
+    from d2cli.commands.propagate.plan import plan_propagate
 
-    That is forward message passing. What is chosen here travels with P: `select` uses the same
-    edges, kernel and bandwidth unless it is told otherwise.
-    """
-    from d2cli.commands.plans import plan_propagate
-    from d2cli.commands.requests import MessageOptions, PropagateRequest, ScoreOptions
+    drive(request, request.run, open_propagate_job, plan_propagate, _work)
 
-    source = o.as_input(scores, scores_key, "scores")
-    if source is None:
-        raise UsageError("propagate needs --scores")
-    request = PropagateRequest(
-        graph=graph,
-        scores=source,
-        out=out,
-        score_options=ScoreOptions(higher_is, score_transform),
-        messages=MessageOptions(
-            mode, edges, kernel, o.number_or(o.MEDIAN, bandwidth, "bandwidth"), gamma_forward, hops
-        ),
-        id_column=id_column,
-        allow_stale=allow_stale,
-        threads=threads,
-    )
-    if not look_ahead(lambda: plan_propagate(request), plan, max_memory):
-        return
-    from d2cli.commands.propagate import run_propagate
 
-    with progress_bar() as progress:
-        summary = run_propagate(request, progress)
-    show_summary(summary)
+def _work(job: PropagateJob, terminal: Terminal) -> Summary:
+    from d2cli.commands.propagate.run import run_propagate  # loads the compiler
+
+    return run_propagate(job, terminal)

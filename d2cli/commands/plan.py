@@ -1,53 +1,41 @@
-"""``--plan``: what a run would read, need and write, from headers and arithmetic alone.
+"""``--plan``: a view of what was opened. It states memory, disk and I/O as far as headers allow.
 
-Nothing is imported here that loads a kernel, and nothing is read but headers.
+Nothing here loads a kernel or reads data. Time is not computed: ``--pilot`` measures it.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from d2cli.commands.requests import GraphOptions
+from d2cli.defaults import EXACT_UP_TO
 from d2cli.errors import LimitError
-from d2cli.files.graph_file import GraphFile
-from d2cli.files.sources import Layout
-from d2cli.planning.ledger import Estimate
-from d2cli.planning.speed import Speed, measure
+from d2cli.files.layout import Layout
+from d2cli.files.sizes import SIDECAR_BYTES, Ids
+from d2cli.graph.sizes import Matrix, SearchSettings
+from d2cli.runtime.ledger import Estimate
 from d2cli.runtime.memory import Available, available_memory
 from d2cli.runtime.units import binary
 
-#: What goes into the ``.json`` beside an output.
-SIDECAR_BYTES = 4096
-#: Parts of the peak that are named one by one.
+#: Number of parts of the peak that are printed by name.
 _PARTS_SHOWN = 4
-#: A disk is near full if less than this part more is free.
+#: A disk is called nearly full if less than this multiple of the outputs is free.
 _SPARE_DISK = 1.1
 
 _UNSURE_ROWS = "the rows of CSV are estimated from the beginning of the file"
+_GROUPS = "memory is given as if all rows were one group: no header says which label is where"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Another way to run, and what it would need."""
+    """Another way to run, and the memory that it would need."""
 
     option: str
     peak: int
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a plan is held against: how fast the machine is, and the memory that is left."""
-
-    speed: Speed
-    available: Available | None
-
-    @classmethod
-    def now(cls, threads: int) -> Machine:
-        """As it is at this moment; takes about half a second."""
-        return cls(measure(threads), available_memory())
 
 
 @dataclass(frozen=True)
@@ -56,23 +44,28 @@ class Plan:
 
     Attributes:
         command: its name.
-        reads: the headers of its inputs.
-        method: one line: the method that it would take, and why.
-        estimate: memory and work.
+        reads: the layouts of its inputs.
+        method: one line: the method, and why.
+        estimate: memory, and disk for checkpoints.
         writes: (target, bytes) of each output, `-` being standard output.
         threads: how many it would use.
         notes: what the numbers do not cover.
-        lighter: other ways to run that need less memory; worked out only if asked for.
+        lighter: other ways to run that need less memory; computed only if asked for.
     """
 
     command: str
-    reads: list[Layout | GraphFile]
+    reads: list[Layout]
     method: str
     estimate: Estimate
     writes: list[tuple[str, int]]
     threads: int
     notes: list[str] = field(default_factory=list)
     lighter: Callable[[], list[Variant]] = list
+
+    @property
+    def read(self) -> int:
+        """Bytes of all inputs. A run reads each once, and mapped ones again if memory is short."""
+        return sum(layout.size for layout in self.reads)
 
     @property
     def written(self) -> int:
@@ -89,27 +82,22 @@ class Plan:
         verb = "needs" if fitting else "is not enough, but needs only"
         return f"{best.option} {verb} about {binary(best.peak)}"
 
-    def notices(self, machine: Machine) -> list[str]:
-        """What deserves a second look before the run."""
-        said = list(self.notes)
-        if not all(header.exact for header in self.reads if isinstance(header, Layout)):
-            said.append(_UNSURE_ROWS)
-        said += memory_notices(self.estimate, machine.available)
+    def notices(self) -> list[str]:
+        """What the user should know before the run."""
+        notices = list(self.notes)
+        if not all(layout.exact for layout in self.reads):
+            notices.append(_UNSURE_ROWS)
+        notices += memory_notices(self.estimate, available_memory())
         for folder, size in self._by_folder().items():
             free = shutil.disk_usage(folder).free
             if free < size * _SPARE_DISK:
-                said.append(
+                notices.append(
                     f"about {binary(size)} would be written and {binary(free)} are free in {folder}"
                 )
-        return said
-
-    def _kept(self) -> list[tuple[str, str]]:
-        if not self.estimate.temporary:
-            return []
-        return [("keeps", f"checkpoints, at most about {binary(self.estimate.temporary)}")]
+        return notices
 
     def _by_folder(self) -> dict[Path, int]:
-        """Bytes to be written, by folder; those that are not there are refused by the run."""
+        """Bytes to be written, by folder; the run refuses a folder that is not there."""
         sizes: dict[Path, int] = {}
         for target, size in self.writes:
             folder = Path(target).parent
@@ -117,12 +105,12 @@ class Plan:
                 sizes[folder] = sizes.get(folder, 0) + size + SIDECAR_BYTES
         return {folder: size + self.estimate.temporary for folder, size in sizes.items()}
 
-    def as_json(self, machine: Machine) -> dict[str, Any]:
-        """Everything, for programs; sizes in bytes, times in seconds."""
-        seconds = self.estimate.seconds(machine.speed)
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for programs; sizes in bytes."""
+        available = available_memory()
         return {
             "plan": self.command,
-            "reads": [_described(header) for header in self.reads],
+            "reads": [layout.as_json() for layout in self.reads],
             "method": self.method,
             "threads": self.threads,
             "memory": {
@@ -130,53 +118,55 @@ class Plan:
                 "mapped_bytes": self.estimate.mapped,
                 "stage": self.estimate.stage,
                 "parts": self.estimate.parts,
-                "available_bytes": machine.available.size if machine.available else None,
+                "available_bytes": available.size if available else None,
             },
             "disk": {
                 "written_bytes": self.written,
                 "temporary_bytes": self.written + self.estimate.temporary,
                 "outputs": [{"path": path, "bytes": size} for path, size in self.writes],
             },
-            "seconds": {
-                **{stage: round(value, 3) for stage, value in seconds.items()},
-                "total": round(sum(seconds.values()), 3),
+            "io": {
+                "read_bytes": self.read,
+                "written_bytes": self.written + self.estimate.temporary,
             },
-            "core_seconds": round(self.estimate.core_seconds(machine.speed), 3),
-            "notices": self.notices(machine),
+            "notices": self.notices(),
         }
 
-    def lines(self, machine: Machine) -> list[tuple[str, str]]:
+    def lines(self) -> list[tuple[str, str]]:
         """(label, text) for people."""
         estimate = self.estimate
         parts = list(estimate.parts.items())
         named = [f"{name} {binary(size)}" for name, size in parts[:_PARTS_SHOWN]]
         if rest := sum(size for _, size in parts[_PARTS_SHOWN:]):
             named.append(f"other {binary(rest)}")
-        seconds = sorted(estimate.seconds(machine.speed).items(), key=lambda stage: -stage[1])
-        most = ", ".join(f"{stage} {_duration(value)}" for stage, value in seconds[:3])
-        memory = [
+        lines = [
+            *(("reads", str(layout)) for layout in self.reads),
+            ("method", f"{self.method}; {self.threads} thread{'s' if self.threads > 1 else ''}"),
             ("memory", f"about {binary(estimate.peak)} at most, in {estimate.stage}"),
             ("", ", ".join(named)),
         ]
-        if available := machine.available:
-            memory.append(("", f"{binary(available.size)} are available {available.source}"))
-        return [
-            *(("reads", _line(header)) for header in self.reads),
-            ("method", self.method),
-            *memory,
-            *(("writes", f"{_place(path)}, about {binary(size)}") for path, size in self.writes),
-            *self._kept(),
-            (
-                "time",
-                f"roughly {_duration(sum(s for _, s in seconds))} on {self.threads} "
-                f"thread{'s' if self.threads > 1 else ''} as busy as the machine is now ({most})",
-            ),
-        ]
+        if available := available_memory():
+            lines.append(("", f"{binary(available.size)} are available {available.source}"))
+        lines += [("writes", f"{_place(path)}, about {binary(size)}") for path, size in self.writes]
+        if estimate.temporary:
+            lines.append(
+                ("disk", f"checkpoints of a long build, at most {binary(estimate.temporary)}")
+            )
+        lines.append(
+            ("io", f"{binary(self.read)} read, {binary(self.written + estimate.temporary)} written")
+        )
+        return lines
 
 
-def shortage(plan: Plan) -> list[str]:
-    """A notice if the run is predicted to need more memory than there is at this moment."""
-    return memory_notices(plan.estimate, available_memory())
+def shortage(plan: Callable[[], Plan]) -> list[str]:
+    """A notice if the run is predicted to need more memory than is available now.
+
+    The prediction was not asked for, so a fault in it must not stop the run.
+    """
+    try:
+        return memory_notices(plan().estimate, available_memory())
+    except Exception:  # the run itself says what is wrong with its inputs
+        return []
 
 
 def memory_notices(estimate: Estimate, available: Available | None) -> list[str]:
@@ -190,7 +180,7 @@ def memory_notices(estimate: Estimate, available: Available | None) -> list[str]
     if estimate.peak - estimate.mapped <= available.size:
         text += (
             f"; {binary(estimate.mapped)} are pages of mapped files, which the system can take "
-            "back: it would be slow rather than fail"
+            "back: the run would be slow rather than fail"
         )
     return [text]
 
@@ -199,7 +189,7 @@ def check_limit(plan: Plan, limit: int) -> None:
     """Refuse a run that is predicted to need more than `limit` bytes.
 
     Raises:
-        LimitError: with what would lower it, where something would.
+        LimitError: with an option that would lower it, if there is one.
     """
     if plan.estimate.peak > limit:
         raise LimitError(
@@ -209,49 +199,78 @@ def check_limit(plan: Plan, limit: int) -> None:
         )
 
 
-def _described(header: Layout | GraphFile) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "option": "graph" if isinstance(header, GraphFile) else header.option,
-        "paths": [str(path) for path in header.paths],
-        "bytes": header.size,
-        "rows": header.n if isinstance(header, GraphFile) else header.rows,
-    }
-    if isinstance(header, GraphFile):
-        return {**entry, "n_neighbors": header.n_neighbors, "method": header.method}
-    return {
-        **entry,
-        "rows_exact": header.exact,
-        "width": header.width,
-        "dtype": header.type_name,
-        "memory_mapped": header.mapped,
-    }
-
-
-def _line(header: Layout | GraphFile) -> str:
-    if isinstance(header, GraphFile):
-        return (
-            f"{header.path}: {header.n:,} rows, k = {header.n_neighbors}, {header.method}, "
-            f"{binary(header.size)}, memory-mapped"
-        )
-    about = "" if header.exact else "about "
-    width = f" × {header.width:,}" if header.role in ("embeddings", "outputs") else ""
-    mapped = ", memory-mapped" if header.mapped and header.role == "embeddings" else ""
-    return (
-        f"{header.name}: {about}{header.rows:,}{width} {header.type_name}, "
-        f"{binary(header.size)}{mapped}"
-    )
-
-
 def _place(target: str) -> str:
     return "standard output" if target == "-" else target
 
 
-def _duration(seconds: float) -> str:
-    """Two figures at the most, since no more is known."""
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
+# -- from what was opened to what the memory formulas take -----------------------------------------
+def matrix_of(emb: Layout) -> Matrix:
+    """Embeddings as they lie on disk."""
+    return Matrix(
+        emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
+        emb.plain,
+    )  # fmt: skip
+
+
+def ids_of(layout: Layout) -> Ids | None:
+    """The ids of an input, or None if it has none."""
+    return None if layout.ids is None else Ids(layout.rows, layout.ids, layout.text_ids)
+
+
+def search_of(
+    options: GraphOptions,
+    threads: int,
+    *,
+    grouped: bool = False,
+    taking_part: float = 1.0,
+    checkpoint: float | None = None,
+) -> SearchSettings:
+    """A search as the memory formulas take it."""
+    return SearchSettings(
+        n_neighbors=options.n_neighbors,
+        metric=options.metric,
+        method=options.method,
+        recall=options.recall,
+        hnsw_m=options.hnsw_m,
+        ef_construction=options.ef_construction,
+        ef=options.ef,
+        threads=threads,
+        grouped=grouped,
+        taking_part=taking_part,
+        checkpoint=checkpoint,
+    )
+
+
+def describe_search(search: SearchSettings, n: int) -> str:
+    """One line: the method that n rows take, and why."""
+    method = search.method_for(n)
+    why = ""
+    if search.method == "auto":
+        bound = f"{EXACT_UP_TO:,} rows"
+        why = f" (auto: {'up to' if method == 'exact' else 'above'} {bound})"
+    return f"{method}{why}, {search.metric}, k = {search.n_neighbors}"
+
+
+def search_notes(search: SearchSettings) -> list[str]:
+    """What the memory of a search does not cover."""
+    return [_GROUPS] if search.grouped else []
+
+
+def lighter_ways(
+    matrix: Matrix, search: SearchSettings, run: Callable[[Matrix, SearchSettings], Estimate]
+) -> list[Variant]:
+    """Other ways to build, those that change the least first."""
+    return [Variant(text, run(m, s).peak) for text, m, s in _ways(matrix, search)]
+
+
+def _ways(matrix: Matrix, search: SearchSettings) -> Iterator[tuple[str, Matrix, SearchSettings]]:
+    if search.threads > 1:
+        yield "--threads 1", matrix, replace(search, threads=1)
+    if not (matrix.mapped and matrix.plain and matrix.itemsize >= 4):
+        mapped = replace(matrix, itemsize=4, mapped=True, plain=True, largest_file=0, reading=0)
+        yield "one float32 .npy file, which is memory-mapped,", mapped, search
+    for method in ("ivf", "exact"):
+        if method != search.method_for(matrix.rows):
+            yield f"--method {method}", matrix, replace(search, method=method)
+    if search.n_neighbors > 5:
+        yield "-k 5", matrix, replace(search, n_neighbors=5)

@@ -3,201 +3,121 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.compare.methods import Chooser, Data
-from d2cli.commands.directions import settle_direction
-from d2cli.commands.graph import describe_graph, graph_notices, graph_of, open_labels
-from d2cli.commands.pages import COMPARE_NEEDS, check_compare, compared_size
-from d2cli.commands.propagate import read_wanted
-from d2cli.commands.requests import Budget, CompareRequest, ScoreOptions, given
-from d2cli.commands.summary import Clock, Summary, last_line
+from d2cli.commands.compare.inputs import CompareData, CompareJob, read_compare_data
+from d2cli.commands.compare.measures import Compared, MethodMeasures
+from d2cli.commands.compare.methods import Chooser
+from d2cli.commands.compare.sections import page_of
+from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.graph.run import describe_graph, graph_notices, graph_of
+from d2cli.commands.measure import Ruler, vectors_of
+from d2cli.commands.pages import COMPARE_NEEDS, package_versions
+from d2cli.commands.requests import Budget, recorded
 from d2cli.defaults import CompareMethod
-from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.evaluation.balance import BinCounts, class_balance
-from d2cli.evaluation.coverage import Coverage, nearest_selected
-from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
-from d2cli.evaluation.selections import sample_rows, shared_rows
-from d2cli.files.frame import Frame
-from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.fingerprint import describe
-from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
-from d2cli.files.sources import Source, blame, open_source
-from d2cli.graph.vectors import prepare
+from d2cli.engine.threads import Progress
+from d2cli.evaluation.balance import class_balance
+from d2cli.evaluation.selections import shared_rows
+from d2cli.files.provenance.record import record
 from d2cli.messages.utility import utility
+from d2cli.page.page import render
+
+Chosen = dict[int, dict[CompareMethod, NDArray[np.int64]]]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One method at one budget.
-
-    Attributes:
-        difficulty: the mean over the kept rows of the share of rows that are no harder, 0 … 1.
-        classes: counts by class, where there are labels.
-    """
-
-    method: CompareMethod
-    rows: NDArray[np.int64]
-    coverage: Coverage
-    redundancy: Redundancy
-    difficulty: float
-    classes: BinCounts | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """All methods at one budget; `shared` (m, m) counts the rows that each two have in common."""
-
-    size: int
-    methods: list[Measured]
-    shared: NDArray[np.int64]
-
-
-@dataclass
-class CompareInputs:
-    """What was read. `ranks` (n,) are the scores as the share of rows that are no harder."""
-
-    frame: Frame
-    emb: Source
-    scores: NDArray[np.float64]
-    ranks: NDArray[np.float64]
-    score_options: ScoreOptions
-    codes: NDArray[np.int64] | None
-    described: dict[str, Any]
-    paths: list[Path]
-    notices: list[str]
-
-
-def run_compare(request: CompareRequest, progress: Progress = silent) -> Summary:
+def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     """Select by every method, measure, and write the page.
 
     Raises:
-        D2Error: where anything is wrong, or the extra is not installed; then no output has changed.
+        D2Error: where anything is wrong; then no output has changed.
     """
-    check_compare(request)
-    threads = thread_count(request.threads)
-    clock = Clock()
+    clock, options, progress = Clock(), job.options, terminal.progress
+    described = job.inputs.described
     with clock.stage("read"):
-        inputs = _read(request)
-        check_target(request.out, inputs.paths)
-        budgets = {compared_size(b, request, inputs.frame.n): b for b in reversed(request.budgets)}
-        sizes = [*reversed(budgets)]  # a size that two budgets come to is compared once
-    options = request.graph_options
+        data = read_compare_data(job)
+        budgets = job.budgets(data.frame.n)
     with clock.stage("graph"):
-        graph = graph_of(inputs.emb, options, None, None, None, threads, progress)
-        with blame(embeddings=inputs.emb):
-            vectors = prepare(inputs.emb.matrix(), options.metric, threads=threads)
-    better = inputs.score_options.higher_is == "better"
-    data = Data(vectors, inputs.scores, inputs.codes, graph, better)
-    chooser = Chooser(data, request.options, options.seed, threads, progress)
-    chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]] = {size: {} for size in sizes}
-    for method in request.options.methods:
+        graph = graph_of(job.emb, job.graph, job.threads, progress)
+        vectors = vectors_of(job.emb, job.graph.metric, job.threads, progress)
+    chooser = Chooser(job, data, vectors, graph, progress)
+    chosen: Chosen = {size: {} for size in budgets}
+    for method in options.methods:
         with clock.stage(method):
             for size, by_method in chosen.items():
-                by_method[method] = chooser.select(method, size, max(sizes))
+                by_method[method] = chooser.select(method, size, max(budgets))
     with clock.stage("measure"):
-        compared = _measure(request, inputs, vectors, chosen, threads, progress)
-    entry = new_provenance(
+        compared = _measure(job, data, vectors, chosen, progress)
+    provenance = record(
         "compare",
         {
-            **given(options),
-            **given(inputs.score_options),
-            **given(request.options),
-            "id_column": request.id_column,
+            **recorded(job.graph),
+            **job.direction.recorded,
+            **recorded(options),
+            "id_column": job.request.id_column,
         },
-        inputs=inputs.described,
-        comparison=[as_numbers(c, budgets[c.size], chooser) for c in compared],
+        inputs=described,
+        comparison=[as_numbers(one, budgets[one.size], chooser) for one in compared],
     )
-    entry["versions"].update({name: version(name) for name in COMPARE_NEEDS.values()})
-    # These need the extra.
-    from d2cli.commands.compare.sections import page_of  # noqa: PLC0415
-    from d2cli.page.page import render  # noqa: PLC0415
-
-    notices = [*inputs.frame.notices, *inputs.notices, *graph_notices(graph)]
+    provenance["versions"].update(package_versions(COMPARE_NEEDS))
+    notices = [*data.frame.notices, *job.direction.notices, *graph_notices(graph)]
     with clock.stage("page"):
-        page = render(page_of(request, inputs, compared, entry, notices))
-    with Outputs() as outputs:
-        note = outputs.place(sidecar_path(request.out))
-        target = outputs.place(request.out)
-        with clock.stage("write"):
-            target.write_text(page, encoding="utf-8", newline="\n")
-        run = clock.run(threads)
-        write_sidecar(note, target, entry, run)
-    return Summary(
-        [request.out],
-        entry,
-        run,
+        page = render(page_of(job, data.frame.n, compared, provenance, notices))
+
+    def store(path: Path) -> None:
+        path.write_text(page, encoding="utf-8", newline="\n")
+
+    return finish(
+        job.inputs,
+        clock,
+        job.threads,
+        [Output(job.request.out, provenance, store)],
         [
             ("graph", describe_graph(graph)),
-            *(line for c in compared for line in _lines(c, inputs.frame.n)),
-            ("written", request.out),
-            last_line(run),
+            *(line for one in compared for line in _lines(one, data.frame.n)),
+            ("written", job.request.out),
         ],
         notices,
+        decisions=(
+            *graph.info.decisions,
+            job.direction.decision,
+            *(decision for run in chooser.d2_runs.values() for decision in run.decisions),
+        ),
     )
-
-
-def _read(request: CompareRequest) -> CompareInputs:
-    ids = request.id_column
-    emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, ids)
-    frame = Frame.of(emb)
-    source = open_source(request.scores.paths, "scores", "scores", request.scores.key, ids)
-    score_options, said = settle_direction(source, request.score_options)
-    _, values, _ = read_wanted(source, frame, score_options)
-    labels, codes = open_labels(request.labels, "labels", ids, frame)
-    frame.check_id_column(ids)
-    described = {"emb": describe(emb), "scores": describe(source)}
-    if labels is not None:
-        described["labels"] = describe(labels)
-    paths = [*emb.paths, *source.paths, *(labels.paths if labels else [])]
-    return CompareInputs(
-        frame, emb, values, utility(values, transform="rank"), score_options, codes, described,
-        paths, said,
-    )  # fmt: skip
 
 
 def _measure(
-    request: CompareRequest,
-    inputs: CompareInputs,
+    job: CompareJob,
+    data: CompareData,
     vectors: NDArray[np.floating],
-    chosen: dict[int, dict[CompareMethod, NDArray[np.int64]]],
-    threads: int,
+    chosen: Chosen,
     progress: Progress,
 ) -> list[Compared]:
-    """Measure every selection; distances on a sample where there are more rows than asked for."""
-    n, most, seed = inputs.frame.n, request.options.measured_rows, request.graph_options.seed
-    sample = sample_rows(n, most, seed)
-    total = 1 + len(chosen) * len(request.options.methods)
+    """Measure every selection; distances on a sample if there are more rows than asked for."""
+    total = 1 + len(chosen) * len(job.options.methods)
     progress("measure", 0, total)
-    threshold = redundancy_threshold(vectors, metric="euclidean", rows=sample, threads=threads)
+    ruler = Ruler(vectors, job.options.measured_rows, job.graph.seed, job.threads)
+    ranks = utility(data.scores.utility, transform="rank")
     compared: list[Compared] = []
     for size, by_method in chosen.items():
-        measured: list[Measured] = []
+        measured: list[MethodMeasures] = []
         for method, rows in by_method.items():
             progress("measure", 1 + len(compared) * len(by_method) + len(measured), total)
-            far, _ = nearest_selected(
-                vectors, rows, metric="euclidean", rows=sample, threads=threads
-            )
-            some = rows[sample_rows(size, most, seed)]
-            near = nearest_other(vectors, rows, metric="euclidean", rows=some, threads=threads)
-            codes = inputs.codes
+            spread, codes = ruler.measure(rows), data.codes
             measured.append(
-                Measured(
+                MethodMeasures(
                     method,
                     rows,
-                    Coverage.of(far),
-                    Redundancy.of(near, threshold),
-                    float(inputs.ranks[rows].mean()),
+                    spread.coverage,
+                    spread.redundancy,
+                    float(ranks[rows].mean()),
                     None if codes is None else class_balance(codes, rows),
                 )
             )
-        shared = shared_rows([m.rows for m in measured], n)
+        shared = shared_rows([one.rows for one in measured], data.frame.n)
         compared.append(Compared(size, measured, shared))
     progress("measure", total, total)
     return compared
@@ -206,33 +126,34 @@ def _measure(
 def as_numbers(compared: Compared, budget: Budget, chooser: Chooser) -> dict[str, Any]:
     """One budget of the comparison, for JSON."""
     methods = []
-    for m in compared.methods:
-        median = m.redundancy.median
+    for one in compared.methods:
+        median, numbers = one.redundancy.median, one.coverage
         entry: dict[str, Any] = {
-            "method": m.method,
-            "coverage": {"mean": m.coverage.mean, "p95": m.coverage.p95, "max": m.coverage.max},
+            "method": one.method,
+            "coverage": {"mean": numbers.mean, "p95": numbers.p95, "max": numbers.max},
             "redundancy": {
-                "share": m.redundancy.share,
+                "share": one.redundancy.share,
                 "median": median if math.isfinite(median) else None,
             },
-            "difficulty": m.difficulty,
+            "difficulty": one.difficulty,
         }
-        if m.classes is not None:
+        if one.classes is not None:
             entry["classes"] = {
-                "full": m.classes.full.tolist(),
-                "kept": m.classes.kept.tolist(),
-                "shift": m.classes.shift,
-                "lost": m.classes.lost,
+                "full": one.classes.full.tolist(),
+                "kept": one.classes.kept.tolist(),
+                "shift": one.classes.shift,
+                "lost": one.classes.lost,
             }
-        if m.method == "d2":
+        if one.method == "d2":
             run = chooser.d2_runs[compared.size]
             entry["gamma_reverse"] = run.gamma_reverse
             entry["messages_ran_out_at"] = run.ran_out_at
             entry["cut_off"] = run.cut
             entry["thinned_from"] = run.thinned_from
+            entry["decisions"] = [decision.as_json() for decision in run.decisions]
         methods.append(entry)
     return {
-        **given(budget),
+        **recorded(budget),
         "kept": compared.size,
         "methods": methods,
         "shared": compared.shared.tolist(),
@@ -245,10 +166,10 @@ def _lines(compared: Compared, n: int) -> list[tuple[str, str]]:
         ("kept", f"{compared.size:,} of {n:,} rows ({compared.size / n:.1%})"),
         *(
             (
-                f"  {m.method}",
-                f"mean distance {m.coverage.mean:.4g}, 95 % within {m.coverage.p95:.4g}, "
-                f"redundant {m.redundancy.share:.1%}",
+                f"  {one.method}",
+                f"mean distance {one.coverage.mean:.4g}, 95 % within {one.coverage.p95:.4g}, "
+                f"redundant {one.redundancy.share:.1%}",
             )
-            for m in compared.methods
+            for one in compared.methods
         ),
     ]

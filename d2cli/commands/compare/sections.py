@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from d2cli.commands.compare.run import Compared, CompareInputs, Measured
+from d2cli.commands.compare.inputs import CompareJob
+from d2cli.commands.compare.measures import Compared, MethodMeasures
 from d2cli.commands.report.origin import inputs_table, written
-from d2cli.commands.requests import CompareOptions, CompareRequest
+from d2cli.commands.requests import CompareOptions
 from d2cli.defaults import CompareMethod
 from d2cli.evaluation.redundancy import Redundancy
 from d2cli.page.figures import bar_chart
@@ -16,29 +17,29 @@ from d2cli.version import __version__
 
 
 def page_of(
-    request: CompareRequest,
-    inputs: CompareInputs,
+    job: CompareJob,
+    n: int,
     compared: list[Compared],
-    entry: dict[str, Any],
+    provenance: dict[str, Any],
     notices: list[str],
 ) -> Page:
-    """The page, ready to be rendered."""
-    n, emb = inputs.frame.n, inputs.emb
+    """The page of a comparison among `n` rows, ready to be rendered."""
+    options, emb = job.options, job.emb
     distance = Decimals([m.coverage.p95 for c in compared for m in c.methods])
     lede = (
-        f"{len(request.options.methods)} ways to keep part of {count(n)} rows, each with the same "
-        f"budget; embeddings {emb.name}, {emb.parts[0].width():,} numbers a row."
+        f"{len(options.methods)} ways to keep part of {count(n)} rows, each with the same budget; "
+        f"embeddings {emb.name}, {emb.parts[0].width():,} numbers a row."
     )
-    sections = [_reading(compared[0].methods[0].redundancy, distance, request, n)]
+    sections = [_reading(compared[0].methods[0].redundancy, distance, options, n)]
     sections += [_budget(c, n, distance) for c in compared]
-    sections += [_methods(request), _origin(entry)]
+    sections += [_methods(options, job.labels is not None), _origin(provenance)]
     return Page("Coreset comparison", [lede], notices, sections, f"d2prune {__version__}")
 
 
 def _reading(
-    redundancy: Redundancy, distance: Decimals, request: CompareRequest, n: int
+    redundancy: Redundancy, distance: Decimals, options: CompareOptions, n: int
 ) -> Section:
-    most = request.options.measured_rows
+    most = options.measured_rows
     paragraphs = [
         "Coverage is the distance from a row to the nearest kept row: small is good. A kept row is "
         "redundant if another one is within "
@@ -139,7 +140,7 @@ def _figures(name: str, compared: Compared, distance: Decimals) -> list[FigureVi
     ]  # fmt: skip
 
 
-def _number(m: Measured, measure: str) -> float:
+def _number(m: MethodMeasures, measure: str) -> float:
     return {
         "distance": m.coverage.mean,
         "redundant": m.redundancy.share,
@@ -147,10 +148,8 @@ def _number(m: Measured, measure: str) -> float:
     }[measure]
 
 
-def _methods(request: CompareRequest) -> Section:
-    rows: list[list[str | Bar]] = [
-        [m, _about(m, request.options, request.labels is not None)] for m in request.options.methods
-    ]
+def _methods(options: CompareOptions, labelled: bool) -> Section:
+    rows: list[list[str | Bar]] = [[m, _about(m, options, labelled)] for m in options.methods]
     table = Table("What each one keeps", ["Method", "Rule"], rows, words=True)
     return Section("methods", "The methods", [], tables=[table])
 
@@ -174,11 +173,11 @@ def _about(method: CompareMethod, options: CompareOptions, labelled: bool) -> st
     }[method]
 
 
-def _origin(entry: dict[str, Any]) -> Section:
+def _origin(provenance: dict[str, Any]) -> Section:
     rows: list[list[str | Bar]] = [
         [f"{part}: {name.replace('_', ' ')}", written(value)]
         for part in ("parameters", "versions")
-        for name, value in entry[part].items()
+        for name, value in provenance[part].items()
     ]
     return Section(
         "provenance",
@@ -187,7 +186,7 @@ def _origin(entry: dict[str, Any]) -> Section:
         parts=[
             Part(
                 folded=[
-                    inputs_table("Inputs", entry["inputs"]),
+                    inputs_table("Inputs", provenance["inputs"]),
                     Table("Parameters and versions", ["What", "Value"], rows, True),
                 ]
             )

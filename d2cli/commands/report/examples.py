@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2cli.commands.report.inputs import ReportInputs
+from d2cli.commands.report.inputs import ReportData
 from d2cli.commands.report.measures import Example, Measures
 from d2cli.files.examples import images_at, texts_at
 from d2cli.page.page import Card, Gallery, Part, Shown
-from d2cli.page.text import Decimals, count
 from d2cli.page.thumbnails import Thumbnail, thumbnail
+from d2cli.page.text import Decimals, count
 
 #: Longer texts, and longer ids, are cut.
 _LONGEST, _LONGEST_ID = 280, 60
@@ -18,28 +18,28 @@ _LONGEST, _LONGEST_ID = 280, 60
 class _Shelf:
     """What is shown of the rows that any selection has among its examples, read in one go."""
 
-    def __init__(self, inputs: ReportInputs, rows: list[int]) -> None:
-        self.inputs = inputs
+    def __init__(self, data: ReportData, rows: list[int]) -> None:
+        self.data = data
         unique = np.unique(np.array(rows, np.int64))
         self.images: dict[int, Thumbnail] = {}
         self.texts: dict[int, str | None] = {}
-        if inputs.images is not None and unique.size:
-            found = images_at(inputs.images.source, inputs.images.places(unique))
+        if data.images is not None and unique.size:
+            found = images_at(data.images.source, data.images.places(unique))
             self.images = dict(zip(unique.tolist(), map(thumbnail, found), strict=True))
-        if inputs.texts is not None and unique.size:
-            texts = texts_at(inputs.texts.source, inputs.texts.places(unique))
+        if data.texts is not None and unique.size:
+            texts = texts_at(data.texts.source, data.texts.places(unique))
             self.texts = dict(zip(unique.tolist(), texts, strict=True))
 
     def name(self, row: int) -> str:
         """The id, or the row number."""
-        ids = self.inputs.frame.ids
+        ids = self.data.frame.ids
         return f"row {row:,}" if ids is None else _cut(str(ids[row].as_py()), _LONGEST_ID)
 
     def label(self, row: int) -> str:
         """The class, or nothing."""
-        if self.inputs.codes is None:
+        if self.data.codes is None:
             return ""
-        return _cut(self.inputs.classes[self.inputs.codes[row]], _LONGEST_ID)
+        return _cut(self.data.classes[self.data.codes[row]], _LONGEST_ID)
 
     def shown(self, row: int, what: str) -> Shown:
         text = None
@@ -55,7 +55,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def example_parts(
-    inputs: ReportInputs, measures: Measures, titles: list[str | None], high: str
+    data: ReportData, measures: Measures, titles: list[str | None], high: str
 ) -> list[Part]:
     """One part a selection, a gallery a kind of example."""
     examples = [m.examples for m in measures.selections]
@@ -67,14 +67,14 @@ def example_parts(
         for row in (e.row, e.twin)
         if row is not None
     ]
-    shelf = _Shelf(inputs, rows)
+    shelf = _Shelf(data, rows)
     distances = Decimals([m.coverage.max for m in measures.selections])
-    scores = Decimals([float(np.abs(inputs.scores).max())])
+    scores = Decimals([float(np.abs(data.scores).max())])
 
     def gallery(title: str, note: str, what: str, some: list[Example], kind: str) -> Gallery:
         cards = []
         for e in some:
-            score = f"score {scores(float(inputs.scores[e.row]))}"
+            score = f"score {scores(float(data.scores[e.row]))}"
             label = shelf.label(e.row)
             lines = [shelf.name(e.row), *([f"class {label}"] if label else [])]
             text = shelf.shown(e.row, what).text

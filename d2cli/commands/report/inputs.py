@@ -1,46 +1,72 @@
-"""What ``report`` reads: the data once, and selections of it, checked against it."""
+"""What ``report`` opens and reads: the data once, and selections of it, checked against it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli import defaults
-from d2cli.commands.pages import check_count
+from d2cli.commands.inputs import Inputs
+from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
+from d2cli.commands.settle import settle_threads
 from d2cli.defaults import HigherIs, Metric
 from d2cli.errors import DataError, UsageError
 from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
+from d2cli.files.output.atomic import check_target
 from d2cli.files.paths import expand
-from d2cli.files.provenance.fingerprint import describe
 from d2cli.files.score_file import recorded_direction
-from d2cli.files.selection_file import StoredSelection, open_selection
-from d2cli.files.sources import Source, blame, open_source
+from d2cli.files.selection_file import (
+    SelectionFile,
+    SelectionRows,
+    open_selection,
+    read_selection,
+)
+from d2cli.files.sources import Source, blame
 from d2cli.messages.utility import utility
 
+#: More selections would not fit side by side.
+MOST_SELECTIONS = 8
 
-@dataclass
+
+@dataclass(frozen=True)
+class ReportJob:
+    """A run of ``report``: its inputs opened, its options settled."""
+
+    request: ReportRequest
+    metric: Metric
+    threads: int
+    inputs: Inputs
+    emb: Source
+    scores: Source
+    images: Source | None
+    texts: Source | None
+    labels: Source | None
+    selections: list[SelectionFile]
+
+
+@dataclass(frozen=True)
 class Media:
-    """Something to show of each row: its source, and each row's place in it (None: the same)."""
+    """What is shown of each row: its source, and each row's place in it (None: the same)."""
 
     source: Source
     rows: NDArray[np.int64] | None
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where in the source these rows of the frame stand."""
+        """The places in the source of these rows of the frame."""
         return rows if self.rows is None else self.rows[rows]
 
 
-@dataclass
-class ReportInputs:
-    """Everything that was read, in the order of the embeddings.
+@dataclass(frozen=True)
+class ReportData:
+    """What was read, in the order of the embeddings.
 
     Attributes:
+        emb: the embeddings, not read yet.
         scores: (n,) as in the file.
         difficulty: (n,) 0 … 1, the share of rows that are no harder (or no better).
         codes, classes: (n,) class numbers and the classes' names, or None and nothing.
@@ -50,110 +76,128 @@ class ReportInputs:
     emb: Source
     scores: NDArray[np.float64]
     difficulty: NDArray[np.float64]
-    selections: list[StoredSelection]
+    selections: list[SelectionRows]
     metric: Metric
     higher_is: HigherIs
-    described: dict[str, Any]
-    paths: list[Path]
     notices: list[str]
-    codes: NDArray[np.int64] | None = None
-    classes: tuple[str, ...] = ()
-    images: Media | None = None
-    texts: Media | None = None
+    codes: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    images: Media | None
+    texts: Media | None
 
 
-def read_report_inputs(request: ReportRequest) -> ReportInputs:
-    """Open every input, join them, and settle what the selections' provenance says."""
-    ids = request.id_column
-    emb = open_source(request.emb.paths, "embeddings", "emb", request.emb.key, ids)
-    frame = Frame.of(emb)
-    described: dict[str, Any] = {"emb": describe(emb)}
-    source = open_source(request.scores.paths, "scores", "scores", request.scores.key, ids)
-    scores, origin = frame.vector(source)
-    described["scores"] = describe(source)
-    media: dict[str, Media] = {}
-    for name, given_input, opener in (
-        ("images", request.images, open_images),
-        ("texts", request.texts, open_texts),
-    ):
-        if given_input is not None:
-            shown = opener(given_input.paths, given_input.key, ids)
-            media[name] = Media(shown, frame.rows_of(shown))
-            described[name] = describe(shown)
-    codes: NDArray[np.int64] | None = None
-    classes: list[str] = []
-    paths = [*emb.paths, *source.paths, *(p for m in media.values() for p in m.source.paths)]
-    if request.labels is not None:
-        labels = open_source(request.labels.paths, "labels", "labels", request.labels.key, ids)
-        codes, classes = frame.classes(labels)
-        described["labels"] = describe(labels)
-        paths += labels.paths
-    files = expand(request.selected, "selected")
-    check_count(len(files))
-    selections = [open_selection(path).read(frame) for path in files]
-    frame.check_id_column(ids)
-    described["selected"] = [s.described for s in selections]
-    notices = [note for s in selections for note in _check_origin(s, described)]
-    higher_is = request.options.higher_is or _direction(selections, described, source)
-    with blame(scores=origin):
-        difficulty = utility(scores, higher_is, "rank")
-    return ReportInputs(
-        frame, emb, scores, difficulty, selections,
-        metric=request.options.metric or _metric(selections),
-        higher_is=higher_is, described=described, paths=[*paths, *files], notices=notices,
-        codes=codes, classes=tuple(classes), images=media.get("images"), texts=media.get("texts"),
+def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, an input cannot be used, or a package is missing.
+    """
+    if request.emb is None or request.scores is None or not request.selected:
+        raise UsageError("report needs --emb, --scores and --selected")
+    options = request.options
+    check_at_least(1, measured_rows=options.measured_rows, map_rows=options.map_rows)
+    check_at_least(0, examples=options.examples, seed=options.seed)
+    check_page("report", request.out, REPORT_NEEDS)
+    inputs = Inputs(request.id_column, skim)
+    emb = inputs.source(request.emb, "embeddings", "emb")
+    scores = inputs.source(request.scores, "scores", "scores")
+    assert emb is not None and scores is not None
+    images = texts = None
+    if request.images is not None:
+        given = request.images
+        images = open_images(given.paths, given.key, request.id_column, skim=skim)
+        inputs.remember("images", images)
+    if request.texts is not None:
+        given = request.texts
+        texts = open_texts(given.paths, given.key, request.id_column, skim=skim)
+        inputs.remember("texts", texts)
+    labels = inputs.source(request.labels, "labels", "labels")
+    files = expand(list(request.selected), "selected")
+    if len(files) > MOST_SELECTIONS:
+        raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
+    selections = [open_selection(path, skim=skim) for path in files]
+    for one in selections:
+        inputs.add("selected", [one.path], one.layout, one.describe, repeats=True)
+    return ReportJob(
+        request, options.metric or _metric(selections), settle_threads(request.run.threads),
+        inputs, emb, scores, images, texts, labels, selections,
     )  # fmt: skip
 
 
-def _check_origin(selection: StoredSelection, described: dict[str, Any]) -> list[str]:
-    """Refuse a selection of other embeddings; say where its scores were others."""
-    theirs = selection.recorded("inputs", "emb", "fingerprint")
-    notices = []
+def _metric(selections: list[SelectionFile]) -> Metric:
+    """The metric of the graphs that the selections were made on."""
+    metrics = {one.recorded("graph", "metric") for one in selections} & set(get_args(Metric))
+    if len(metrics) > 1:
+        raise UsageError(
+            "the selections were made under different metrics", "choose one with --metric"
+        )
+    return metrics.pop() if metrics else defaults.METRIC
+
+
+def read_report_data(job: ReportJob) -> ReportData:
+    """Read and join every input but the embeddings, and check the target.
+
+    Raises:
+        D2Error: if inputs do not belong together, or the target cannot be written.
+    """
+    check_target(job.request.out, job.inputs.paths)
+    frame = Frame.of(job.emb)
+    scores, origin = frame.vector(job.scores)
+    images, texts = (
+        None if source is None else Media(source, frame.rows_of(source))
+        for source in (job.images, job.texts)
+    )
+    codes: NDArray[np.int64] | None = None
+    classes: list[str] = []
+    if job.labels is not None:
+        codes, classes = frame.classes(job.labels)
+    selections = [read_selection(one, frame) for one in job.selections]
+    frame.check_id_column(job.request.id_column)
+    notices = [notice for rows in selections for notice in _check_origin(job, rows)]
+    higher_is = job.request.options.higher_is or _direction(job)
+    with blame(scores=origin):
+        difficulty = utility(scores, higher_is, "rank")
+    return ReportData(
+        frame, job.emb, scores, difficulty, selections, job.metric, higher_is, notices,
+        codes, tuple(classes), images, texts,
+    )  # fmt: skip
+
+
+def _check_origin(job: ReportJob, selection: SelectionRows) -> list[str]:
+    """Refuse a selection of other embeddings; a notice if its scores were others."""
+    file, described = selection.file, job.inputs.described
+    theirs, notices = file.recorded("inputs", "emb", "fingerprint"), []
     if theirs not in (None, described["emb"]["fingerprint"]):
         known = described["emb"]["path"]
         if not selection.by_id:
             raise DataError(
-                f"{selection.path}: was selected from other embeddings than {known}",
+                f"{file.path}: was selected from other embeddings than {known}",
                 "give the embeddings that it was selected from, or a selection by id",
             )
         notices.append(
-            f"{selection.path}: was selected from other embeddings than {known}, and is joined to "
+            f"{file.path}: was selected from other embeddings than {known}, and is joined to "
             "them by id"
         )
-    scores = selection.recorded("inputs", "scores", "fingerprint")
+    scores = file.recorded("inputs", "scores", "fingerprint")
     if scores not in (None, described["scores"]["fingerprint"]):
-        notices.append(f"{selection.path}: was selected by other scores than --scores")
+        notices.append(f"{file.path}: was selected by other scores than --scores")
     return notices
 
 
-def _direction(
-    selections: list[StoredSelection], described: dict[str, Any], source: Source
-) -> HigherIs:
-    """What a high score says, as the selections that went by these scores recorded it.
-
-    Where none did, as the step that made the scores recorded it.
-    """
-    told = {
-        s.recorded("parameters", "higher_is")
-        for s in selections
-        if s.recorded("inputs", "scores", "fingerprint") == described["scores"]["fingerprint"]
+def _direction(job: ReportJob) -> HigherIs:
+    """The meaning of a high score as selections by these scores record it, else the scores."""
+    ours = job.inputs.described["scores"]["fingerprint"]
+    directions = {
+        one.recorded("parameters", "higher_is")
+        for one in job.selections
+        if one.recorded("inputs", "scores", "fingerprint") == ours
     } & set(get_args(HigherIs))
-    if len(told) > 1:
+    if len(directions) > 1:
         raise UsageError(
-            f"the selections disagree on what a high score says: {', '.join(sorted(told))}",
+            f"the selections disagree on what a high score says: {', '.join(sorted(directions))}",
             "say it with --higher-is",
         )
-    if told:
-        return told.pop()
-    recorded = recorded_direction(source)
+    if directions:
+        return directions.pop()
+    recorded = recorded_direction(job.scores)
     return recorded[1] if recorded else defaults.HIGHER_IS
-
-
-def _metric(selections: list[StoredSelection]) -> Metric:
-    """The metric of the graphs that the selections were made on."""
-    told = {s.recorded("graph", "metric") for s in selections} & set(get_args(Metric))
-    if len(told) > 1:
-        raise UsageError(
-            "the selections were made under different metrics", "say one with --metric"
-        )
-    return told.pop() if told else defaults.METRIC

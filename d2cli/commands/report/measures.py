@@ -8,26 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.report.inputs import ReportInputs
+from d2cli.commands.measure import Ruler, Spread, vectors_of
+from d2cli.commands.report.inputs import ReportData
 from d2cli.commands.requests import ReportOptions
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.balance import BinCounts, class_balance, rank_groups, score_balance
-from d2cli.evaluation.coverage import (
-    Coverage,
-    most_covering,
-    nearest_selected,
-    random_distances,
-)
-from d2cli.evaluation.redundancy import (
-    Redundancy,
-    nearest_other,
-    random_redundancy,
-    redundancy_threshold,
-)
-from d2cli.evaluation.selections import RANDOM_SEEDS, sample_rows, shared_rows, top_places
-from d2cli.files.selection_read import SelectionFile
-from d2cli.files.sources import blame
-from d2cli.graph.vectors import prepare
+from d2cli.evaluation.coverage import Coverage, most_covering, random_distances
+from d2cli.evaluation.redundancy import Redundancy, random_redundancy
+from d2cli.evaluation.selections import RANDOM_SEEDS, shared_rows, top_places
+from d2cli.files.selection_file import SelectionFile, SelectionRows
 
 #: Groups of equal size in the order of difficulty, and bins of the score.
 SCORE_GROUPS, SCORE_BINS = 20, 30
@@ -36,7 +25,7 @@ QUANTILES = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
-class Chance:
+class RandomMeasures:
     """What random selections of one size come to, seed by seed."""
 
     coverage: list[Coverage]
@@ -54,14 +43,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SelectionMeasures:
     """One selection and all that was measured of it."""
 
-    selection: SelectionFile
+    selection: SelectionRows
     coverage: Coverage
     quantiles: NDArray[np.float64]
     redundancy: Redundancy
-    chance: Chance
+    random: RandomMeasures
     bins: BinCounts
     groups: BinCounts
     classes: BinCounts | None
@@ -69,8 +58,13 @@ class Measured:
 
     @property
     def kept(self) -> int:
-        """How many rows are kept."""
+        """The number of rows kept."""
         return int(self.selection.rows.size)
+
+    @property
+    def file(self) -> SelectionFile:
+        """The file of the selection."""
+        return self.selection.file
 
 
 @dataclass(frozen=True)
@@ -89,55 +83,40 @@ class Measures:
     bin_edges: NDArray[np.float64]
     threshold: float
     measured_rows: int
-    selections: list[Measured]
+    selections: list[SelectionMeasures]
     shared: NDArray[np.int64]
 
 
-def measure(
-    inputs: ReportInputs, options: ReportOptions, threads: int, progress: Progress
-) -> Measures:
-    """Measure every selection; distances on a sample where there are more rows than asked for."""
-    with blame(embeddings=inputs.emb):
-        vectors = prepare(inputs.emb.matrix(), inputs.metric, threads=threads, progress=progress)
-    n, most = inputs.frame.n, options.measured_rows
-    rows = sample_rows(n, most, options.seed)
-    total = len(inputs.selections)
-    chances = {s.rows.size: None for s in inputs.selections}
-    steps = 1 + 2 * total + 2 * RANDOM_SEEDS * len(chances)
-    tick = _ticker(progress, steps)
-    threshold = redundancy_threshold(vectors, metric="euclidean", rows=rows, threads=threads)
+def measure(data: ReportData, options: ReportOptions, threads: int, progress: Progress) -> Measures:
+    """Measure every selection; distances on a sample if there are more rows than asked for."""
+    sizes = list(dict.fromkeys(int(one.rows.size) for one in data.selections))
+    tick = _ticker(progress, 1 + len(data.selections) + 2 * RANDOM_SEEDS * len(sizes))
+    vectors = vectors_of(data.emb, data.metric, threads, progress)
+    ruler = Ruler(vectors, options.measured_rows, options.seed, threads)
     tick()
-    edges = np.histogram_bin_edges(inputs.scores, SCORE_BINS)
-    groups = rank_groups(inputs.difficulty, SCORE_GROUPS)
-    found: dict[int, Chance] = {}
-    for size in chances:
-        found[size] = _chance(vectors, size, rows, threshold, most, threads, tick)
+    random = {size: _random(ruler, size, tick) for size in sizes}
+    edges = np.histogram_bin_edges(data.scores, SCORE_BINS)
+    groups, codes = rank_groups(data.difficulty, SCORE_GROUPS), data.codes
     measured = []
-    for selection in inputs.selections:
-        kept = selection.rows
-        distances, which = nearest_selected(
-            vectors, kept, metric="euclidean", rows=rows, threads=threads
-        )
+    for one in data.selections:
+        kept = one.rows
+        spread = ruler.measure(kept)
         tick()
-        some = kept[sample_rows(kept.size, most, options.seed)]
-        others = nearest_other(vectors, kept, metric="euclidean", rows=some, threads=threads)
-        tick()
-        codes = inputs.codes
         measured.append(
-            Measured(
-                selection,
-                Coverage.of(distances),
-                _quantiles(distances),
-                Redundancy.of(others, threshold),
-                found[kept.size],
-                score_balance(inputs.scores, kept, edges),
+            SelectionMeasures(
+                one,
+                spread.coverage,
+                _quantiles(spread.distances),
+                spread.redundancy,
+                random[kept.size],
+                score_balance(data.scores, kept, edges),
                 class_balance(groups, kept, SCORE_GROUPS),
-                None if codes is None else class_balance(codes, kept, len(inputs.classes)),
-                _examples(inputs, kept, rows, distances, which, options.examples),
+                None if codes is None else class_balance(codes, kept, len(data.classes)),
+                _examples(data, kept, ruler.rows, spread, options.examples),
             )
         )
-    shared = shared_rows([s.rows for s in inputs.selections], n)
-    return Measures(vectors, edges, threshold, int(rows.size), measured, shared)
+    shared = shared_rows([one.rows for one in data.selections], data.frame.n)
+    return Measures(vectors, edges, ruler.threshold, int(ruler.rows.size), measured, shared)
 
 
 def _ticker(progress: Progress, steps: int) -> Callable[[], None]:
@@ -155,42 +134,36 @@ def _quantiles(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.quantile(distances.astype(np.float64), QUANTILES)
 
 
-def _chance(
-    vectors: NDArray[np.floating],
-    size: int,
-    rows: NDArray[np.int64],
-    threshold: float,
-    most: int,
-    threads: int,
-    tick: Callable[[], None],
-) -> Chance:
+def _random(ruler: Ruler, size: int, tick: Callable[[], None]) -> RandomMeasures:
+    """The measures of random selections of `size` rows, one for each seed."""
     coverage, quantiles = [], []
     for distances in random_distances(
-        vectors, size, metric="euclidean", rows=rows, threads=threads
+        ruler.vectors, size, metric="euclidean", rows=ruler.rows, threads=ruler.threads
     ):
         coverage.append(Coverage.of(distances))
         quantiles.append(_quantiles(distances))
         tick()
     redundancy = random_redundancy(
-        vectors, size, threshold, metric="euclidean", most=most, threads=threads
-    )
+        ruler.vectors, size, ruler.threshold,
+        metric="euclidean", most=ruler.most, threads=ruler.threads,
+    )  # fmt: skip
     for _ in redundancy:
         tick()
-    return Chance(coverage, np.mean(quantiles, axis=0), redundancy)
+    return RandomMeasures(coverage, np.mean(quantiles, axis=0), redundancy)
 
 
 def _examples(
-    inputs: ReportInputs,
+    data: ReportData,
     kept: NDArray[np.int64],
     rows: NDArray[np.int64],
-    distances: NDArray[np.float32],
-    which: NDArray[np.int32],
+    spread: Spread,
     most: int,
 ) -> dict[str, list[Example]]:
-    """The rows that say most: see the headings of the page."""
+    """The examples that the page shows, by kind."""
+    distances, which = spread.distances, spread.nearest
     covering, counts = most_covering(which, kept, most)
-    hardest = kept[top_places(kept, inputs.difficulty[kept], most)]
-    is_kept = np.zeros(inputs.frame.n, np.bool_)
+    hardest = kept[top_places(kept, data.difficulty[kept], most)]
+    is_kept = np.zeros(data.frame.n, np.bool_)
     is_kept[kept] = True
     out = np.flatnonzero(~is_kept[rows])
     near = out[top_places(rows[out], -distances[out], most)]
@@ -199,7 +172,7 @@ def _examples(
         "most_covering": [
             Example(int(r), int(c)) for r, c in zip(covering, counts, strict=True)
         ],
-        "hardest_kept": [Example(int(r), float(inputs.scores[r])) for r in hardest],
+        "hardest_kept": [Example(int(r), float(data.scores[r])) for r in hardest],
         "most_redundant_dropped": [
             Example(int(rows[p]), float(distances[p]), int(which[p])) for p in near
         ],

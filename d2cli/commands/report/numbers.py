@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from d2cli.commands.report.inputs import ReportInputs
-from d2cli.commands.report.measures import Measured, Measures
+from d2cli.commands.report.inputs import ReportData
+from d2cli.commands.report.measures import Measures, SelectionMeasures
 from d2cli.evaluation.balance import BinCounts
 from d2cli.evaluation.selections import expected_shared, jaccard
-from d2cli.files.selection_read import SelectionFile
+from d2cli.files.selection_file import SelectionRows
 
 
-def as_numbers(inputs: ReportInputs, measures: Measures) -> dict[str, Any]:
+def as_numbers(data: ReportData, measures: Measures) -> dict[str, Any]:
     """The numbers of the page; what is infinite or undefined is None."""
     numbers = {
-        "rows": inputs.frame.n,
-        "metric": inputs.metric,
-        "higher_is": inputs.higher_is,
+        "rows": data.frame.n,
+        "metric": data.metric,
+        "higher_is": data.higher_is,
         "measured_rows": measures.measured_rows,
         "nearest_other_median": measures.threshold,
         "score_bin_edges": measures.bin_edges.tolist(),
-        "classes": list(inputs.classes),
-        "selections": [_numbers_of(inputs, m) for m in measures.selections],
+        "classes": list(data.classes),
+        "selections": [_numbers_of(data, m) for m in measures.selections],
         "overlap": {
             "shared": measures.shared.tolist(),
             "jaccard": jaccard(measures.shared).tolist(),
             "shared_by_chance": expected_shared(
-                np.diag(measures.shared), inputs.frame.n
+                np.diag(measures.shared), data.frame.n
             ).tolist(),
         },
     }  # fmt: skip
@@ -37,16 +37,16 @@ def as_numbers(inputs: ReportInputs, measures: Measures) -> dict[str, Any]:
     return cleaned
 
 
-def _numbers_of(inputs: ReportInputs, m: Measured) -> dict[str, Any]:
+def _numbers_of(data: ReportData, m: SelectionMeasures) -> dict[str, Any]:
     kept = m.selection.rows
     chance = {
-        name: mean_and_sd([getattr(c, name) for c in m.chance.coverage])
+        name: mean_and_sd([getattr(c, name) for c in m.random.coverage])
         for name in ("mean", "p95", "max")
     }
     return {
-        "path": str(m.selection.path),
+        "path": str(m.file.path),
         "kept": m.kept,
-        "share": m.kept / inputs.frame.n,
+        "share": m.kept / data.frame.n,
         "coverage": {
             **{name: getattr(m.coverage, name) for name in ("mean", "p95", "max")},
             "random": chance,
@@ -55,23 +55,23 @@ def _numbers_of(inputs: ReportInputs, m: Measured) -> dict[str, Any]:
             "share": m.redundancy.share,
             "median": m.redundancy.median,
             "random": {
-                name: mean_and_sd([getattr(c, name) for c in m.chance.redundancy])
+                name: mean_and_sd([getattr(c, name) for c in m.random.redundancy])
                 for name in ("share", "median")
             },
         },
         "scores": {
-            "mean": float(inputs.scores[kept].mean()),
-            "full_mean": float(inputs.scores.mean()),
+            "mean": float(data.scores[kept].mean()),
+            "full_mean": float(data.scores.mean()),
             "bins": _counts(m.bins),
             "by_difficulty": _counts(m.groups),
         },
         "classes": None if m.classes is None else _counts(m.classes),
-        "messages": messages_of(inputs, m.selection),
+        "messages": messages_of(data, m.selection),
         "examples": {
             name: [
                 {
                     "row": e.row,
-                    **({} if inputs.frame.ids is None else {"id": inputs.frame.ids[e.row].as_py()}),
+                    **({} if data.frame.ids is None else {"id": data.frame.ids[e.row].as_py()}),
                     "value": e.value,
                     **({} if e.twin is None else {"nearest_kept": e.twin}),
                 }
@@ -104,18 +104,18 @@ def _counts(balance: BinCounts) -> dict[str, Any]:
     }
 
 
-def messages_of(inputs: ReportInputs, selection: SelectionFile) -> dict[str, Any] | None:
+def messages_of(data: ReportData, selection: SelectionRows) -> dict[str, Any] | None:
     """How long the messages lasted, and where in the order of difficulty they ran out.
 
     None where the selection does not say how it was made.
     """
-    recorded = selection.recorded("selection")
+    recorded = selection.file.recorded("selection")
     if not isinstance(recorded, dict):
         return None
     found = {
         "gamma_reverse": recorded.get("gamma_reverse"),
         "ran_out_at": recorded.get("messages_ran_out_at"),
-        "picks": selection.recorded("counts", "kept"),
+        "picks": selection.file.recorded("counts", "kept"),
         "difficulty_guided": None,
         "difficulty_after": None,
     }
@@ -123,9 +123,9 @@ def messages_of(inputs: ReportInputs, selection: SelectionFile) -> dict[str, Any
     if order is not None:
         guided = order if at is None else order[:at]
         if guided.size:
-            found["difficulty_guided"] = float(np.median(inputs.difficulty[guided]))
+            found["difficulty_guided"] = float(np.median(data.difficulty[guided]))
         if at is not None and at < order.size:
-            found["difficulty_after"] = float(np.median(inputs.difficulty[order[at:]]))
+            found["difficulty_after"] = float(np.median(data.difficulty[order[at:]]))
     return found
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from d2cli.commands.report.inputs import ReportInputs
 from d2cli.commands.report.measures import Measures
 from d2cli.page.page import Bar, Part, Section, Table
 
 _Rows = list[list[str | Bar]]
 
 
-def origin_section(inputs: ReportInputs, measures: Measures, labels: list[str]) -> Section:
+def origin_section(described: dict[str, Any], measures: Measures, labels: list[str]) -> Section:
     """Parameters and provenance."""
     folded = [
-        inputs_table("Inputs of this report", inputs.described),
+        inputs_table("Inputs of this report", described),
         *(
             table
             for label, m in zip(labels, measures.selections, strict=True)
-            for table in _selection_tables(label, m.selection.provenance)
+            for table in _selection_tables(label, m.file.provenance)
         ),
     ]
     return Section(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from d2cli.commands.report.inputs import ReportInputs
-from d2cli.commands.report.measures import Measured
+from d2cli.commands.report.inputs import ReportData
+from d2cli.commands.report.measures import SelectionMeasures
 from d2cli.commands.report.numbers import messages_of
 from d2cli.page import figures
 from d2cli.page.page import FigureView, Part, Section
@@ -11,31 +11,31 @@ from d2cli.page.text import count, percent
 
 
 def picks_section(
-    inputs: ReportInputs,
-    each: list[tuple[str, str, Measured]],
+    data: ReportData,
+    each: list[tuple[str, str, SelectionMeasures]],
     titles: list[str | None],
     ends: tuple[str, str],
 ) -> Section:
     """What is known of the order in which rows were picked.
 
     Args:
-        inputs: the data.
+        data: what was read.
         each: (part of a figure's name, label, what was measured) of each selection.
         titles: headings, None where there is only one selection.
         ends: what the ends of the order of scores are called.
     """
     said, parts = [], []
     for (name, label, m), title in zip(each, titles, strict=True):
-        words = _words(inputs, m, ends)
+        words = _words(data, m, ends)
         said.append(words[0].upper() + words[1:] if title is None else f"{label}: {words}")
-        views = _figures(inputs, name, label, m, ends)
+        views = _figures(data, name, label, m, ends)
         if views:
             parts.append(Part(title, figures=views))
     return Section("picks", "The order of picks", said, parts=parts)
 
 
-def _words(inputs: ReportInputs, m: Measured, ends: tuple[str, str]) -> str:
-    found = messages_of(inputs, m.selection)
+def _words(data: ReportData, m: SelectionMeasures, ends: tuple[str, str]) -> str:
+    found = messages_of(data, m.selection)
     if found is None:
         return "the selection does not say how it was made."
     at, guided, after = (
@@ -63,14 +63,14 @@ def _words(inputs: ReportInputs, m: Measured, ends: tuple[str, str]) -> str:
 
 
 def _figures(
-    inputs: ReportInputs, name: str, label: str, m: Measured, ends: tuple[str, str]
+    data: ReportData, name: str, label: str, m: SelectionMeasures, ends: tuple[str, str]
 ) -> list[FigureView]:
     order, gains = m.selection.order, m.selection.gains
     if order is None:
         return []
-    at = m.selection.recorded("selection", "messages_ran_out_at")
+    at = m.file.recorded("selection", "messages_ran_out_at")
     views = []
     if gains is not None:
         views.append(figures.pick_curve(f"gains-{name}", label, gains, at, None))
-    views.append(figures.pick_curve(f"picks-{name}", label, inputs.difficulty[order], at, ends))
+    views.append(figures.pick_curve(f"picks-{name}", label, data.difficulty[order], at, ends))
     return views

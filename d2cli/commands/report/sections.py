@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from d2cli.commands.report.examples import example_parts
-from d2cli.commands.report.inputs import ReportInputs
+from d2cli.commands.report.inputs import ReportData
 from d2cli.commands.report.map import RowMap
-from d2cli.commands.report.measures import QUANTILES, Measured, Measures
+from d2cli.commands.report.measures import QUANTILES, Measures, SelectionMeasures
 from d2cli.commands.report.numbers import mean_and_sd, messages_of
 from d2cli.commands.report.origin import origin_section
 from d2cli.commands.report.picks import picks_section
@@ -38,16 +40,18 @@ class Viewer:
 
     def __init__(
         self,
-        inputs: ReportInputs,
+        data: ReportData,
         measures: Measures,
         options: ReportOptions,
         mapped: RowMap | None,
+        described: dict[str, Any],
     ) -> None:
-        self.inputs, self.measures, self.options, self.map = inputs, measures, options, mapped
-        self.n = inputs.frame.n
-        self.low, self.high = _ENDS[inputs.higher_is]
+        self.data, self.measures, self.options, self.map = data, measures, options, mapped
+        self.described = described
+        self.n = data.frame.n
+        self.low, self.high = _ENDS[data.higher_is]
         several = len(measures.selections) > 1
-        names = [m.selection.path.name for m in measures.selections]
+        names = [m.file.path.name for m in measures.selections]
         self.letters = list(_LETTERS[: len(names)]) if several else [""]
         self.labels = [f"{a}: {b}" if a else b for a, b in zip(self.letters, names, strict=True)]
         found = [m.coverage.max for m in measures.selections]
@@ -56,10 +60,10 @@ class Viewer:
     def page(self) -> Page:
         """The page, ready to be rendered."""
         sections = [self._kept(), self._coverage(), self._redundancy(), self._scores()]
-        if self.inputs.classes:
+        if self.data.classes:
             sections.append(self._classes())
         ends = (self.low, self.high)
-        sections.append(picks_section(self.inputs, self._each(), self._titles(), ends))
+        sections.append(picks_section(self.data, self._each(), self._titles(), ends))
         if self.map is not None:
             sections.append(self._map(self.map))
         if len(self.labels) > 1:
@@ -70,12 +74,12 @@ class Viewer:
                 "Examples",
                 ["Rows that say most about a selection. Texts are cut to 280 characters, images "
                  "scaled down to 96 pixels."],
-                parts=example_parts(self.inputs, self.measures, self._titles(), self.high),
+                parts=example_parts(self.data, self.measures, self._titles(), self.high),
             ),
-            origin_section(self.inputs, self.measures, self.labels),
+            origin_section(self.described, self.measures, self.labels),
         ]  # fmt: skip
         return Page(
-            "Coreset report", self._lede(), self.inputs.notices, sections, f"d2prune {__version__}"
+            "Coreset report", self._lede(), self.data.notices, sections, f"d2prune {__version__}"
         )
 
     # -- help ---------------------------------------------------------------------------------
@@ -83,7 +87,7 @@ class Viewer:
         """Headings of parts: none where there is only one."""
         return list(self.labels) if len(self.labels) > 1 else [None]
 
-    def _each(self) -> list[tuple[str, str, Measured]]:
+    def _each(self) -> list[tuple[str, str, SelectionMeasures]]:
         """(part of a figure's name, label, what was measured)."""
         names = [letter.lower() or "a" for letter in self.letters]
         return list(zip(names, self.labels, self.measures.selections, strict=True))
@@ -92,7 +96,7 @@ class Viewer:
         return [Part(t, figures=v) for t, v in zip(self._titles(), views, strict=True)]
 
     def _lede(self) -> list[str]:
-        emb = self.inputs.emb
+        emb = self.data.emb
         first = self.measures.selections[0]
         kept = f"{count(first.kept)} of {count(self.n)} rows kept ({percent(first.kept / self.n)})"
         if len(self.labels) > 1:
@@ -112,8 +116,8 @@ class Viewer:
         ]
         return Section("kept", "What was kept", [], parts=parts)
 
-    def _tiles(self, m: Measured) -> list[Tile]:
-        chance = mean_and_sd([c.mean for c in m.chance.coverage])["mean"]
+    def _tiles(self, m: SelectionMeasures) -> list[Tile]:
+        chance = mean_and_sd([c.mean for c in m.random.coverage])["mean"]
         change = m.coverage.mean / chance - 1 if chance else 0.0
         direction = "closer" if change < 0 else "farther"
         tiles = [
@@ -122,17 +126,17 @@ class Viewer:
                 "Mean distance",
                 self.distance(m.coverage.mean),
                 f"{percent(abs(change))} {direction} than random "
-                f"({self._chance([c.mean for c in m.chance.coverage], self.distance)})",
+                f"({self._chance([c.mean for c in m.random.coverage], self.distance)})",
             ),
             Tile(
                 "95th percentile",
                 self.distance(m.coverage.p95),
-                f"random {self._chance([c.p95 for c in m.chance.coverage], self.distance)}",
+                f"random {self._chance([c.p95 for c in m.random.coverage], self.distance)}",
             ),
             Tile(
                 "Redundant",
                 percent(m.redundancy.share),
-                f"random {self._chance([c.share for c in m.chance.redundancy], percent)}",
+                f"random {self._chance([c.share for c in m.random.redundancy], percent)}",
             ),
         ]
         if m.classes is not None:
@@ -147,12 +151,12 @@ class Viewer:
         tiles.append(self._messages_tile(m))
         return tiles
 
-    def _messages_tile(self, m: Measured) -> Tile:
-        found = messages_of(self.inputs, m.selection)
+    def _messages_tile(self, m: SelectionMeasures) -> Tile:
+        found = messages_of(self.data, m.selection)
         if found is None:
             return Tile("Messages", "not known", "the selection has no provenance")
         gamma, at = found["gamma_reverse"], found["ran_out_at"]
-        asked = m.selection.recorded("parameters", "gamma_reverse")
+        asked = m.file.recorded("parameters", "gamma_reverse")
         how = "" if gamma is None else f"γ_r {gamma:.3g}" + (" (auto)" if asked == "auto" else "")
         if at is None:
             return Tile("Messages", "lasted", f"to the last pick; {how}")
@@ -162,7 +166,7 @@ class Viewer:
         if self.measures.measured_rows == self.n:
             return ""
         return (
-            f" Measured on {count(self.measures.measured_rows)} rows drawn at random "
+            f" SelectionMeasures on {count(self.measures.measured_rows)} rows drawn at random "
             f"(seed {self.options.seed})."
         )
 
@@ -171,12 +175,12 @@ class Viewer:
         for _, label, m in self._each():
             own = (m.coverage.mean, m.coverage.p95, m.coverage.max)
             rows.append([label, *(self.distance(v) for v in own)])
-        sizes: dict[int, Measured] = {m.kept: m for m in self.measures.selections}
+        sizes: dict[int, SelectionMeasures] = {m.kept: m for m in self.measures.selections}
         for size, m in sizes.items():
             name = "Random" if len(sizes) == 1 else f"Random, {count(size)} rows"
-            values = [[getattr(c, a) for c in m.chance.coverage] for a in ("mean", "p95", "max")]
+            values = [[getattr(c, a) for c in m.random.coverage] for a in ("mean", "p95", "max")]
             rows.append([name, *(self._chance(v, self.distance) for v in values)])
-        unit = "Euclidean" if self.inputs.metric == "euclidean" else "of unit vectors (cosine)"
+        unit = "Euclidean" if self.data.metric == "euclidean" else "of unit vectors (cosine)"
         return Section(
             "coverage",
             "Coverage",
@@ -197,7 +201,7 @@ class Viewer:
                 [
                     [
                         figures.coverage_curve(
-                            f"coverage-{name}", label, QUANTILES, m.quantiles, m.chance.quantiles
+                            f"coverage-{name}", label, QUANTILES, m.quantiles, m.random.quantiles
                         )
                     ]
                     for name, label, m in self._each()
@@ -208,7 +212,7 @@ class Viewer:
     def _redundancy(self) -> Section:
         rows: list[list[str | Bar]] = []
         for _, label, m in self._each():
-            random = m.chance.redundancy
+            random = m.random.redundancy
             rows.append(
                 [
                     label,
@@ -248,7 +252,7 @@ class Viewer:
             ]
             for name, label, m in self._each()
         ]  # fmt: skip
-        meaning = f"A high score means {_MEANING[self.inputs.higher_is]}."
+        meaning = f"A high score means {_MEANING[self.data.higher_is]}."
         return Section(
             "scores",
             "Scores",
@@ -275,7 +279,7 @@ class Viewer:
             shown = [*by_share[:half], *by_share[-half:]]
         rows: list[list[str | Bar]] = [
             [
-                self.inputs.classes[c],
+                self.data.classes[c],
                 count(int(full[c])),
                 *(
                     cell

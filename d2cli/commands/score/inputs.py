@@ -1,44 +1,169 @@
-"""What ``score`` reads: each input opened if some kind needs it, joined in one order, checked."""
+"""What ``score`` opens and reads: each input opened if a kind needs it, joined in one order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
-from d2cli.commands.graph import check_built_from
-from d2cli.commands.requests import ScoreRequest, families_of
-from d2cli.difficulty.kinds import check_dynamics, of_family
+from d2cli.commands.inputs import Inputs, check_built_from
+from d2cli.commands.requests import GraphOptions, ScoreRequest
+from d2cli.commands.settle import settle_graph, settle_threads
+from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, of_family
+from d2cli.errors import UsageError
 from d2cli.files.epochs import Epochs, epoch_range, open_epochs
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import StoredGraph, open_graph
-from d2cli.files.provenance.fingerprint import describe, describe_files
-from d2cli.files.sources import Reordered, Source, open_source
+from d2cli.files.graph_file import GraphFile
+from d2cli.files.output.atomic import check_target
+from d2cli.files.score_file import plan_files
+from d2cli.files.sources import Reordered, Source
 from d2cli.graph.knn_graph import KnnGraph
 
+Family = Literal["dynamics", "embeddings", "graph"]
 
-@dataclass
-class Inputs:
-    """Everything that was opened, in the order of one frame."""
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A run of ``score``: its inputs opened, its options settled.
+
+    Attributes:
+        families: the kinds that were asked for, by what they are computed from.
+        files: the kinds of each output file.
+        outputs: a model's outputs, and `epochs` of them.
+    """
+
+    request: ScoreRequest
+    families: dict[Family, list[str]]
+    files: dict[str, list[str]]
+    options: GraphOptions
+    threads: int
+    inputs: Inputs
+    emb: Source | None
+    graph: GraphFile | None
+    outputs: Epochs | None
+    epochs: range
+    labels: Source | None
+
+    @property
+    def logits(self) -> bool:
+        """Whether the outputs are logits, not probabilities."""
+        return self.request.logits is not None
+
+    @property
+    def builds(self) -> bool:
+        """Whether a graph is built on the way."""
+        return bool(self.families["graph"]) and self.graph is None
+
+
+@dataclass(frozen=True)
+class ScoreData:
+    """What was read, in the order of one frame."""
 
     frame: Frame
-    described: dict[str, Any] = field(default_factory=dict)
-    paths: list[Path] = field(default_factory=list)
-    emb: Source | None = None
-    graph: KnnGraph | None = None
-    outputs: Epochs | None = None
-    epochs: range = range(0)
-    labels: pa.Array | None = None
-    labels_origin: Source | Reordered | None = None
+    graph: KnnGraph | None
+    labels: pa.Array | None
+    labels_origin: Source | Reordered | None
 
 
-def without_effect(request: ScoreRequest) -> list[str]:
-    """Notices of options that no kind asked for uses."""
-    families = families_of(request)
-    builds = bool(families["graph"]) and request.graph is None
-    unused = []
+def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, or an input cannot be used.
+    """
+    check_kinds(list(request.kinds))
+    families: dict[Family, list[str]] = {
+        "dynamics": of_family(list(request.kinds), "dynamics"),
+        "embeddings": of_family(list(request.kinds), "embeddings"),
+        "graph": of_family(list(request.kinds), "graph"),
+    }
+    _check(request, families)
+    files = plan_files(request.out, list(request.kinds))
+    inputs = Inputs(request.id_column, skim)
+    uses_emb = families["embeddings"] or families["graph"]
+    emb = inputs.source(request.emb if uses_emb else None, "embeddings", "emb")
+    graph = inputs.graph(request.graph if families["graph"] else None)
+    labels = inputs.source(request.labels, "labels", "labels")
+    outputs, epochs = None, range(0)
+    given, option = request.logits or request.probs, "logits" if request.logits else "probs"
+    if given is not None and families["dynamics"]:
+        outputs = open_epochs(given.paths, option, given.key, request.id_column, skim=skim)
+        inputs.add(option, outputs.paths, outputs.layout, outputs.describe)
+        epochs = epoch_range(request.epochs, outputs.count)
+        check_dynamics(
+            families["dynamics"],
+            epochs=len(epochs),
+            logits=option == "logits",
+            labels=request.labels is not None,
+        )
+    return ScoreJob(
+        request, families, files, settle_graph(request.graph_options),
+        settle_threads(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
+    )  # fmt: skip
+
+
+def _check(request: ScoreRequest, families: dict[Family, list[str]]) -> None:
+    """Refuse kinds that lack their input."""
+    if families["dynamics"]:
+        first = families["dynamics"][0]
+        if request.logits is None and request.probs is None:
+            raise UsageError(f"--kind {first} needs --logits or --probs")
+        if request.logits is not None and request.probs is not None:
+            raise UsageError(
+                "--logits and --probs are two forms of the same thing: give one",
+                "probabilities are computed from logits",
+            )
+    if families["embeddings"] and request.emb is None:
+        raise UsageError(f"--kind {families['embeddings'][0]} needs --emb")
+    if families["graph"] and request.emb is None and request.graph is None:
+        raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
+    for kind in request.kinds:
+        if KINDS[kind].labels and request.labels is None:
+            raise UsageError(f"--kind {kind} needs --labels")
+        if KINDS[kind].logits_only and request.logits is None:
+            raise UsageError(
+                f"--kind {kind} is defined on logits: from --probs it would be another number",
+                "give --logits; or use --kind margin, which is the margin of probabilities",
+            )
+
+
+def read_score_data(job: ScoreJob) -> ScoreData:
+    """Read and join labels and the graph, and check the targets; nothing large is read yet.
+
+    Raises:
+        D2Error: if inputs do not belong together, or a target cannot be written.
+    """
+    for target in job.files:
+        check_target(target, job.inputs.paths)
+    if job.graph is not None and job.emb is not None:
+        check_built_from(job.graph, job.emb)
+    loaded = None if job.graph is None else job.graph.load()
+    if job.emb is not None:
+        frame = Frame.of(job.emb)
+    elif job.graph is not None and loaded is not None:
+        frame = Frame(job.graph.n, str(job.graph.path), loaded.ids, loaded.ids is not None)
+    else:
+        assert job.outputs is not None, "each kind needs an input"
+        frame = job.outputs.frame()
+    labels = origin = None
+    if job.labels is not None:
+        if job.outputs is not None and job.labels.n != frame.n and frame.ids is None:
+            # If the outputs make up the frame, exchanged axes are the likely fault.
+            job.outputs.check(Frame.of(job.labels))
+        rows = frame.rows_of(job.labels)
+        values = job.labels.column()
+        labels = values if rows is None else values.take(pa.array(rows))
+        origin = job.labels if rows is None else Reordered(job.labels, rows)
+    if job.outputs is not None:
+        job.outputs.check(frame)
+    frame.check_id_column(job.request.id_column)
+    return ScoreData(frame, None if loaded is None else loaded.graph, labels, origin)
+
+
+def unused_options(job: ScoreJob) -> list[str]:
+    """A notice of options that no requested kind uses."""
+    families, builds, unused = job.families, job.builds, []
     if not families["dynamics"]:
         unused += ["--logits", "--probs", "--epochs"]
     if not families["embeddings"]:
@@ -49,86 +174,5 @@ def without_effect(request: ScoreRequest) -> list[str]:
         unused += ["--n-neighbors", "--method", "--recall", "--hnsw-m", "--ef-construction", "--ef"]
     if not builds and not families["embeddings"]:
         unused += ["--metric", "--seed", *([] if families["graph"] else ["--emb"])]
-    late = [name for name in unused if name in request.named]
-    return [f"{', '.join(late)}: not used for {', '.join(request.kinds)}"] if late else []
-
-
-def read_inputs(request: ScoreRequest) -> Inputs:
-    """Open what the kinds need and join it; nothing large is read yet."""
-    families = families_of(request)
-    emb = stored = outputs = None
-    if request.emb is not None and (families["embeddings"] or families["graph"]):
-        emb = open_source(
-            request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column
-        )
-    if request.graph is not None and families["graph"]:
-        stored = open_graph(request.graph).load()
-        if emb is not None:
-            check_built_from(stored, request.graph, emb)
-    given_outputs = request.logits or request.probs
-    if given_outputs is not None and families["dynamics"]:
-        option = "logits" if request.logits is not None else "probs"
-        outputs = open_epochs(given_outputs.paths, option, given_outputs.key, request.id_column)
-    inputs = Inputs(_frame(request, emb, stored, outputs))
-    if emb is not None:
-        inputs.emb = emb
-        _note(inputs, "emb", describe(emb), emb.paths)
-    if stored is not None and request.graph is not None:
-        inputs.graph = stored.graph
-        described = describe_files([Path(request.graph)], stored.graph.n)
-        _note(inputs, "graph", described, [Path(request.graph)])
-    _read_labels(request, inputs, outputs)
-    if outputs is not None:
-        inputs.outputs = outputs
-        _check_outputs(request, inputs, outputs)
-    inputs.frame.check_id_column(request.id_column)
-    return inputs
-
-
-def _frame(
-    request: ScoreRequest, emb: Source | None, stored: StoredGraph | None, outputs: Epochs | None
-) -> Frame:
-    """The rows: of the embeddings, else of the graph, else of the outputs."""
-    if emb is not None:
-        return Frame.of(emb)
-    if stored is not None:
-        return Frame(stored.graph.n, str(request.graph), stored.ids, stored.ids is not None)
-    assert outputs is not None, "some kind needs some input"
-    return outputs.frame()
-
-
-def _note(inputs: Inputs, name: str, described: dict[str, Any], paths: list[Path]) -> None:
-    inputs.described[name] = described
-    inputs.paths += paths
-
-
-def _read_labels(request: ScoreRequest, inputs: Inputs, outputs: Epochs | None) -> None:
-    if request.labels is None:
-        return
-    source = open_source(
-        request.labels.paths, "labels", "labels", request.labels.key, request.id_column
-    )
-    _note(inputs, "labels", describe(source), source.paths)
-    if outputs is not None and source.n != inputs.frame.n and inputs.frame.ids is None:
-        # Said of the outputs, whose axes may be exchanged, where they make up the frame.
-        outputs.check(Frame.of(source))
-    rows = inputs.frame.rows_of(source)
-    values = source.column()
-    inputs.labels = values if rows is None else values.take(pa.array(rows))
-    inputs.labels_origin = source if rows is None else Reordered(source, rows)
-
-
-def _check_outputs(request: ScoreRequest, inputs: Inputs, outputs: Epochs) -> None:
-    option = "logits" if request.logits is not None else "probs"
-    described = describe_files(outputs.paths, outputs.n)
-    inputs.described[option] = {**described, "epochs": outputs.count, "classes": outputs.classes}
-    inputs.paths += outputs.paths
-    outputs.check(inputs.frame)
-    inputs.epochs = epoch_range(request.epochs, outputs.count)
-    kinds = of_family(request.kinds, "dynamics")
-    check_dynamics(
-        kinds,
-        epochs=len(inputs.epochs),
-        logits=option == "logits",
-        labels=request.labels is not None,
-    )
+    late = [name for name in unused if name in job.request.named]
+    return [f"{', '.join(late)}: not used for {', '.join(job.request.kinds)}"] if late else []

@@ -8,84 +8,84 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.requests import ScoreRequest, check_score, given
-from d2cli.commands.score.inputs import Inputs, read_inputs, without_effect
-from d2cli.commands.score.kinds import Found, score_embeddings, score_neighbours, score_outputs
-from d2cli.commands.summary import Clock, Summary, last_line
+from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.requests import recorded
+from d2cli.commands.score.compute import Scored, compute
+from d2cli.commands.score.inputs import ScoreData, ScoreJob, read_score_data, unused_options
 from d2cli.difficulty.kinds import KINDS
-from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.files.graph_file import graph_section
-from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
-from d2cli.files.score_file import plan_files, store_scores
+from d2cli.files.graph_file import build_record
+from d2cli.files.provenance.record import record
+from d2cli.files.score_file import store_scores
 
 
-def run_score(request: ScoreRequest, progress: Progress = silent) -> Summary:
+def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
     """Compute scores and write them with what they mean.
 
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    check_score(request)
-    threads = thread_count(request.threads)
     clock = Clock()
-    files = plan_files(request.out, list(request.kinds))
+    _ = job.inputs.described  # as they are before anything is read
     with clock.stage("read"):
-        inputs = read_inputs(request)
-    for target in files:
-        check_target(target, inputs.paths)
-    found = Found()
+        data = read_score_data(job)
     with clock.stage("score"):
-        score_outputs(request, inputs, found, threads, progress)
-        score_embeddings(request, inputs, found, threads, progress)
-        score_neighbours(request, inputs, found, threads, progress)
-    found.scores = {kind: found.scores[kind] for kind in request.kinds}
-    entries = {target: _entry(request, inputs, found, kinds) for target, kinds in files.items()}
-    with Outputs() as outputs:
-        for target, kinds in files.items():
-            note = outputs.place(sidecar_path(target))
-            data = outputs.place(target)
-            with clock.stage("write"):
-                inside = {kind: v for kind, v in found.scores.items() if kind in kinds}
-                ending = Path(target).suffix.lower()
-                store_scores(data, ending, inside, inputs.frame.ids, entries[target])
-            write_sidecar(note, data, entries[target], clock.run(threads))
-    run = clock.run(threads)
-    lines = [
-        *((kind, _describe(kind, values)) for kind, values in found.scores.items()),
-        *found.lines,
-        ("written", ", ".join(files)),
-        last_line(run),
-    ]
-    notices = [*inputs.frame.notices, *found.notices, *without_effect(request)]
-    for kind, values in found.scores.items():
+        scored = compute(job, data, terminal.progress)
+    notices = [*data.frame.notices, *scored.notices, *unused_options(job)]
+    for kind, values in scored.scores.items():
         if values.min() == values.max() and values.size > 1:
             notices.append(f"{kind}: every row has the same score ({values[0]:g})")
-    whole = _entry(request, inputs, found, list(request.kinds))
-    return Summary(list(files), whole, run, lines, notices)
+    return finish(
+        job.inputs,
+        clock,
+        job.threads,
+        [_output(job, data, scored, target, kinds) for target, kinds in job.files.items()],
+        [
+            *((kind, _describe(kind, values)) for kind, values in scored.scores.items()),
+            *scored.lines,
+            ("written", ", ".join(job.files)),
+        ],
+        notices,
+        provenance=_provenance(job, data, scored, list(job.request.kinds)),
+        decisions=scored.decisions,
+    )
 
 
-def _entry(request: ScoreRequest, inputs: Inputs, found: Found, kinds: list[str]) -> dict[str, Any]:
+def _output(
+    job: ScoreJob, data: ScoreData, scored: Scored, target: str, kinds: list[str]
+) -> Output:
+    provenance = _provenance(job, data, scored, kinds)
+    inside = {kind: scored.scores[kind] for kind in job.request.kinds if kind in kinds}
+    ending = Path(target).suffix.lower()
+    return Output(
+        target,
+        provenance,
+        lambda path: store_scores(path, ending, inside, data.frame.ids, provenance),
+    )
+
+
+def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]) -> dict[str, Any]:
     """The provenance of a file that holds some of the kinds."""
+    request = job.request
     parameters: dict[str, Any] = {"kind": kinds, "id_column": request.id_column}
-    if inputs.outputs is not None:
+    if job.outputs is not None:
         parameters["epochs"] = request.epochs
     if "prototypicality" in request.kinds:
         parameters["n_clusters"] = request.n_clusters
-    if found.graph is not None and inputs.graph is None:
-        parameters.update(given(request.graph_options))
+    if job.builds:
+        parameters.update(recorded(request.graph_options))
     sections: dict[str, Any] = {}
-    if found.graph is not None:
-        sections["graph"] = graph_section(found.graph)
-    return new_provenance(
+    if scored.graph is not None:
+        sections["graph"] = build_record(scored.graph)
+    return record(
         "score",
         parameters,
-        inputs=inputs.described,
-        counts={"rows": inputs.frame.n},
+        inputs=job.inputs.described,
+        counts={"rows": data.frame.n},
         scores={
-            kind: {"higher_is": KINDS[kind].higher_is, **found.details[kind]} for kind in kinds
+            kind: {"higher_is": KINDS[kind].higher_is, **scored.details[kind]} for kind in kinds
         },
         **sections,
+        decisions=[decision.as_json() for decision in scored.decisions],
     )
 
 

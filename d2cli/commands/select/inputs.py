@@ -1,4 +1,4 @@
-"""What ``select`` reads: every input opened, joined in one order, checked against the others."""
+"""What ``select`` opens, settles and reads: every input joined in one order and checked."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli import defaults
-from d2cli.commands.directions import settle_direction
-from d2cli.commands.graph import check_built_from, describe_rows, open_labels, stale_graph
-from d2cli.commands.propagate import read_wanted
-from d2cli.commands.recorded import check_recorded
-from d2cli.commands.requests import Messages, ScoreOptions, SelectRequest, inherit
-from d2cli.defaults import MODES, Transform
+from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
+from d2cli.commands.propagate.inputs import Scores, read_scores
+from d2cli.commands.requests import AUTO, GraphOptions, Input, ScoreOptions, SelectRequest
+from d2cli.commands.settle import (
+    Direction,
+    Messages,
+    check_recorded,
+    settle_direction,
+    settle_gamma_reverse,
+    settle_graph,
+    settle_messages,
+    settle_threads,
+)
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
-from d2cli.files.graph_file import open_graph
-from d2cli.files.paths import expand
-from d2cli.files.provenance.fingerprint import describe, describe_files, fingerprint_of, whereabouts
-from d2cli.files.provenance.sidecar import read_sidecar
+from d2cli.files.graph_file import GraphFile
+from d2cli.files.provenance.fingerprint import fingerprint_of
+from d2cli.files.provenance.record import read_sidecar
 from d2cli.files.provenance.staleness import SECOND_HAND, refuse_stale
-from d2cli.files.sources import Reordered, Source, blame, open_source
+from d2cli.files.sources import Reordered, Source, blame
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.utility import utility
 from d2cli.selection.budgets import cutoff_rows
@@ -32,242 +37,299 @@ from d2cli.selection.budgets import cutoff_rows
 _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
 
 
+@dataclass(frozen=True)
+class SelectSettings:
+    """All that was settled before any work.
+
+    Attributes:
+        direction: of the scores.
+        gamma_reverse: γ_r or ``auto``.
+        cutoff: β, which is cut before the graph is built; or ``auto``, which waits for the
+            propagated scores and depends on the budget.
+        cutoff_direction: of the scores that the cutoff uses.
+    """
+
+    graph: GraphOptions
+    messages: Messages
+    direction: Direction
+    gamma_reverse: float | Literal["auto"]
+    cutoff: float | Literal["auto"]
+    cutoff_direction: Direction
+    threads: int
+
+
+@dataclass(frozen=True)
+class SelectJob:
+    """A run of ``select``: its inputs opened, its options settled."""
+
+    request: SelectRequest
+    settings: SelectSettings
+    inputs: Inputs
+    emb: Source | None
+    graph: GraphFile | None
+    scores: Source | None
+    propagated: Source | None
+    propagated_from: dict[str, Any]
+    cutoff_scores: Source | None
+    labels: Source | None
+    within: Source | None
+    included: list[Source]
+    excluded: list[Source]
+
+
 @dataclass
-class Inputs:
-    """Everything that was read, in the order of one frame; `found` says where and of when."""
+class SelectData:
+    """What was read, in the order of one frame.
+
+    Attributes:
+        graph: of the graph file, or None.
+        scores: the scores for messages, or None if they come propagated.
+        raw_scores: (n,) as in the file, or None; `scores_origin` says where each came from.
+        propagated: (n,) float64, or None.
+        difficulty: (n,) what an automatic cutoff uses, or None: then it is reconstructed.
+        left_out: (n,) bool, the excluded rows and the `cut` rows; None: there are none.
+    """
 
     frame: Frame
-    messages: Messages
-    score_options: ScoreOptions
-    gamma_reverse: float | Literal["auto"]
-    described: dict[str, Any]
-    paths: list[Path]
-    notices: list[str]
-    emb: Source | None = None
+    notices: list[str] = field(default_factory=list)
     graph: KnnGraph | None = None
-    scores: NDArray[np.float64] | None = None
-    wanted: NDArray[np.float64] | None = None
-    origin: Source | Reordered | None = None
+    scores: Scores | None = None
+    raw_scores: NDArray[np.float64] | None = None
+    scores_origin: Source | Reordered | None = None
     propagated: NDArray[np.float64] | None = None
-    labels: NDArray[np.int64] | None = None
-    within: Source | None = None
-    within_labels: NDArray[np.int64] | None = None
-    include: NDArray[np.bool_] | None = None
-    drop: NDArray[np.bool_] | None = None
-    cut: int = 0
-    late_cutoff: Literal["auto", "none"] = "none"
     difficulty: NDArray[np.float64] | None = None
-    found: dict[str, Any] = field(default_factory=dict)
+    labels: NDArray[np.int64] | None = None
+    within: NDArray[np.int64] | None = None
+    included: NDArray[np.bool_] | None = None
+    left_out: NDArray[np.bool_] | None = None
+    cut: int = 0
 
 
-def read_inputs(request: SelectRequest) -> Inputs:
-    """Open every input, join them, and settle what depends on them."""
-    emb = None
-    if request.emb is not None:
-        emb = open_source(
-            request.emb.paths, "embeddings", "emb", request.emb.key, request.id_column
+# -- open and settle -------------------------------------------------------------------------------
+def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, or an input cannot be used.
+    """
+    _check(request)
+    inputs = Inputs(request.id_column, skim)
+    graph = inputs.graph(request.graph)
+    emb = inputs.source(request.emb, "embeddings", "emb", described=graph is None)
+    inherited, propagated_from = _recorded(request)
+    if propagated_from and request.scores is None:
+        inputs.add(SECOND_HAND, [], None, lambda: propagated_from["inputs"].get("scores", {}))
+    given = None if request.propagated is None else Input([request.propagated])
+    propagated = inputs.source(given, "scores", "propagated", key_option=None)
+    scores = inputs.source(request.scores, "scores", "scores")
+    included = inputs.rows(request.include, "include")
+    excluded = inputs.rows(request.exclude, "exclude")
+    cutoff_scores = inputs.source(request.cutoff_scores, "scores", "cutoff-scores")
+    labels = inputs.source(request.labels, "labels", "labels")
+    within = inputs.source(request.within, "labels", "within", key_option="labels-key")
+    settings = _settle(request, graph, scores, cutoff_scores, inherited)
+    if settings.cutoff not in (0, AUTO) and scores is None and cutoff_scores is None:
+        raise UsageError("--cutoff needs --scores or --cutoff-scores")
+    return SelectJob(
+        request, settings, inputs, emb, graph, scores, propagated, propagated_from, cutoff_scores,
+        labels, within, included, excluded,
+    )  # fmt: skip
+
+
+def _check(request: SelectRequest) -> None:
+    """Refuse a request that makes no sense whatever the data."""
+    if request.emb is None and request.graph is None:
+        raise UsageError("select needs --emb or --graph", "d2prune select --help has examples")
+    if request.scores is None and request.propagated is None:
+        raise UsageError("select needs --scores or --propagated")
+    if request.propagated is not None and request.graph is None:
+        raise UsageError("--propagated belongs to a graph: give --graph too")
+    if request.within is not None and request.graph is not None:
+        raise UsageError("--within is for building a graph, and --graph has one already")
+    if not request.budgets:
+        raise UsageError("select needs --ratio or --size")
+    beta = request.cutoff
+    if beta is not None and beta != AUTO and not 0 <= beta < 1:
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+    if request.cutoff_higher_is is not None and request.cutoff_scores is None:
+        raise UsageError(
+            "--cutoff-higher-is needs --cutoff-scores",
+            "the direction of --scores is --higher-is",
         )
-    if request.graph is not None:
-        inputs = _read_graph(request, request.graph, emb)
-    else:
-        assert emb is not None
-        frame = Frame.of(emb)
-        described = {"emb": describe(emb)}
-        inputs = Inputs(frame, *_settle(request, {}), described, [*emb.paths], [], emb=emb)
-    _read_scores(request, inputs)
-    _read_rows(request, inputs)
-    for name, given_input in (("labels", request.labels), ("within", request.within)):
-        source, labels = open_labels(given_input, name, request.id_column, inputs.frame)
-        if source is not None:
-            inputs.described[name] = describe(source)
-            inputs.paths += source.paths
-            if name == "labels":
-                inputs.labels = labels
-            else:
-                inputs.within, inputs.within_labels = source, labels
-    inputs.frame.check_id_column(request.id_column)
-    inputs.found = whereabouts(inputs.described)
-    return inputs
+    if request.balance != "none" and request.labels is None:
+        raise UsageError(f"--balance {request.balance} needs --labels")
+    if request.output.complement and request.output.order == "rank":
+        raise UsageError("--complement has no rank: dropped rows were never picked")
 
 
-def _read_graph(request: SelectRequest, path: str, emb: Source | None) -> Inputs:
-    """A graph file, and what was propagated on it, checked against one another."""
-    stored = open_graph(path).load()
-    if emb is not None:
-        check_built_from(stored, path, emb)
-    stale = stale_graph(path, stored.file, request.allow_stale)
-    frame = Frame(stored.graph.n, path, stored.ids, stored.ids is not None)
-    described: dict[str, Any] = {"graph": describe_files([Path(path)], stored.graph.n)}
-    inherited: dict[str, Any] = {}
-    if request.propagated is not None:
-        beside = read_sidecar(Path(request.propagated))
-        if beside is not None and beside.get("command") == "propagate":
-            inherited = beside["parameters"]
-            check_recorded(inherited, request.propagated)
-            its_inputs = beside["inputs"]
-            if fingerprint_of(beside, "graph") != described["graph"]["fingerprint"]:
-                raise DataError(
-                    f"{request.propagated}: was propagated on another graph than {path}",
-                    f"run: d2prune propagate --graph {path} --scores SCORES "
-                    f"--out {request.propagated}",
-                )
-            stale += refuse_stale(
-                request.propagated,
-                beside,
-                "propagated from",
-                f"run: d2prune propagate --graph {path} --scores SCORES --out {request.propagated}",
-                request.allow_stale,
-                "graph",
-            )
-            described[SECOND_HAND] = its_inputs.get("scores", {})
-        elif late := [n for n in _PROPAGATE_ONLY if n in request.named]:
-            raise UsageError(
-                f"{late[0]} is for propagate, and {request.propagated} is propagated already"
-            )
-    settled = _settle(request, inherited)
-    settled[0].check_method(stored.graph.info.method)
-    paths = [Path(path), *(emb.paths if emb is not None else [])]
-    inputs = Inputs(frame, *settled, described, paths, stale, graph=stored.graph)
-    if request.propagated is not None:
-        source = open_source(
-            [request.propagated], "scores", "propagated", None, request.id_column, key_option=None
+def _recorded(request: SelectRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and the provenance of the propagated file; empty if nothing is recorded."""
+    path = request.propagated
+    if path is None:
+        return {}, {}
+    provenance = read_sidecar(Path(path))
+    if provenance is not None and provenance.get("command") == "propagate":
+        check_recorded(provenance["parameters"], path)
+        return provenance["parameters"], provenance
+    if late := [name for name in _PROPAGATE_ONLY if name in request.named]:
+        raise UsageError(f"{late[0]} is for propagate, and {path} is propagated already")
+    return {}, {}
+
+
+def _settle(
+    request: SelectRequest,
+    graph: GraphFile | None,
+    scores: Source | None,
+    cutoff_scores: Source | None,
+    inherited: dict[str, Any],
+) -> SelectSettings:
+    path = request.propagated or ""
+    messages = settle_messages(request.messages, inherited, path)
+    if graph is not None:
+        messages.check_method(graph.method)
+    elif request.graph_options.method != "auto":
+        messages.check_method(request.graph_options.method)
+    direction = settle_direction(scores, request.score_options, inherited=inherited, path=path)
+    gamma = settle_gamma_reverse(request.gamma_reverse, messages)
+    cutoff_direction = direction
+    if cutoff_scores is not None:
+        options = ScoreOptions(request.cutoff_higher_is, "rank")
+        cutoff_direction = settle_direction(cutoff_scores, options, "cutoff-higher-is")
+    cutoff = request.cutoff
+    if cutoff is None:
+        # A high score that means *good* is no reason to cut.
+        wanted = direction.higher_is == "better" and cutoff_scores is None
+        cutoff = AUTO if gamma == AUTO and not wanted else 0.0
+    return SelectSettings(
+        settle_graph(request.graph_options, exact=messages.exact),
+        messages, direction, gamma, cutoff, cutoff_direction, settle_threads(request.run.threads),
+    )  # fmt: skip
+
+
+# -- read ------------------------------------------------------------------------------------------
+def read_select_data(job: SelectJob) -> SelectData:
+    """Read every input but the embeddings, join them, and check them against each other.
+
+    Raises:
+        D2Error: if inputs do not belong together.
+    """
+    data = _read_graph(job)
+    _read_scores(job, data)
+    _read_rows(job, data)
+    if job.labels is not None:
+        data.labels = data.frame.labels(job.labels)
+    if job.within is not None:
+        data.within = data.frame.labels(job.within)
+    data.frame.check_id_column(job.request.id_column)
+    return data
+
+
+def _read_graph(job: SelectJob) -> SelectData:
+    """The frame, and the graph file if there is one, checked against what it was made from."""
+    if job.graph is None:
+        assert job.emb is not None
+        return SelectData(Frame.of(job.emb))
+    if job.emb is not None:
+        check_built_from(job.graph, job.emb)
+    loaded, request = job.graph.load(), job.request
+    frame = Frame(job.graph.n, str(request.graph), loaded.ids, loaded.ids is not None)
+    notices = stale_graph(job.graph, request.allow_stale)
+    if job.propagated_from:
+        again = (
+            f"run: d2prune propagate --graph {request.graph} --scores SCORES "
+            f"--out {request.propagated}"
         )
-        values, origin = frame.vector(source)
+        built_on = fingerprint_of(job.propagated_from, "graph")
+        if built_on != job.inputs.described["graph"]["fingerprint"]:
+            raise DataError(
+                f"{request.propagated}: was propagated on another graph than {request.graph}", again
+            )
+        notices += refuse_stale(
+            str(request.propagated), job.propagated_from, "propagated from", again,
+            request.allow_stale, "graph",
+        )  # fmt: skip
+        scores = job.propagated_from["inputs"].get("scores", {})
+        known = job.inputs.described.get("scores", {}).get("fingerprint")
+        if job.scores is not None and scores.get("fingerprint") not in (None, known):
+            raise DataError(
+                f"{request.propagated}: was not propagated from {job.scores.name}",
+                "give the scores that it was made from; --cutoff-scores may be others",
+            )
+    return SelectData(frame, notices, loaded.graph)
+
+
+def _read_scores(job: SelectJob, data: SelectData) -> None:
+    settings = job.settings
+    if job.propagated is not None:
+        values, origin = data.frame.vector(job.propagated)
         with blame(scores=origin):
-            # Checked as scores are, but of any sign: hops under other rules may go below zero.
+            # Propagated scores may be negative: hops under other rules can go below zero.
             finite = np.isfinite(values)
             if not finite.all():
                 row = int(np.argmin(finite))
                 raise DataError(f"propagated score is {values[row]}", argument="scores", row=row)
-        inputs.propagated = values
-        described["propagated"] = describe(source)
-        inputs.paths += source.paths
-    return inputs
-
-
-def _settle(
-    request: SelectRequest, inherited: dict[str, Any]
-) -> tuple[Messages, ScoreOptions, float | Literal["auto"]]:
-    """What is given, else what an earlier step recorded, else what the mode says."""
-    path = request.propagated or ""
-    messages = inherit(request.messages, inherited, path).resolved()
-    scores = inherit(request.score_options, inherited, path).resolved()
-    gamma = request.gamma_reverse
-    if gamma is None:
-        gamma = MODES[messages.mode].gamma_reverse
-    if gamma is None or (gamma == "auto" and not messages.clamped):
-        raise UsageError(
-            f"--mode {messages.mode} has no automatic gamma_reverse",
-            "give it a number, for example --gamma-reverse 1.0",
-        )
-    if request.graph is None and request.graph_options.method != "auto":
-        messages.check_method(request.graph_options.method)
-    return messages, scores, gamma
-
-
-def _read_scores(request: SelectRequest, inputs: Inputs) -> None:
-    if request.scores is None:
-        return
-    source = open_source(
-        request.scores.paths, "scores", "scores", request.scores.key, request.id_column
-    )
-    if "propagated_from" not in inputs.described:  # else that step has settled it
-        inputs.score_options, said = settle_direction(source, request.score_options)
-        inputs.notices += said
-    if inputs.propagated is None:
-        inputs.scores, inputs.wanted, inputs.origin = read_wanted(
-            source, inputs.frame, inputs.score_options
-        )
-    else:
-        inputs.scores, inputs.origin = inputs.frame.vector(source)
-    inputs.described["scores"] = describe(source)
-    theirs = inputs.described.pop(SECOND_HAND, {}).get("fingerprint")
-    if theirs not in (None, inputs.described["scores"]["fingerprint"]):
-        raise DataError(
-            f"{request.propagated}: was not propagated from {source.name}",
-            "give the scores that it was made from; --cutoff-scores may be others",
-        )
-    inputs.paths += source.paths
-
-
-def _read_rows(request: SelectRequest, inputs: Inputs) -> None:
-    """Who is included, excluded and cut off."""
-    frame = inputs.frame
-    excluded = np.zeros(frame.n, np.bool_)
-    if inputs.graph is not None and inputs.graph.excluded is not None:
-        excluded |= inputs.graph.excluded
-    for name, arguments in (("include", request.include), ("exclude", request.exclude)):
-        if not arguments:
-            continue
-        mask = frame.mask(arguments, name, request.id_column)
-        inputs.described[name] = describe_rows(arguments, request.id_column)
-        inputs.paths += expand(arguments, name)
-        if name == "include":
-            inputs.include = mask
+        data.propagated = values
+    if job.scores is not None:
+        if not job.propagated_from:
+            data.notices += settings.direction.notices
+        if data.propagated is None:
+            data.scores = read_scores(job.scores, data.frame, settings.direction, settings.messages)
+            data.raw_scores, data.scores_origin = data.scores.raw, data.scores.origin
         else:
-            excluded |= mask
-    if inputs.include is not None and (inputs.include & excluded).any():
-        row = int(np.argmax(inputs.include & excluded))
-        raise DataError(f"{request.include[0]}: row {row} is both included and excluded")
-    _settle_cutoff(request, inputs)
-    if request.early_cutoff:
-        # rank only looks at the order, and refuses nothing but what is not finite
-        difficulty = _difficulty(request, inputs, "rank")
-        spared = excluded if inputs.include is None else excluded | inputs.include
-        cut = cutoff_rows(difficulty, request.early_cutoff, spared)
-        inputs.cut = int(cut.sum())
-        excluded |= cut
-    graph = inputs.graph
-    if graph is not None:
-        late = int((excluded if graph.excluded is None else excluded & ~graph.excluded).sum())
-        if late:
-            inputs.notices.append(
-                f"{late:,} rows are left out of a graph that was built with them: rows that listed "
-                "them have fewer neighbours than a new graph would give"
-            )
-    if excluded.any():
-        inputs.drop = excluded
+            data.raw_scores, data.scores_origin = data.frame.vector(job.scores)
 
 
-def _settle_cutoff(request: SelectRequest, inputs: Inputs) -> None:
-    """Whether the cutoff sets itself, which waits for the propagated scores and for each budget."""
-    backwards = inputs.score_options.higher_is == "better" and request.cutoff_scores is None
-    if request.cutoff == "auto" or (
-        request.cutoff is None and inputs.gamma_reverse == "auto" and not backwards
-    ):
-        inputs.late_cutoff = "auto"
-        if request.cutoff_scores is not None:
-            inputs.difficulty = _difficulty(request, inputs, "shift")
-    if backwards and request.cutoff:
-        inputs.notices.append(
+def _read_rows(job: SelectJob, data: SelectData) -> None:
+    """The rows that are included, excluded and cut."""
+    frame, settings = data.frame, job.settings
+    left_out = np.zeros(frame.n, np.bool_)
+    graph_excluded = None if data.graph is None else data.graph.excluded
+    if graph_excluded is not None:
+        left_out |= graph_excluded
+    if job.included:
+        data.included = frame.mask(job.included)
+    if job.excluded:
+        left_out |= frame.mask(job.excluded)
+    if data.included is not None and (data.included & left_out).any():
+        row = int(np.argmax(data.included & left_out))
+        raise DataError(f"{job.request.include[0]}: row {row} is both included and excluded")
+    if settings.cutoff == AUTO:
+        if job.cutoff_scores is not None:
+            data.difficulty = _difficulty(job, data, "shift")
+    elif settings.cutoff:
+        # Only the order counts, so nothing but a score that is not finite is refused.
+        difficulty = _difficulty(job, data, "rank")
+        spared = left_out if data.included is None else left_out | data.included
+        cut = cutoff_rows(difficulty, settings.cutoff, spared)
+        data.cut = int(cut.sum())
+        left_out |= cut
+    better = settings.direction.higher_is == "better" and job.cutoff_scores is None
+    if better and job.request.cutoff:
+        data.notices.append(
             "--cutoff drops the highest scores, which --higher-is better calls the best; "
-            "--cutoff-scores can name a difficulty to go by"
+            "--cutoff-scores can name a difficulty instead"
         )
+    if data.graph is not None:
+        late = left_out if graph_excluded is None else left_out & ~graph_excluded
+        if late.any():
+            data.notices.append(
+                f"{int(late.sum()):,} rows are left out of a graph that was built with them: rows "
+                "that listed them have fewer neighbours than a new graph would give"
+            )
+    if left_out.any():
+        data.left_out = left_out
 
 
 def _difficulty(
-    request: SelectRequest, inputs: Inputs, transform: Transform
+    job: SelectJob, data: SelectData, transform: Literal["rank", "shift"]
 ) -> NDArray[np.float64]:
-    """What the cutoff goes by, higher = harder."""
-    if request.cutoff_scores is None:
-        if inputs.scores is None:
-            raise UsageError("--cutoff needs --scores or --cutoff-scores")
-        values, higher_is = inputs.scores, inputs.score_options.higher_is
-        origin = inputs.origin
+    """(n,) what the cutoff uses, higher = harder."""
+    direction = job.settings.cutoff_direction
+    if job.cutoff_scores is None:
+        assert data.raw_scores is not None
+        values, origin = data.raw_scores, data.scores_origin
     else:
-        source = open_source(
-            request.cutoff_scores.paths, "scores", "cutoff-scores",
-            request.cutoff_scores.key, request.id_column,
-        )  # fmt: skip
-        values, origin = inputs.frame.vector(source)
-        inputs.described["cutoff_scores"] = describe(source)
-        inputs.paths += source.paths
-        settled, said = settle_direction(
-            source, ScoreOptions(request.cutoff_higher_is, "rank"), "cutoff-higher-is"
-        )
-        higher_is = settled.higher_is
-        inputs.notices += said
+        values, origin = data.frame.vector(job.cutoff_scores)
+        data.notices += direction.notices
     with blame(scores=origin):
-        return utility(
-            values, request.cutoff_higher_is or higher_is or defaults.HIGHER_IS, transform
-        )
+        return utility(values, direction.higher_is, transform)

@@ -4,185 +4,233 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from d2cli.commands.propagate import message_record
-from d2cli.commands.requests import Budget, OutputOptions, SelectRequest, given
-from d2cli.commands.select.inputs import Inputs
-from d2cli.commands.select.targets import name_targets
-from d2cli.commands.summary import Clock
-from d2cli.defaults import WrittenAs
-from d2cli.errors import OutputError
-from d2cli.files.graph_file import graph_section
-from d2cli.files.output.atomic import Outputs
-from d2cli.files.provenance.sidecar import new_provenance, sidecar_path, write_sidecar
+from d2cli.commands.finish import Output
+from d2cli.commands.requests import AUTO, Budget, OutputOptions, recorded
+from d2cli.commands.select.inputs import SelectData, SelectJob
+from d2cli.files.graph_file import build_record
+from d2cli.files.provenance.record import record
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
 from d2cli.graph.knn_graph import Edges, KnnGraph
-from d2cli.selection.greedy import Selection
+from d2cli.runtime.decisions import Decision
+from d2cli.selection.greedy import GAMMA_HIGH, GAMMA_LOW, Selection
 
 
 @dataclass(frozen=True)
 class Picked:
-    """One budget's selection and where it goes."""
+    """The selection of one budget, and where it goes."""
 
     target: str
     budget: Budget
     selection: Selection
 
 
-def plan_targets(
-    options: OutputOptions, budgets: list[tuple[Budget, int]], ids: pa.Array | None
-) -> list[str]:
-    """The output of each budget, its form checked.
-
-    Raises:
-        UsageError: if several budgets would go to one file, or the form is not known.
-    """
-    targets = name_targets(options, budgets)
-    for target in targets:
-        check_form(target, options.written_as, ids, options.order == "rank")
-    return targets
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of select came to: its inputs, what was made of them, and the picks."""
+    """The result of the work: graph, edges, propagated scores (n,) and one selection a budget."""
 
-    request: SelectRequest
-    inputs: Inputs
     graph: KnnGraph
-    csr: Edges
+    edges: Edges
     sigma: float
     propagated: NDArray[np.float64]
+    decisions: tuple[Decision, ...]
     picked: list[Picked]
 
 
-def entries(outcome: Outcome) -> list[dict[str, Any]]:
-    """The provenance of each output, as far as it is the same for the same run."""
-    parameters = _parameters(outcome.request, outcome.inputs)
+def check_targets(options: OutputOptions, targets: list[str], ids: pa.Array | None) -> None:
+    """Refuse a format that is not known, or that the rows' `ids` cannot fill."""
+    for target in targets:
+        check_form(target, options.written_as, ids, options.order == "rank")
+
+
+def outputs_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[Output]:
+    """One output a budget, ready to be written."""
+    return [_output(job, data, outcome, picked) for picked in outcome.picked]
+
+
+def _output(job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked) -> Output:
+    written_as = job.request.output.written_as
+    provenance = _provenance(job, data, outcome, picked)
+    kept = _kept(job, data, outcome, picked.selection)
+
+    def store(place: Any) -> None:
+        if picked.target == "-":
+            print_selection(place, kept, written_as)
+        else:
+            ending = Path(picked.target).suffix.lower()
+            store_selection(place, ending, kept, written_as, provenance)
+
+    return Output(picked.target, provenance, store)
+
+
+def _provenance(
+    job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked
+) -> dict[str, Any]:
+    """The part of an output's provenance that is the same for the same run."""
+    request, settings, selection = job.request, job.settings, picked.selection
+    ratio = picked.budget.ratio
+    left_out = 0 if data.left_out is None else int(data.left_out.sum())
+    decisions = (*outcome.decisions, *selection.decisions)
+    return record(
+        "select",
+        {
+            **({} if job.graph is not None else recorded(request.graph_options)),
+            **settings.direction.recorded,
+            **settings.messages.recorded,
+            "gamma_reverse": settings.gamma_reverse,
+            "balance": request.balance,
+            "cutoff": settings.cutoff,
+            "cutoff_higher_is": request.cutoff_higher_is,
+            "id_column": request.id_column,
+            "order": request.output.order,
+            "as": request.output.written_as,
+            "complement": request.output.complement,
+            "ratio": None if ratio is None else float(ratio),
+            "size": picked.budget.size,
+        },
+        inputs=job.inputs.described,
+        messages={"sigma": outcome.sigma},
+        graph=build_record(outcome.graph),
+        counts={
+            "rows": data.frame.n,
+            "edges": int(outcome.edges.indices.size),
+            "included": selection.included,
+            "cut_off": data.cut + selection.cut,
+            "excluded": left_out - data.cut,
+            "kept": int(selection.order.size),
+        },
+        selection={
+            "gamma_reverse": selection.gamma_reverse,
+            "gamma_reverse_at_bound": selection.at_bound,
+            "messages_ran_out_at": selection.ran_out_at,
+            "thinned_from": selection.thinned_from,
+        },
+        decisions=[decision.as_json() for decision in decisions],
+    )
+
+
+def whole_provenance(outputs: list[Output]) -> dict[str, Any]:
+    """The provenance of one output; of several, what they share and what each has."""
+    first = outputs[0].provenance
+    if len(outputs) == 1:
+        return first
+    budget, own = ("ratio", "size"), ("counts", "selection", "decisions")
+    return {
+        **{key: value for key, value in first.items() if key not in own},
+        "parameters": {k: v for k, v in first["parameters"].items() if k not in budget},
+        "selections": [
+            {
+                "out": output.target,
+                **{key: output.provenance["parameters"][key] for key in budget},
+                **output.provenance["counts"],
+                **output.provenance["selection"],
+                "decisions": output.provenance["decisions"],
+            }
+            for output in outputs
+        ],
+    }
+
+
+def _kept(job: SelectJob, data: SelectData, outcome: Outcome, selection: Selection) -> Kept:
+    """The rows to write with their columns, in the order of writing."""
+    n, options = data.frame.n, job.request.output
+    columns: dict[str, pa.Array] = {}
+    if options.complement:
+        kept = np.zeros(n, np.bool_)
+        kept[selection.order] = True
+        index = np.flatnonzero(~kept)
+    else:
+        rank = np.arange(selection.order.size)
+        if options.order == "index":
+            rank = np.argsort(selection.order)
+        index = selection.order[rank]
+        columns["rank"] = pa.array(rank.astype(np.int64))
+    if data.raw_scores is not None:
+        columns["score"] = pa.array(data.raw_scores[index])
+    columns["propagated"] = pa.array(outcome.propagated[index])
+    if not options.complement:
+        columns["gain"] = pa.array(selection.gains[rank])
+    return Kept(index.astype(np.int64), n, data.frame.ids, columns)
+
+
+# -- the summary -----------------------------------------------------------------------------------
+def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[str, str]]:
+    """(label, text) of each budget's result, for people."""
+    n, lines = data.frame.n, []
+    for picked in outcome.picked:
+        label, size = "kept", picked.selection.order.size
+        if job.request.output.complement:
+            label, size = "dropped", n - size
+        place = "standard output" if picked.target == "-" else picked.target
+        lines.append((label, f"{size:,} of {n:,} rows ({size / n:.1%}) → {place}"))
+    return lines
+
+
+def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[str, str]]:
+    """(label, text) of the cutoff and of γ_r of each budget."""
+    auto = " (auto)"
+    cut_lines, gamma_lines = [], []
+    for picked in outcome.picked:
+        name, selection = _named(outcome, picked), picked.selection
+        if cut := data.cut + selection.cut:
+            share = f"the hardest {cut:,} rows ({cut / data.frame.n:.1%}) left out"
+            cut_lines.append(
+                ("cutoff", name + share + (auto if job.settings.cutoff == AUTO else ""))
+            )
+        text = f"{selection.gamma_reverse:.4g}"
+        text += auto if job.settings.gamma_reverse == AUTO else ""
+        size, at = selection.order.size, selection.ran_out_at
+        if selection.thinned_from is not None:
+            text += f", {selection.thinned_from:,} picks thinned to {size:,}"
+        if at is None:
+            text += ", messages lasted to the last pick"
+        else:
+            text += f", messages ran out after {at:,} of {size:,} picks"
+        gamma_lines.append(("gamma_r", name + text))
+    return [*cut_lines, *gamma_lines]
+
+
+def budget_notices(job: SelectJob, outcome: Outcome) -> list[str]:
+    """What the user should know about the picks of each budget."""
     return [
-        new_provenance(
-            "select",
-            {**parameters, **_budget(p)},
-            inputs=outcome.inputs.described,
-            messages={"sigma": outcome.sigma},
-            graph=graph_section(outcome.graph),
-            counts=_counts(outcome.inputs, outcome.csr, p.selection),
-            selection=_selection_record(p.selection),
-        )
-        for p in outcome.picked
+        _named(outcome, picked) + notice
+        for picked in outcome.picked
+        for notice in _pick_notices(job, picked.selection)
     ]
 
 
-def write_all(
-    outcome: Outcome,
-    provenance: list[dict[str, Any]],
-    clock: Clock,
-    threads: int,
-    stdout: IO[str] | None,
-) -> None:
-    """Write every selection with its provenance; all, or none."""
-    options = outcome.request.output
-    columns = _Columns(outcome.inputs, outcome.propagated, options.complement)
-    with Outputs() as outputs:
-        for p, entry in zip(outcome.picked, provenance, strict=True):
-            kept = columns.of(p.selection, options.order == "rank")
-            if p.target == "-":
-                _print(stdout, kept, options.written_as)
-                continue
-            note = outputs.place(sidecar_path(p.target))
-            data = outputs.place(p.target)
-            with clock.stage("write"):
-                ending = Path(p.target).suffix.lower()
-                store_selection(data, ending, kept, options.written_as, entry)
-            run = {**clock.run(threads), **outcome.inputs.found}
-            write_sidecar(note, data, entry, run)
+def _named(outcome: Outcome, picked: Picked) -> str:
+    """Which of several budgets a line is about."""
+    return f"{picked.target}: " if len(outcome.picked) > 1 else ""
 
 
-def _print(stdout: IO[str] | None, kept: Kept, written_as: WrittenAs) -> None:
-    if stdout is None:  # the shell closed it: >&-
-        raise OutputError("standard output is closed")
-    try:
-        print_selection(stdout, kept, written_as)
-        stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
-
-
-def _budget(p: Picked) -> dict[str, Any]:
-    ratio = p.budget.ratio
-    return {"ratio": None if ratio is None else float(ratio), "size": p.budget.size}
-
-
-def _parameters(request: SelectRequest, inputs: Inputs) -> dict[str, Any]:
-    """Every option that shapes the result."""
-    parameters: dict[str, Any] = {
-        **given(inputs.score_options),
-        **message_record(inputs.messages),
-        "gamma_reverse": inputs.gamma_reverse,
-        "balance": request.balance,
-        "cutoff": "auto" if inputs.late_cutoff == "auto" else request.early_cutoff,
-        "cutoff_higher_is": request.cutoff_higher_is,
-        "id_column": request.id_column,
-        "order": request.output.order,
-        "as": request.output.written_as,
-        "complement": request.output.complement,
-    }
-    if request.graph is None:
-        parameters = {**given(request.graph_options), **parameters}
-    return parameters
-
-
-def _counts(inputs: Inputs, csr: Edges, selection: Selection) -> dict[str, int]:
-    n = inputs.frame.n
-    dropped = 0 if inputs.drop is None else int(inputs.drop.sum())
-    return {
-        "rows": n,
-        "edges": int(csr.indices.size),
-        "included": selection.included,
-        "cut_off": inputs.cut + selection.cut,
-        "excluded": dropped - inputs.cut,
-        "kept": int(selection.order.size),
-    }
-
-
-def _selection_record(selection: Selection) -> dict[str, Any]:
-    return {
-        "gamma_reverse": selection.gamma_reverse,
-        "gamma_reverse_at_bound": selection.at_bound,
-        "messages_ran_out_at": selection.ran_out_at,
-        "thinned_from": selection.thinned_from,
-    }
-
-
-class _Columns:
-    """Turns a selection into rows to write, with their columns, in the order of writing."""
-
-    def __init__(self, inputs: Inputs, u: NDArray[np.float64], complement: bool) -> None:
-        self.inputs, self.u, self.complement = inputs, u, complement
-
-    def of(self, selection: Selection, by_rank: bool) -> Kept:
-        n = self.inputs.frame.n
-        columns: dict[str, pa.Array] = {}
-        if self.complement:
-            kept = np.zeros(n, np.bool_)
-            kept[selection.order] = True
-            index = np.flatnonzero(~kept)
-        else:
-            rank = np.arange(selection.order.size)
-            if not by_rank:
-                rank = np.argsort(selection.order)
-            index = selection.order[rank]
-            columns["rank"] = pa.array(rank.astype(np.int64))
-        if self.inputs.scores is not None:
-            columns["score"] = pa.array(self.inputs.scores[index])
-        columns["propagated"] = pa.array(self.u[index])
-        if not self.complement:
-            columns["gain"] = pa.array(selection.gains[rank])
-        return Kept(index.astype(np.int64), n, self.inputs.frame.ids, columns)
+def _pick_notices(job: SelectJob, selection: Selection) -> list[str]:
+    size, at = selection.order.size, selection.ran_out_at
+    if at is not None and not job.settings.messages.clamped:
+        return [
+            f"after {at:,} of {size:,} picks the best score is no longer above zero: from there "
+            "each pick raises its neighbours; raise --gamma-reverse (now "
+            f"{selection.gamma_reverse:g}), or use --mode default"
+        ]
+    if at is not None and job.settings.gamma_reverse != AUTO:
+        return [
+            f"the messages ran out after {at:,} of {size:,} picks: the other {size - at:,} had no "
+            f"score left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
+            "or let it be auto"
+        ]
+    if at is not None:
+        return [
+            f"the messages ran out after {at:,} of {size:,} picks even at gamma_reverse = "
+            f"{GAMMA_HIGH:g}, the upper bound of auto: scores of 0 and exact duplicates do that"
+        ]
+    if selection.at_bound == "low" and selection.included < size:
+        return [
+            f"gamma_reverse = {GAMMA_LOW:g}, the lower bound of auto: so little is kept that the "
+            "strongest messages leave scores to decide by"
+        ]
+    return []

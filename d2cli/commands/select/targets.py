@@ -1,4 +1,4 @@
-"""What the outputs of a run are called."""
+"""The names of the outputs of ``select``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from d2cli.errors import UsageError
 
 
 def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[str]:
-    """The output of each budget; beside each budget stands its size in rows.
+    """The output of each budget, which stands beside its size in rows.
 
     Raises:
         UsageError: if several budgets would go to one file.
@@ -16,9 +16,8 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
     if out is None:
         out = "selected.npy"
         if len(budgets) > 1:
-            out = (
-                "selected_{size}.npy" if any(b.size for b, _ in budgets) else "selected_{ratio}.npy"
-            )
+            by_size = any(budget.size for budget, _ in budgets)
+            out = "selected_{size}.npy" if by_size else "selected_{ratio}.npy"
     targets = []
     for budget, size in budgets:
         if "{ratio}" in out and budget.ratio is None:

@@ -1,0 +1,72 @@
+"""One run of any command: open, plan, and unless only the plan is wanted, work and show."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from d2cli.cli.console import (
+    CONSOLE,
+    progress_bar,
+    show_labelled,
+    show_notice,
+    show_notices,
+    show_summary,
+)
+from d2cli.runtime.units import parse_size
+
+if TYPE_CHECKING:
+    from d2cli.commands.finish import Summary, Terminal
+    from d2cli.commands.plan import Plan
+    from d2cli.commands.requests import RunOptions
+
+Request = TypeVar("Request")
+Job = TypeVar("Job")
+
+
+def drive(
+    request: Request,
+    options: RunOptions,
+    opened: Callable[[Request, bool], Job],
+    plan: Callable[[Job], Plan],
+    work: Callable[[Job, Terminal], Summary],
+) -> None:
+    """Run one command.
+
+    Args:
+        request: what to do.
+        options: how the run goes.
+        opened: opens and settles ``(request, skim)``; with `skim` a plan is all that follows.
+        plan: views what was opened.
+        work: does the work and writes the outputs.
+    """
+    from d2cli.commands.finish import Terminal
+    from d2cli.commands.plan import check_limit, shortage
+
+    limit = None if options.max_memory is None else parse_size(options.max_memory, "max-memory")
+    job = opened(request, options.plan)
+    if options.plan:
+        _show_plan(plan(job), limit)
+        return
+    if limit is not None:
+        check_limit(plan(job), limit)
+    else:
+        show_notices(shortage(lambda: plan(job)))
+    with progress_bar() as progress:
+        summary = work(job, Terminal(progress, show_notice, sys.stdout))
+    show_summary(summary)
+
+
+def _show_plan(plan: Plan, limit: int | None) -> None:
+    """Print the plan, which is data: to standard output."""
+    from d2cli.commands.plan import check_limit
+
+    if CONSOLE.json:
+        print(json.dumps(plan.as_json(), indent=2))
+    else:
+        show_labelled(plan.lines())
+        show_notices(plan.notices())
+    if limit is not None:
+        check_limit(plan, limit)

@@ -1,0 +1,118 @@
+"""What ``compare`` opens and reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.inputs import Inputs
+from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
+from d2cli.commands.propagate.inputs import Scores, read_scores
+from d2cli.commands.requests import Budget, CompareOptions, CompareRequest, GraphOptions
+from d2cli.commands.settle import (
+    Direction,
+    settle_direction,
+    settle_graph,
+    settle_size,
+    settle_threads,
+)
+from d2cli.defaults import CompareMethod, choices
+from d2cli.errors import UsageError
+from d2cli.files.frame import Frame
+from d2cli.files.output.atomic import check_target
+from d2cli.files.sources import Source
+from d2cli.selection.budgets import exactly
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """A run of ``compare``: its inputs opened, its options settled."""
+
+    request: CompareRequest
+    options: CompareOptions
+    graph: GraphOptions
+    direction: Direction
+    threads: int
+    inputs: Inputs
+    emb: Source
+    scores: Source
+    labels: Source | None
+
+    def budgets(self, n: int) -> dict[int, Budget]:
+        """The budgets by their size in rows, in the order of the page, each size once.
+
+        Raises:
+            UsageError: if a method cannot spend one of them.
+        """
+        sizes: dict[int, Budget] = {}
+        for budget in self.request.budgets:
+            sizes.setdefault(self._size(budget, n), budget)
+        return sizes
+
+    def _size(self, budget: Budget, n: int) -> int:
+        size, beta = settle_size(budget, n), self.options.cutoff
+        left = n - math.floor(exactly(beta, n))
+        cut = [method for method in self.options.methods if method in ("cutoff", "ccs")]
+        if cut and size > left:
+            raise UsageError(
+                f"a budget of {size:,} is more than the {left:,} rows that a cutoff of {beta:g} "
+                "leaves",
+                f"lower --cutoff, or leave {' and '.join(cut)} out of --methods",
+            )
+        return size
+
+
+@dataclass(frozen=True)
+class CompareData:
+    """What was read, in the order of the embeddings; `codes` (n,) are class numbers."""
+
+    frame: Frame
+    scores: Scores
+    codes: NDArray[np.int64] | None
+
+
+def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, an input cannot be used, or a package is missing.
+    """
+    if request.emb is None or request.scores is None:
+        raise UsageError("compare needs --emb and --scores")
+    if not request.budgets:
+        raise UsageError("compare needs --ratio or --size")
+    beta = request.options.cutoff
+    if not 0 <= beta < 1:
+        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+    check_at_least(1, measured_rows=request.options.measured_rows)
+    check_page("compare", request.out, COMPARE_NEEDS)
+    given = request.options.methods or choices(CompareMethod)
+    methods = tuple(name for name in choices(CompareMethod) if name in given)
+    options = replace(request.options, methods=cast("tuple[CompareMethod, ...]", methods))
+    inputs = Inputs(request.id_column, skim)
+    emb = inputs.source(request.emb, "embeddings", "emb")
+    scores = inputs.source(request.scores, "scores", "scores")
+    assert emb is not None and scores is not None
+    return CompareJob(
+        request, options, settle_graph(request.graph_options),
+        settle_direction(scores, request.score_options), settle_threads(request.run.threads),
+        inputs, emb, scores, inputs.source(request.labels, "labels", "labels"),
+    )  # fmt: skip
+
+
+def read_compare_data(job: CompareJob) -> CompareData:
+    """Read and join every input but the embeddings, and check the target.
+
+    Raises:
+        D2Error: if inputs do not belong together, or the target cannot be written.
+    """
+    check_target(job.request.out, job.inputs.paths)
+    frame = Frame.of(job.emb)
+    scores = read_scores(job.scores, frame, job.direction)
+    codes = None if job.labels is None else frame.labels(job.labels)
+    frame.check_id_column(job.request.id_column)
+    return CompareData(frame, scores, codes)

@@ -1,0 +1,196 @@
+"""The end of every run: outputs written as one, each with its provenance, and the summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from d2cli.commands.inputs import Inputs
+from d2cli.engine.threads import Progress, silent
+from d2cli.errors import OutputError
+from d2cli.files.output.atomic import Outputs
+from d2cli.files.output.checkpoint import Tell, unheard
+from d2cli.files.provenance.record import sidecar, write_sidecar
+from d2cli.runtime import stopping
+from d2cli.runtime.decisions import Decision
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What a run may say while it works.
+
+    Attributes:
+        progress: called with the stage, and how much is done of how much.
+        tell: called with what the user should know at once.
+        stdout: the text stream of an output named ``-``; None if it is closed.
+    """
+
+    progress: Progress = silent
+    tell: Tell = unheard
+    stdout: IO[str] | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that a run makes.
+
+    Attributes:
+        target: its path, or ``-`` for standard output.
+        provenance: the part that is the same for the same run.
+        store: writes the data to a path, or to the stream of ``-``.
+    """
+
+    target: str
+    provenance: dict[str, Any]
+    store: Callable[[Any], None]
+
+
+@dataclass
+class Summary:
+    """The result of a run.
+
+    Attributes:
+        outputs: the files that were written, as they were asked for.
+        provenance: the part that is the same for the same run.
+        run: what differs from run to run: seconds by stage, threads, peak memory in bytes.
+        lines: (label, text) for people.
+        notices: what the user should know, one line each.
+        decisions: the automatic choices.
+    """
+
+    outputs: list[str]
+    provenance: dict[str, Any]
+    run: dict[str, Any]
+    lines: list[tuple[str, str]]
+    notices: list[str] = field(default_factory=list)
+    decisions: tuple[Decision, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the lines."""
+        return {
+            "outputs": self.outputs,
+            **self.provenance,
+            "run": self.run,
+            "notices": self.notices,
+        }
+
+
+def finish(
+    inputs: Inputs,
+    clock: Clock,
+    threads: int,
+    outputs: list[Output],
+    lines: list[tuple[str, str]],
+    notices: list[str],
+    *,
+    provenance: dict[str, Any] | None = None,
+    decisions: tuple[Decision, ...] = (),
+    terminal: Terminal | None = None,
+) -> Summary:
+    """Write the outputs, all or none, and sum up the run.
+
+    Args:
+        inputs: what the outputs were made from; compared with their state at the beginning.
+        clock: of this run.
+        threads: how many were used.
+        outputs: what to write.
+        lines: (label, text) for people.
+        notices: what the user should know.
+        provenance: of the summary; by default that of the one output.
+        decisions: the automatic choices.
+        terminal: has the stream of an output named ``-``.
+    """
+    with Outputs() as placed:
+        for output in outputs:
+            if output.target == "-":
+                _print(output, terminal.stdout if terminal else None)
+                continue
+            note = placed.place(sidecar(output.target))
+            data = placed.place(output.target)
+            with clock.stage("write"):
+                output.store(data)
+            run = {**clock.run(threads), **inputs.found}
+            write_sidecar(note, data, output.provenance, run)
+    run = {**clock.run(threads), **inputs.found}
+    return Summary(
+        [output.target for output in outputs],
+        outputs[0].provenance if provenance is None else provenance,
+        run,
+        [*lines, last_line(run)],
+        [*notices, *inputs.changed()],
+        decisions,
+    )
+
+
+def _print(output: Output, stdout: IO[str] | None) -> None:
+    if stdout is None:  # the shell closed it: >&-
+        raise OutputError("standard output is closed")
+    try:
+        output.store(stdout)
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`. Between stages a run may be stopped."""
+        stopping.check()
+        start = time.perf_counter()
+        yield
+        stopping.check()
+        spent = time.perf_counter() - start
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
+
+    def run(self, threads: int) -> dict[str, Any]:
+        """The part of the provenance that differs from run to run."""
+        total = round(time.perf_counter() - self._started, 4)
+        return {
+            "seconds": {**self.seconds, "total": total},
+            "threads": threads,
+            "peak_memory_bytes": peak_memory(),
+        }
+
+
+def peak_memory() -> int:
+    """The most memory that was resident in this process at one time, in bytes.
+
+    Everything in RAM counts: arrays, the program and its libraries, and the pages of memory-mapped
+    files that were touched.
+    """
+    try:
+        # Linux: of this program alone. ``ru_maxrss`` begins with what the parent process had.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        import resource  # noqa: PLC0415
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def last_line(run: dict[str, Any]) -> tuple[str, str]:
+    """Time and memory, for people."""
+    threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
+    return (
+        "run",
+        f"{run['seconds']['total']:.1f} s on {threads}, "
+        f"peak memory {run['peak_memory_bytes'] / 2**20:,.0f} MiB",
+    )

@@ -1,0 +1,73 @@
+"""What ``graph`` opens and reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.inputs import Inputs
+from d2cli.commands.requests import GraphOptions, GraphRequest
+from d2cli.commands.settle import settle_graph, settle_threads
+from d2cli.errors import UsageError
+from d2cli.files.frame import Frame
+from d2cli.files.output.atomic import check_target
+from d2cli.files.sources import Source
+
+
+@dataclass(frozen=True)
+class GraphJob:
+    """A run of ``graph``: its inputs opened, its options settled."""
+
+    request: GraphRequest
+    options: GraphOptions
+    threads: int
+    inputs: Inputs
+    emb: Source
+    within: Source | None
+    excluded: list[Source]
+
+
+@dataclass(frozen=True)
+class GraphData:
+    """What was read besides the embeddings, in their order."""
+
+    frame: Frame
+    labels: NDArray[np.int64] | None
+    excluded: NDArray[np.bool_] | None
+
+
+def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, or an input cannot be used.
+    """
+    if request.emb is None:
+        raise UsageError("graph needs --emb")
+    if not request.out.endswith((".arrow", ".feather")):
+        raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
+    options = settle_graph(request.options)
+    inputs = Inputs(request.id_column, skim)
+    emb = inputs.source(request.emb, "embeddings", "emb")
+    assert emb is not None
+    within = inputs.source(request.within, "labels", "within", key_option="labels-key")
+    return GraphJob(
+        request, options, settle_threads(request.run.threads), inputs, emb, within,
+        inputs.rows(request.exclude, "exclude"),
+    )  # fmt: skip
+
+
+def read_graph_data(job: GraphJob) -> GraphData:
+    """Read and join what the search needs besides the embeddings, and check the target.
+
+    Raises:
+        D2Error: if inputs do not belong together, or the target cannot be written.
+    """
+    frame = Frame.of(job.emb)
+    labels = None if job.within is None else frame.labels(job.within)
+    excluded = frame.mask(job.excluded) if job.excluded else None
+    frame.check_id_column(job.request.id_column)
+    check_target(job.request.out, job.inputs.paths)
+    return GraphData(frame, labels, excluded)

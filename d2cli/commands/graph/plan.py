@@ -1,0 +1,49 @@
+"""The plan of ``graph``."""
+
+from __future__ import annotations
+
+from d2cli.commands.graph.inputs import GraphJob
+from d2cli.commands.plan import (
+    Plan,
+    describe_search,
+    ids_of,
+    lighter_ways,
+    matrix_of,
+    search_notes,
+    search_of,
+)
+from d2cli.files.sizes import graph_bytes, read_ids
+from d2cli.graph.sizes import Matrix, SearchSettings, build
+from d2cli.limits import check_neighbors
+from d2cli.runtime.ledger import Estimate, Ledger
+
+
+def plan_graph(job: GraphJob) -> Plan:
+    """What the run would need, from the layouts of its inputs."""
+    layouts = job.inputs.layouts
+    emb = layouts[0]
+    check_neighbors(job.options.n_neighbors, emb.rows)
+    search = search_of(
+        job.options,
+        job.threads,
+        grouped=len(layouts) > 1,
+        checkpoint=job.request.checkpoint,
+    )
+
+    def run(matrix: Matrix, search: SearchSettings) -> Estimate:
+        ledger = Ledger()
+        read_ids(ledger, ids_of(emb))
+        build(ledger, matrix, search)
+        return ledger.estimate()
+
+    matrix = matrix_of(emb)
+    return Plan(
+        "graph",
+        layouts,
+        describe_search(search, emb.rows),
+        run(matrix, search),
+        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids_of(emb)))],
+        job.threads,
+        search_notes(search),
+        lambda: lighter_ways(matrix, search, run),
+    )

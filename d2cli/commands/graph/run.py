@@ -1,0 +1,151 @@
+"""``d2prune graph``: embeddings in, a graph file out; and graphs that other commands build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.graph.inputs import GraphJob, read_graph_data
+from d2cli.commands.inputs import Inputs
+from d2cli.commands.requests import GraphOptions, recorded
+from d2cli.engine.checkpoints import NONE, Checkpoint
+from d2cli.engine.threads import Progress
+from d2cli.files.graph_file import build_record, store_graph
+from d2cli.files.output.checkpoint import digest_of, kept
+from d2cli.files.provenance.record import record
+from d2cli.files.sources import Source, blame
+from d2cli.graph.build import build_graph
+from d2cli.graph.knn_graph import KnnGraph
+
+
+def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
+    """Build a graph and write it.
+
+    Raises:
+        D2Error: where anything is wrong; then no output has changed.
+    """
+    clock = Clock()
+    data = read_graph_data(job)
+    out, options = job.request.out, job.options
+    build = build_key(job.inputs, options, data.labels, data.excluded)
+    with kept(out, build, job.request.checkpoint, terminal.tell) as checkpoint:
+        with clock.stage("graph"):
+            graph = graph_of(
+                job.emb, options, job.threads, terminal.progress, checkpoint,
+                labels=data.labels, within=job.within, excluded=data.excluded,
+            )  # fmt: skip
+        provenance = record(
+            "graph",
+            {**recorded(options), "id_column": job.request.id_column},
+            inputs=job.inputs.described,
+            counts=counts(graph),
+            graph=build_record(graph),
+            decisions=[decision.as_json() for decision in graph.info.decisions],
+        )
+        return finish(
+            job.inputs,
+            clock,
+            job.threads,
+            [
+                Output(
+                    out,
+                    provenance,
+                    lambda path: store_graph(path, graph, data.frame.ids, provenance),
+                )
+            ],
+            [
+                ("graph", describe_graph(graph)),
+                ("rows", f"{job.emb.n:,} × {job.emb.parts[0].width():,} from {job.emb.name}"),
+                ("written", out),
+            ],
+            [*data.frame.notices, *graph_notices(graph)],
+            decisions=graph.info.decisions,
+        )
+
+
+def graph_of(
+    emb: Source,
+    options: GraphOptions,
+    threads: int,
+    progress: Progress,
+    checkpoint: Checkpoint = NONE,
+    *,
+    labels: NDArray[np.int64] | None = None,
+    within: Source | None = None,
+    excluded: NDArray[np.bool_] | None = None,
+) -> KnnGraph:
+    """Build the graph of a source; errors name its files."""
+    with blame(embeddings=emb, within=within):
+        return build_graph(
+            emb.matrix(),
+            **recorded(options),
+            within=labels,
+            exclude=excluded,
+            threads=threads,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+
+
+def build_key(
+    inputs: Inputs,
+    options: GraphOptions,
+    labels: NDArray[np.int64] | None,
+    excluded: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """All that shapes a graph, so that only the same build resumes a checkpoint.
+
+    The time of change counts: a fingerprint may miss a change inside a large file.
+    """
+    described = inputs.described["emb"]
+    return {
+        "versions": record("graph", {})["versions"],
+        "options": recorded(options),
+        "emb": {key: value for key, value in described.items() if key != "path"},
+        "modified": inputs.found.get("modified_ns", {}).get("emb"),
+        "within": digest_of(labels),
+        "exclude": digest_of(excluded),
+    }
+
+
+def counts(graph: KnnGraph) -> dict[str, int]:
+    """The sizes of a graph."""
+    listed = int(np.count_nonzero(graph.neighbors >= 0))
+    excluded = 0 if graph.excluded is None else int(graph.excluded.sum())
+    return {"rows": graph.n, "listed_neighbors": listed, "excluded": excluded}
+
+
+def describe_graph(graph: KnnGraph) -> str:
+    """One line for people."""
+    info = graph.info
+    text = f"{info.method}, {info.metric}, k = {graph.n_neighbors}"
+    if info.recall is not None:
+        text += (
+            f", recall@{graph.n_neighbors} = {info.recall:.3f} "
+            f"(measured on {info.recall_sample:,} rows)"
+        )
+    return text
+
+
+#: What raises the recall of an approximate search, by method.
+_WIDER = {
+    "hnsw": "raise --ef and --ef-construction, or use --method exact",
+    "ivf": "raise --recall, or use --method exact",
+}
+
+
+def graph_notices(graph: KnnGraph) -> list[str]:
+    """What the user should know about a graph."""
+    info = graph.info
+    if info.recall is None or info.recall_target is None or info.recall >= info.recall_target:
+        return []
+    # A graph may come from elsewhere, and be exact in part.
+    names = info.method.split("+")
+    wider = next((_WIDER[name] for name in names if name in _WIDER), "use --method exact")
+    return [
+        f"recall@{graph.n_neighbors} reached {info.recall:.3f}, the target is "
+        f"{info.recall_target:g}: {wider}"
+    ]

@@ -1,0 +1,176 @@
+"""The inputs of a run: each opened once, described once, and watched until the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from d2cli.commands.requests import Input
+from d2cli.errors import DataError
+from d2cli.files.choice import Role
+from d2cli.files.graph_file import GraphFile, open_graph
+from d2cli.files.layout import Layout
+from d2cli.files.provenance.fingerprint import describe, describe_files, fingerprint, fingerprint_of
+from d2cli.files.provenance.staleness import changes, refuse_stale, whereabouts
+from d2cli.files.sources import Source, open_source
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One input, by the name that provenance gives it."""
+
+    name: str
+    paths: list[Path]
+    layout: Callable[[], Layout] | None
+    describe: Callable[[], dict[str, Any]] | None
+    repeats: bool = False
+
+
+class Inputs:
+    """Opens the inputs of one run and remembers them in the order of opening.
+
+    Opening reads headers only. :attr:`described` is made once, before any data is read: it says
+    what the outputs were made from, and :meth:`changed` compares the files with it at the end.
+
+    Attributes:
+        id_column: as the user gave it.
+        skim: whether only a plan follows: then a CSV is read at its beginning only.
+    """
+
+    def __init__(self, id_column: str | None = None, skim: bool = False) -> None:
+        self.id_column, self.skim = id_column, skim
+        self._opened: list[_Opened] = []
+
+    def source(
+        self,
+        given: Input | None,
+        role: Role,
+        option: str,
+        *,
+        key_option: str | None = "",
+        described: bool = True,
+    ) -> Source | None:
+        """Open the files of an option, or return None if it was not given."""
+        if given is None:
+            return None
+        found = open_source(
+            given.paths, role, option, given.key, self.id_column,
+            key_option=key_option, skim=self.skim,
+        )  # fmt: skip
+        self.remember(option, found, described=described)
+        return found
+
+    def rows(self, arguments: tuple[str, ...], option: str) -> list[Source]:
+        """Open the files that name rows, one source each."""
+        found = []
+        for argument in arguments:
+            one = open_source(
+                [argument], "rows", option, None, self.id_column, key_option=None, skim=self.skim
+            )
+            self.remember(option, one, repeats=True)
+            found.append(one)
+        return found
+
+    def graph(self, path: str | None) -> GraphFile | None:
+        """Open a graph file, or return None if none was given."""
+        if path is None:
+            return None
+        graph = open_graph(path)
+        self._opened.append(
+            _Opened(
+                "graph", [Path(path)], graph.layout, lambda: describe_files([Path(path)], graph.n)
+            )
+        )
+        return graph
+
+    def remember(
+        self,
+        option: str,
+        source: Source,
+        *,
+        described: bool = True,
+        repeats: bool = False,
+    ) -> None:
+        """Remember an input that was opened elsewhere."""
+        self._opened.append(
+            _Opened(
+                option.replace("-", "_"),
+                source.paths,
+                source.layout,
+                (lambda: describe(source)) if described else None,
+                repeats,
+            )
+        )
+
+    def add(
+        self,
+        name: str,
+        paths: list[Path],
+        layout: Callable[[], Layout] | None,
+        describe: Callable[[], dict[str, Any]],
+        *,
+        repeats: bool = False,
+    ) -> None:
+        """Remember an input of another kind."""
+        self._opened.append(_Opened(name, paths, layout, describe, repeats))
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [path for one in self._opened for path in one.paths]
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """What a plan says of each input, without reading data."""
+        return [one.layout() for one in self._opened if one.layout is not None]
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """What provenance records of each input: path, size, rows, fingerprint."""
+        return dict(self._descriptions())
+
+    def _descriptions(self) -> Iterator[tuple[str, Any]]:
+        several: dict[str, list[Any]] = {}
+        for one in self._opened:
+            if one.describe is not None and one.repeats:
+                first = one.name not in several
+                several.setdefault(one.name, []).append(one.describe())
+                if first:
+                    yield one.name, several[one.name]
+            elif one.describe is not None:
+                yield one.name, one.describe()
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """Where the inputs lie and when each was last changed, as the run begins."""
+        return whereabouts(self.described)
+
+    def changed(self) -> list[str]:
+        """Notices of inputs that are no longer what they were when the run began."""
+        return [
+            f"{change.path}: was changed while it was used; make the output again"
+            for change in changes({"inputs": self.described, "run": self.found})
+        ]
+
+
+def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:
+    """Refuse a graph whose inputs have changed since; a notice if that is `allowed`."""
+    hint = f"build the graph again: d2prune graph --emb EMB --out {graph.path}"
+    return refuse_stale(str(graph.path), graph.whole_provenance(), "built from", hint, allowed)
+
+
+def check_built_from(graph: GraphFile, emb: Source) -> None:
+    """Refuse a graph that was built from other embeddings.
+
+    Raises:
+        DataError: also if the graph does not record what it was built from.
+    """
+    built_from = fingerprint_of(graph.provenance, "emb")
+    if built_from != fingerprint(emb.paths):
+        known = "was not built from" if built_from else "does not say whether it was built from"
+        raise DataError(
+            f"{graph.path}: {known} {emb.name}", "build the graph again, or leave --emb out"
+        )

@@ -1,0 +1,120 @@
+"""What ``propagate`` opens and reads; how scores are read for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.inputs import Inputs, stale_graph
+from d2cli.commands.requests import PropagateRequest
+from d2cli.commands.settle import (
+    Direction,
+    Messages,
+    settle_direction,
+    settle_messages,
+    settle_threads,
+)
+from d2cli.errors import UsageError
+from d2cli.files.frame import Frame
+from d2cli.files.graph_file import GraphFile
+from d2cli.files.output.atomic import check_target
+from d2cli.files.sources import Reordered, Source, blame
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.utility import utility
+
+
+@dataclass(frozen=True)
+class PropagateJob:
+    """A run of ``propagate``: its inputs opened, its options settled."""
+
+    request: PropagateRequest
+    messages: Messages
+    direction: Direction
+    threads: int
+    inputs: Inputs
+    graph: GraphFile
+    scores: Source
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in the order of the frame.
+
+    Attributes:
+        raw: (n,) float64 as in the file.
+        utility: (n,) float64, turned so that high = keep, and transformed.
+        origin: where each score came from, for messages.
+    """
+
+    raw: NDArray[np.float64]
+    utility: NDArray[np.float64]
+    origin: Source | Reordered
+
+
+@dataclass(frozen=True)
+class PropagateData:
+    """What was read."""
+
+    graph: KnnGraph
+    frame: Frame
+    scores: Scores
+    notices: list[str]
+
+
+def open_propagate_job(request: PropagateRequest, skim: bool = False) -> PropagateJob:
+    """Open the inputs and settle the options; nothing but headers is read.
+
+    Raises:
+        D2Error: if the request makes no sense, or an input cannot be used.
+    """
+    if request.scores is None:
+        raise UsageError("propagate needs --scores")
+    if not request.out.endswith(".npy"):
+        raise UsageError(f"{request.out}: propagated scores are a .npy file")
+    messages = settle_messages(request.messages)
+    inputs = Inputs(request.id_column, skim)
+    graph = inputs.graph(request.graph)
+    assert graph is not None
+    messages.check_method(graph.method)
+    scores = inputs.source(request.scores, "scores", "scores")
+    assert scores is not None
+    direction = settle_direction(scores, request.score_options)
+    return PropagateJob(
+        request, messages, direction, settle_threads(request.run.threads), inputs, graph, scores
+    )
+
+
+def read_propagate_data(job: PropagateJob) -> PropagateData:
+    """Read the graph and the scores, and check the target.
+
+    Raises:
+        D2Error: if inputs do not belong together, or the target cannot be written.
+    """
+    check_target(job.request.out, job.inputs.paths)
+    loaded = job.graph.load()
+    stale = stale_graph(job.graph, job.request.allow_stale)
+    frame = Frame(job.graph.n, job.request.graph, loaded.ids, loaded.ids is not None)
+    scores = read_scores(job.scores, frame, job.direction, job.messages)
+    frame.check_id_column(job.request.id_column)
+    notices = [*stale, *frame.notices, *job.direction.notices]
+    return PropagateData(loaded.graph, frame, scores, notices)
+
+
+def read_scores(
+    source: Source, frame: Frame, direction: Direction, messages: Messages | None = None
+) -> Scores:
+    """Scores in the order of the frame, and their utility.
+
+    A mode with a floor for what neighbours send takes negative scores as they are.
+    """
+    raw, origin = frame.vector(source)
+    with blame(scores=origin):
+        turned = utility(
+            raw,
+            direction.higher_is,
+            direction.score_transform,
+            allow_negative=messages is not None and messages.floor is not None,
+        )
+    return Scores(raw, turned, origin)

@@ -1,0 +1,145 @@
+"""``d2prune propagate``: a graph file and scores in, propagated scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.api import prepare_edges, propagate
+from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.graph.run import describe_graph
+from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
+from d2cli.commands.settle import Messages
+from d2cli.engine.threads import Progress
+from d2cli.files.provenance.record import record
+from d2cli.files.sources import blame
+from d2cli.graph.knn_graph import Edges, KnnGraph
+from d2cli.messages.forward import vanished_share
+from d2cli.runtime.decisions import Decision
+
+#: A notice is printed if a larger share of the edge weights is too small to have an effect.
+VANISHED_NOTICE = 0.5
+
+
+def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
+    """Pass scores along the graph's edges and write the result.
+
+    Raises:
+        D2Error: where anything is wrong; then no output has changed.
+    """
+    clock = Clock()
+    messages, described = job.messages, job.inputs.described
+    with clock.stage("read"):
+        data = read_propagate_data(job)
+    with clock.stage("propagate"):
+        edges, sigma = prepare_edges(data.graph, edges=messages.edges, bandwidth=messages.bandwidth)
+        u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
+    decisions = (job.direction.decision, *message_decisions(data.graph, messages, sigma))
+    provenance = record(
+        "propagate",
+        {**job.direction.recorded, **messages.recorded, "id_column": job.request.id_column},
+        inputs=described,
+        counts={"rows": data.graph.n, "edges": int(edges.indices.size)},
+        messages={"sigma": sigma},
+        decisions=[decision.as_json() for decision in decisions],
+    )
+
+    def store(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, u, allow_pickle=False)
+
+    return finish(
+        job.inputs,
+        clock,
+        job.threads,
+        [Output(job.request.out, provenance, store)],
+        [
+            ("graph", f"{data.graph.n:,} rows, {describe_graph(data.graph)}"),
+            ("messages", describe_messages(messages, sigma, edges)),
+            ("written", job.request.out),
+        ],
+        [
+            *data.notices,
+            *message_notices(data.graph, edges, messages, sigma, data.scores.utility),
+        ],
+        decisions=decisions,
+    )
+
+
+def pass_forward(
+    edges: Edges,
+    sigma: float,
+    scores: Scores,
+    messages: Messages,
+    threads: int,
+    progress: Progress,
+) -> NDArray[np.float64]:
+    """The forward pass under settled options; errors name the file of the scores."""
+    with blame(scores=scores.origin):
+        return propagate(
+            edges,
+            scores.utility,
+            kernel=messages.kernel,
+            bandwidth=sigma,
+            gamma_forward=messages.gamma_forward,
+            hops=messages.hops,
+            floor=messages.floor,
+            threads=threads,
+            progress=progress,
+        )
+
+
+def message_decisions(graph: KnnGraph, messages: Messages, sigma: float) -> tuple[Decision, ...]:
+    """The automatic bandwidth, if it is automatic."""
+    if messages.bandwidth != "median":
+        return ()
+    return (
+        Decision(
+            "bandwidth",
+            sigma,
+            "σ = median of the listed distances; of those above 0 if the median is 0",
+            {
+                "listed": int(np.count_nonzero(graph.neighbors >= 0)),
+                "zero": int(np.count_nonzero(graph.distances == 0)),
+            },
+        ),
+    )
+
+
+def describe_messages(messages: Messages, sigma: float, edges: Edges) -> str:
+    """One line for people."""
+    median = " (median distance)" if messages.bandwidth == "median" else ""
+    return (
+        f"{edges.indices.size:,} {messages.edges} edges, {messages.kernel} kernel, "
+        f"σ = {sigma:.4g}{median}, γ_f = {messages.gamma_forward:g}"
+        + ("" if messages.hops == 1 else f", {messages.hops} hops")
+    )
+
+
+def message_notices(
+    graph: KnnGraph,
+    edges: Edges,
+    messages: Messages,
+    sigma: float,
+    scores: NDArray[np.float64] | None,
+) -> list[str]:
+    """What the user should know before messages pass; `scores` (n,) are their utility."""
+    notices = []
+    if scores is not None and not scores.any():
+        notices.append("every score is 0: no message is sent, and the order is that of the rows")
+    vanished = vanished_share(edges, messages.kernel, messages.gamma_forward, sigma)
+    if vanished > VANISHED_NOTICE:
+        notices.append(
+            f"{vanished:.0%} of the edge weights are below 2^-53 at σ = {sigma:.4g}: their "
+            "messages vanish; --bandwidth median fits the weights to the data"
+        )
+    if messages.bandwidth == "median":
+        zero = int(np.count_nonzero(graph.distances == 0))
+        if 2 * zero > int(np.count_nonzero(graph.neighbors >= 0)):
+            notices.append(
+                f"more than half of all listed distances are 0 (duplicates): σ = {sigma:.4g} is "
+                "the median of the others"
+            )
+    return notices

@@ -1,0 +1,163 @@
+"""How ``score`` computes: each family of kinds from its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.graph.run import describe_graph, graph_notices, graph_of
+from d2cli.commands.score.inputs import ScoreData, ScoreJob
+from d2cli.difficulty.dynamics import Dynamics, class_numbers
+from d2cli.difficulty.embedding import prototypicality
+from d2cli.difficulty.kinds import KINDS
+from d2cli.difficulty.neighbours import knn_distance, label_disagreement
+from d2cli.difficulty.sizes import default_clusters
+from d2cli.engine.threads import Progress
+from d2cli.files.sources import blame
+from d2cli.graph.knn_graph import KnnGraph
+from d2cli.runtime.decisions import Decision
+
+
+@dataclass
+class Scored:
+    """Scores by kind, what is recorded of each kind, and what there is to say."""
+
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    decisions: tuple[Decision, ...] = ()
+    graph: KnnGraph | None = None
+
+
+def compute(job: ScoreJob, data: ScoreData, progress: Progress) -> Scored:
+    """All kinds that were asked for, in the order of the request."""
+    scored = Scored()
+    if job.families["dynamics"]:
+        _from_outputs(job, data, scored, progress)
+    if job.families["embeddings"]:
+        _from_embeddings(job, scored, progress)
+    if job.families["graph"]:
+        _from_neighbours(job, data, scored, progress)
+    scored.scores = {kind: scored.scores[kind] for kind in job.request.kinds}
+    return scored
+
+
+def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
+    """Training dynamics: the outputs are read through once, epoch by epoch."""
+    outputs, kinds, epochs = job.outputs, job.families["dynamics"], job.epochs
+    assert outputs is not None
+    numbers = None
+    if any(KINDS[kind].labels for kind in kinds):
+        assert data.labels is not None
+        with blame(labels=data.labels_origin):
+            numbers = class_numbers(
+                data.labels.to_numpy(zero_copy_only=False), data.frame.n, outputs.classes
+            )
+    with blame(outputs=outputs.name):
+        dynamics = Dynamics(
+            kinds,
+            data.frame.n,
+            outputs.classes,
+            labels=numbers,
+            logits=job.logits,
+            threads=job.threads,
+            first_epoch=epochs.start + 1,
+        )
+    total = len(epochs) * outputs.n
+    for epoch, first, block, places, part in outputs.blocks(data.frame, epochs):
+        with blame(outputs=part.where):
+            dynamics.add(epoch - epochs.start, first, block, places)
+        done = (epoch - epochs.start) * outputs.n + first + block.shape[0]
+        progress("outputs", done, total)
+    with blame(outputs=outputs.name):
+        scored.scores.update(dynamics.scores())
+    used = [epochs.start + 1, epochs.stop]
+    scored.details.update({kind: {"epochs": list(used)} for kind in kinds})
+    scored.lines.append(
+        (
+            "outputs",
+            f"epochs {used[0]} to {used[1]} of {outputs.count} × {outputs.n:,} rows × "
+            f"{outputs.classes} classes from {outputs.name}",
+        )
+    )
+    if "forgetting" in kinds:
+        never = dynamics.never_right
+        scored.details["forgetting"].update(
+            {"never_learned": never, "never_learned_counts_as": len(epochs)}
+        )
+        scored.lines.append(
+            ("never learned", f"{never:,} rows, each counts as {len(epochs)} forgettings")
+        )
+    if job.logits and dynamics.looks_like_probabilities:
+        scored.notices.append(
+            f"{outputs.name}: every row is >= 0 and adds up to 1: if these are probabilities, give "
+            "them as --probs"
+        )
+    if outputs.count > outputs.n:
+        scored.notices.append(
+            f"{outputs.name}: {outputs.count:,} epochs of {outputs.n:,} rows: if that is the other "
+            "way round, exchange the axes: (epochs, n, classes)"
+        )
+
+
+def _from_embeddings(job: ScoreJob, scored: Scored, progress: Progress) -> None:
+    """Prototypicality."""
+    assert job.emb is not None
+    options, kind = job.options, "prototypicality"
+    clusters = job.request.n_clusters
+    if clusters is None:
+        clusters = default_clusters(job.emb.n)
+        rule = Decision("n-clusters", clusters, "√n, rounded", {"rows": job.emb.n})
+        scored.decisions += (rule,)
+    with blame(embeddings=job.emb):
+        scored.scores[kind] = prototypicality(
+            job.emb.matrix(),
+            clusters,
+            metric=options.metric,
+            seed=options.seed,
+            threads=job.threads,
+            progress=progress,
+        )
+    scored.details[kind] = {
+        "n_clusters": clusters,
+        "metric": options.metric,
+        "seed": options.seed,
+        "scikit_learn": version("scikit-learn"),
+    }
+    scored.lines.append(("centres", f"{clusters:,} by k-means, {options.metric}"))
+
+
+def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
+    """Scores from the graph that was given, or from one that is built."""
+    kinds, graph, origin = job.families["graph"], data.graph, str(job.request.graph)
+    if graph is None:
+        assert job.emb is not None
+        graph, origin = graph_of(job.emb, job.options, job.threads, progress), job.emb.name
+        scored.decisions += graph.info.decisions
+    scored.graph = graph
+    with blame(graph=origin, labels=data.labels_origin):
+        for kind in kinds:
+            if kind == "knn-distance":
+                scored.scores[kind] = knn_distance(graph)
+            else:
+                assert data.labels is not None
+                codes = data.labels.dictionary_encode().indices.to_numpy()
+                scored.scores[kind] = label_disagreement(graph, codes)
+            scored.details[kind] = {"n_neighbors": graph.n_neighbors}
+    scored.lines.append(("graph", describe_graph(graph)))
+    scored.notices += graph_notices(graph)
+    listed = np.count_nonzero(graph.neighbors >= 0, axis=1)
+    excluded = 0 if graph.excluded is None else int(graph.excluded.sum())
+    few = int(np.count_nonzero((listed < graph.n_neighbors) & (listed > 0)))
+    if excluded:
+        scored.notices.append(f"{origin}: {excluded:,} rows are excluded, and score 0")
+    if few and "knn-distance" in kinds:
+        scored.notices.append(
+            f"knn-distance: {few:,} rows list fewer than {graph.n_neighbors} neighbours, and have "
+            "the distance to the farthest that they list"
+        )

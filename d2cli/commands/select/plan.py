@@ -1,0 +1,97 @@
+"""The plan of ``select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from d2cli.commands.plan import (
+    Plan,
+    Variant,
+    describe_search,
+    ids_of,
+    lighter_ways,
+    matrix_of,
+    search_notes,
+    search_of,
+)
+from d2cli.commands.requests import AUTO
+from d2cli.commands.select.inputs import SelectJob
+from d2cli.commands.select.targets import name_targets
+from d2cli.commands.settle import settle_size
+from d2cli.files import sizes as file_sizes
+from d2cli.graph.sizes import Matrix, SearchSettings, build
+from d2cli.limits import check_neighbors
+from d2cli.messages import sizes as message_sizes
+from d2cli.runtime.ledger import Estimate, Ledger
+from d2cli.selection import sizes as selection_sizes
+
+
+def plan_select(job: SelectJob) -> Plan:
+    """What the run would need, from the layouts of its inputs."""
+    request, settings, layouts = job.request, job.settings, job.inputs.layouts
+    by_option = {layout.option: layout for layout in layouts}
+    first = layouts[0]  # the graph, else the embeddings
+    ids, n, out = ids_of(first), first.rows, request.output
+    sizes = tuple(settle_size(budget, n) for budget in request.budgets)
+    targets = name_targets(out, list(zip(request.budgets, sizes, strict=True)))
+    auto, beta = settings.gamma_reverse == AUTO, settings.cutoff
+    vectors = [by_option[o] for o in ("scores", "propagated", "cutoff-scores") if o in by_option]
+    labels = [by_option[o] for o in ("labels", "within") if o in by_option]
+    check_neighbors(settings.graph.n_neighbors, n)
+    search = search_of(
+        settings.graph,
+        settings.threads,
+        grouped=bool(job.within or job.excluded or beta not in (0, AUTO)),
+        taking_part=1.0 if beta == AUTO else 1 - beta,
+        checkpoint=request.checkpoint,
+    )
+
+    def run(matrix: Matrix | None, search: SearchSettings) -> Estimate:
+        ledger = Ledger()
+        file_sizes.read_ids(ledger, ids)
+        for layout in (*vectors, *labels):
+            file_sizes.read_ids(ledger, ids_of(layout), kept=False)
+        file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
+        k = search.n_neighbors
+        if job.graph is not None:
+            k = job.graph.n_neighbors
+            file_sizes.read_graph(ledger, n, k)
+        elif matrix is not None:
+            build(ledger, matrix, search)
+        message_sizes.edges(ledger, n, k, settings.messages.edges)
+        hops = None if job.propagated is not None else settings.messages.hops
+        message_sizes.forward(ledger, n, hops, own_scores=beta == AUTO)
+        selection_sizes.greedy(
+            ledger, n, sizes,
+            auto=auto, cutoff=beta == AUTO, each=auto or beta == AUTO or request.balance != "none",
+        )  # fmt: skip
+        for target, size in zip(targets, sizes, strict=True):
+            rows = n - size if out.complement else size
+            file_sizes.write(ledger, Path(target).suffix.lower(), rows, 5, ids)
+        return ledger.estimate()
+
+    matrix = None if job.emb is None or job.graph is not None else matrix_of(by_option["emb"])
+
+    def lighter() -> list[Variant]:
+        return [] if matrix is None else lighter_ways(matrix, search, run)
+
+    return Plan(
+        "select",
+        layouts,
+        describe_search(search, n)
+        if job.graph is None
+        else f"the graph as it is, {job.graph.method}",
+        run(matrix, search),
+        [
+            (
+                target,
+                file_sizes.selection_bytes(
+                    target, size, n, ids, written_as=out.written_as, complement=out.complement
+                ),
+            )
+            for target, size in zip(targets, sizes, strict=True)
+        ],
+        settings.threads,
+        [] if matrix is None else search_notes(search),
+        lighter,
+    )

@@ -1,0 +1,277 @@
+"""Defaults, recorded settings and what the user typed become one immutable object, once.
+
+Run, plan, summary and provenance all read these; nothing later asks again what is automatic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+from d2cli import defaults
+from d2cli.commands.requests import (
+    AUTO,
+    Budget,
+    GraphOptions,
+    MessageOptions,
+    ScoreOptions,
+)
+from d2cli.defaults import (
+    MAX_HOPS,
+    MODES,
+    EdgeRule,
+    HigherIs,
+    Kernel,
+    ModeName,
+    Transform,
+    choices,
+)
+from d2cli.engine.threads import thread_count
+from d2cli.errors import DataError, UsageError
+from d2cli.files.score_file import recorded_direction
+from d2cli.files.sources import Source
+from d2cli.limits import check_hops, check_search
+from d2cli.runtime.decisions import Decision
+from d2cli.selection.budgets import budget_of, check_size
+
+Options = TypeVar("Options", ScoreOptions, MessageOptions)
+
+
+# -- the graph -------------------------------------------------------------------------------------
+def settle_graph(options: GraphOptions, *, exact: bool = False) -> GraphOptions:
+    """The options of a search, in range; `exact` if the mode is defined on an exact graph."""
+    check_search(
+        options.n_neighbors, options.method, options.recall, options.hnsw_m,
+        options.ef_construction, options.ef, options.seed,
+    )  # fmt: skip
+    return replace(options, method="exact") if exact else options
+
+
+def settle_threads(threads: int | None) -> int:
+    """The number of threads: as given, else one a core."""
+    return thread_count(threads)
+
+
+# -- messages --------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Messages:
+    """How messages pass, settled."""
+
+    mode: ModeName
+    edges: EdgeRule
+    kernel: Kernel
+    bandwidth: float | Literal["median"]
+    gamma_forward: float
+    hops: int
+    floor: float | None
+    clamped: bool
+    exact: bool
+
+    def check_method(self, method: str) -> None:
+        """Refuse an approximate graph if the mode promises an exact one."""
+        if self.exact and method != "exact":
+            raise UsageError(
+                f"--mode {self.mode} is defined on an exact graph, and this one is by {method}",
+                "build it with --method exact",
+            )
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """For provenance; the names are those of the options."""
+        names = ("mode", "edges", "kernel", "bandwidth", "gamma_forward", "hops")
+        return {name: getattr(self, name) for name in names}
+
+
+def settle_messages(
+    options: MessageOptions, inherited: dict[str, Any] | None = None, path: str = ""
+) -> Messages:
+    """What is given by name, else what the propagated file `path` records, else the mode's."""
+    given = _inherit(options, inherited or {}, path)
+    name = given.mode or defaults.MODE
+    mode = MODES[name]
+    hops = defaults.HOPS if given.hops is None else given.hops
+    check_hops(hops)
+    return Messages(
+        mode=name,
+        edges=given.edges or mode.edges,
+        kernel=given.kernel or mode.kernel,
+        bandwidth=mode.bandwidth if given.bandwidth is None else given.bandwidth,
+        gamma_forward=mode.gamma_forward if given.gamma_forward is None else given.gamma_forward,
+        hops=hops,
+        floor=mode.floor,
+        clamped=mode.clamped,
+        exact=mode.exact,
+    )
+
+
+def settle_gamma_reverse(
+    given: float | Literal["auto"] | None, messages: Messages
+) -> float | Literal["auto"]:
+    """γ_r: as given, else the mode's.
+
+    Raises:
+        UsageError: if the mode has no automatic γ_r and none is given.
+    """
+    gamma = MODES[messages.mode].gamma_reverse if given is None else given
+    if gamma is None or (gamma == AUTO and not messages.clamped):
+        raise UsageError(
+            f"--mode {messages.mode} has no automatic gamma_reverse",
+            "give it a number, for example --gamma-reverse 1.0",
+        )
+    return gamma
+
+
+# -- scores ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Direction:
+    """What the scores mean, settled.
+
+    Attributes:
+        higher_is: what a high score says.
+        score_transform: what makes scores at least 0.
+        origin: where `higher_is` comes from: ``option``, ``recorded`` or ``default``.
+        notices: what the user should know about it.
+    """
+
+    higher_is: HigherIs
+    score_transform: Transform
+    origin: str = "default"
+    notices: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """For provenance; the names are those of the options."""
+        return {"higher_is": self.higher_is, "score_transform": self.score_transform}
+
+    @property
+    def decision(self) -> Decision:
+        """For ``--explain``."""
+        return Decision(
+            "higher-is",
+            self.higher_is,
+            "--higher-is, else as d2prune score recorded it, else harder",
+            {"origin": self.origin, "score_transform": self.score_transform},
+        )
+
+
+def settle_direction(
+    source: Source | None,
+    options: ScoreOptions,
+    option: str = "higher-is",
+    inherited: dict[str, Any] | None = None,
+    path: str = "",
+) -> Direction:
+    """What the scores mean: as given, else as recorded, else the default.
+
+    An explicit ``--higher-is`` overrides the recorded direction, with a notice. Use it to keep easy
+    examples. If recorded scores are turned round they would nearly all be negative: then the
+    transform is ``shift`` unless one is given.
+
+    Args:
+        source: the scores, whose provenance may record a direction; None: there are none.
+        options: what was given.
+        option: the option that gives the direction, for the notice.
+        inherited: what the propagated file `path` records: that step has settled it.
+    """
+    if inherited:
+        given = _inherit(options, inherited, path)
+        return _direction(given.higher_is, given.score_transform, "recorded")
+    recorded = None if source is None else recorded_direction(source)
+    if source is None or recorded is None:
+        origin = "option" if options.higher_is else "default"
+        return _direction(options.higher_is, options.score_transform, origin)
+    kind, was = recorded
+    higher_is = options.higher_is or was
+    transform = options.score_transform
+    if transform is None and _reversed(higher_is):
+        transform = "shift"
+    settled = _direction(higher_is, transform, "option" if options.higher_is else "recorded")
+    notice = None
+    if _reversed(higher_is) != _reversed(was):
+        notice = (
+            f"{source.name}: using --{option} {higher_is} as given, although {kind} scores are "
+            f"recorded as higher = {was}"
+        )
+    elif options.higher_is is None and _reversed(was):
+        notice = (
+            f"{source.name}: {kind} scores are recorded as higher = {was}; using --{option} {was} "
+            f"--score-transform {settled.score_transform}"
+        )
+    return replace(settled, notices=(notice,)) if notice else settled
+
+
+def _direction(higher_is: HigherIs | None, transform: Transform | None, origin: str) -> Direction:
+    return Direction(higher_is or defaults.HIGHER_IS, transform or defaults.TRANSFORM, origin)
+
+
+def _reversed(higher_is: str) -> bool:
+    """Whether a direction reverses the order; ``harder`` and ``better`` read alike."""
+    return higher_is == "easier"
+
+
+# -- budgets ---------------------------------------------------------------------------------------
+def settle_size(budget: Budget, n: int, taking_part: int | None = None, included: int = 0) -> int:
+    """A budget in rows, of `n` of which `taking_part` may be kept and `included` must be."""
+    size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
+    check_size(size, included, n if taking_part is None else taking_part)
+    return size
+
+
+# -- what an earlier step recorded -----------------------------------------------------------------
+def _one_of(literal: object) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in choices(literal)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_USABLE: dict[str, Callable[[Any], bool]] = {
+    "higher_is": _one_of(HigherIs),
+    "score_transform": _one_of(Transform),
+    "mode": _one_of(ModeName),
+    "edges": _one_of(EdgeRule),
+    "kernel": _one_of(Kernel),
+    "bandwidth": lambda value: value == "median" or (_is_number(value) and value > 0),
+    "gamma_forward": lambda value: _is_number(value) and value >= 0,
+    "hops": lambda value: type(value) is int and 0 <= value <= MAX_HOPS,
+}
+#: What a propagated file has settled. Another value given later would be believed and not used.
+_FIXED = ("mode", "gamma_forward", "hops", "higher_is", "score_transform")
+
+
+def check_recorded(parameters: dict[str, Any], path: str) -> None:
+    """Refuse a parameter, recorded beside `path`, that no option would take.
+
+    Raises:
+        DataError: naming it.
+    """
+    for name, usable in _USABLE.items():
+        value = parameters.get(name)
+        if value is not None and not usable(value):
+            raise DataError(
+                f"{path}: the provenance beside it records {name} as {str(value)[:40]!r}",
+                "run propagate again",
+            )
+
+
+def _inherit(options: Options, parameters: dict[str, Any], path: str) -> Options:
+    """Options with what is None taken from the parameters of the step that made `path`.
+
+    Raises:
+        UsageError: if an option contradicts what that step has settled.
+    """
+    taken = {}
+    for name in (f.name for f in fields(options)):
+        given, was = getattr(options, name), parameters.get(name)
+        if given is None:
+            taken[name] = was
+        elif name in _FIXED and was is not None and given != was:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{path}: was propagated with {flag} {was}, and {flag} {given} comes too late",
+                f"give {flag} to propagate, or leave it out here",
+            )
+    return replace(options, **taken)

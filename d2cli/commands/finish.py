@@ -15,7 +15,7 @@ from d2cli.engine.threads import Progress, silent
 from d2cli.errors import OutputError
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.output.checkpoint import Tell, unheard
-from d2cli.files.provenance.record import sidecar, write_sidecar
+from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
 
@@ -110,7 +110,7 @@ def finish(
             if output.target == "-":
                 _print(output, terminal.stdout if terminal else None)
                 continue
-            note = placed.place(sidecar(output.target))
+            note = placed.place(sidecar_path(output.target))
             data = placed.place(output.target)
             with clock.stage("write"):
                 output.store(data)

@@ -10,12 +10,20 @@ from typing import Any
 
 from d2cli.commands.requests import Input
 from d2cli.errors import DataError
-from d2cli.files.choice import Role
+from d2cli.files.formats.choice import Role
 from d2cli.files.graph_file import GraphFile, open_graph
-from d2cli.files.layout import Layout
-from d2cli.files.provenance.fingerprint import describe, describe_files, fingerprint, fingerprint_of
-from d2cli.files.provenance.staleness import changes, refuse_stale, whereabouts
-from d2cli.files.sources import Source, open_source
+from d2cli.files.provenance.fingerprint import (
+    describe,
+    describe_files,
+    fingerprint,
+    fingerprint_of,
+    whereabouts,
+)
+from d2cli.files.provenance.staleness import changes, refuse_stale
+from d2cli.files.sources import Layout, Source, open_source
+
+#: What a plan reads of an input.
+Header = Layout | GraphFile
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class _Opened:
 
     name: str
     paths: list[Path]
-    layout: Callable[[], Layout] | None
+    layout: Callable[[], Header] | None
     describe: Callable[[], dict[str, Any]] | None
     repeats: bool = False
 
@@ -81,7 +89,7 @@ class Inputs:
         graph = open_graph(path)
         self._opened.append(
             _Opened(
-                "graph", [Path(path)], graph.layout, lambda: describe_files([Path(path)], graph.n)
+                "graph", [Path(path)], lambda: graph, lambda: describe_files([Path(path)], graph.n)
             )
         )
         return graph
@@ -109,7 +117,7 @@ class Inputs:
         self,
         name: str,
         paths: list[Path],
-        layout: Callable[[], Layout] | None,
+        layout: Callable[[], Header] | None,
         describe: Callable[[], dict[str, Any]],
         *,
         repeats: bool = False,
@@ -123,7 +131,7 @@ class Inputs:
         return [path for one in self._opened for path in one.paths]
 
     @property
-    def layouts(self) -> list[Layout]:
+    def layouts(self) -> list[Header]:
         """What a plan says of each input, without reading data."""
         return [one.layout() for one in self._opened if one.layout is not None]
 
@@ -159,7 +167,7 @@ class Inputs:
 def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:
     """Refuse a graph whose inputs have changed since; a notice if that is `allowed`."""
     hint = f"build the graph again: d2prune graph --emb EMB --out {graph.path}"
-    return refuse_stale(str(graph.path), graph.whole_provenance(), "built from", hint, allowed)
+    return refuse_stale(str(graph.path), graph.provenance_of_run(), "built from", hint, allowed)
 
 
 def check_built_from(graph: GraphFile, emb: Source) -> None:

@@ -14,13 +14,16 @@ from typing import Any
 from d2cli.commands.requests import GraphOptions
 from d2cli.defaults import EXACT_UP_TO
 from d2cli.errors import LimitError
-from d2cli.files.layout import Layout
-from d2cli.files.sizes import SIDECAR_BYTES, Ids
+from d2cli.commands.inputs import Header
+from d2cli.files.graph_file import GraphFile
+from d2cli.files.sources import Layout
 from d2cli.graph.sizes import Matrix, SearchSettings
 from d2cli.runtime.ledger import Estimate
 from d2cli.runtime.memory import Available, available_memory
 from d2cli.runtime.units import binary
 
+#: Bytes of a sidecar.
+SIDECAR_BYTES = 4096
 #: Number of parts of the peak that are printed by name.
 _PARTS_SHOWN = 4
 #: A disk is called nearly full if less than this multiple of the outputs is free.
@@ -54,7 +57,7 @@ class Plan:
     """
 
     command: str
-    reads: list[Layout]
+    reads: list[Header]
     method: str
     estimate: Estimate
     writes: list[tuple[str, int]]
@@ -85,7 +88,7 @@ class Plan:
     def notices(self) -> list[str]:
         """What the user should know before the run."""
         notices = list(self.notes)
-        if not all(layout.exact for layout in self.reads):
+        if not all(one.exact for one in self.reads if isinstance(one, Layout)):
             notices.append(_UNSURE_ROWS)
         notices += memory_notices(self.estimate, available_memory())
         for folder, size in self._by_folder().items():
@@ -110,7 +113,7 @@ class Plan:
         available = available_memory()
         return {
             "plan": self.command,
-            "reads": [layout.as_json() for layout in self.reads],
+            "reads": [_described(one) for one in self.reads],
             "method": self.method,
             "threads": self.threads,
             "memory": {
@@ -140,7 +143,7 @@ class Plan:
         if rest := sum(size for _, size in parts[_PARTS_SHOWN:]):
             named.append(f"other {binary(rest)}")
         lines = [
-            *(("reads", str(layout)) for layout in self.reads),
+            *(("reads", _line(one)) for one in self.reads),
             ("method", f"{self.method}; {self.threads} thread{'s' if self.threads > 1 else ''}"),
             ("memory", f"about {binary(estimate.peak)} at most, in {estimate.stage}"),
             ("", ", ".join(named)),
@@ -199,6 +202,38 @@ def check_limit(plan: Plan, limit: int) -> None:
         )
 
 
+def _described(one: Header) -> dict[str, Any]:
+    """An input, for programs."""
+    entry: dict[str, Any] = {
+        "option": "graph" if isinstance(one, GraphFile) else one.option,
+        "paths": [str(path) for path in one.paths],
+        "bytes": one.size,
+        "rows": one.n if isinstance(one, GraphFile) else one.rows,
+    }
+    if isinstance(one, GraphFile):
+        return {**entry, "n_neighbors": one.n_neighbors, "method": one.method}
+    return {
+        **entry,
+        "rows_exact": one.exact,
+        "width": one.width,
+        "dtype": one.type_name,
+        "memory_mapped": one.mapped,
+    }
+
+
+def _line(one: Header) -> str:
+    """An input, for people."""
+    if isinstance(one, GraphFile):
+        return (
+            f"{one.path}: {one.n:,} rows, k = {one.n_neighbors}, {one.method}, "
+            f"{binary(one.size)}, memory-mapped"
+        )
+    about = "" if one.exact else "about "
+    width = f" × {one.width:,}" if one.role in ("embeddings", "outputs") else ""
+    mapped = ", memory-mapped" if one.mapped and one.role == "embeddings" else ""
+    return f"{one.name}: {about}{one.rows:,}{width} {one.type_name}, {binary(one.size)}{mapped}"
+
+
 def _place(target: str) -> str:
     return "standard output" if target == "-" else target
 
@@ -210,11 +245,6 @@ def matrix_of(emb: Layout) -> Matrix:
         emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
         emb.plain,
     )  # fmt: skip
-
-
-def ids_of(layout: Layout) -> Ids | None:
-    """The ids of an input, or None if it has none."""
-    return None if layout.ids is None else Ids(layout.rows, layout.ids, layout.text_ids)
 
 
 def search_of(

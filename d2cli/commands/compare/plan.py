@@ -7,7 +7,6 @@ from d2cli.commands.compare.inputs import CompareJob
 from d2cli.commands.plan import (
     Plan,
     describe_search,
-    ids_of,
     lighter_ways,
     matrix_of,
     search_notes,
@@ -30,15 +29,15 @@ _PAGE, _METHOD = 24_000, 3_400
 def plan_compare(job: CompareJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     layouts, threads = job.inputs.layouts, job.threads
-    emb, n = layouts[0], layouts[0].rows
+    emb, n = job.emb.layout(), job.emb.n
     names, most = job.options.methods, job.options.measured_rows
     sizes, auto = tuple(job.budgets(n)), job.options.gamma_reverse == AUTO
     search = search_of(job.graph, threads)
 
     def run(matrix: Matrix, search: SearchSettings) -> Estimate:
         k, ledger = search.n_neighbors, Ledger()
-        for layout in layouts:
-            read_ids(ledger, ids_of(layout), kept=layout is emb)
+        for source in (job.emb, job.scores, *([] if job.labels is None else [job.labels])):
+            read_ids(ledger, source.layout().id_sizes, kept=source is job.emb)
         read_vectors(ledger, n, len(layouts))
         graph_sizes.build(ledger, matrix, search)
         graph_sizes.read_vectors(ledger, matrix, search.metric, threads)

@@ -22,7 +22,7 @@ from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.balance import class_balance
 from d2cli.evaluation.selections import shared_rows
-from d2cli.files.provenance.record import record
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.messages.utility import utility
 from d2cli.page.page import render
 
@@ -51,7 +51,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
                 by_method[method] = chooser.select(method, size, max(budgets))
     with clock.stage("measure"):
         compared = _measure(job, data, vectors, chosen, progress)
-    provenance = record(
+    provenance = new_provenance(
         "compare",
         {
             **recorded(job.graph),

@@ -6,7 +6,6 @@ from d2cli.commands.graph.inputs import GraphJob
 from d2cli.commands.plan import (
     Plan,
     describe_search,
-    ids_of,
     lighter_ways,
     matrix_of,
     search_notes,
@@ -20,8 +19,7 @@ from d2cli.runtime.ledger import Estimate, Ledger
 
 def plan_graph(job: GraphJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
-    layouts = job.inputs.layouts
-    emb = layouts[0]
+    layouts, emb = job.inputs.layouts, job.emb.layout()
     check_neighbors(job.options.n_neighbors, emb.rows)
     search = search_of(
         job.options,
@@ -32,7 +30,7 @@ def plan_graph(job: GraphJob) -> Plan:
 
     def run(matrix: Matrix, search: SearchSettings) -> Estimate:
         ledger = Ledger()
-        read_ids(ledger, ids_of(emb))
+        read_ids(ledger, emb.id_sizes)
         build(ledger, matrix, search)
         return ledger.estimate()
 
@@ -42,7 +40,7 @@ def plan_graph(job: GraphJob) -> Plan:
         layouts,
         describe_search(search, emb.rows),
         run(matrix, search),
-        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids_of(emb)))],
+        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, emb.id_sizes))],
         job.threads,
         search_notes(search),
         lambda: lighter_ways(matrix, search, run),

@@ -13,9 +13,9 @@ from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, recorded
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
-from d2cli.files.graph_file import build_record, store_graph
+from d2cli.files.graph_file import graph_section, store_graph
 from d2cli.files.output.checkpoint import digest_of, kept
-from d2cli.files.provenance.record import record
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import Source, blame
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import KnnGraph
@@ -37,12 +37,12 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
                 job.emb, options, job.threads, terminal.progress, checkpoint,
                 labels=data.labels, within=job.within, excluded=data.excluded,
             )  # fmt: skip
-        provenance = record(
+        provenance = new_provenance(
             "graph",
             {**recorded(options), "id_column": job.request.id_column},
             inputs=job.inputs.described,
             counts=counts(graph),
-            graph=build_record(graph),
+            graph=graph_section(graph),
             decisions=[decision.as_json() for decision in graph.info.decisions],
         )
         return finish(
@@ -102,7 +102,7 @@ def build_key(
     """
     described = inputs.described["emb"]
     return {
-        "versions": record("graph", {})["versions"],
+        "versions": new_provenance("graph", {})["versions"],
         "options": recorded(options),
         "emb": {key: value for key, value in described.items() if key != "path"},
         "modified": inputs.found.get("modified_ns", {}).get("emb"),

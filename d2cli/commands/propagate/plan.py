@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2cli.commands.plan import Plan, ids_of
+from d2cli.commands.plan import Plan
 from d2cli.commands.propagate.inputs import PropagateJob
 from d2cli.files.sizes import read_graph, read_ids, read_vectors
 from d2cli.messages import sizes
@@ -14,9 +14,9 @@ def plan_propagate(job: PropagateJob) -> Plan:
     messages, layouts = job.messages, job.inputs.layouts
     n, k = job.graph.n, job.graph.n_neighbors
     ledger = Ledger()
-    read_ids(ledger, ids_of(layouts[0]))
+    read_ids(ledger, job.graph.id_sizes)
     read_graph(ledger, n, k)
-    read_ids(ledger, ids_of(layouts[1]))
+    read_ids(ledger, job.scores.layout().id_sizes)
     read_vectors(ledger, n, 2)
     sizes.edges(ledger, n, k, messages.edges)
     sizes.forward(ledger, n, messages.hops, own_scores=False)

@@ -13,7 +13,7 @@ from d2cli.commands.graph.run import describe_graph
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
 from d2cli.commands.settle import Messages
 from d2cli.engine.threads import Progress
-from d2cli.files.provenance.record import record
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.messages.forward import vanished_share
@@ -37,7 +37,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
         edges, sigma = prepare_edges(data.graph, edges=messages.edges, bandwidth=messages.bandwidth)
         u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
     decisions = (job.direction.decision, *message_decisions(data.graph, messages, sigma))
-    provenance = record(
+    provenance = new_provenance(
         "propagate",
         {**job.direction.recorded, **messages.recorded, "id_column": job.request.id_column},
         inputs=described,

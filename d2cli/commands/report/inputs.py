@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,12 @@ from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
 from d2cli.files.paths import expand
+from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.selection_file import (
     SelectionFile,
-    SelectionRows,
+    StoredSelection,
     open_selection,
-    read_selection,
 )
 from d2cli.files.sources import Source, blame
 from d2cli.messages.utility import utility
@@ -76,7 +77,7 @@ class ReportData:
     emb: Source
     scores: NDArray[np.float64]
     difficulty: NDArray[np.float64]
-    selections: list[SelectionRows]
+    selections: list[StoredSelection]
     metric: Metric
     higher_is: HigherIs
     notices: list[str]
@@ -117,11 +118,15 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
         raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
     selections = [open_selection(path, skim=skim) for path in files]
     for one in selections:
-        inputs.add("selected", [one.path], one.layout, one.describe, repeats=True)
+        inputs.add("selected", [one.path], one.layout, _describe(one), repeats=True)
     return ReportJob(
         request, options.metric or _metric(selections), settle_threads(request.run.threads),
         inputs, emb, scores, images, texts, labels, selections,
     )  # fmt: skip
+
+
+def _describe(selection: SelectionFile) -> Callable[[], dict[str, Any]]:
+    return lambda: describe_files([selection.path], selection.n)
 
 
 def _metric(selections: list[SelectionFile]) -> Metric:
@@ -151,7 +156,7 @@ def read_report_data(job: ReportJob) -> ReportData:
     classes: list[str] = []
     if job.labels is not None:
         codes, classes = frame.classes(job.labels)
-    selections = [read_selection(one, frame) for one in job.selections]
+    selections = [one.read(frame) for one in job.selections]
     frame.check_id_column(job.request.id_column)
     notices = [notice for rows in selections for notice in _check_origin(job, rows)]
     higher_is = job.request.options.higher_is or _direction(job)
@@ -163,7 +168,7 @@ def read_report_data(job: ReportJob) -> ReportData:
     )  # fmt: skip
 
 
-def _check_origin(job: ReportJob, selection: SelectionRows) -> list[str]:
+def _check_origin(job: ReportJob, selection: StoredSelection) -> list[str]:
     """Refuse a selection of other embeddings; a notice if its scores were others."""
     file, described = selection.file, job.inputs.described
     theirs, notices = file.recorded("inputs", "emb", "fingerprint"), []

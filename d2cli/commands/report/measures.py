@@ -16,7 +16,7 @@ from d2cli.evaluation.balance import BinCounts, class_balance, rank_groups, scor
 from d2cli.evaluation.coverage import Coverage, most_covering, random_distances
 from d2cli.evaluation.redundancy import Redundancy, random_redundancy
 from d2cli.evaluation.selections import RANDOM_SEEDS, shared_rows, top_places
-from d2cli.files.selection_file import SelectionFile, SelectionRows
+from d2cli.files.selection_file import SelectionFile, StoredSelection
 
 #: Groups of equal size in the order of difficulty, and bins of the score.
 SCORE_GROUPS, SCORE_BINS = 20, 30
@@ -46,7 +46,7 @@ class Example:
 class SelectionMeasures:
     """One selection and all that was measured of it."""
 
-    selection: SelectionRows
+    selection: StoredSelection
     coverage: Coverage
     quantiles: NDArray[np.float64]
     redundancy: Redundancy

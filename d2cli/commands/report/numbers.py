@@ -11,7 +11,7 @@ from d2cli.commands.report.inputs import ReportData
 from d2cli.commands.report.measures import Measures, SelectionMeasures
 from d2cli.evaluation.balance import BinCounts
 from d2cli.evaluation.selections import expected_shared, jaccard
-from d2cli.files.selection_file import SelectionRows
+from d2cli.files.selection_file import StoredSelection
 
 
 def as_numbers(data: ReportData, measures: Measures) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _counts(balance: BinCounts) -> dict[str, Any]:
     }
 
 
-def messages_of(data: ReportData, selection: SelectionRows) -> dict[str, Any] | None:
+def messages_of(data: ReportData, selection: StoredSelection) -> dict[str, Any] | None:
     """How long the messages lasted, and where in the order of difficulty they ran out.
 
     None where the selection does not say how it was made.

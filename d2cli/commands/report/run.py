@@ -12,7 +12,7 @@ from d2cli.commands.report.measures import SelectionMeasures, measure
 from d2cli.commands.report.numbers import as_numbers
 from d2cli.commands.report.sections import Viewer
 from d2cli.commands.requests import recorded
-from d2cli.files.provenance.record import record
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.page.page import render
 
 
@@ -35,7 +35,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
         progress("map", 1, 1)
     with clock.stage("page"):
         page = render(Viewer(data, measures, options, mapped, described).page())
-    provenance = record(
+    provenance = new_provenance(
         "report",
         {
             **recorded(options),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from d2cli.files.epochs import Epochs, epoch_range, open_epochs
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
+from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import plan_files
 from d2cli.files.sources import Reordered, Source
 from d2cli.graph.knn_graph import KnnGraph
@@ -89,7 +91,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     given, option = request.logits or request.probs, "logits" if request.logits else "probs"
     if given is not None and families["dynamics"]:
         outputs = open_epochs(given.paths, option, given.key, request.id_column, skim=skim)
-        inputs.add(option, outputs.paths, outputs.layout, outputs.describe)
+        inputs.add(option, outputs.paths, outputs.layout, _describe(outputs))
         epochs = epoch_range(request.epochs, outputs.count)
         check_dynamics(
             families["dynamics"],
@@ -101,6 +103,14 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         request, families, files, settle_graph(request.graph_options),
         settle_threads(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
     )  # fmt: skip
+
+
+def _describe(outputs: Epochs) -> Callable[[], dict[str, Any]]:
+    return lambda: {
+        **describe_files(outputs.paths, outputs.n),
+        "epochs": outputs.count,
+        "classes": outputs.classes,
+    }
 
 
 def _check(request: ScoreRequest, families: dict[Family, list[str]]) -> None:

@@ -13,8 +13,8 @@ from d2cli.commands.requests import recorded
 from d2cli.commands.score.compute import Scored, compute
 from d2cli.commands.score.inputs import ScoreData, ScoreJob, read_score_data, unused_options
 from d2cli.difficulty.kinds import KINDS
-from d2cli.files.graph_file import build_record
-from d2cli.files.provenance.record import record
+from d2cli.files.graph_file import graph_section
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.score_file import store_scores
 
 
@@ -75,8 +75,8 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
         parameters.update(recorded(request.graph_options))
     sections: dict[str, Any] = {}
     if scored.graph is not None:
-        sections["graph"] = build_record(scored.graph)
-    return record(
+        sections["graph"] = graph_section(scored.graph)
+    return new_provenance(
         "score",
         parameters,
         inputs=job.inputs.described,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from d2cli.commands.finish import Output
 from d2cli.commands.requests import AUTO, Budget, OutputOptions, recorded
 from d2cli.commands.select.inputs import SelectData, SelectJob
-from d2cli.files.graph_file import build_record
-from d2cli.files.provenance.record import record
+from d2cli.files.graph_file import graph_section
+from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.runtime.decisions import Decision
@@ -76,7 +76,7 @@ def _provenance(
     ratio = picked.budget.ratio
     left_out = 0 if data.left_out is None else int(data.left_out.sum())
     decisions = (*outcome.decisions, *selection.decisions)
-    return record(
+    return new_provenance(
         "select",
         {
             **({} if job.graph is not None else recorded(request.graph_options)),
@@ -95,7 +95,7 @@ def _provenance(
         },
         inputs=job.inputs.described,
         messages={"sigma": outcome.sigma},
-        graph=build_record(outcome.graph),
+        graph=graph_section(outcome.graph),
         counts={
             "rows": data.frame.n,
             "edges": int(outcome.edges.indices.size),

@@ -8,7 +8,6 @@ from d2cli.commands.plan import (
     Plan,
     Variant,
     describe_search,
-    ids_of,
     lighter_ways,
     matrix_of,
     search_notes,
@@ -29,14 +28,18 @@ from d2cli.selection import sizes as selection_sizes
 def plan_select(job: SelectJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     request, settings, layouts = job.request, job.settings, job.inputs.layouts
-    by_option = {layout.option: layout for layout in layouts}
-    first = layouts[0]  # the graph, else the embeddings
-    ids, n, out = ids_of(first), first.rows, request.output
+    emb = None if job.emb is None or job.graph is not None else job.emb.layout()
+    if job.graph is not None:
+        ids, n = job.graph.id_sizes, job.graph.n
+    else:
+        assert emb is not None
+        ids, n = emb.id_sizes, emb.rows
+    out = request.output
     sizes = tuple(settle_size(budget, n) for budget in request.budgets)
     targets = name_targets(out, list(zip(request.budgets, sizes, strict=True)))
     auto, beta = settings.gamma_reverse == AUTO, settings.cutoff
-    vectors = [by_option[o] for o in ("scores", "propagated", "cutoff-scores") if o in by_option]
-    labels = [by_option[o] for o in ("labels", "within") if o in by_option]
+    vectors = [one for one in (job.scores, job.propagated, job.cutoff_scores) if one is not None]
+    labels = [one for one in (job.labels, job.within) if one is not None]
     check_neighbors(settings.graph.n_neighbors, n)
     search = search_of(
         settings.graph,
@@ -49,8 +52,8 @@ def plan_select(job: SelectJob) -> Plan:
     def run(matrix: Matrix | None, search: SearchSettings) -> Estimate:
         ledger = Ledger()
         file_sizes.read_ids(ledger, ids)
-        for layout in (*vectors, *labels):
-            file_sizes.read_ids(ledger, ids_of(layout), kept=False)
+        for source in (*vectors, *labels):
+            file_sizes.read_ids(ledger, source.layout().id_sizes, kept=False)
         file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
         k = search.n_neighbors
         if job.graph is not None:
@@ -70,7 +73,7 @@ def plan_select(job: SelectJob) -> Plan:
             file_sizes.write(ledger, Path(target).suffix.lower(), rows, 5, ids)
         return ledger.estimate()
 
-    matrix = None if job.emb is None or job.graph is not None else matrix_of(by_option["emb"])
+    matrix = None if emb is None else matrix_of(emb)
 
     def lighter() -> list[Variant]:
         return [] if matrix is None else lighter_ways(matrix, search, run)
@@ -86,7 +89,7 @@ def plan_select(job: SelectJob) -> Plan:
             (
                 target,
                 file_sizes.selection_bytes(
-                    target, size, n, ids, written_as=out.written_as, complement=out.complement
+                    Path(target).suffix.lower(), out.written_as, out.complement, size, n, ids
                 ),
             )
             for target, size in zip(targets, sizes, strict=True)

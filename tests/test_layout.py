@@ -157,7 +157,6 @@ def test_layout_of_epochs_in_files_of_several_shapes(tmp_path):
     assert (found.rows, found.width, found.size) == (7, 5, 4 * 4 * 35 + 2 * 128)
 
 
-
 def test_layout_of_several_files(tmp_path):
     for i in (1, 2, 10):
         np.save(tmp_path / f"e_{i}.npy", np.ones((i, 3), np.float16))
@@ -166,7 +165,9 @@ def test_layout_of_several_files(tmp_path):
     assert not header.mapped
     assert header.largest_mapped == 60
     np.save(tmp_path / "e_3.npy", np.ones((2, 4), np.float16))
-    with pytest.raises(DataError, match=r"e_3\.npy: rows have 4 values, those of .*e_1\.npy have 3"):
+    with pytest.raises(
+        DataError, match=r"e_3\.npy: rows have 4 values, those of .*e_1\.npy have 3"
+    ):
         layout_of(tmp_path)
 
 

@@ -80,8 +80,9 @@ def _parsed_type(field: dataclasses.Field[Any], kind: Any, option: Option) -> An
     if kind == Input | None:
         return list[str] | None
     if field.default == ():
-        element = str if option.parse is not None else kind.__args__[0]
-        return list[element] if option.required else list[element] | None
+        element: Any = str if option.parse is not None else kind.__args__[0]
+        several: Any = list[element]
+        return several if option.required else several | None
     return kind if option.parse is None else str | None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.defaults import Metric
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.coverage import Coverage, nearest_selected
 from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
@@ -63,7 +64,9 @@ class Ruler:
         return Spread(Coverage.of(distances), redundancy, distances, nearest)
 
 
-def vectors_of(emb: Source, metric: str, threads: int, progress: Progress) -> NDArray[np.floating]:
+def vectors_of(
+    emb: Source, metric: Metric, threads: int, progress: Progress
+) -> NDArray[np.floating]:
     """The embeddings as distances are measured on them; errors name the file."""
     with blame(embeddings=emb):
         return prepare(emb.matrix(), metric, threads=threads, progress=progress)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions
 from d2cli.defaults import EXACT_UP_TO
 from d2cli.errors import LimitError
-from d2cli.commands.inputs import Header
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.sources import Layout
-from d2cli.graph.sizes import Matrix, SearchSettings
+from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Estimate
 from d2cli.runtime.memory import Available, available_memory
 from d2cli.runtime.units import binary

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from d2cli.defaults import Metric
-from d2cli.graph.sizes import Matrix, read_vectors
+from d2cli.graph.settings import Matrix
+from d2cli.graph.sizes import read_vectors
 from d2cli.runtime.ledger import MIB, Ledger
 
 #: Columns of what the kernels of :mod:`d2cli.difficulty._kernels` write for each row.

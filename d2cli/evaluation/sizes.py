@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from d2cli.graph.sizes import Matrix, among_themselves, compare
+from d2cli.graph.exact.sizes import among_themselves, compare
+from d2cli.graph.settings import Matrix
 from d2cli.runtime.ledger import Ledger
 
 

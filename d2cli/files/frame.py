@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS
-from d2cli.files.sources import Reordered, Source, open_source
+from d2cli.files.sources import Reordered, Source
 
 
 class Frame:
@@ -110,20 +110,18 @@ class Frame:
         codes = place[coded.indices.to_numpy()]
         return codes if rows is None else codes[rows], [str(name) for name in names[order]]
 
-    def mask(self, arguments: list[str], option: str, id_column: str | None) -> NDArray[np.bool_]:
-        """(n,) bool, the rows that files list.
+    def mask(self, sources: list[Source]) -> NDArray[np.bool_]:
+        """(n,) bool, the rows that opened files list.
 
         Booleans are a mask; integers are row numbers; text is ids. If a table has both ids and row
         numbers, the ids are used if the frame has ids too.
         """
         mask = np.zeros(self.n, np.bool_)
-        id_column = id_column if self.ids is not None else NO_IDS
-        for argument in arguments:
-            source = open_source([argument], "rows", option, None, id_column)
+        for source in sources:
             part = source.parts[0]
-            by_id = bool(source.id_parts) or part.is_text or part.name in ID_NAMES
-            if by_id:
-                values = source.id_values() if source.id_parts else source.column()
+            ids = source.id_values() if self.ids is not None else None
+            if ids is not None or part.is_text or part.name in ID_NAMES:
+                values = source.column() if ids is None else ids
                 mask[self.rows_with_ids(values, source)] = True
                 continue
             values = source.column()

@@ -20,7 +20,6 @@ from d2cli.files.formats.numpy_files import NpyField
 from d2cli.files.formats.tables import ColumnField, write_table
 from d2cli.files.frame import Frame
 from d2cli.files.paths import check_regular, sniff
-from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.sources import Layout, Source, file_fields
 
@@ -193,6 +192,7 @@ class SelectionFile:
 
     Attributes:
         path: the file.
+        n: the number of values in the file.
         kept: the number of kept rows; None if only reading a mask can tell.
         dropped: whether the file lists the dropped rows.
         provenance: of ``select``; empty if there is none.
@@ -206,6 +206,7 @@ class SelectionFile:
         self.provenance = _provenance(path, self._fields[0])
         self.dropped = bool(self.recorded("parameters", "complement"))
         first = self._fields[0]
+        self.n = first.n
         self.kept: int | None = self.recorded("counts", "kept")
         if self.kept is None and first.dtype.kind != "b":
             self.kept = first.n
@@ -259,8 +260,7 @@ class SelectionFile:
                 gains = np.concatenate(list(table["gain"].blocks())).astype(np.float64)[place]
         elif not self.dropped and self.recorded("parameters", "order") == "rank":
             order = listed
-        described = describe_files([path], int(listed.size))
-        return StoredSelection(self, rows, order, gains, by_id, described)
+        return StoredSelection(self, rows, order, gains, by_id)
 
     def _listed(self, table: dict[str, Field], frame: Frame) -> tuple[NDArray[np.int64], bool]:
         """The rows in the order of the file, and whether the file lists ids."""
@@ -288,7 +288,6 @@ class StoredSelection(NamedTuple):
         order: (N,) int64 the same rows in the order of the picks, or None if it is not known.
         gains: (N,) float64 the score of each pick when it was picked, in that order, or None.
         by_id: whether the file lists ids.
-        described: path, size, rows and fingerprint of the file.
     """
 
     file: SelectionFile
@@ -296,26 +295,6 @@ class StoredSelection(NamedTuple):
     order: NDArray[np.int64] | None
     gains: NDArray[np.float64] | None
     by_id: bool
-    described: dict[str, Any]
-
-    @property
-    def path(self) -> Path:
-        """The file's path."""
-        return self.file.path
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the file lists the dropped rows; `rows` are the others."""
-        return self.file.dropped
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """The provenance of ``select``; empty if there is none."""
-        return self.file.provenance
-
-    def recorded(self, *path: str) -> Any:
-        """The value at this place of the provenance, or None."""
-        return self.file.recorded(*path)
 
 
 def open_selection(path: str | Path, *, skim: bool = False) -> SelectionFile:

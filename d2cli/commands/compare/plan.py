@@ -16,7 +16,7 @@ from d2cli.commands.requests import AUTO
 from d2cli.evaluation.sizes import measures
 from d2cli.files.sizes import read_ids, read_vectors
 from d2cli.graph import sizes as graph_sizes
-from d2cli.graph.sizes import Matrix, SearchSettings
+from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.messages import sizes as message_sizes
 from d2cli.page import sizes as pages
 from d2cli.runtime.ledger import Estimate, Ledger

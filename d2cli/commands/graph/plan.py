@@ -12,7 +12,8 @@ from d2cli.commands.plan import (
     search_of,
 )
 from d2cli.files.sizes import graph_bytes, read_ids
-from d2cli.graph.sizes import Matrix, SearchSettings, build
+from d2cli.graph.settings import Matrix, SearchSettings
+from d2cli.graph.sizes import build
 from d2cli.limits import check_neighbors
 from d2cli.runtime.ledger import Estimate, Ledger
 

@@ -8,8 +8,8 @@ from d2cli.commands.report.inputs import ReportData
 from d2cli.commands.report.measures import Example, Measures
 from d2cli.files.examples import images_at, texts_at
 from d2cli.page.page import Card, Gallery, Part, Shown
-from d2cli.page.thumbnails import Thumbnail, thumbnail
 from d2cli.page.text import Decimals, count
+from d2cli.page.thumbnails import Thumbnail, thumbnail
 
 #: Longer texts, and longer ids, are cut.
 _LONGEST, _LONGEST_ID = 280, 60

@@ -38,7 +38,10 @@ def plan_report(job: ReportJob) -> Plan:
     read_vectors(ledger, max(kept), 2 * len(kept))
     search.read_vectors(ledger, matrix, job.metric, threads)
     measures(ledger, matrix, kept, most, threads)
-    mapped, block = min(n, options.map_rows), max((min(one.size, BLOCK_BYTES) for one in shown), default=0)
+    mapped, block = (
+        min(n, options.map_rows),
+        max((min(one.size, BLOCK_BYTES) for one in shown), default=0),
+    )
     pages.report(ledger, mapped, matrix.width, options.map, block)
     pictures = [layout.width for layout in shown if layout.option == "images"]
     picture = max((min(_PICTURE, 4 * width // 3) for width in pictures), default=0)

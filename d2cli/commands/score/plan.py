@@ -40,7 +40,7 @@ def plan_score(job: ScoreJob) -> Plan:
     if job.outputs is not None:
         outputs = job.outputs.layout()
         block = min(BLOCK_BYTES, outputs.size) + outputs.reading
-        used = sizes.Outputs(outputs.rows, outputs.width, len(job.epochs), block)
+        used = sizes.Outputs(outputs.rows, outputs.width, block)
         state = [KINDS[kind].state_bytes for kind in job.families["dynamics"]]
         sizes.dynamics(ledger, used, state, job.threads)
         how.append(f"{len(job.epochs)} of {job.outputs.count} epochs in blocks")
@@ -50,10 +50,14 @@ def plan_score(job: ScoreJob) -> Plan:
         frame = outputs if emb is None else emb
         ids, n = frame.id_sizes, frame.rows
     read_ids(ledger, ids)
+    writes = []
     for target, kinds in job.files.items():
-        if (ending := Path(target).suffix.lower()) != ".npy":
+        ending = Path(target).suffix.lower()
+        writes.append((target, score_bytes(ending, n, len(kinds), ids)))
+        if ending != ".npy":
             write(ledger, ending, n, len(kinds), ids)
     writes = [
-        (target, score_bytes(Path(target).suffix.lower(), n, len(kinds), ids)) for target, kinds in job.files.items()
+        (target, score_bytes(Path(target).suffix.lower(), n, len(kinds), ids))
+        for target, kinds in job.files.items()
     ]
     return Plan("score", job.inputs.layouts, "; ".join(how), ledger.estimate(), writes, job.threads)

@@ -18,7 +18,8 @@ from d2cli.commands.select.inputs import SelectJob
 from d2cli.commands.select.targets import name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.files import sizes as file_sizes
-from d2cli.graph.sizes import Matrix, SearchSettings, build
+from d2cli.graph.settings import Matrix, SearchSettings
+from d2cli.graph.sizes import build
 from d2cli.limits import check_neighbors
 from d2cli.messages import sizes as message_sizes
 from d2cli.runtime.ledger import Estimate, Ledger

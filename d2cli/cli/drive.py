@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from d2cli.cli.console import (
     show_notices,
     show_summary,
 )
+from d2cli.errors import UsageError
 from d2cli.runtime.units import parse_size
 
 if TYPE_CHECKING:
@@ -45,10 +47,18 @@ def drive(
     from d2cli.commands.finish import Terminal
     from d2cli.commands.plan import check_limit, shortage
 
+    if options.pilot and not options.plan:
+        raise UsageError("--pilot forecasts the time of a plan: give --plan too")
     limit = None if options.max_memory is None else parse_size(options.max_memory, "max-memory")
-    job = opened(request, options.plan)
+    job = opened(request, options.plan and not options.pilot)
     if options.plan:
-        _show_plan(plan(job), limit)
+        found = plan(job)
+        if options.pilot:
+            from d2cli.commands.pilot import forecast
+
+            time = forecast(request, job, opened, work, found.threads)
+            found = dataclasses.replace(found, time=time)
+        _show_plan(found, limit)
         return
     if limit is not None:
         check_limit(plan(job), limit)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from d2cli.commands.forecast import Forecast
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions
 from d2cli.defaults import EXACT_UP_TO
@@ -54,6 +55,7 @@ class Plan:
         threads: how many it would use.
         notes: what the numbers do not cover.
         lighter: other ways to run that need less memory; computed only if asked for.
+        time: measured on samples, if that was asked for.
     """
 
     command: str
@@ -64,6 +66,7 @@ class Plan:
     threads: int
     notes: list[str] = field(default_factory=list)
     lighter: Callable[[], list[Variant]] = list
+    time: Forecast | None = None
 
     @property
     def read(self) -> int:
@@ -90,6 +93,7 @@ class Plan:
         notices = list(self.notes)
         if not all(one.exact for one in self.reads if isinstance(one, Layout)):
             notices.append(_UNSURE_ROWS)
+        notices += [] if self.time is None else self.time.notices()
         notices += memory_notices(self.estimate, available_memory())
         for folder, size in self._by_folder().items():
             free = shutil.disk_usage(folder).free
@@ -132,6 +136,7 @@ class Plan:
                 "read_bytes": self.read,
                 "written_bytes": self.written + self.estimate.temporary,
             },
+            **({} if self.time is None else {"pilot": self.time.as_json()}),
             "notices": self.notices(),
         }
 
@@ -158,7 +163,7 @@ class Plan:
         lines.append(
             ("io", f"{binary(self.read)} read, {binary(self.written + estimate.temporary)} written")
         )
-        return lines
+        return [*lines, *([] if self.time is None else [self.time.line()])]
 
 
 def shortage(plan: Callable[[], Plan]) -> list[str]:

@@ -203,6 +203,12 @@ class RunOptions:
         False, "--plan", group=RUN,
         help="Print what the run would read, write and need (memory, disk, I/O), and exit.",
     )  # fmt: skip
+    pilot: bool = option(
+        False,
+        "--pilot",
+        group=RUN,
+        help="With --plan: run the real stages on samples for some seconds, and forecast the time.",
+    )
     max_memory: str | None = option(
         None, "--max-memory", group=RUN, metavar="SIZE",
         help="Refuse, before the work, a run that is predicted to need more memory: 8GiB, 8GB, "

@@ -1,0 +1,237 @@
+"""``--plan --pilot``: runs of the real stages on samples of the rows, and their time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.commands.finish import Summary, Terminal
+from d2cli.commands.forecast import Forecast
+from d2cli.commands.plan import search_of
+from d2cli.commands.requests import Input
+from d2cli.files.frame import Frame
+from d2cli.files.graph_file import GraphFile, write_graph
+from d2cli.files.selection_file import SelectionFile
+from d2cli.files.sources import Source
+from d2cli.graph.knn_graph import MISSING, BuildInfo, KnnGraph
+
+#: The sample doubles until a run takes this many seconds.
+LONG_ENOUGH = 3.0
+#: Rows of the first sample.
+FIRST_ROWS = 2_048
+#: No stage grows faster than with the square of the rows.
+_MOST_EXPONENT = 2.0
+
+
+def forecast(
+    request: Any,
+    job: Any,
+    opened: Callable[[Any, bool], Any],
+    work: Callable[[Any, Terminal], Summary],
+    threads: int,
+) -> Forecast:
+    """Run `request` on samples of doubling size, and extrapolate the time of each stage.
+
+    Between the last two sizes, a stage took t₁ and t₂ seconds for m₁ and m₂ rows; for n rows it is
+    given ``t₂ (n / m₂)^e`` with ``e = log(t₂ / t₁) / log(m₂ / m₁)``, 0 ≤ e ≤ 2.
+
+    Args:
+        request: the request of any command.
+        job: that request, opened.
+        opened, work: open a request and run it.
+        threads: how many the run uses.
+
+    Raises:
+        D2Error: as the run itself would.
+    """
+    began = time.perf_counter()
+    sampler = _Sampler(request, job)
+    reading = time.perf_counter() - began
+    with TemporaryDirectory(prefix="d2prune-pilot-") as folder:
+
+        def timed(m: int) -> dict[str, float]:
+            sample = sampler.request(m, Path(folder))
+            seconds = dict(work(opened(sample, False), Terminal()).run["seconds"])
+            del seconds["total"]
+            return seconds
+
+        m = before = min(FIRST_ROWS, sampler.n)
+        timed(m)  # compiles what is not compiled yet
+        times = earlier = timed(m)
+        while m < sampler.n and sum(times.values()) < LONG_ENOUGH:
+            before, earlier = m, times
+            m = min(2 * m, sampler.n)
+            times = timed(m)
+    seconds = {
+        stage: value * (sampler.n / m) ** _exponent(earlier.get(stage, 0.0), value, before, m)
+        for stage, value in times.items()
+    }
+    seconds["read"] = seconds.get("read", 0.0) + reading
+    return Forecast(seconds, sampler.n, (before, m), threads)
+
+
+def _exponent(t1: float, t2: float, m1: int, m2: int) -> float:
+    """How a stage grows with the rows; linear if nothing can be told."""
+    if m1 == m2 or t1 <= 0 or t2 <= 0:
+        return 1.0
+    return min(max(math.log(t2 / t1) / math.log(m2 / m1), 0.0), _MOST_EXPONENT)
+
+
+class _Sampler:
+    """Writes the inputs of a request again, for some of the rows.
+
+    What is one number a row is read whole and joined first. Rows are random where embeddings are
+    memory-mapped, else the first ones.
+    """
+
+    def __init__(self, request: Any, job: Any) -> None:
+        self._request, self._job = request, job
+        graph, emb = getattr(job, "graph", None), getattr(job, "emb", None)
+        self._loaded = graph.load() if isinstance(graph, GraphFile) else None
+        if emb is not None:
+            self._frame = Frame.of(emb)
+        elif self._loaded is not None:
+            self._frame = Frame(self._loaded.graph.n, "graph", self._loaded.ids)
+        else:
+            self._frame = job.outputs.frame()
+        self.n = self._frame.n
+        self._mapped = emb is None or emb.layout().mapped
+        self._vectors = dict(self._read())
+
+    def _read(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(field of the request, (n,) values in the order of the frame)."""
+        for name in ("scores", "propagated", "cutoff_scores"):
+            source = getattr(self._job, name, None)
+            if isinstance(source, Source):
+                yield name, self._frame.vector(source)[0]
+        for name in ("labels", "within"):
+            source = getattr(self._job, name, None)
+            if isinstance(source, Source):
+                yield name, self._frame.labels(source)
+        for name, attribute in (("include", "included"), ("exclude", "excluded")):
+            if sources := getattr(self._job, attribute, None):
+                yield name, self._frame.mask(sources)
+
+    def request(self, m: int, folder: Path) -> Any:
+        """The request for m of the rows, its files in `folder`."""
+        rows = np.arange(m)
+        if self._mapped and m < self.n:
+            rows = np.sort(np.random.default_rng(0).choice(self.n, m, replace=False))
+        changed: dict[str, Any] = {}
+        for field in fields(self._request):
+            value = getattr(self._request, field.name)
+            if value in (None, ()) or field.name in ("named", "run"):
+                continue
+            if field.name in ("images", "texts", "id_column", "checkpoint"):
+                changed[field.name] = None
+            elif field.name == "out":
+                changed["out"] = str(folder / f"out-{{kind}}{Path(value).suffix}")
+                if "{kind}" not in value:
+                    changed["out"] = changed["out"].replace("-{kind}", "")
+            elif field.name == "size":
+                changed["size"] = tuple(max(1, round(size * m / self.n)) for size in value)
+            elif field.name in ("output", "options", "graph_options") and is_dataclass(value):
+                changed[field.name] = self._options(value, folder)
+            elif isinstance(value, Input):
+                changed[field.name] = Input([str(self._values(field.name, rows, folder))])
+            elif field.name in ("graph", "propagated"):
+                changed[field.name] = str(self._values(field.name, rows, folder))
+            elif field.name in ("include", "exclude"):
+                changed[field.name] = (str(self._values(field.name, rows, folder)),)
+            elif field.name == "selected":
+                changed["selected"] = tuple(self._selected(rows, folder))
+        return replace(self._request, **changed)
+
+    def _options(self, options: Any, folder: Path) -> Any:
+        """Options with an output in `folder`, and with the method that all rows would take."""
+        if hasattr(options, "out") and options.out != "-":
+            suffix = Path(options.out or "selected.npy").suffix
+            return replace(options, out=str(folder / f"out-{{size}}{suffix}"))
+        if hasattr(options, "method"):
+            return replace(options, method=search_of(options, threads=1).method_for(self.n))
+        return options
+
+    def _values(self, name: str, rows: NDArray[np.int64], folder: Path) -> Path:
+        """A file with some rows of an input."""
+        path = folder / f"{name}.npy"
+        if name == "graph":
+            path = folder / "graph.arrow"
+            write_graph(path, self._some_lists(rows))
+        elif name in self._vectors:
+            np.save(path, self._vectors[name][rows])
+        elif name == "emb":
+            np.save(path, _first_rows(self._job.emb, rows))
+        else:
+            np.save(path, self._outputs(rows.size))
+        return path
+
+    def _some_lists(self, rows: NDArray[np.int64]) -> KnnGraph:
+        """As many lists as rows: those of `rows`, with neighbours renumbered into the sample.
+
+        Each list is as long as before, so the messages cost the same; it leads to other rows.
+        """
+        assert self._loaded is not None
+        graph, m = self._loaded.graph, rows.size
+        neighbors = graph.neighbors[rows].astype(np.int64)
+        missing = neighbors == MISSING
+        k = neighbors.shape[1]
+        step = 1 + np.arange(k) * max(1, (m - 1) // max(k, 1))
+        moved = (np.arange(m)[:, None] + step[None, :]) % m
+        neighbors = np.where(missing | (step[None, :] >= m), MISSING, moved).astype(np.int32)
+        distances = graph.distances[rows].copy()
+        distances[neighbors == MISSING] = np.inf
+        order = np.lexsort((neighbors, distances), axis=1)
+        excluded = None if graph.excluded is None else graph.excluded[rows]
+        if excluded is not None:
+            gone = excluded[neighbors] & (neighbors != MISSING) | excluded[:, None]
+            neighbors[gone], distances[gone] = MISSING, np.inf
+            order = np.lexsort((neighbors, distances), axis=1)
+        return KnnGraph(
+            np.take_along_axis(neighbors, order, 1),
+            np.take_along_axis(distances, order, 1),
+            excluded,
+            BuildInfo(graph.info.metric, graph.info.method),
+        )
+
+    def _outputs(self, m: int) -> NDArray[Any]:
+        """(epochs, m, classes): the first rows of the first epoch, once for each epoch."""
+        outputs = self._job.outputs
+        blocks, found = [], 0
+        for _, _, block, _, _ in outputs.blocks(outputs.frame(), range(1)):
+            blocks.append(np.array(block[: m - found]))
+            found += len(blocks[-1])
+            if found >= m:
+                break
+        first = np.concatenate(blocks)
+        return np.broadcast_to(first, (outputs.count, *first.shape))
+
+    def _selected(self, rows: NDArray[np.int64], folder: Path) -> Iterator[str]:
+        """Files with those of the selected rows that are in the sample."""
+        selections: list[SelectionFile] = self._job.selections
+        for number, selection in enumerate(selections):
+            kept = np.flatnonzero(np.isin(rows, selection.read(self._frame).rows))
+            path = folder / f"selected-{number}.npy"
+            np.save(path, kept if kept.size else np.zeros(1, np.int64))
+            yield str(path)
+
+
+def _first_rows(emb: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows of the embeddings: of a memory map any, else `rows` are the first."""
+    if emb.layout().mapped:
+        return emb.matrix()[rows]
+    blocks, found = [], 0
+    for part in emb.parts:
+        for block in part.blocks():
+            blocks.append(np.array(block[: rows.size - found], np.float32))
+            found += len(blocks[-1])
+            if found >= rows.size:
+                return np.concatenate(blocks)
+    return np.concatenate(blocks)

@@ -190,47 +190,40 @@ def select(
         UsageError: if an option is out of range, or `size` rows cannot be picked.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
-    u = np.asarray(propagated, np.float64)
+    n = graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
+    u, decisions = np.asarray(propagated, np.float64), []
+    excluded = _mask(exclude, n, "exclude")
+    if isinstance(graph, KnnGraph) and graph.excluded is not None:
+        excluded = excluded | graph.excluded
+    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, excluded)
+    rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
-    excluded = _mask(exclude, _rows(graph), "exclude")
-    if isinstance(graph, KnnGraph):
-        excluded = _either(excluded, graph.excluded)
-    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, excluded)
-    n = _rows(csr)
     hard = None if cutoff == 0 else _difficulty(difficulty, n)
-    rules, cut, decisions = Rules(_mask(include, n, "include"), excluded), None, []
     if hard is not None and cutoff != "auto":
-        cut = cutoff_rows(hard, cutoff, ~rules.eligible(n))
-        rules = replace(rules, left_out=_either(excluded, cut))
+        rules = rules.without(cutoff_rows(hard, cutoff, ~rules.eligible))
     check_scores(u, n)
-    check_size(size, rules.included, rules.included + int(rules.eligible(n).sum()))
-    rules = _with_quotas(rules, labels, balance, n, size)
-    chosen = size - rules.included
-    if hard is not None and cutoff == "auto" and chosen:
-        automatic = automatic_cutoff(hard, chosen, ~rules.eligible(n), csr)
+    check_size(size, rules.included, n - int(rules.left_out.sum()))
+    rules = _with_quotas(rules, labels, balance, size)
+    if hard is not None and cutoff == "auto" and size > rules.included:
+        cut = automatic_cutoff(hard, size - rules.included, ~rules.eligible, csr)
         if rules.classes is not None and rules.quotas is not None:
-            automatic = within_quotas(automatic, hard, excluded, rules.classes, rules.quotas)
-        decisions.append(automatic.decision)
-        cut = automatic.cut_rows
-        rules = replace(rules, left_out=_either(excluded, cut))
+            cut = within_quotas(cut, hard, excluded, rules.classes, rules.quotas)
+        rules = rules.without(cut.cut_rows)
+        decisions.append(cut.decision)
     wide, wide_rules = size, rules
     if gamma_reverse == "auto":
-        wide, wide_rules, decision = widened(size, rules, csr, u)
-        decisions.append(decision)
+        wide, wide_rules, thinning = widened(size, rules, csr, u)
+        decisions.append(thinning)
     selection = greedy(
         csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
         rules=wide_rules, progress=progress,
     )  # fmt: skip
     return replace(
         thinned(selection, size, rules),
-        cut=0 if cut is None else int(cut.sum()),
+        cut=int(rules.left_out.sum() - excluded.sum()),
         decisions=(*decisions, *selection.decisions),
     )
-
-
-def _rows(graph: KnnGraph | Edges) -> int:
-    return graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
 
 
 def _edges_and_sigma(
@@ -248,20 +241,11 @@ def _edges_and_sigma(
     return graph, check_bandwidth(bandwidth)
 
 
-def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_] | None:
-    if mask is None:
-        return None
-    mask = np.asarray(mask)
+def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:
+    mask = np.zeros(n, np.bool_) if mask is None else np.asarray(mask)
     if mask.shape != (n,) or mask.dtype != np.bool_:
         raise DataError(f"{name} must be ({n},) bool, not {mask.shape} {mask.dtype}", argument=name)
     return mask
-
-
-def _either(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """The union of two masks, where None is empty."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a | b
 
 
 def _difficulty(difficulty: NDArray[np.floating] | None, n: int) -> NDArray[np.float64]:
@@ -272,9 +256,7 @@ def _difficulty(difficulty: NDArray[np.floating] | None, n: int) -> NDArray[np.f
     return values
 
 
-def _with_quotas(
-    rules: Rules, labels: ArrayLike | None, balance: Balance, n: int, size: int
-) -> Rules:
+def _with_quotas(rules: Rules, labels: ArrayLike | None, balance: Balance, size: int) -> Rules:
     """`rules` with the class numbers and quotas of a balance."""
     if balance not in choices(Balance):
         raise UsageError(f"balance must be one of {', '.join(choices(Balance))}, not {balance!r}")
@@ -282,13 +264,11 @@ def _with_quotas(
         return rules
     if labels is None:
         raise UsageError(f"balance={balance} needs labels")
-    values = np.asarray(labels)
+    values, n = np.asarray(labels), rules.include.size
     if values.shape != (n,):
         raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")
     names, codes = np.unique(values, return_inverse=True)
-    takes_part = slice(None) if rules.left_out is None else ~rules.left_out
-    available = np.bincount(codes[takes_part], minlength=names.size)
-    included = None
-    if rules.include is not None:
-        included = np.bincount(codes[rules.include], minlength=names.size)
+    available, included = (
+        np.bincount(codes[rows], minlength=names.size) for rows in (~rules.left_out, rules.include)
+    )
     return replace(rules, classes=codes, quotas=class_quotas(available, size, balance, included))

@@ -295,7 +295,7 @@ def test_the_plan_knows_the_kernels_numbers():
     runs = []
     sampling._smallest(lambda gamma: runs.append(gamma) or gamma > 1, lambda *_: None)
     assert len(runs) == messages.GAMMA_SEARCHES
-    assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD_CLUMPED
+    assert Fraction(messages.SPREAD).limit_denominator(1000) == thinning.SPREAD_CLUSTERED
     for size in (0, 1, 37, 99, 100):
         longer = sampling._longer(np.array([size]), np.array([100]))
         assert messages.outlasting(size, 100) == longer[0]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
 
     def run(gamma, quotas):
         options = {"kernel_name": "gaussian", "sigma": sigma, "gamma": gamma}
-        rules = Rules(include, None, labels, inside + quotas)
+        rules = Rules(include, np.zeros(n, bool), labels, inside + quotas)
         return greedy(csr, u, int((inside + quotas).sum()), rules=rules, **options)
 
     def lasts(gamma):
@@ -166,7 +167,7 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
     if not classes:  # a single class with its quota equals no classes
         plain = greedy(
             csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma, gamma="auto",
-            rules=Rules(include),
+            rules=Rules(include, np.zeros(n, bool)),
         )  # fmt: skip
         assert plain.order.tolist() == auto.order.tolist()
         assert plain.gamma_reverse == auto.gamma_reverse
@@ -295,7 +296,7 @@ def test_select_refuses_bad_data(u, options, said):
 def test_quotas_must_sum_to_the_size():
     from d2cli.messages.edges import edges_of
 
-    rules = Rules(classes=np.zeros(3, np.int64), quotas=np.array([1]))
+    rules = replace(Rules.none(3), classes=np.zeros(3, np.int64), quotas=np.array([1]))
     with pytest.raises(UsageError, match="sum to 1"):
         greedy(
             edges_of(LINE), np.ones(3), 2, kernel_name="gaussian", sigma=1.0, gamma=1.0, rules=rules

@@ -102,7 +102,7 @@ def test_thinning_restores_the_quotas_of_classes(counts, balance, some_included,
     chosen = np.bincount(classes[include], minlength=len(counts))
     size = data.draw(st.integers(max(1, int(include.sum())), n))
     quotas = class_quotas(np.array(counts), size, balance, chosen)
-    rules = Rules(include, None, classes, quotas)
+    rules = Rules(include, np.zeros(n, bool), classes, quotas)
     wide, wider, _ = widened(size, rules, edges_to([[]] * n), np.zeros(n))
     assert wide >= size
     assert int(wider.quotas.sum()) == wide
@@ -137,7 +137,7 @@ def test_ran_out_at_counts_kept_picks():
     order = np.arange(10)
     for ran_out, expected in ((0, 0), (3, 2), (9, None), (None, None)):
         whole = Selection(order, np.zeros(10), 100.0, 0, ran_out)
-        assert thinned(whole, 5, Rules()).ran_out_at == expected
+        assert thinned(whole, 5, Rules.none(10)).ran_out_at == expected
 
 
 def test_select_of_a_single_row():
@@ -183,15 +183,14 @@ def test_thinning_decision_holds_the_numbers_of_the_rule(problem, clustered):
         kept = select(graph, u, 7, cutoff=0)
         found, _ = kept.decisions
         assert (found.name, found.value) == ("thinning", kept.thinned_from)
-        share = found.numbers["share_of_neighbours_in_hardest_tenth"]
+        share = found.numbers["share_of_neighbours"]
         assert (share > 3 / 8) == (p == 0.2)
         assert found.numbers == {
             "rows": 300,
             "size": 7,
-            "share_of_neighbours_in_hardest_tenth": share,
+            "share_of_neighbours": share,
             "clustered_above": 0.375,
-            "p": p,
-            "wide": 300 * p,
+            "least_picks": 300 * p,
         }
     found = select(graph, u, 70, cutoff=0).decisions[0]
-    assert (found.value, found.numbers["wide"], found.numbers["p"]) == (None, 60, None)
+    assert (found.value, found.numbers) == (None, {"rows": 300, "size": 70, "least_picks": 60})

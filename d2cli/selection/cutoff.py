@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ MANY = 5
 #: Two halves of a normal distribution have 2/π = 0.64, and an exponential distribution has 0.65.
 TWO_GROUPS = 0.7
 
+Numbers = dict[str, Any]
+
 _RULE = (
     "cut max(⌊h − N/2⌋, s) rows, at least 0 and at most m/2 and m − N; h = rows above Otsu's "
     "threshold (0 if the variance between the groups is below 0.7 of all variance), at most m/2; "
@@ -42,40 +44,6 @@ class Cutoff:
 
     cut_rows: NDArray[np.bool_]
     decision: Decision
-
-
-class Groups(NamedTuple):
-    """Scores divided by Otsu's threshold.
-
-    Attributes:
-        above: scores above the threshold; 0 if all scores are equal.
-        variance_share: variance between the two groups / variance of all scores, 0 … 1.
-        hard: `above` if `variance_share` is at least TWO_GROUPS, else 0.
-    """
-
-    above: int = 0
-    variance_share: float = 0.0
-    hard: int = 0
-
-
-class Scattered(NamedTuple):
-    """Hard rows among easy ones, see :func:`scattered`.
-
-    Attributes:
-        estimate: scattered hard rows; 0 if the conditions do not hold.
-        hard: hard rows that have neighbours.
-        alone: those of them that stand alone.
-        alone_share: share of all rows with neighbours that stand alone.
-        near_hard: share of hard rows among the neighbours of hard rows.
-        near_others: share of hard rows among the neighbours of the other rows.
-    """
-
-    estimate: int = 0
-    hard: int = 0
-    alone: int = 0
-    alone_share: float = 0.0
-    near_hard: float = 0.0
-    near_others: float = 0.0
 
 
 def automatic_cutoff(
@@ -103,43 +71,29 @@ def automatic_cutoff(
     """
     looked_at = difficulty[~spared]
     rows = looked_at.size
-    groups = two_groups(looked_at)
-    above = groups.hard
-    count = min(above, rows // 2) - -(-size // 2)
-    threshold, found = None, Scattered()
+    above, numbers = two_groups(looked_at)
+    numbers = {"rows": rows, "size": int(size), **numbers, "hard": above}
+    count = min(above, rows // 2) - -(-int(size) // 2)
     if above:
         threshold = float(np.partition(looked_at, rows - above)[rows - above])
-        found = scattered(edges, difficulty >= threshold, spared)
-        count = max(count, found.estimate)
-    count = max(0, min(int(count), rows // 2, rows - int(size)))
-    numbers = {
-        "rows": rows,
-        "size": int(size),
-        "above_threshold": groups.above,
-        "variance_share": groups.variance_share,
-        "least_variance_share": TWO_GROUPS,
-        "lowest_hard_score": threshold,
-        "hard": above,
-        "hard_share_near_hard": found.near_hard,
-        "hard_share_near_others": found.near_others,
-        "hard_alone": found.alone,
-        "alone_share": found.alone_share,
-        "scattered": found.estimate,
-        "cut": count,
-    }
+        estimate, more = scattered(edges, difficulty >= threshold, spared)
+        numbers |= {"lowest_hard_score": threshold, **more, "scattered": estimate}
+        count = max(count, estimate)
+    count = max(0, min(count, rows // 2, rows - int(size)))
+    numbers["cut"] = count
     cut_rows = cutoff_rows(difficulty, 0.0, spared, count=count)
     return Cutoff(cut_rows, Decision("cutoff", count, _RULE, numbers))
 
 
-def scattered(edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) -> Scattered:
+def scattered(
+    edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]
+) -> tuple[int, Numbers]:
     """Estimate how many hard rows lie anywhere in the graph, as wrong labels do.
 
     A row *stands alone* if at most 1/4 of its neighbours are hard. Scattered hard rows stand alone
     as often as all rows do, and clustered hard rows hardly ever. So the estimate is
     ``min(⌊a / p⌋, hard rows)``, with a = hard rows that stand alone and p = the share of all rows
-    that stand alone.
-
-    The estimate is 0 unless both hold:
+    that stand alone. It is 0 unless both hold:
 
     - the share of hard rows among the neighbours of hard rows is at least twice that among the
       neighbours of the other rows (else the graph does not know what is hard);
@@ -150,16 +104,22 @@ def scattered(edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]) 
         hard: (n,) bool.
         spared: (n,) bool, rows that are not counted; they still count as neighbours of others.
             Rows without neighbours are not counted either.
+
+    Returns:
+        The estimate, and the numbers behind it.
     """
-    ends, near, rows, alone = _neighbours(edges.indptr, edges.indices, hard, spared)
+    ends, near, rows, alone = (
+        pair.tolist() for pair in _neighbours(edges.indptr, edges.indices, hard, spared)
+    )
     estimate = 0
     if near[1] * ends[0] >= TELLING * near[0] * ends[1] and MANY * alone[1] >= rows[1]:
-        estimate = int(alone[1]) * int(rows.sum()) // max(1, int(alone.sum()))
-    others, mine = (int(n) / int(e) if e else 0.0 for n, e in zip(near, ends, strict=True))
-    alone_share = int(alone.sum()) / max(1, int(rows.sum()))
-    return Scattered(
-        min(estimate, int(rows[1])), int(rows[1]), int(alone[1]), alone_share, mine, others
-    )
+        estimate = min(alone[1] * sum(rows) // max(1, sum(alone)), rows[1])
+    return estimate, {
+        "hard_share_near_hard": near[1] / max(1, ends[1]),
+        "hard_share_near_others": near[0] / max(1, ends[0]),
+        "hard_alone": alone[1],
+        "alone_share": sum(alone) / max(1, sum(rows)),
+    }
 
 
 @kernel
@@ -189,7 +149,7 @@ def _neighbours(indptr, indices, hard, spared):
 def within_quotas(
     cutoff: Cutoff,
     difficulty: NDArray[np.floating],
-    excluded: NDArray[np.bool_] | None,
+    excluded: NDArray[np.bool_],
     classes: NDArray[np.int64],
     quotas: NDArray[np.int64],
 ) -> Cutoff:
@@ -198,12 +158,12 @@ def within_quotas(
     Args:
         cutoff: not changed.
         difficulty: (n,) finite; of equal rows the highest is given back first.
-        excluded: (n,) bool, rows that take no part, or None.
+        excluded: (n,) bool, rows that take no part.
         classes: (n,) int64, 0 … C-1.
         quotas: (C,) int64, rows to keep of each class, at most those that take part.
     """
     cut_rows = cutoff.cut_rows
-    left = ~cut_rows if excluded is None else ~(cut_rows | excluded)
+    left = ~(cut_rows | excluded)
     short = quotas - np.bincount(classes[left], minlength=quotas.size)
     rows = np.flatnonzero(cut_rows & (short > 0)[classes])
     rows = rows[np.lexsort((-rows, difficulty[rows], classes[rows]))]
@@ -217,28 +177,31 @@ def within_quotas(
     return Cutoff(cut_rows, decision)
 
 
-def two_groups(scores: NDArray[np.float64]) -> Groups:
+def two_groups(scores: NDArray[np.float64]) -> tuple[int, Numbers]:
     """Divide scores by Otsu's threshold, which maximises the variance between the two groups.
 
     Of equally good thresholds the highest is taken. Equal scores are never divided. The result does
     not depend on scale and origin of the scores.
 
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Transactions on
-    Systems, Man, and Cybernetics 9 (1979): equation 14 for the threshold, equation 12 for
-    `variance_share`; here on the scores themselves, without a histogram.
+    Systems, Man, and Cybernetics 9 (1979): equation 14 for the threshold, equation 12 for the share
+    of the variance; here on the scores themselves, without a histogram.
 
     Args:
         scores: (n,) float64, finite; not changed.
+
+    Returns:
+        The number of scores above the threshold, or 0 if the variance between the groups is below
+        TWO_GROUPS of all variance; and the numbers behind it.
     """
     n = scores.size
-    if n < 2:
-        return Groups()
+    numbers = {"above_threshold": 0, "variance_share": 0.0, "least_variance_share": TWO_GROUPS}
     # Scaled by a power of two to below 1, so that differences neither overflow nor vanish.
-    ordered = np.sort(np.ldexp(scores, -int(np.frexp(np.abs(scores).max())[1])))
-    low, high = ordered[0], ordered[-1]
-    if low == high:
-        return Groups()
-    ordered = (ordered - low) / (high - low)
+    scale = -int(np.frexp(np.abs(scores).max(initial=0.0))[1])
+    ordered = np.sort(np.ldexp(scores, scale))
+    if n < 2 or ordered[0] == ordered[-1]:
+        return 0, numbers
+    ordered = (ordered - ordered[0]) / (ordered[-1] - ordered[0])
     below = np.arange(1, n)
     # Variance between, with i scores below: (Σ of the lowest i (x − mean))² / (i (n − i)).
     centred = ordered - ordered.mean()
@@ -246,5 +209,5 @@ def two_groups(scores: NDArray[np.float64]) -> Groups:
     between[ordered[1:] == ordered[:-1]] = -1.0
     above = int(np.argmax(between[::-1])) + 1
     largest, variance = between[n - 1 - above], np.square(centred).mean()
-    hard = above if largest >= TWO_GROUPS * variance else 0
-    return Groups(above, float(largest / variance), hard)
+    numbers |= {"above_threshold": above, "variance_share": float(largest / variance)}
+    return above if largest >= TWO_GROUPS * variance else 0, numbers

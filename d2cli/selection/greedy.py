@@ -65,43 +65,48 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rows can be picked. None means that a rule does not apply.
+    """Which rows can be picked.
 
     Attributes:
         include: (n,) bool, rows that are picked first, in the greedy order among themselves; they
             send messages like any pick.
         left_out: (n,) bool, rows that take no part: excluded rows and cut rows.
-        classes: (n,) int64 0 … C-1, given together with `quotas`.
-        quotas: (C,) int64, number of picks of each class, included rows counted in.
+        classes: (n,) int64 0 … C-1, or None; given together with `quotas`.
+        quotas: (C,) int64, number of picks of each class, included rows counted in; or None.
 
     Raises:
         DataError: for a row that is both in `include` and in `left_out`.
     """
 
-    include: NDArray[np.bool_] | None = None
-    left_out: NDArray[np.bool_] | None = None
+    include: NDArray[np.bool_]
+    left_out: NDArray[np.bool_]
     classes: NDArray[np.int64] | None = None
     quotas: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if self.include is not None and self.left_out is not None:
-            both = self.include & self.left_out
-            if both.any():
-                row = int(np.argmax(both))
-                raise DataError("is both included and excluded", argument="include", row=row)
+        both = self.include & self.left_out
+        if both.any():
+            row = int(np.argmax(both))
+            raise DataError("is both included and excluded", argument="include", row=row)
+
+    @classmethod
+    def none(cls, n: int) -> Rules:
+        """No rules: each of n rows can be picked."""
+        return cls(np.zeros(n, np.bool_), np.zeros(n, np.bool_))
 
     @property
     def included(self) -> int:
         """Number of included rows."""
-        return 0 if self.include is None else int(self.include.sum())
+        return int(self.include.sum())
 
-    def eligible(self, n: int) -> NDArray[np.bool_]:
+    @property
+    def eligible(self) -> NDArray[np.bool_]:
         """(n,) bool, rows that can be chosen: neither included nor left out."""
-        eligible = np.ones(n, np.bool_)
-        for mask in (self.include, self.left_out):
-            if mask is not None:
-                eligible &= ~mask
-        return eligible
+        return ~(self.include | self.left_out)
+
+    def without(self, rows: NDArray[np.bool_]) -> Rules:
+        """The same rules with more rows left out."""
+        return replace(self, left_out=self.left_out | rows)
 
     def of_each_class(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(C,) number of the marked rows in each class; (1,) without quotas."""
@@ -155,13 +160,14 @@ def greedy(
         UsageError: if an option is out of range or `size` cannot be picked under `rules`.
         DataError: for scores that are not (n,) finite numbers.
     """
-    rules = rules or Rules()
     n = edges.indptr.size - 1
     check_scores(propagated, n)
     if gamma != "auto" and not isinstance(gamma, int | float | np.number):
         raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
-    run = _Run(edges, propagated, size, kernel_name == "gaussian", sigma, clamped, rules)
+    run = _Run(
+        edges, propagated, size, kernel_name == "gaussian", sigma, clamped, rules or Rules.none(n)
+    )
     if gamma != "auto":
         progress("select", 0, size)
         selection = run.full(float(gamma))
@@ -213,13 +219,10 @@ class _Run:
         clamped: bool,
         rules: Rules,
     ) -> None:
-        n = propagated.size
         self.edges, self.propagated, self.size = edges, propagated, size
         self.squared, self.sigma, self.clamped = squared, sigma, clamped
-        self.workspace = Workspace.of(n if clamped else 0)
-        self.include = np.zeros(n, np.bool_) if rules.include is None else rules.include
-        self.rest = rules.eligible(n)
-        self.included = rules.included
+        self.workspace = Workspace.of(propagated.size if clamped else 0)
+        self.rules, self.rest, self.included = rules, rules.eligible, rules.included
         check_size(size, self.included, self.included + int(self.rest.sum()))
         if rules.classes is None or rules.quotas is None:
             self.classes = np.empty(0, np.int32)
@@ -229,7 +232,6 @@ class _Run:
             self.quotas = rules.quotas.astype(np.int64)
             if int(self.quotas.sum()) != size:
                 raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
-        self.rules = rules
         self.tried: list[dict[str, float | bool]] = []
 
     def lasts(self, gamma: float) -> bool:
@@ -257,7 +259,7 @@ class _Run:
     def _stays_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
         """Whether the best score is above `least` at every chosen pick under `quotas`."""
         u, quota, order, gains = self._start(quotas)
-        self._phase(gamma, u, self.include, quota, order, gains, 0, self.included)
+        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, self.included)
         at = self.included
         done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:], least)
         return bool(at + done == order.size)
@@ -265,7 +267,7 @@ class _Run:
     @cached_property
     def _longer_quotas(self) -> NDArray[np.int64]:
         """The quotas of the picks that messages must outlast, included rows counted in."""
-        included = self.rules.of_each_class(self.include)
+        included = self.rules.of_each_class(self.rules.include)
         return included + _longer(self.quotas - included, self.rules.of_each_class(self.rest))
 
     @cached_property
@@ -274,7 +276,7 @@ class _Run:
         scores = self.propagated[self.rest]
         if self.classes.size:
             # In each class, ranked from its highest score down, the last pick is the asked-th.
-            asked = self.quotas - self.rules.of_each_class(self.include)
+            asked = self.quotas - self.rules.of_each_class(self.rules.include)
             ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
             left = self.rules.of_each_class(self.rest)
             last_score = ranked[(np.cumsum(left) - left + asked - 1)[asked > 0]].min()
@@ -287,7 +289,7 @@ class _Run:
         """The selection with γ_r = `gamma`."""
         u, quota, order, gains = self._start(self.quotas)
         at = self.included
-        self._phase(gamma, u, self.include, quota, order, gains, 0, at)
+        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, at)
         self._phase(gamma, u, self.rest, quota, order, gains, at, self.size)
         spent = np.flatnonzero(gains[at:] <= 0)
         ran_out_at = at + int(spent[0]) if spent.size else None

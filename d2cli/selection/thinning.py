@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,25 +32,13 @@ _RULE = (
 )
 
 
-class Widened(NamedTuple):
-    """What is selected before thinning.
+def widened(
+    size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]
+) -> tuple[int, Rules, Decision]:
+    """Raise a small budget to ``⌈p·m⌉`` picks; m is the number of eligible rows.
 
-    Attributes:
-        size: picks, included rows counted in.
-        rules: the rules for `size`; class quotas grow in proportion, up to the size of the class.
-        decision: the rule and its numbers; the value is `size`, or None without thinning.
-    """
-
-    size: int
-    rules: Rules
-    decision: Decision
-
-
-def widened(size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]) -> Widened:
-    """Raise a small budget to ``⌈p·m⌉`` picks.
-
-    m is the number of eligible rows. p = 1/5 if the hardest ⌈m/10⌉ rows by `propagated` are
-    clustered, else 1/10. *Clustered*: more than 3/8 of their eligible neighbours are among them.
+    p = 1/5 if the hardest ⌈m/10⌉ rows by `propagated` are clustered, else 1/10. *Clustered*: more
+    than 3/8 of their eligible neighbours are among them.
 
     Args:
         size: rows to keep, included rows counted in.
@@ -59,39 +47,33 @@ def widened(size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float6
         propagated: (n,) scores after the forward pass.
 
     Returns:
-        `size` and `rules` unchanged if at least ⌈p·m⌉ rows, or none, are to be chosen.
+        The number of picks, included rows counted in; the rules for it, where class quotas grow in
+        proportion, up to the size of the class; and the decision, whose value is the number, or
+        None without thinning. `size` and `rules` are unchanged if at least ⌈p·m⌉ rows, or none, are
+        to be chosen.
     """
-    eligible = rules.eligible(propagated.size)
+    eligible = rules.eligible
     rows, included = int(eligible.sum()), rules.included
     asked = size - included
-    share, spread = None, SPREAD_CLUSTERED
-    wide = min(rows, math.ceil(spread * rows))
+    numbers: dict[str, Any] = {"rows": rows, "size": int(asked)}
+    wide = min(rows, math.ceil(SPREAD_CLUSTERED * rows))
     if 1 <= asked < wide:
         hardest = cutoff_rows(propagated, 0.0, ~eligible, count=math.ceil(SPREAD * rows))
         share = share_within(edges, hardest, eligible)
+        numbers |= {"share_of_neighbours": float(share), "clustered_above": float(CLUSTERED)}
         if share <= CLUSTERED:
-            spread = SPREAD
-            wide = math.ceil(spread * rows)
-    numbers = {
-        "rows": rows,
-        "size": int(asked),
-        "share_of_neighbours_in_hardest_tenth": None if share is None else float(share),
-        "clustered_above": float(CLUSTERED),
-        "p": None if share is None else float(spread),
-        "wide": wide,
-    }
-    decision = Decision("thinning", None, _RULE, numbers)
-    if not 1 <= asked < wide:
-        return Widened(size, rules, decision)
-    total = included + wide
-    if rules.classes is not None and rules.quotas is not None:
-        there, chosen = rules.of_each_class(eligible), np.zeros_like(rules.quotas)
-        if rules.include is not None:
+            wide = math.ceil(SPREAD * rows)
+    numbers["least_picks"] = wide
+    total = size
+    if 1 <= asked < wide:
+        total = included + wide
+        if rules.classes is not None and rules.quotas is not None:
             chosen = rules.of_each_class(rules.include)
-        more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
-        quotas = chosen + np.minimum(np.array(more, np.int64), there)
-        total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
-    return Widened(total, rules, replace(decision, value=total if total > size else None))
+            more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
+            most = rules.of_each_class(eligible)
+            quotas = chosen + np.minimum(np.array(more, np.int64), most)
+            total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
+    return total, rules, Decision("thinning", total if total > size else None, _RULE, numbers)
 
 
 def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:

@@ -16,30 +16,14 @@ ModeName = Literal["default", "paper", "reference"]
 RowOrder = Literal["index", "rank"]
 WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
 ScoreKind = Literal[
-    "el2n",
-    "aum",
-    "forgetting",
-    "entropy",
-    "confidence",
-    "variability",
-    "margin",
-    "correctness",
-    "prototypicality",
-    "knn-distance",
-    "label-disagreement",
-]
+    "el2n", "aum", "forgetting", "entropy", "confidence", "variability", "margin", "correctness",
+    "prototypicality", "knn-distance", "label-disagreement",
+]  # fmt: skip
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[
-    "d2",
-    "random",
-    "highest",
-    "cutoff",
-    "ccs",
-    "moderate",
-    "k-center",
-    "facility-location",
+    "d2", "random", "highest", "cutoff", "ccs", "moderate", "k-center", "facility-location",
     "near-duplicates",
-]
+]  # fmt: skip
 
 
 def choices(literal: object) -> tuple[str, ...]:

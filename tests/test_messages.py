@@ -169,7 +169,7 @@ def test_propagate_refuses_bad_options(options):
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # NumPy warns with the JIT off
 @pytest.mark.parametrize(
-    ("values", "said", "row"),
+    ("values", "message", "row"),
     [
         ([1.0, 2.0], "one number for each", None),
         ([[1.0], [2.0], [3.0]], "one number for each", None),
@@ -178,8 +178,8 @@ def test_propagate_refuses_bad_options(options):
         ([1e308, 1e308, 1e308], "beyond float64", None),
     ],
 )
-def test_propagate_refuses_bad_scores(values, said, row):
-    with pytest.raises(DataError, match=said) as caught:
+def test_propagate_refuses_bad_scores(values, message, row):
+    with pytest.raises(DataError, match=message) as caught:
         propagate(LINE, values, gamma_forward=0.1)
     assert caught.value.argument == "scores"
     if row is not None:

@@ -247,7 +247,7 @@ def test_rows_excluded_from_the_graph_are_not_picked():
 
 
 @pytest.mark.parametrize(
-    ("size", "options", "said"),
+    ("size", "options", "message"),
     [
         (0, {}, "at least 1"),
         (-1, {}, "at least 1"),
@@ -268,13 +268,13 @@ def test_rows_excluded_from_the_graph_are_not_picked():
         ),
     ],
 )
-def test_select_refuses_bad_options(size, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_select_refuses_bad_options(size, options, message):
+    with pytest.raises(UsageError, match=message):
         select(LINE, [1.0, 2.0, 3.0], size, **options)
 
 
 @pytest.mark.parametrize(
-    ("u", "options", "said"),
+    ("u", "options", "message"),
     [
         ([1.0, 2.0], {}, "one number for each"),
         ([1.0, math.inf, 2.0], {}, "score is inf"),
@@ -288,8 +288,8 @@ def test_select_refuses_bad_options(size, options, said):
         ),
     ],
 )
-def test_select_refuses_bad_data(u, options, said):
-    with pytest.raises(DataError, match=said):
+def test_select_refuses_bad_data(u, options, message):
+    with pytest.raises(DataError, match=message):
         select(LINE, u, 1, **options)
 
 

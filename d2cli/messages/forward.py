@@ -17,12 +17,11 @@ from d2cli.messages.sizes import BLOCK_ROWS
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
-#: exp(-x) < 2**-53 for x above this: a message of that weight does not change a float64 score of
-#: the same size.
+#: For x above this, exp(-x) < 2**-53: such a message does not change a float64 score of its size.
 _VANISHING = 53 * math.log(2)
-#: Sums of fewer than 2²⁰ values below 2 to this power stay within float64.
+#: Sums of fewer than 2²⁰ values below 2**_SAFE_EXPONENT stay within float64.
 _SAFE_EXPONENT = 1000
-#: own_scores rounds to 2 to minus this power of the largest propagated score.
+#: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest propagated score.
 _KEPT_BITS = 32
 _FLOAT32_MOST = float(np.finfo(np.float32).max)
 

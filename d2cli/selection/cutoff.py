@@ -15,11 +15,11 @@ from d2cli.selection.budgets import cutoff_rows
 
 #: A row stands alone if at most 1/ALONE of its neighbours are hard.
 ALONE = 4
-#: The graph knows what is hard if hard rows have at least TELLING times the share of hard
-#: neighbours that other rows have.
-TELLING = 2
-#: Hard rows count as scattered if at least 1/MANY of them stand alone.
-MANY = 5
+#: The graph separates hard rows from others if hard rows have at least CONTRAST times as large a
+#: share of hard neighbours.
+CONTRAST = 2
+#: Hard rows count as scattered if at least 1/LEAST_ALONE of them stand alone.
+LEAST_ALONE = 5
 #: Scores form two groups if the variance between the groups is at least this share of all variance.
 #: Two halves of a normal distribution have 2/π = 0.64, and an exponential distribution has 0.65.
 TWO_GROUPS = 0.7
@@ -28,8 +28,8 @@ Numbers = dict[str, Any]
 
 _RULE = (
     "cut max(⌊h − N/2⌋, s) rows, at least 0 and at most m/2 and m − N; h = rows above Otsu's "
-    "threshold (0 if the variance between the groups is below 0.7 of all variance), at most m/2; "
-    "s = scattered hard rows"
+    f"threshold (0 if the variance between the groups is below {TWO_GROUPS} of all variance), "
+    "at most m/2; s = scattered hard rows"
 )
 
 
@@ -96,7 +96,7 @@ def scattered(
     that stand alone. It is 0 unless both hold:
 
     - the share of hard rows among the neighbours of hard rows is at least twice that among the
-      neighbours of the other rows (else the graph does not know what is hard);
+      neighbours of the other rows (else the graph does not separate hard rows);
     - at least 1/5 of the hard rows stand alone (some do in any data).
 
     Args:
@@ -112,7 +112,7 @@ def scattered(
         pair.tolist() for pair in _neighbours(edges.indptr, edges.indices, hard, spared)
     )
     estimate = 0
-    if near[1] * ends[0] >= TELLING * near[0] * ends[1] and MANY * alone[1] >= rows[1]:
+    if near[1] * ends[0] >= CONTRAST * near[0] * ends[1] and LEAST_ALONE * alone[1] >= rows[1]:
         estimate = min(alone[1] * sum(rows) // max(1, sum(alone)), rows[1])
     return estimate, {
         "hard_share_near_hard": near[1] / max(1, ends[1]),

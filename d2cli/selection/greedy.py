@@ -26,12 +26,14 @@ from d2cli.selection.sizes import outlasting
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 #: The bisection ends when γ_r is known to this ratio.
 GAMMA_TOLERANCE = 1.01
-#: γ_r is also accepted if the last pick has more than this share of its score without messages.
+#: γ_r is also accepted if all scores of picks are above this share of the lowest score that would
+#: be picked without messages.
 LAST_KEEPS = 2 / 3
 
 _RULE = (
-    "smallest γ_r with best score > 0 for n(1 − (1 − r)³) picks, r = share picked; or with last "
-    "pick's score > 2/3 of its score without messages"
+    "smallest γ_r for which the best score stays above 0 for n(1 − (1 − r)³) picks, r = share "
+    f"picked; or for which all picks' scores are above {LAST_KEEPS:.3g} of the lowest score that "
+    "would be picked without messages"
 )
 
 
@@ -206,23 +208,22 @@ def _longer(asked: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int
     return np.array([outlasting(a, m) for a, m in pairs], np.int64)
 
 
+@dataclass
 class _Run:
-    """One selection problem, to be run with several values of γ_r."""
+    """One selection problem, to be run with several values of γ_r; fields as in :func:`greedy`."""
 
-    def __init__(
-        self,
-        edges: Edges,
-        propagated: NDArray[np.float64],
-        size: int,
-        squared: bool,
-        sigma: float,
-        clamped: bool,
-        rules: Rules,
-    ) -> None:
-        self.edges, self.propagated, self.size = edges, propagated, size
-        self.squared, self.sigma, self.clamped = squared, sigma, clamped
-        self.workspace = Workspace.of(propagated.size if clamped else 0)
-        self.rules, self.rest, self.included = rules, rules.eligible, rules.included
+    edges: Edges
+    propagated: NDArray[np.float64]
+    size: int
+    squared: bool
+    sigma: float
+    clamped: bool
+    rules: Rules
+
+    def __post_init__(self) -> None:
+        self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
+        rules, size = self.rules, self.size
+        self.rest, self.included = rules.eligible, rules.included
         check_size(size, self.included, self.included + int(self.rest.sum()))
         if rules.classes is None or rules.quotas is None:
             self.classes = np.empty(0, np.int32)
@@ -258,8 +259,7 @@ class _Run:
 
     def _stays_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
         """Whether the best score is above `least` at every chosen pick under `quotas`."""
-        u, quota, order, gains = self._start(quotas)
-        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, self.included)
+        u, quota, order, gains = self._start(gamma, quotas)
         at = self.included
         done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:], least)
         return bool(at + done == order.size)
@@ -287,18 +287,19 @@ class _Run:
 
     def full(self, gamma: float) -> Selection:
         """The selection with γ_r = `gamma`."""
-        u, quota, order, gains = self._start(self.quotas)
+        u, quota, order, gains = self._start(gamma, self.quotas)
         at = self.included
-        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, at)
         self._phase(gamma, u, self.rest, quota, order, gains, at, self.size)
         spent = np.flatnonzero(gains[at:] <= 0)
         ran_out_at = at + int(spent[0]) if spent.size else None
         return Selection(order, gains, gamma, at, ran_out_at)
 
-    def _start(self, quotas):
-        u = self.propagated + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
-        size = int(quotas.sum())
-        return u, quotas.copy(), np.empty(size, np.int64), np.empty(size, np.float64)
+    def _start(self, gamma, quotas):
+        """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""
+        u, quota = self.propagated + 0.0, quotas.copy()  # a copy; + 0.0 turns -0.0 into 0.0
+        order, gains = np.empty(int(quotas.sum()), np.int64), np.empty(int(quotas.sum()))
+        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, self.included)
+        return u, quota, order, gains
 
     def _phase(self, gamma, u, rows, quota, order, gains, start, stop):
         """Pick from `rows` (bool) into ``order[start:stop]``; `u` and `quota` change in place."""

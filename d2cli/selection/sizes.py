@@ -42,7 +42,7 @@ _PICK = 16
 
 
 def fineness(n):
-    """log2 of the buckets per octave: about one bucket per row; also compiled."""
+    """log2 of the buckets per octave, for about one bucket per row. Plain Python, also compiled."""
     fine = 0
     while fine < FINEST and n >> (fine + 5):
         fine += 1
@@ -66,7 +66,10 @@ def workspace_arrays(n: int) -> dict[str, tuple[int, str]]:
 
 
 def workspace_bytes(n: int) -> int:
-    """Bytes of a workspace for n rows; about 24 n."""
+    """Bytes of a workspace for n rows: about 24 n.
+
+    The last four arrays (20 n) hold one shelf. They are used in full if all scores are alike.
+    """
     arrays = workspace_arrays(n).values()
     return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
 

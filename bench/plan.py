@@ -1,13 +1,12 @@
-"""Hold `--plan` against what is then measured: `make bench-plan`.
+"""Compare `--plan` with measurements: `make bench-plan`.
 
-Every case is planned first (`--plan --json`) and then run, each in a process of its own, on
-synthetic embeddings. Printed are predicted and measured peak memory (resident, memory-mapped pages
-included), seconds that went by, and seconds of a core. On a machine that does other things the last
-is the steadier one.
+Each case is planned (`--plan --json`) and then run, in two processes, on synthetic embeddings. The
+output is predicted and measured peak memory (resident, memory-mapped pages included), wall seconds
+and CPU seconds. On a busy machine CPU seconds vary less than wall seconds.
 
     python bench/plan.py [PATTERN ...] [--data build/bench-plan] [--rows 100000]
 
-Exits with 1 if a peak is predicted worse than ±30 %.
+Exits with 1 if a predicted peak is off by more than 30 %.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-#: What a prediction must keep to: memory within ±, time within a factor.
+#: Accepted error of a prediction: memory within ±30 %, time within a factor of 2.
 MEMORY, TIME = 0.30, 2.0
 CENTRES, PLANE, SPREADS, OWN, BLOCK = 1000, 24, 20, 12, 50_000
 GROUP_ROWS = 50_000
@@ -35,7 +34,7 @@ GROUP_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Case:
-    """One run: a command on n rows of width d in one form."""
+    """One run: a command on n rows of d numbers in one file format."""
 
     command: str
     n: int
@@ -46,14 +45,14 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What is printed and matched."""
+        """The name that is printed and matched by PATTERN."""
         return " ".join(
             [self.command, f"{self.n}x{self.d}", self.form, *self.options, *self.ratios[1:]]
         )
 
 
 def method(name: str) -> tuple[str, ...]:
-    """The option."""
+    """Return the option ``--method`` with its value."""
     return ("--method", name)
 
 
@@ -97,7 +96,7 @@ CASES = [
 ]
 
 
-#: What brings all kernels into use.
+#: Options that together compile every kernel of ``select``.
 WARM_UP = (
     *(method(m) for m in ("exact", "ivf", "hnsw")),
     (*method("ivf"), "--recall", "1"),
@@ -106,10 +105,10 @@ WARM_UP = (
 
 
 def embeddings(n: int, d: int) -> np.ndarray:
-    """A mixture shaped like learnt embeddings.
+    """Draw a Gaussian mixture with the structure of learnt embeddings.
 
-    Centres lie in few dimensions, so that clusters overlap; each cluster spreads along some axes
-    of its own, and there is a little noise in all dimensions.
+    The centres lie in few dimensions, so that clusters overlap. Each cluster varies along some axes
+    of its own, and all dimensions have a little noise.
     """
     rng = np.random.default_rng((n, d))
     centres = rng.standard_normal((CENTRES, PLANE)) @ rng.standard_normal((PLANE, d)) / PLANE**0.5
@@ -128,7 +127,7 @@ def embeddings(n: int, d: int) -> np.ndarray:
 
 
 def input_file(data: Path, n: int, d: int, form: str) -> Path:
-    """The embeddings in one form, made where they are not there yet."""
+    """Return the path of the embeddings in one format; write the file if it does not exist."""
     ending = {"npy": ".npy", "npy16": "_16.npy", "npy64": "_64.npy"}.get(form, f".{form}")
     path = data / f"emb_{n}_{d}{ending}"
     if path.exists():
@@ -153,7 +152,7 @@ def input_file(data: Path, n: int, d: int, form: str) -> Path:
 
 
 def command_line(data: Path, case: Case) -> list[str]:
-    """The command, its inputs made."""
+    """Return the command line of a case; write its inputs if they do not exist."""
     scores = data / f"scores_{case.n}.npy"
     if not scores.exists():
         np.save(scores, np.random.default_rng(case.n).random(case.n))
@@ -178,7 +177,7 @@ def command_line(data: Path, case: Case) -> list[str]:
 
 
 def page_line(data: Path, case: Case, scores: Path) -> list[str]:
-    """A command that ends in a page, its inputs made."""
+    """Return the command line of a case of ``report`` or ``compare``; write its inputs."""
     line = ["--emb", str(input_file(data, case.n, case.d, case.form)), "--scores", str(scores)]
     if case.command == "compare":
         budgets = [word for ratio in case.ratios for word in ("--ratio", ratio)]
@@ -196,7 +195,7 @@ def page_line(data: Path, case: Case, scores: Path) -> list[str]:
 
 
 def shown_file(data: Path, name: str, n: int) -> Path:
-    """Something to show of every row."""
+    """Return the path of images or texts, one per row; write the file if it does not exist."""
     path = data / name
     if not path.exists() and path.suffix == ".npz":
         np.savez(path, np.random.default_rng(n).integers(0, 256, (n, 32, 32, 3), np.uint8))
@@ -206,7 +205,7 @@ def shown_file(data: Path, name: str, n: int) -> Path:
 
 
 def run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """The JSON that a command prints, the seconds that went by, and those of a core."""
+    """Return the JSON that a command prints, its wall seconds and its CPU seconds."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "d2cli", *arguments], stdout=subprocess.PIPE, text=True
@@ -222,7 +221,7 @@ def run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
 
 
 def measure(data: Path, case: Case) -> dict[str, float]:
-    """Predicted over measured, and what was measured."""
+    """Return the measurements, and predictions divided by measurements."""
     line = command_line(data, case)
     plan, _, _ = run([*line, "--plan", "--json", "-q"])
     found, seconds, core = run([*line, "--json", "-q"])
@@ -238,21 +237,21 @@ def measure(data: Path, case: Case) -> dict[str, float]:
 
 
 def main() -> int:
-    """Run the cases that match and print a line for each."""
-    parser = argparse.ArgumentParser(description="Hold --plan against what is then measured.")
+    """Run the matching cases and print a line for each."""
+    parser = argparse.ArgumentParser(description="Compare --plan with measurements.")
     parser.add_argument("patterns", nargs="*", default=["*"], metavar="PATTERN")
     parser.add_argument("--data", type=Path, default=Path("build/bench-plan"))
-    parser.add_argument("--rows", type=int, default=1_000_000, help="leave larger cases out")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="skip cases with more rows")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
-    # Kernels are compiled once, and not while something is measured.
+    # Compile every kernel before the measurements.
     for options in WARM_UP:
         run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*options, "-q"))))
     for width, form in ((16, "npy64"), (384, "npy")):
         run(command_line(arguments.data, Case("select", 3000, width, form, (*method("ivf"), "-q"))))
     for command in ("propagate", "report", "compare"):
         run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
-    print("peak memory, seconds, core seconds: measured, and predicted / measured")
+    print("peak memory, wall seconds, CPU seconds: measured, and predicted / measured")
     memory: list[float] = []
     time_: list[float] = []
     for case in CASES:

@@ -1,10 +1,10 @@
-"""Measure d2prune against its peers: `make bench`.
+"""Compare the speed and memory of d2prune with its peers: `make bench`.
 
-Every contestant lives in a process of its own (bench/worker.py), warmed up before anything counts.
-Contestants of one case run in turn, round after round and each time in another order, so that
-whatever else the machine does hits them all; medians are reported, and each case as a ratio to a
-named peer. Peers compete with the quickest settings of a fixed ladder that reach the recall
-(bench/peers.py).
+- Each contestant runs in a process of its own (bench/worker.py), after a warm-up.
+- The contestants of one case take turns, in a new order each round, so that other load on the
+  machine affects all of them.
+- Medians are reported, and ratios to a named peer.
+- A peer uses the fastest settings of a fixed list that reach the recall (bench/peers.py).
 
     python bench/run.py [graph small growth selection dense ...] [--rounds 5] [--data build/bench]
 
@@ -34,14 +34,14 @@ FAISS_EXACT_QUERIES = 2000
 REAL = {"fashion_mnist": "Fashion-MNIST, CNN", "wordnet": "WordNet glosses, MiniLM"}
 GROWTH = (125_000, 250_000, 500_000, 1_000_000)
 SELECTION_NODES, SELECTION_DEGREE = 5_000_000, 20
-#: Rounds of runs of milliseconds: waking a sleeping core doubles some of them.
+#: Rounds for runs of milliseconds, because waking a sleeping core can double a run's time.
 SHORT_ROUNDS = 25
 #: Seconds between two runs.
 REST = 0.5
 
 
 class Contestant:
-    """A worker process and what it has answered so far."""
+    """A worker process and its answers."""
 
     def __init__(self, name: str, **spec: Any) -> None:
         self.name, self.spec = name, spec
@@ -55,12 +55,12 @@ class Contestant:
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.startswith("{"):  # some libraries print on their own
+            if line.startswith("{"):  # skip output of libraries
                 return dict(json.loads(line))
         raise SystemExit(f"bench: {self.name} ended without an answer ({self.spec})")
 
     def run(self) -> dict[str, Any]:
-        """One timed run."""
+        """Make one timed run."""
         assert self.process.stdin is not None
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
@@ -75,7 +75,7 @@ class Contestant:
         self.process.wait()
 
     def result(self) -> dict[str, Any]:
-        """Medians."""
+        """Return the median time and the peak memory."""
         times = [answer["seconds"] for answer in self.answers]
         last = {k: v for k, v in self.answers[-1].items() if k not in ("seconds", "peak")}
         return {
@@ -90,9 +90,9 @@ class Contestant:
 
 
 def compete(contestants: list[Contestant], rounds: int) -> list[dict[str, Any]]:
-    """Interleaved rounds, each in another order; the contestants end with them.
+    """Run interleaved rounds, each in a new order, then end the contestants.
 
-    Who follows whom matters: memory that one gave back costs the next one less, and threads of some
+    The order matters: memory that one contestant freed is cheaper for the next, and threads of some
     libraries spin for a while before they sleep.
     """
     for contestant in contestants:
@@ -108,13 +108,18 @@ def compete(contestants: list[Contestant], rounds: int) -> list[dict[str, Any]]:
 
 
 def truth_of(path: Path) -> str:
-    """The true k-th distance of a random sample of rows, by plain NumPy; kept beside the input."""
+    """Return the path of the true k-th distances of a random sample of rows, from plain NumPy.
+
+    The file is written beside the input once.
+    """
     out = path.with_suffix(".truth.npz")
     if not out.exists():
         vectors = np.load(path, mmap_mode="r")
         rows = np.sort(np.random.default_rng(1).permutation(len(vectors))[:TRUTH_ROWS])
         queries = np.asarray(vectors[rows], np.float64)
-        kth = np.full((rows.size, K + 1), np.inf)  # of the row itself, too: it is dropped below
+        kth = np.full(
+            (rows.size, K + 1), np.inf
+        )  # K + 1, because each row is its own neighbour at distance 0
         for start in range(0, len(vectors), TRUTH_BLOCK):
             block = np.asarray(vectors[start : start + TRUTH_BLOCK], np.float64)
             squares = np.square(queries).sum(axis=1)[:, None] + np.square(block).sum(axis=1)
@@ -125,7 +130,7 @@ def truth_of(path: Path) -> str:
 
 
 def quickest(peer: str, target: float, **spec: Any) -> Contestant | None:
-    """The peer with the first settings of its ladder that reach the recall."""
+    """Return the peer with the first settings of its list that reach the recall."""
     for options in LADDERS[peer]:
         contestant = Contestant(peer, peer=peer, options=options, **spec)
         if contestant.run()["recall"] >= target:
@@ -135,7 +140,7 @@ def quickest(peer: str, target: float, **spec: Any) -> Contestant | None:
 
 
 def graph_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Real inputs, two recalls."""
+    """Graphs of real inputs, for two recalls."""
     cases = []
     for stem, title in REAL.items():
         path = data / f"{stem}.npy"
@@ -148,7 +153,11 @@ def graph_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
             exact = {"queries": FAISS_EXACT_QUERIES}
             flat = Contestant("faiss exact", peer="faiss exact", options=exact, **spec)
             results = compete([ours, *(p for p in found if p), flat], rounds)
-            for figure in ("seconds", "fastest", "slowest"):  # each query costs the same
+            for figure in (
+                "seconds",
+                "fastest",
+                "slowest",
+            ):  # scaled from the measured queries to all rows
                 results[-1][figure] *= n / FAISS_EXACT_QUERIES
             cases.append({
                 "case": f"graph, {title}, {n:,} × {d}, recall@{K} ≥ {target}",
@@ -158,7 +167,7 @@ def graph_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def small_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Few rows: ours against the best of exact search and HNSW."""
+    """Graphs of few rows: d2prune, exact search and HNSW."""
     cases = []
     path = data / "fashion_mnist.npy"
     for n in (1000, 3000, 10_000):
@@ -173,7 +182,7 @@ def small_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def growth_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Synthetic inputs that double."""
+    """Graphs and selections of synthetic inputs, each twice the size of the one before."""
     workers = [
         Contestant(
             f"{n:,} rows", case="graph", peer="d2prune", input=str(data / f"synthetic_{n}.npy"),
@@ -203,7 +212,7 @@ def growth_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def selection_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """The same selection several ways, half kept."""
+    """The same selection of half of the nodes by several implementations."""
     cases = []
     for n, peers in (
         (SELECTION_NODES, ("d2prune", "indexed heap", "argsort")),
@@ -224,7 +233,7 @@ def selection_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any
 
 
 def dense_cases(data: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """End to end against the n × n method."""
+    """d2prune and a dense n × n implementation, from embeddings to a selection."""
     options = {"n": 20_000, "input": str(data / "fashion_mnist.npy")}
     peers = ("d2prune, end to end", "dense, n × n")
     workers = [Contestant(p, case="selection", peer=p, options=options) for p in peers]
@@ -243,7 +252,7 @@ CASES = {
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Format the results as Markdown."""
     lines = []
     for case in cases:
         base = next((r for r in case["results"] if r["name"] == case["against"]), None)
@@ -265,7 +274,7 @@ def table(cases: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run the cases that are named, or all; results of cases not run this time stay."""
+    """Run the named cases, or all. Results of other cases are kept."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=[])
     parser.add_argument("--rounds", type=int, default=5)

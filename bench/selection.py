@@ -1,6 +1,6 @@
-"""Contestants in selection: ours, the same greedy with an indexed heap, and others' ways.
+"""Contestants in selection: d2prune, the same greedy with an indexed heap, and other methods.
 
-Each returns ``(run, judge)``: `run` selects once, `judge` turns its result into numbers to report.
+Each function returns ``(run, judge)``: `run` selects once, `judge` turns its result into numbers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from d2cli.graph.knn_graph import Edges
 from d2cli.selection.greedy import greedy
 from d2cli.selection.picks import heap_picks
 
-#: Wide enough that no message runs out, so that clamped and unclamped orders are the same.
+#: With these, scores stay positive, so that clamped and unclamped orders are equal.
 SIGMA, GAMMA = 0.5, 10.0
 
 
 def random_graph(n: int, degree: int) -> tuple[Edges, np.ndarray]:
-    """The worst case for caches: neighbours anywhere. Edges go one way, which greedy allows."""
+    """Return random directed edges and scores: the worst case for caches."""
     rng = np.random.default_rng(0)
     indices = rng.integers(0, n, n * degree, dtype=np.int32)
     indices.reshape(n, degree).sort(axis=1)
@@ -31,12 +31,12 @@ def random_graph(n: int, degree: int) -> tuple[Edges, np.ndarray]:
 
 
 def digest(order: np.ndarray) -> dict[str, Any]:
-    """What two selections share if and only if they are the same."""
+    """Return a digest of the order; equal orders have equal digests."""
     return {"order": hashlib.sha256(np.asarray(order, np.int64).tobytes()).hexdigest()[:16]}
 
 
 def ours(n: int, degree: int) -> tuple[Any, Any]:
-    """d2prune's selection."""
+    """The selection of d2prune on a random graph."""
     csr, u = random_graph(n, degree)
     options = {"kernel_name": "gaussian", "sigma": SIGMA, "gamma": GAMMA}
     small, few = random_graph(1000, 4)
@@ -45,7 +45,7 @@ def ours(n: int, degree: int) -> tuple[Any, Any]:
 
 
 def on_a_graph(n: int, input: str) -> tuple[Any, Any]:
-    """d2prune's selection on the graph of embeddings, where near rows share neighbours."""
+    """The selection of d2prune on a kNN graph, in which near rows share neighbours."""
     from d2cli import build_graph, prepare_edges, propagate
 
     edges, sigma = prepare_edges(build_graph(np.load(input, mmap_mode="r")[:n]))
@@ -56,7 +56,7 @@ def on_a_graph(n: int, input: str) -> tuple[Any, Any]:
 
 
 def indexed_heap(n: int, degree: int) -> tuple[Any, Any]:
-    """The same order by a 4-ary heap that knows where each node stands."""
+    """The same order from a 4-ary heap with the position of each node."""
     csr, u = random_graph(n, degree)
     small, few = random_graph(1000, 4)
 
@@ -74,13 +74,13 @@ def indexed_heap(n: int, degree: int) -> tuple[Any, Any]:
 
 
 def argsort(n: int, degree: int) -> tuple[Any, Any]:
-    """Sorting the scores: selection without diversity, the least that anything costs."""
+    """Sort the scores: selection without diversity, a lower bound of the time."""
     _, u = random_graph(n, 1)
     return lambda: np.argsort(-u, kind="stable")[: n // 2], lambda _: {}
 
 
 def python_heapq(n: int, degree: int) -> tuple[Any, Any]:
-    """A plain-Python greedy: heapq with stale entries, lists of neighbours."""
+    """Greedy selection in plain Python: heapq with stale entries, lists of neighbours."""
     csr, u = random_graph(n, degree)
     rows = np.split(csr.indices, csr.indptr[1:-1])
     neighbors = [row.tolist() for row in rows]
@@ -110,7 +110,7 @@ def python_heapq(n: int, degree: int) -> tuple[Any, Any]:
 
 
 def apricot(n: int, degree: int) -> tuple[Any, Any]:
-    """Apricot's facility location (lazy greedy) on the same sparse graph."""
+    """Facility location of apricot (lazy greedy) on the same sparse graph."""
     from apricot import FacilityLocationSelection
     from scipy.sparse import csr_matrix
 
@@ -129,7 +129,7 @@ def apricot(n: int, degree: int) -> tuple[Any, Any]:
 
 
 def dense(n: int, input: str) -> tuple[Any, Any]:
-    """Embeddings to selection with an n × n matrix, as the research code's dense sampler does."""
+    """From embeddings to a selection with a dense n × n matrix, as the code of the paper does."""
     vectors, scores = np.load(input, mmap_mode="r")[:n].astype(np.float64), _scores(n)
 
     def run() -> np.ndarray:
@@ -155,7 +155,7 @@ def dense(n: int, input: str) -> tuple[Any, Any]:
 
 
 def end_to_end(n: int, input: str) -> tuple[Any, Any]:
-    """The same by d2prune, exact graph and all."""
+    """From embeddings to a selection with d2prune, with an exact graph."""
     from d2cli import build_graph, propagate, select
 
     vectors, scores = np.ascontiguousarray(np.load(input, mmap_mode="r")[:n]), _scores(n)

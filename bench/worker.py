@@ -1,8 +1,8 @@
 """One contestant in a process of its own: `python bench/worker.py SPEC`, SPEC a JSON object.
 
-It makes ready, says so, and then runs once for each line that it reads. Every answer is a line of
-JSON. The process stays, so that compiling and loading count once and outside, and its peak memory
-is its own.
+The process prepares the contestant, prints a line, and then makes one run per line of standard
+input. Each answer is a line of JSON. Compilation and loading come before the first run, and the
+peak memory is that of this contestant alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from selection import SELECTORS
 
 
 def recall(vectors: np.ndarray, neighbors: np.ndarray, truth: str) -> float:
-    """recall@k on the rows of `truth`: listed rows no farther than the true k-th."""
+    """recall@k on the rows of `truth`: listed rows within the true k-th distance."""
     with np.load(truth) as archive:
         rows, kth = archive["rows"], archive["kth"]
     if len(neighbors) < len(vectors):
@@ -30,7 +30,7 @@ def recall(vectors: np.ndarray, neighbors: np.ndarray, truth: str) -> float:
 
 
 def graph_contestant(spec: dict[str, Any]) -> tuple[Any, Any]:
-    """(run, judge) of a graph builder."""
+    """Return (run, judge) of a graph builder."""
     vectors = np.ascontiguousarray(np.load(spec["input"], mmap_mode="r")[: spec.get("rows")])
     run = MAKERS[spec["peer"]](vectors, spec["k"], spec["threads"], **spec["options"])
     truth = spec.get("truth")
@@ -38,7 +38,7 @@ def graph_contestant(spec: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Make one run per line, until standard input ends."""
     spec = json.loads(sys.argv[1])
     if spec["case"] == "graph":
         run, judge = graph_contestant(spec)

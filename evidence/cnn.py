@@ -1,4 +1,4 @@
-"""A small CNN, trained on all or on part of Fashion-MNIST."""
+"""Training of a small CNN on all of Fashion-MNIST or on a selection."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ __all__ = ["Split", "embed", "load_split", "to_inputs", "train_on"]
 
 
 class _Run:
-    """One training: a model and its optimiser, for so many batches in all."""
+    """One training: a model and its optimiser, for `iterations` batches."""
 
     def __init__(self, seed: int, iterations: int) -> None:
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        # Every output is written before it is read; filling it first takes a tenth of the time.
+        # Every output is written before it is read, and filling it costs a tenth of the time.
         torch.utils.deterministic.fill_uninitialized_memory = False
         self.model = HalfCnn(seed)
         optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
         self.schedule = OneCycleLR(optimizer, PEAK_LEARNING_RATE, iterations)
 
     def learn(self, images: Tensor, labels: Tensor, order: np.ndarray) -> None:
-        """Train on these rows in this order, a batch at a time."""
+        """Train on the rows in `order`, batch by batch."""
         self.model.train()
         for batch in torch.from_numpy(order).split(BATCH_SIZE):
             _, logits = self.model(images[batch])
@@ -56,7 +56,7 @@ def train_on(
     images: Tensor, labels: Tensor, kept: np.ndarray, seed: int, iterations: int,
     test_images: Tensor, test_labels: Tensor,
 ) -> float:  # fmt: skip
-    """Accuracy on the test images after `iterations` batches of BATCH_SIZE of the kept ones."""
+    """Return the test accuracy after `iterations` batches of BATCH_SIZE of the kept images."""
     run = _Run(seed, iterations)
     run.learn(images, labels, batches(kept, iterations * BATCH_SIZE, seed))
     _, logits = evaluate(run.model, test_images)
@@ -64,9 +64,9 @@ def train_on(
 
 
 def embed(images: Tensor, labels: Tensor, epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (n, 128) after `epochs` on all images, and EL2N (n,), the mean over them.
+    """Return embeddings (n, 128) after `epochs` on all images, and EL2N (n,).
 
-    EL2N is ‖p − y‖₂ (Paul et al. 2021, arXiv 2107.07075), seen after each epoch.
+    EL2N is the mean of ‖p − y‖₂ after each of these epochs (Paul et al. 2021, arXiv 2107.07075).
     """
     n = len(images)
     run = _Run(seed, epochs * -(-n // BATCH_SIZE))

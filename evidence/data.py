@@ -1,4 +1,4 @@
-"""The data sets, their splits and their noise; and embeddings and scores, made once and kept."""
+"""Data sets, splits and label noise; embeddings and scores, computed once and cached."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from methods import Arrays, save
 from store import Inputs
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-#: A tenth of WordNet's synsets is for testing; a tenth of any training set for tuning.
+#: Share of WordNet's synsets held out for testing, and of a training set held out for tuning.
 HELD_OUT = 0.1
 SPLIT_SEED = 20_231_011
 CLASSES = {"fashion_mnist": 10, "wordnet": 45}
-#: EL2N: the mean over the first epochs of one CNN; over short runs of several small classifiers.
+#: EL2N on Fashion-MNIST is the mean over this many first epochs of one CNN.
 CNN_EPOCHS = 5
+#: EL2N on WordNet is the mean over this many classifiers, each after this many batches.
 MLP_MODELS, MLP_ITERATIONS = 5, 800
-#: Scores without labels: distance to the nearest of so many centres, and to so many neighbours.
-PROTOTYPES, DENSITY_NEIGHBORS = 100, 10
+#: Number of centres of prototypicality.
+PROTOTYPES = 100
+#: Number of neighbours of kNN distance.
+DENSITY_NEIGHBORS = 10
 PIXEL_COMPONENTS = 64
 
 
 @dataclass(frozen=True)
 class Data:
-    """One data set as one comparison sees it.
+    """The training and test rows of one comparison.
 
     Attributes:
-        rows: what the classifier reads, float32 (n, …), and of what it is measured on.
+        rows: float32 (n, …), inputs of the classifier.
         labels: (n,) int64, with noise.
-        clean: (n,) bool, whose label was not replaced.
+        clean: (n,) bool, True for labels that were not replaced.
+        test_rows, test_labels: the rows on which accuracy is measured.
     """
 
     rows: Tensor
@@ -47,7 +51,7 @@ class Data:
 
 @lru_cache(maxsize=1)
 def load(dataset: str, noise: float, split: str, seed: int, folder: Path) -> Data:
-    """Training rows and what to measure on. Validation rows are as noisy as training rows."""
+    """Return training and test rows. Validation rows have the noise of the training rows."""
     rows, labels, test_rows, test_labels = _whole(dataset, folder)
     noisy = with_noise(labels.numpy(), noise, CLASSES[dataset], seed)
     clean = noisy == labels.numpy()
@@ -66,7 +70,7 @@ def _whole(dataset: str, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows, test_rows = (cnn.to_inputs(s.images, mean, std) for s in (training, test))
         return rows, torch.from_numpy(training.labels), test_rows, torch.from_numpy(test.labels)
     emb = np.load(folder / "wordnet.npy")
-    # Unit vectors, brought to about unit variance a column.
+    # Unit vectors, scaled to a variance of about 1 per column.
     rows = torch.from_numpy(emb * np.float32(np.sqrt(emb.shape[1])))
     labels = torch.from_numpy(np.load(folder / "wordnet_labels.npy"))
     held, rest = divide(len(rows))
@@ -74,14 +78,14 @@ def _whole(dataset: str, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def divide(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """A random tenth of n rows, and the others; ascending."""
+    """Return a random tenth of n rows, and the other rows; both ascending."""
     held = np.zeros(n, bool)
     held[np.random.default_rng(SPLIT_SEED).permutation(n)[: round(HELD_OUT * n)]] = True
     return np.flatnonzero(held), np.flatnonzero(~held)
 
 
 def with_noise(labels: np.ndarray, noise: float, classes: int, seed: int) -> np.ndarray:
-    """Labels of which a share is replaced by another class, each other one as likely."""
+    """Replace the share `noise` of the labels by another class, each equally likely."""
     rng = np.random.default_rng((seed, 2))
     noisy = labels.copy()
     wrong = rng.permutation(len(labels))[: round(noise * len(labels))]
@@ -90,7 +94,7 @@ def with_noise(labels: np.ndarray, noise: float, classes: int, seed: int) -> np.
 
 
 def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
-    """Embeddings and scores, from the cache or made now."""
+    """Return embeddings and scores; compute them if the cache does not have them."""
     place, shared = cache / inputs.name, shared_place(inputs, cache)
     if not (place / "scores.npy").exists():
         embeddings, scores = _make(inputs, data_folder)
@@ -105,8 +109,8 @@ def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
 
 
 def shared_place(inputs: Inputs, cache: Path) -> Path:
-    """Where embeddings are, with what depends on them alone: graphs and orders without scores."""
-    if inputs.dataset == "wordnet":  # MiniLM's, whatever the seed, the noise and the scores
+    """Return the folder of the embeddings and of graphs and orders that depend on them alone."""
+    if inputs.dataset == "wordnet":  # MiniLM's embeddings, for every seed, noise and score
         return cache / f"wordnet-{inputs.split}"
     if inputs.scores != "el2n":
         return cache / f"{inputs.dataset}-pixels-{inputs.split}"
@@ -118,7 +122,7 @@ def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if inputs.scores != "el2n":
         return _without_labels(inputs, data)
     if inputs.dataset == "fashion_mnist":
-        # One CNN, trained on the labels as they are, noise included.
+        # One CNN, trained on the noisy labels.
         return cnn.embed(data.rows, data.labels, CNN_EPOCHS, 1000 + inputs.seed)
     classes = CLASSES[inputs.dataset]
     kept = [np.arange(len(data.rows))] * MLP_MODELS
@@ -132,7 +136,7 @@ def _minilm(data: Data) -> np.ndarray:
 
 
 def _without_labels(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Neither embeddings nor scores know a label: MiniLM's, or principal components of pixels."""
+    """Return embeddings (MiniLM, or principal components of pixels) and scores without labels."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 

@@ -1,4 +1,4 @@
-"""Every method of the comparison, by name, on the arrays of one set of inputs. No torch here."""
+"""Every method of the comparison, by name, on arrays. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from d2cli.defaults import N_NEIGHBORS
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.selection.budgets import cutoff_rows
 
-#: Their order of picks does not depend on the budget: one run serves all.
+#: Methods whose order of picks does not depend on the budget: one run serves all budgets.
 NESTED = ("k-center", "facility-location", "near-duplicates")
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a method may look at.
+    """The inputs of a method.
 
     Attributes:
         embeddings: (n, d) float32.
         scores: (n,) float64, higher = harder, at least 0.
-        labels: (n,) int64 as the trainer sees them (noise included), or None where the comparison
-            is about selection without labels.
+        labels: (n,) int64, the labels of the training (noise included); None in comparisons
+            without labels.
         seed: for methods that draw at random.
-        place: a folder for graphs, which many selections share; None: they are built each time.
+        place: a folder for graphs, which many selections share; None: build a graph each time.
     """
 
     embeddings: np.ndarray
@@ -48,24 +48,24 @@ class Arrays:
     seed: int
     place: Path | None = None
 
-    def graph(self, k: int = N_NEIGHBORS, drop: np.ndarray | None = None) -> KnnGraph:
-        """The kNN graph, without the rows to drop."""
+    def graph(self, k: int = N_NEIGHBORS, cut: np.ndarray | None = None) -> KnnGraph:
+        """Return the kNN graph without the rows of the mask `cut` (n,)."""
         if self.place is None:
-            return build_graph(self.embeddings, k, exclude=drop, threads=1)
-        # Scores of many seeds share the embeddings: as many rows dropped are not the same rows.
-        digest = "all" if drop is None else hashlib.md5(drop.tobytes()).hexdigest()
+            return build_graph(self.embeddings, k, exclude=cut, threads=1)
+        # Many seeds share the folder and cut equally many, but other rows: hence the digest.
+        digest = "all" if cut is None else hashlib.md5(cut.tobytes()).hexdigest()
         path = self.place / f"graph-{k}-{digest}.npz"
         if not path.exists():
-            graph = build_graph(self.embeddings, k, exclude=drop, threads=1)
+            graph = build_graph(self.embeddings, k, exclude=cut, threads=1)
             save(path, neighbors=graph.neighbors, distances=graph.distances)
         with np.load(path) as kept:
-            return KnnGraph(kept["neighbors"], kept["distances"], drop)
+            return KnnGraph(kept["neighbors"], kept["distances"], cut)
 
 
 def choose(
     method: str, arrays: Arrays, size: int, settings: dict[str, Any]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """(size,) rows, and what is worth recording about them."""
+    """Return (size,) rows, and values to record with the result."""
     emb, scores, seed = arrays.embeddings, arrays.scores, arrays.seed
     if method == "d2":
         return d2(arrays, size, **settings)
@@ -96,30 +96,30 @@ def d2(
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
     """``d2prune select --emb --scores --size`` with these options, on arrays.
 
-    A cutoff in numbers comes before the graph, one that sets itself after it.
+    A cutoff that is a number is applied before the graph is built, an automatic cutoff after it.
     """
-    scores, drop = arrays.scores, None
+    scores, cut = arrays.scores, None
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" else 0.0
     if cutoff not in ("auto", 0.0):
-        drop = cutoff_rows(utility(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
-    graph = arrays.graph(k, drop)
-    edges, sigma = prepare_edges(graph, drop=drop)
+        cut = cutoff_rows(utility(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
+    graph = arrays.graph(k, cut)
+    edges, sigma = prepare_edges(graph, drop=cut)
     u = propagate(edges, utility(scores), bandwidth=sigma, threads=1)
     kept = select(
-        edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=drop,
+        edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=cut,
         difficulty=own_scores(edges, u, bandwidth=sigma, threads=1),
         cutoff="auto" if cutoff == "auto" else 0.0,
     )  # fmt: skip
-    said = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")
-    return kept.order, {name: getattr(kept, name) for name in said}
+    recorded = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")
+    return kept.order, {name: getattr(kept, name) for name in recorded}
 
 
 def nested_order(method: str, arrays: Arrays, most: int, own: Path) -> np.ndarray:
-    """The first `most` picks of a method whose selections nest, made once and kept.
+    """Return the first `most` picks of a method whose selections nest, computed once and cached.
 
-    Near-duplicates go in a random order, which is each seed's `own`; the others look at embeddings
-    alone.
+    The order of near-duplicate removal depends on the seed and is cached in the folder `own`. The
+    other orders depend on the embeddings alone.
     """
     folder = own if method == "near-duplicates" or arrays.place is None else arrays.place
     path = folder / f"{method}.npy"
@@ -131,7 +131,7 @@ def nested_order(method: str, arrays: Arrays, most: int, own: Path) -> np.ndarra
 
 
 def save(path: Path, array: np.ndarray | None = None, **arrays: np.ndarray) -> None:
-    """Write an array, or several by name; the file appears under its name when it is complete."""
+    """Write one array, or several by name. The file appears under its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
     if array is None:

@@ -1,7 +1,7 @@
-"""A classifier with one hidden layer, many at a time: each has its own weights, data and seed.
+"""Classifiers with one hidden layer, many trained at a time.
 
-A stack of models is one model whose weights have one dimension more; no number of one enters those
-of another.
+The weights of a stack of models have one dimension more than those of one model. Each model has its
+own weights, data and seed, and its numbers do not depend on the other models.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Stack:
     weights: list[Tensor]
 
     def logits(self, rows: Tensor) -> Tensor:
-        """(m, batch, classes) of (m, batch, d)."""
+        """Return logits (m, batch, classes) of rows (m, batch, d)."""
         w1, b1, w2, b2 = self.weights
         return torch.baddbmm(b2, torch.baddbmm(b1, rows, w1).relu(), w2)
 
@@ -41,8 +41,8 @@ def train_stack(
     Args:
         rows: (n, d) float32, features of about unit variance.
         labels: (n,) int64.
-        kept: for each model, the rows it may see.
-        seeds: for each model, of its first weights and of its batches.
+        kept: for each model, its training rows.
+        seeds: for each model, the seed of its first weights and of its batches.
     """
     weights = _first_weights(rows.shape[1], classes, seeds)
     stack = Stack([w.requires_grad_() for w in weights])
@@ -67,14 +67,14 @@ def train_stack(
 
 
 def batches(kept: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` rows of `kept`: all of them in a random order, then in another, and so on."""
+    """Return `count` rows: random permutations of `kept`, one after the other."""
     rng = np.random.default_rng((seed, 1))
     rounds = [rng.permutation(kept) for _ in range(-(-count // len(kept)))]
     return np.concatenate(rounds)[:count]
 
 
 def _first_weights(d: int, classes: int, seeds: list[int]) -> list[Tensor]:
-    """As torch.nn.Linear begins: uniform within 1/√inputs."""
+    """Draw first weights as torch.nn.Linear does: uniform within ±1/√inputs."""
     shapes = ((d, HIDDEN, d), (1, HIDDEN, d), (HIDDEN, classes, HIDDEN), (1, classes, HIDDEN))
     models = []
     for seed in seeds:
@@ -90,7 +90,7 @@ def _first_weights(d: int, classes: int, seeds: list[int]) -> list[Tensor]:
 
 @torch.no_grad()
 def accuracies(stack: Stack, rows: Tensor, labels: Tensor) -> list[float]:
-    """Of each model, the share of rows that it classifies rightly."""
+    """Return the accuracy of each model."""
     right = torch.zeros(stack.weights[0].shape[0])
     for block, truth in zip(rows.split(2048), labels.split(2048), strict=True):
         found = stack.logits(block.expand(len(right), -1, -1)).argmax(dim=2)
@@ -100,7 +100,7 @@ def accuracies(stack: Stack, rows: Tensor, labels: Tensor) -> list[float]:
 
 @torch.no_grad()
 def el2n(stack: Stack, rows: Tensor, labels: Tensor) -> np.ndarray:
-    """(n,) the mean over the models of ‖p − y‖₂ (Paul et al. 2021, arXiv 2107.07075)."""
+    """Return (n,) the mean over the models of ‖p − y‖₂ (Paul et al. 2021, arXiv 2107.07075)."""
     found = []
     for block, truth in zip(rows.split(2048), labels.split(2048), strict=True):
         p = stack.logits(block.expand(stack.weights[0].shape[0], -1, -1)).softmax(dim=2)

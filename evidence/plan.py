@@ -1,4 +1,4 @@
-"""Which trainings, in which order: an interrupted run should have something to say."""
+"""The trainings and their order, so that an interrupted run already has results."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 from store import Inputs, Store, Training
 
 RATES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-#: Methods whose settings are the published ones, or that have none. D2 with its defaults leads.
+#: Methods without settings or with published settings; D2 with its defaults is the first.
 FIXED = (
     *("d2", "random", "highest", "moderate"),
     *("k-center", "facility-location", "near-duplicates"),
 )
-#: Methods with settings that are tuned for each rate.
+#: Methods whose settings are tuned for each rate.
 TUNED = ("cutoff", "ccs", "d2")
 CUTOFFS = (0.0, 0.1, 0.2, 0.3, 0.5)
-#: Where so much is kept, a larger cutoff leaves little to choose from and is far from best.
+#: The largest β of the grid at high rates: larger ones leave few rows and were far from best.
 LARGEST_CUTOFF = {0.5: 0.2, 0.7: 0.1}
-#: D2's settings are tuned one after the other, each with the best of those before.
+#: D2's settings are tuned one after the other, each with the best values of those before it.
 D2_GRID: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("cutoff", ("auto", *CUTOFFS)),
     ("k", (10, 5, 20)),
     ("gamma_reverse", ("auto", 0.3, 1.0)),
 )
-#: D2's defaults, which settings leave unsaid.
+#: D2's defaults, which settings leave out.
 D2_DEFAULTS = {"cutoff": "auto", "k": 10, "gamma_reverse": "auto"}
 TUNING_SEED = 100
 
 #: Data set, share of noise, scores.
 Comparison = tuple[str, float, str]
 
-#: The comparisons, in the order in which they are run.
+#: The comparisons, in the order of the run.
 COMPARISONS: tuple[Comparison, ...] = (
     ("wordnet", 0.0, "el2n"),
     ("fashion_mnist", 0.0, "el2n"),
@@ -45,9 +45,11 @@ COMPARISONS: tuple[Comparison, ...] = (
 
 
 def stages(comparison: Comparison, seeds: int, store: Store) -> Iterator[list[Training]]:
-    """Lists of trainings; each list may depend on the results of those before it.
+    """Yield lists of trainings; a list may depend on the results of earlier lists.
 
-    One seed of what has no settings; tuning; one seed of what is tuned; then the other seeds.
+    1. Methods without settings, one seed.
+    2. Tuning.
+    3. All methods, seed by seed.
     """
     inputs = [Inputs(*comparison, "test", seed) for seed in range(seeds)]
     yield fixed(inputs[0])
@@ -58,13 +60,13 @@ def stages(comparison: Comparison, seeds: int, store: Store) -> Iterator[list[Tr
 
 
 def fixed(inputs: Inputs) -> list[Training]:
-    """All that needs no tuning, and training on everything."""
+    """Return the trainings that need no tuning, and training on all rows."""
     everything = Training(inputs, "everything", 1.0)
     return [everything, *(Training(inputs, m, rate) for m in FIXED for rate in RATES)]
 
 
 def tuned(inputs: Inputs, store: Store) -> list[Training]:
-    """Each tuned method with its best settings on the validation split."""
+    """Return each tuned method with its best settings on the validation split."""
     comparison = (inputs.dataset, inputs.noise, inputs.scores)
     return [
         Training(inputs, method, rate, best(comparison, method, rate, store))
@@ -74,7 +76,7 @@ def tuned(inputs: Inputs, store: Store) -> list[Training]:
 
 
 def tuning(comparison: Comparison, method: str, store: Store) -> Iterator[list[Training]]:
-    """The trainings that tell which settings are best."""
+    """Yield the trainings on the validation split that decide the settings."""
     inputs = Inputs(*comparison, "validation", TUNING_SEED)
     grid = D2_GRID if method == "d2" else (("cutoff", CUTOFFS),)
     for upto in range(1, len(grid) + 1):
@@ -92,13 +94,13 @@ def candidates(
     store: Store,
     grid: tuple[tuple[str, tuple[Any, ...]], ...],
 ) -> list[dict[str, Any]]:
-    """The values of the last of `grid`, with the best of those before it."""
+    """Return settings with each value of the last setting of `grid`, the others at their best."""
     before = best(comparison, method, rate, store, grid[:-1]) if len(grid) > 1 else {}
     name, values = grid[-1]
     if name == "cutoff":
         values = tuple(v for v in values if v == "auto" or v <= LARGEST_CUTOFF.get(rate, 1.0))
     settings = [{**before, name: value} for value in values]
-    return settings if method != "d2" else [_said(s) for s in settings]
+    return settings if method != "d2" else [_without_defaults(s) for s in settings]
 
 
 def best(
@@ -108,7 +110,7 @@ def best(
     store: Store,
     grid: tuple[tuple[str, tuple[Any, ...]], ...] | None = None,
 ) -> dict[str, Any]:
-    """The settings with the highest accuracy on the validation split; of equals the first."""
+    """Return the settings with the highest validation accuracy; ties go to the first."""
     if grid is None:
         grid = D2_GRID if method == "d2" else (("cutoff", CUTOFFS),)
     inputs = Inputs(*comparison, "validation", TUNING_SEED)
@@ -119,8 +121,8 @@ def best(
     return options[found.index(max(found))]  # type: ignore[type-var]
 
 
-def _said(settings: dict[str, Any]) -> dict[str, Any]:
-    """D2's settings without its defaults. With a γ_r in numbers the cutoff must be said."""
+def _without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out D2's defaults. If γ_r is a number, the cutoff stays: its default is then 0."""
     full = {**D2_DEFAULTS, **settings}
-    told = {k: v for k, v in full.items() if v != D2_DEFAULTS[k]}
-    return told if full["gamma_reverse"] == "auto" else {**told, "cutoff": full["cutoff"]}
+    others = {k: v for k, v in full.items() if v != D2_DEFAULTS[k]}
+    return others if full["gamma_reverse"] == "auto" else {**others, "cutoff": full["cutoff"]}

@@ -1,10 +1,10 @@
-"""Train on what each method selects, and keep every result.
+"""Train models on the selections of every method, and record the results.
 
     python evidence/run.py [--data build/bench] [--cache build/evidence] [--workers 2] [--seeds 5]
 
-goes through plan.py and adds one line to evidence/results/ for every training that has none yet, so
-that it can be stopped at any time and started again. With --only, the comparisons whose name
-contains the word; --list says how much is left to do.
+The trainings are those of plan.py. Each adds one line to evidence/results/, and a training that has
+a line is skipped: the run can be stopped at any time and started again. --only WORD runs the
+comparisons whose name contains WORD; --list prints the number of trainings to do.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from methods import NESTED, choose, nested_order
 from store import Inputs, Store, Training, digest_of
 
 HERE = Path(__file__).resolve().parent
-#: A process uses one core; results do not depend on how many there are. And it keeps the memory
-#: that it has freed, since every batch asks for as much again.
+#: One thread per process: results do not depend on the number of processes. The malloc settings
+#: keep freed memory in the process, because every batch allocates as much again.
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
 }
-#: Batches that every training takes, whatever it is trained on.
+#: Batches of every training, for every selection.
 ITERATIONS = {"fashion_mnist": 700, "wordnet": 1500}
-#: Trainings that one process makes at a time.
+#: Trainings that one process runs at a time.
 TOGETHER = {"fashion_mnist": 1, "wordnet": 18}
 
 Outcome = tuple[Training, dict[str, Any]]
 
 
 def prepare(inputs: Inputs, nested: tuple[str, ...], data: Path, cache: Path) -> str:
-    """Make embeddings, scores and orders that many trainings share."""
+    """Compute the embeddings, scores and orders that many trainings share."""
     import data as datasets
 
     started = time.perf_counter()
@@ -60,7 +60,7 @@ def prepare(inputs: Inputs, nested: tuple[str, ...], data: Path, cache: Path) ->
 def train(
     trainings: list[Training], twins: dict[str, dict[str, Any]], data: Path, cache: Path
 ) -> list[Outcome]:
-    """Select and train; all of one set of inputs. What has a twin among the results is that."""
+    """Select and train, for one set of inputs. Rows with a result in `twins` are not trained on."""
     import torch
 
     import cnn
@@ -130,7 +130,7 @@ def _rows(training: Training, arrays: Any, cache: Path) -> tuple[np.ndarray, dic
 
 
 def bundles(trainings: list[Training]) -> Iterator[list[Training]]:
-    """What one process does at a time, in order."""
+    """Yield the trainings that one process runs at a time, in order."""
     for inputs, group in groupby(trainings, key=lambda t: t.inputs):
         together = list(group)
         step = TOGETHER[inputs.dataset]
@@ -139,7 +139,7 @@ def bundles(trainings: list[Training]) -> Iterator[list[Training]]:
 
 
 def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Path) -> None:
-    """Everything that has no result yet."""
+    """Run every training that has no result."""
     store = Store()
     os.environ.update(ENVIRONMENT)  # the processes inherit it
     context = get_context("spawn")
@@ -158,8 +158,8 @@ def run(comparisons: list[Any], seeds: int, workers: int, data: Path, cache: Pat
                     )
                     for i in needs
                 ]
-                for said in pool.starmap(prepare, jobs):
-                    print(said, flush=True)
+                for line in pool.starmap(prepare, jobs):
+                    print(line, flush=True)
                 twins = {i: store.twins(i) for i in needs}
                 todo = [(b, twins[b[0].inputs], data, cache) for b in bundles(missing)]
                 for outcomes in pool.imap(_train, todo):
@@ -178,7 +178,7 @@ def _train(job: tuple[list[Training], dict[str, dict[str, Any]], Path, Path]) ->
 
 
 def left(comparisons: list[Any], seeds: int) -> None:
-    """Say how many trainings are still to do, as far as that is known before tuning."""
+    """Print the number of trainings to do, as far as it is known before tuning."""
     store = Store()
     for comparison in comparisons:
         done = to_do = 0
@@ -188,24 +188,29 @@ def left(comparisons: list[Any], seeds: int) -> None:
                 done += len({t.key for t in stage}) - len(store.missing(stage))
             more = ""
         except LookupError:
-            more = ", and what depends on tuning"
+            more = ", and those that depend on tuning"
         print(*comparison, f"to do {to_do}{more}")
 
 
 def main() -> None:
     """Parse the command line."""
     build = HERE.parent / "build"
-    parser = argparse.ArgumentParser(description="Train on what each method selects.")
+    parser = argparse.ArgumentParser(description="Train models on the selections of every method.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     add = parser.add_argument
-    add("--data", type=Path, default=build / "bench", help="where wordnet.npy is")
-    add("--cache", type=Path, default=build / "evidence", help="embeddings, scores, orders")
-    add("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
-    add("--seeds", type=int, default=5, help="repetitions")
-    add("--only", default="", metavar="WORD", help="comparisons whose name contains this")
-    add("--list", action="store_true", help="say what is left to do")
+    add("--data", type=Path, default=build / "bench", help="folder of wordnet.npy")
+    add(
+        "--cache",
+        type=Path,
+        default=build / "evidence",
+        help="folder of embeddings, scores and orders",
+    )
+    add("--workers", type=int, default=os.cpu_count(), help="number of processes, one core each")
+    add("--seeds", type=int, default=5, help="number of repetitions")
+    add("--only", default="", metavar="WORD", help="run comparisons whose name contains WORD")
+    add("--list", action="store_true", help="print the number of trainings to do")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the worker processes too
     chosen = [c for c in plan.COMPARISONS if arguments.only in " ".join(map(str, c))]
     if arguments.list:
         left(chosen, arguments.seeds)

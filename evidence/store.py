@@ -1,6 +1,6 @@
-"""The results: one JSON line a training, to which a run only adds, and found by its key.
+"""The results: one JSON line per training, found by its key. A run only appends lines.
 
-The key knows no version: when the rule behind a default changes, the lines that it made have to go.
+The key contains no version. After a change of the rule behind a default, delete its lines.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What selections are made from: one data set, its labels, and the scores of one seed.
+    """The inputs of selections: one data set, its labels, and the scores of one seed.
 
     Attributes:
         dataset: ``fashion_mnist`` or ``wordnet``.
         noise: the share of training labels that were replaced.
-        scores: ``el2n``, or a score that needs no label: ``prototypicality``, ``knn-distance``.
-        split: ``test``: select from all training rows, measure on the test rows; ``validation``:
-            measure on a tenth of the training rows, select from the others. Settings are tuned so.
+        scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``.
+        split: ``test``: select from all training rows, measure on the test rows. ``validation``,
+            for tuning: measure on a tenth of the training rows, select from the others.
         seed: of the noise, of the model that gives the scores, of selection and of training.
     """
 
@@ -38,13 +38,13 @@ class Inputs:
 
     @property
     def name(self) -> str:
-        """A file name."""
+        """A name for files and messages."""
         return f"{self.dataset}-{self.noise:g}-{self.scores}-{self.split}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Training:
-    """One model to be trained: on what is selected how."""
+    """One training: a method, its settings, and the share of the rows that it keeps."""
 
     inputs: Inputs
     method: str
@@ -53,28 +53,28 @@ class Training:
 
     @property
     def key(self) -> str:
-        """What tells this training from all others."""
-        said = {**asdict(self.inputs), "method": self.method, "rate": self.rate}
-        return key_of({**said, "settings": self.settings})
+        """The key of this training's result."""
+        fields = {**asdict(self.inputs), "method": self.method, "rate": self.rate}
+        return key_of({**fields, "settings": self.settings})
 
 
-#: What decides a training, but for the rows that it sees.
+#: The inputs that decide a training, except its rows.
 _MODEL = ("dataset", "noise", "split", "seed")
 _KEYS = ("dataset", "noise", "scores", "split", "seed", "method", "rate", "settings")
 
 
 def key_of(line: dict[str, Any]) -> str:
-    """The key of a result."""
+    """Return the key of a line."""
     return json.dumps([line[k] for k in _KEYS], sort_keys=True)
 
 
 def digest_of(rows: np.ndarray) -> str:
-    """A name for these rows in this order, which is that of the batches."""
+    """Return a digest of the rows in their order, which decides the batches."""
     return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()[:16]
 
 
 class Store:
-    """All results so far."""
+    """All results in a folder."""
 
     def __init__(self, folder: Path = RESULTS) -> None:
         self.folder = folder
@@ -85,11 +85,11 @@ class Store:
                 self.lines[key_of(result)] = result
 
     def missing(self, trainings: Iterable[Training]) -> list[Training]:
-        """Those that have no result yet, each once."""
+        """Return the trainings without a result, each once."""
         return [t for key, t in {t.key: t for t in trainings}.items() if key not in self.lines]
 
     def add(self, training: Training, outcome: dict[str, Any]) -> None:
-        """Append one result; a line is written whole, so that a run can be stopped anywhere."""
+        """Append one result as a whole line, so that a run can be stopped at any time."""
         line = {**asdict(training.inputs), "method": training.method, "rate": training.rate}
         line |= {"settings": training.settings, **outcome}
         self.lines[training.key] = line
@@ -98,10 +98,10 @@ class Store:
             file.write(json.dumps(line) + "\n")
 
     def twins(self, inputs: Inputs) -> dict[str, dict[str, Any]]:
-        """Results of the same model on the same labels, by what they were trained on.
+        """Return the results with the same model and labels, by the digest of their rows.
 
-        Selections often agree: those that look at no score do whatever the scores are, and a cutoff
-        of 0 is none. Trained once is enough.
+        Selections often agree: methods that use no scores select the same rows for all scores, and
+        a cutoff of 0 cuts nothing. Equal rows are trained on once.
         """
         return {
             line["rows"]: line
@@ -110,7 +110,7 @@ class Store:
         }
 
     def accuracy(self, training: Training) -> float | None:
-        """The accuracy of a training, where it has a result."""
+        """Return the accuracy of a training, or None without a result."""
         line = self.lines.get(training.key)
         return None if line is None else float(line["accuracy"])
 

@@ -1,8 +1,6 @@
-"""Tables and a plot of the results, from the raw results alone.
+"""Write evidence/RESULTS.md and evidence/results.svg from the raw results.
 
-    python evidence/tables.py
-
-writes evidence/RESULTS.md and evidence/results.svg.
+python evidence/tables.py
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ SCORES = {
     "prototypicality": "prototypicality (no labels)",
     "knn-distance": "kNN distance (no labels)",
 }
-#: (method, tuned) in the order of the tables, and what it is called there.
+#: (method, tuned) in the order of the tables, and its name there.
 ROWS = {
     ("random", False): "random",
     ("highest", False): "highest score",
@@ -36,26 +34,26 @@ ROWS = {
     ("d2", False): "**D2, defaults**",
     ("d2", True): "D2, β, k, γ_r tuned",
 }
-#: Readable on white and on black.
+#: Readable on a white and on a black background.
 INK = "#7d8590"
 COLORS = {
     "random": "#8a8a8a", "cutoff": "#b8860b", "ccs": "#2e9e5b", "moderate": "#9c6ade",
     "k-center": "#c2528b", "facility-location": "#1fa3a3", "near-duplicates": "#b06a3b",
     "highest": "#d9534f", "d2": "#3b82f6",
 }  # fmt: skip
-#: Accuracies that fall farther behind random than this are below the plot.
+#: Lower end of the plots: accuracy relative to random.
 LOWEST = -0.06
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies of one method at one rate, a number a seed."""
+    """Accuracies of one method at one rate, one per seed."""
 
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """Mean over the seeds."""
         return float(np.mean(self.values))
 
     @property
@@ -75,7 +73,7 @@ Table = dict[tuple[str, bool], dict[float, Cell]]
 
 
 def seeds_of(comparison: plan.Comparison, store: Store) -> list[int]:
-    """The seeds that have as many results as any: all means are over the same."""
+    """Return the seeds with the most results, so that all means are over the same seeds."""
     done = Counter(
         line["seed"]
         for line in store
@@ -86,7 +84,7 @@ def seeds_of(comparison: plan.Comparison, store: Store) -> list[int]:
 
 
 def table_of(comparison: plan.Comparison, store: Store) -> Table:
-    """All methods of one comparison; what has no result yet is left out."""
+    """Return the cells of one comparison that have results."""
     seeds = seeds_of(comparison, store)
     table: Table = {}
     for (method, is_tuned), _ in ROWS.items():
@@ -106,7 +104,7 @@ def table_of(comparison: plan.Comparison, store: Store) -> Table:
 
 
 def everything(comparison: plan.Comparison, store: Store) -> Cell | None:
-    """Training on all rows."""
+    """Return the accuracies of training on all rows."""
     seeds = seeds_of(comparison, store)
     values = tuple(
         line["accuracy"]
@@ -119,14 +117,14 @@ def everything(comparison: plan.Comparison, store: Store) -> Cell | None:
 
 
 def title(comparison: plan.Comparison) -> str:
-    """What is compared."""
+    """Return the title of a comparison."""
     dataset, noise, scores = comparison
     words = f"{DATASETS[dataset]}, {SCORES[scores]}"
     return words + (f", {noise:.0%} of labels wrong" if noise else "")
 
 
 def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[str]:
-    """The table, and D2's distance from the best of the others."""
+    """Return the lines of the table, the last row comparing D2 with the best other method."""
     counts = sorted({len(c.values) for cells in table.values() for c in cells.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     whole = everything(comparison, store)
@@ -155,23 +153,23 @@ def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[st
 
 
 def margins(table: Table) -> list[str]:
-    """D2 with its defaults minus the best other method, with the standard error of that."""
-    said = []
+    """Return D2 with its defaults minus the best other method, with the standard error."""
+    cells = []
     for rate in plan.RATES:
         ours = table.get(("d2", False), {}).get(rate)
         others = [c[rate] for (m, _), c in table.items() if m != "d2" and rate in c]
         if ours is None or not others:
-            said.append("–")
+            cells.append("–")
             continue
         rival = max(others, key=lambda c: c.mean)
         error = float(np.hypot(ours.error, rival.error))
         gap = f"{ours.mean - rival.mean:+.4f}".replace("-", "−")
-        said.append(gap + (f" ± {error:.4f}" if np.isfinite(error) else ""))
-    return said
+        cells.append(gap + (f" ± {error:.4f}" if np.isfinite(error) else ""))
+    return cells
 
 
 def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
-    """Accuracy ahead of random selection, a panel for each comparison."""
+    """Plot the accuracy relative to random selection, one panel per comparison."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,11 +219,11 @@ def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
 
 
 def main() -> None:
-    """Write both."""
+    """Write both files."""
     store = Store()
     tables = {c: table for c in plan.COMPARISONS if (table := table_of(c, store))}
     if not tables:
-        raise SystemExit("tables.py: there are no results yet: python evidence/run.py")
+        raise SystemExit("tables.py: no results; first run python evidence/run.py")
     lines = [
         "# Results",
         "",

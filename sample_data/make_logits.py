@@ -1,9 +1,9 @@
 """Make ``logits.npy``: the logits of a small CNN on the sample's images, epoch by epoch.
 
-The CNN of ``make_sample.py``, trained on the 5,000 images of the sample alone (``images.npz``,
-``labels.npy``). After every epoch one pass in evaluation mode records each image's logits. Needs
-torch and numpy; takes half a minute. With the same seed, versions, machine and ``--threads``, two
-runs give the same file.
+The CNN is that of ``make_sample.py``, trained on the 5,000 images of the sample only
+(``images.npz``, ``labels.npy``). After every epoch one pass in evaluation mode records each image's
+logits. The script needs torch and numpy and takes half a minute. With the same seed, versions,
+machine and ``--threads``, two runs give the same file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main() -> None:
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Make the sample's logits.npy.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    parser.add_argument("--sample", type=Path, metavar="DIR", default=here, help="the sample data")
+    parser.add_argument(
+        "--sample", type=Path, metavar="DIR", default=here, help="folder of the sample"
+    )
     parser.add_argument("--out", type=Path, default=here / "logits.npy", help="the file to write")
     parser.add_argument("--epochs", type=int, default=10, help="training epochs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training")

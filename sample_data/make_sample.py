@@ -1,9 +1,9 @@
 """Make the sample data set: 5,000 Fashion-MNIST images with embeddings and difficulty scores.
 
 A small CNN is trained once on all 60,000 training images. After every epoch one pass over the
-training set in evaluation mode records each image's logits; the three difficulty scores come
-from these passes, and the embeddings from the last of them. A seeded, class-balanced subset of
-the images is then written to ``--out``. README.md beside this script describes every file.
+training set in evaluation mode records each image's logits. The three difficulty scores are
+computed from these logits, and the embeddings come from the last pass. A seeded, class-balanced
+subset of the images is written to ``--out``. README.md beside this script describes every file.
 
 Needs torch, numpy and pyarrow, and the four Fashion-MNIST files (Debian package
 ``dataset-fashion-mnist``). With the same seed, versions, machine and ``--threads``, two runs
@@ -46,7 +46,7 @@ class Split:
 
 
 def convolution_block(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Convolve, then pool first: normalisation and ReLU then have a quarter of the work."""
+    """Convolve and pool; pooling before normalisation and ReLU saves 3/4 of their work."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1),
         nn.MaxPool2d(2),
@@ -79,7 +79,7 @@ class SmallCnn(nn.Module):
 def difficulty_scores(logits: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
     """Return float32 el2n (high = hard), aum (high = easy) and forgetting (high = hard).
 
-    The logits (epochs, n, classes) are those seen after each epoch. An example that was never
+    `logits` (epochs, n, classes) are recorded after each epoch. An example that was never
     classified correctly gets the number of epochs as its forgetting score.
     """
     target = functional.one_hot(labels, logits.shape[2])
@@ -210,11 +210,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make the Fashion-MNIST sample data set.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     add = parser.add_argument
-    add("--fashion-mnist", type=Path, metavar="DIR", default=debian, help="the four .gz files")
-    add("--out", type=Path, metavar="DIR", default=here, help="where the sample goes")
+    add(
+        "--fashion-mnist",
+        type=Path,
+        metavar="DIR",
+        default=debian,
+        help="folder of the four .gz files",
+    )
+    add("--out", type=Path, metavar="DIR", default=here, help="folder of the sample")
     add("--epochs", type=int, default=10, help="training epochs")
     add("--seed", type=int, default=0, help="seed of the training and of the choice of images")
-    add("--threads", type=int, default=2, help="torch threads; the numbers depend on them")
+    add("--threads", type=int, default=2, help="torch threads; the results depend on their number")
     add("--full-embeddings", type=Path, metavar="PATH", help="write all 60,000 rows to this .npy")
     add("--full-scores", type=Path, metavar="PATH", help="write all scores, labels to this .npz")
     return parser.parse_args()

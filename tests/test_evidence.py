@@ -1,4 +1,4 @@
-"""The evidence's plan and methods, without any training."""
+"""The plan and the methods of the evidence, without training."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ EVIDENCE = Path(__file__).parent.parent / "evidence"
 
 @pytest.fixture(scope="module")
 def evidence():
-    """The modules that need no torch."""
+    """The modules that do not import torch."""
     sys.path.insert(0, str(EVIDENCE))
     try:
         import methods
@@ -34,7 +34,7 @@ COMPARISON = ("wordnet", 0.0, "el2n")
         *({"cutoff": 0.0}, {"cutoff": "auto", "gamma_reverse": 1.0}),
     ],
 )
-def test_d2_is_what_the_command_line_selects(evidence, run_cli, data, settings):
+def test_d2_selects_the_rows_of_the_command_line(evidence, run_cli, data, settings):
     options = {"k": "-k", "cutoff": "--cutoff", "gamma_reverse": "--gamma-reverse"}
     args = [part for name, value in settings.items() for part in (options[name], value)]
     given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)
@@ -44,17 +44,17 @@ def test_d2_is_what_the_command_line_selects(evidence, run_cli, data, settings):
     assert rows.tolist() == np.load("selected.npy").tolist()
 
 
-def test_graphs_are_kept_by_the_rows_that_are_dropped(evidence, data, tmp_path):
+def test_graphs_are_cached_by_the_rows_that_are_cut(evidence, data, tmp_path):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0, tmp_path / "kept")
-    drops = [None, *(np.arange(40) % 4 == left for left in (0, 1))]
-    for _ in range(2):  # made, and read again
-        for drop in drops:
-            graph = arrays.graph(3, drop)
-            dropped = np.flatnonzero(graph.neighbors[:, 0] < 0)
-            assert dropped.tolist() == ([] if drop is None else np.flatnonzero(drop).tolist())
+    masks = [None, *(np.arange(40) % 4 == remainder for remainder in (0, 1))]
+    for _ in range(2):  # built, then read from the cache
+        for mask in masks:
+            graph = arrays.graph(3, mask)
+            cut = np.flatnonzero(graph.neighbors[:, 0] < 0)
+            assert cut.tolist() == ([] if mask is None else np.flatnonzero(mask).tolist())
 
 
-def test_every_planned_method_keeps_its_budget(evidence, data):
+def test_every_planned_method_selects_its_budget(evidence, data):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
     for method in evidence["plan"].FIXED:
         rows, _ = evidence["methods"].choose(method, arrays, 12, {})
@@ -64,14 +64,16 @@ def test_every_planned_method_keeps_its_budget(evidence, data):
         assert len({*rows.tolist()}) == 12, method
 
 
-def test_twins_share_model_labels_and_rows(evidence, tmp_path):
+def test_twins_have_the_same_model_labels_and_rows(evidence, tmp_path):
     store, module = evidence["store"].Store(tmp_path), evidence["store"]
     rows = module.digest_of(np.array([3, 1, 2]))
-    assert rows != module.digest_of(np.array([1, 2, 3]))  # the order is that of the batches
+    assert rows != module.digest_of(np.array([1, 2, 3]))  # the order decides the batches
     first = module.Inputs("wordnet", 0.0, "el2n", "test", 0)
     training = module.Training(first, "random", 0.1)
     store.add(training, {"accuracy": 0.5, "rows": rows})
-    store.add(module.Training(first, "highest", 0.1), {"accuracy": 0.6})  # no digest: no twin
+    store.add(
+        module.Training(first, "highest", 0.1), {"accuracy": 0.6}
+    )  # without a digest it is no twin
     same = module.Inputs("wordnet", 0.0, "prototypicality", "test", 0)
     assert {d: line["accuracy"] for d, line in store.twins(same).items()} == {rows: 0.5}
     for other in (
@@ -82,7 +84,7 @@ def test_twins_share_model_labels_and_rows(evidence, tmp_path):
 
 
 def run_plan(evidence, store, seeds):
-    """Do all that is planned; the more of β, the better, and a seed is worth a thousandth."""
+    """Add a result for every planned training: accuracy grows with β and with the seed."""
     done = 0
     for stage in evidence["plan"].stages(COMPARISON, seeds, store):
         for training in store.missing(stage):
@@ -93,7 +95,7 @@ def run_plan(evidence, store, seeds):
     return done
 
 
-def test_a_run_goes_on_where_it_was_stopped(evidence, tmp_path):
+def test_a_second_run_skips_trainings_with_results(evidence, tmp_path):
     store = evidence["store"].Store(tmp_path)
     first = run_plan(evidence, store, 1)
     again = evidence["store"].Store(tmp_path)
@@ -104,7 +106,7 @@ def test_a_run_goes_on_where_it_was_stopped(evidence, tmp_path):
     assert all(line["seed"] in (0, 1, 100) for line in lines)
 
 
-def test_tuning_looks_at_the_validation_split_alone(evidence, tmp_path):
+def test_tuning_uses_the_validation_split_only(evidence, tmp_path):
     store = evidence["store"].Store(tmp_path)
     run_plan(evidence, store, 1)
     plan = evidence["plan"]
@@ -124,10 +126,10 @@ def test_tables_are_means_and_standard_errors(evidence, tmp_path):
     assert str(cell) == "0.5010 ± 0.0006"
     text = "\n".join(evidence["tables"].markdown(COMPARISON, table, store))
     assert "over 3 seeds" in text and "| random | 0.5010 ± 0.0006 |" in text
-    assert "−0.5000 ± 0.0008" in text  # D2's defaults against the best tuned cutoff
+    assert "−0.5000 ± 0.0008" in text  # D2's defaults minus the best tuned cutoff
 
 
-def test_a_seed_counts_when_it_is_complete(evidence, tmp_path):
+def test_incomplete_seeds_are_left_out(evidence, tmp_path):
     store = evidence["store"].Store(tmp_path)
     run_plan(evidence, store, 1)
     inputs = evidence["store"].Inputs(*COMPARISON, "test", 1)

@@ -1,4 +1,4 @@
-"""The quick layers of the evidence's CNN are the plain ones. Needs torch, else it is skipped."""
+"""The fast layers of the evidence's CNN equal torch's. Skipped without torch."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def layers():
     return layers
 
 
-def test_convolution_and_pooling(layers):
+def test_convolution_and_pooling_equal_torch(layers):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(5, 1, 12, 8, generator=generator)
     plain = torch.nn.Conv2d(1, 6, 3, padding=1)
@@ -37,7 +37,7 @@ def test_convolution_and_pooling(layers):
         assert torch.allclose(a, b, atol=1e-4)
 
 
-def test_dropout(layers):
+def test_dropout_of_a_quarter(layers):
     model = layers.HalfCnn(3)
     ones = torch.ones(300, 300)
     assert model.eval()._drop(ones) is ones

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
@@ -53,24 +54,22 @@ def coverage_curve(
         axes.set_xlim(left=0)
         axes.set_xlabel("distance to the nearest kept row")
         axes.set_ylabel("rows within it")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
+        _format(axes.yaxis, "percent")
+        _ticks(axes.xaxis)
         axes.legend(loc="lower right")
         number = Decimals([*kept, *random])
+
+        def within(share: float, distances: NDArray[np.float64]) -> str:
+            return number(float(np.interp(share, shares, distances)))
+
         words = (
-            f"Half of all rows have a kept row within {number(float(np.interp(0.5, shares, kept)))}"
-            f" (random selections of the same size: "
-            f"{number(float(np.interp(0.5, shares, random)))}), 95 % within "
-            f"{number(float(np.interp(0.95, shares, kept)))} "
-            f"({number(float(np.interp(0.95, shares, random)))})."
+            f"Half of all rows have a kept row within {within(0.5, kept)} (random selections of "
+            f"the same size: {within(0.5, random)}), 95 % within {within(0.95, kept)} "
+            f"({within(0.95, random)})."
         )
         svg = inline(drawn, name, f"Distance to the nearest kept row, {label}", words)
     at = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
-    rows = [
-        [percent(q, 0), number(float(np.interp(q, shares, kept))),
-         number(float(np.interp(q, shares, random)))]
-        for q in at
-    ]  # fmt: skip
+    rows = [[percent(q, 0), within(q, kept), within(q, random)] for q in at]
     table = Table(
         f"Quantiles of the distance to the nearest kept row, {label}",
         ["Rows", "This selection", "Random"],
@@ -101,11 +100,10 @@ def score_histogram(
             axes.set_yscale("log")
             axes.set_ylim(0.7, float(bins.full.max()) * 1.6)
             axes.minorticks_off()
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         else:
             axes.set_ylim(0, float(bins.full.max()) * 1.08)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
+        _format(axes.yaxis, "count")
+        _ticks(axes.xaxis)
         axes.set_xlabel("score")
         axes.set_ylabel("rows (log scale)" if logarithmic else "rows")
         axes.legend(loc="upper right")
@@ -144,10 +142,9 @@ def kept_by_difficulty(
         axes.axhline(overall, color=COLORS["random"], lw=1.8, ls=(0, (4, 2)), label="all rows")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(float(share.max()), overall) * 1.22 or 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        for axis in (axes.xaxis, axes.yaxis):
+            _ticks(axis)
+            _format(axis, "percent")
         axes.grid(axis="x", visible=False)
         axes.set_xlabel(f"order of the scores: {ends[0]} → {ends[1]}")
         axes.set_ylabel("share kept")
@@ -206,7 +203,7 @@ def pick_curve(
             _score_axis(axes, middle)
         else:
             axes.set_ylim(0, 1.05)
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            _format(axes.yaxis, "percent")
         if ran_out_at is not None:
             axes.axvline(ran_out_at, color=COLORS["random"], lw=1.8, ls=(0, (4, 2)))
             left = ran_out_at > n / 2
@@ -215,8 +212,8 @@ def pick_curve(
                 xytext=(-5 if left else 5, -3), textcoords="offset points",
                 ha="right" if left else "left", va="top",
             )  # fmt: skip
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_TICK_STEPS))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        _ticks(axes.xaxis, integer=True)
+        _format(axes.xaxis, "count")
         axes.set_xlabel("pick, first to last")
         axes.set_ylabel("score at the pick" if ends is None else f"{ends[0]} → {ends[1]}")
         what = "Score at the pick" if gains else "Rank of the picks by score"
@@ -352,8 +349,21 @@ def bar_chart(
         axes.grid(axis="y", visible=False)
         axes.set_xlim(0, max(*numbers, 1e-12) * 1.24)
         axes.set_xlabel(axis)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_TICK_STEPS))
+        _ticks(axes.xaxis)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
         svg = inline(drawn, name, title, words)
     table = Table(title, ["Method", axis], [[label, write(v)] for label, v in values])
     return FigureView(svg, words, table)
+
+
+def _ticks(axis: Axis, *, integer: bool = False) -> None:
+    """At most six round tick marks."""
+    axis.set_major_locator(MaxNLocator(5, integer=integer, steps=_TICK_STEPS))
+
+
+def _format(axis: Axis, form: Literal["percent", "count"]) -> None:
+    """Label the ticks of an axis with shares in per cent, or with counts."""
+    if form == "percent":
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    else:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

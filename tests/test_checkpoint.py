@@ -16,7 +16,7 @@ from d2cli.graph.exact import search as exact
 from d2cli.graph.ivf import search as ivf
 
 ROWS = 260
-RESUMED = "notice: resumed from the checkpoint of a run that did not end"
+RESUMED = "notice: resumed from the checkpoint of an unfinished run"
 
 
 class Killed(BaseException):

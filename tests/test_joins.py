@@ -67,7 +67,7 @@ def test_more_ids_than_rows_is_worth_a_notice(data, shuffled, select):
     code, _, err = select("--emb", "e.parquet", "--scores", "more.parquet", "--size", 15)
     assert code == 0
     assert kept() == by_row
-    text = "2 of 42 ids are not in e.parquet: emb and were not used"
+    text = "2 of 42 ids are not in e.parquet: emb; their rows are not used"
     assert f"notice: more.parquet: score: {text}" in err.splitlines()
 
 
@@ -279,7 +279,7 @@ def test_labels_become_class_numbers_in_their_order(tmp_path):
 def test_the_first_of_two_equal_ids_is_named(tmp_path):
     for i, ids in enumerate((["a", "b"], ["c", "b", "c"])):
         parquet(tmp_path / f"{i}.parquet", id=ids, score=np.arange(len(ids)))
-    with pytest.raises(DataError, match=r"0.parquet: score: row 1: the id 'b' stands 2 times"):
+    with pytest.raises(DataError, match=r"0.parquet: score: row 1: the id 'b' occurs 2 times"):
         open_source([str(tmp_path)], "scores", "scores").ids()
 
 
@@ -288,9 +288,9 @@ def test_two_tables_of_which_one_has_ids_are_noticed(data, select):
     pq.write_table(pa.table({"name": data.ids[::-1], "score": data.scores}), "s.parquet")
     code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 5)
     assert code == 0
-    assert "notice: s.parquet: score: has no ids under the name in use" in err
+    assert "notice: s.parquet: score: has no id column of the expected name" in err
     _, _, err = select("--emb", "e.parquet", "--scores", "scores.npy", "--size", 5)
     assert "has no ids" not in err  # a plain array could not have any
     names = ["--id-column", "name"]
     code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", *names, "--size", 5)
-    assert "notice: e.parquet: emb: has no ids under the name in use" in err
+    assert "notice: e.parquet: emb: has no id column of the expected name" in err

@@ -183,7 +183,7 @@ def test_a_changed_file_is_refused(staged, select):
     assert (code, out) == (1, "")
     assert err.splitlines() == [
         "error: p.npy: is not the file that p.npy.json describes: it has changed since",
-        "hint: make it again, or remove p.npy.json if the change was meant",
+        "hint: make it again, or remove p.npy.json if the change was intended",
     ]
     assert not Path("selected.npy").exists()
     Path("p.npy.json").unlink()

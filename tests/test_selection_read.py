@@ -1,6 +1,7 @@
 """Selections read back: every form names the same rows, and those of other data are refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,10 @@ def write_table(columns):
 
 BROKEN = [
     (lambda: np.save("k.npy", np.array([1, 40])), "k.npy", "40 is no row"),
-    (lambda: np.save("k.npy", np.array([1, 1])), "k.npy", "row 1 stands twice"),
+    (lambda: np.save("k.npy", np.array([1, 1])), "k.npy", "row 1 is repeated"),
     (lambda: np.save("k.npy", np.ones(39, bool)), "k.npy", "the mask has 39 values"),
-    (lambda: np.save("k.npy", np.zeros(40, bool)), "k.npy", "nothing is kept"),
-    (lambda: np.save("k.npy", np.empty(0, np.int64)), "k.npy", "nothing is kept"),
+    (lambda: np.save("k.npy", np.zeros(40, bool)), "k.npy", "no row is kept"),
+    (lambda: np.save("k.npy", np.empty(0, np.int64)), "k.npy", "no row is kept"),
     (lambda: np.save("k.npy", np.zeros(2, "u8,u8")), "k.npy", "has no such uid"),
     (lambda: write_table({"index": [1, 2], "rank": [0, 2]}), "k.parquet", "rank must count"),
     (lambda: write_table({"index": [1, 2], "rank": [0.0, 1.0]}), "k.parquet", "rank must count"),
@@ -123,7 +124,7 @@ def test_other_outputs_and_damaged_provenance_are_refused(frame, select, run_cli
         open_selection("g.arrow").read(frame)
     table = pa.table({"index": [1]}).replace_schema_metadata({b"d2prune": b"{}"})
     pq.write_table(table, "k.parquet")
-    with pytest.raises(DataError, match="provenance is damaged"):
+    with pytest.raises(DataError, match="metadata cannot be read"):
         open_selection("k.parquet").read(frame)
     assert select(*IDS, "--out", "k.npy")[0] == 0
     np.save("k.npy", np.load("k.npy")[::-1])
@@ -178,3 +179,113 @@ def test_what_selections_disagree_on_must_be_said(data, select):
     assert found.difficulty[np.argmin(data.scores)] == 1.0
     assert asked(["b.npy"]).metric == "cosine"
     assert json.loads(Path("b.npy.json").read_text())["graph"]["metric"] == "cosine"
+
+
+# -- damaged provenance ---------------------------------------------------------------------------
+WRONG = [None, [], ["x"], {}, "x", 3, -1, True]
+REPORT = ["report", "--emb", "emb.npy", "--scores", "scores.npy", "--map", "none", "-q"]
+
+
+def places(value, path=()):
+    """The path of every value inside nested dicts."""
+    for name, inner in value.items():
+        yield (*path, name)
+        if isinstance(inner, dict):
+            yield from places(inner, (*path, name))
+
+
+def with_change(provenance, path, *value):
+    """A copy with one value replaced, or removed if no value is given."""
+    changed = json.loads(json.dumps(provenance))
+    inside = changed
+    for name in path[:-1]:
+        inside = inside[name]
+    if value:
+        inside[path[-1]] = value[0]
+    else:
+        del inside[path[-1]]
+    return changed
+
+
+def test_any_damage_to_a_sidecar_is_refused_or_harmless(data, select, run_cli):
+    """Every value of the provenance in turn is replaced by values of other types, or removed."""
+    rows = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+    assert select(*rows, "--order", "rank", "--out", "k.parquet", "-q")[0] == 0
+    provenance = json.loads(Path("k.parquet.json").read_text())
+    frame = Frame.of(open_source(["emb.npy"], "embeddings", "emb"))
+    refused, accepted = 0, []
+    for path in places(provenance):
+        for value in [(), *((wrong,) for wrong in WRONG)]:
+            changed = with_change(provenance, path, *value)
+            Path("k.parquet.json").write_text(json.dumps(changed))
+            try:
+                found = open_selection("k.parquet").read(frame)
+            except DataError as error:
+                assert error.message.startswith("k.parquet: ")
+                assert "\n" not in error.message
+                refused += 1
+            else:
+                assert found.rows.size == 9
+                accepted.append(changed)
+    assert refused > 100
+    for first in range(0, 24, 8):  # a report takes at most 8 selections
+        for i, changed in enumerate(accepted[first :: len(accepted) // 8][:8]):
+            shutil.copy("k.parquet", f"k{i}.parquet")
+            Path(f"k{i}.parquet.json").write_text(json.dumps(changed))
+        options = ["--higher-is", "harder", "--metric", "euclidean", "--out", "r.html"]
+        code, _, err = run_cli(*REPORT, "--selected", "k?.parquet", *options)
+        assert "defect" not in err
+        assert code == 0 or err.startswith("error: k"), err
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("parameters",), []),
+        (("counts",), 3),
+        (("counts", "rows"), "40"),
+        (("counts", "kept"), [9]),
+        (("parameters", "order"), ["rank"]),
+        (("parameters", "higher_is"), ["harder"]),
+        (("graph",), "x"),
+        (("graph", "metric"), {}),
+        (("messages",), [1]),
+        (("inputs",), [1]),
+        (("inputs", "emb", "path"), []),
+        (("selection",), "x"),
+        (("selection", "gamma_reverse"), "x"),
+        (("selection", "messages_ran_out_at"), [1]),
+    ],
+)
+@pytest.mark.parametrize("where", ["sidecar", "metadata"])
+def test_report_names_the_damage_of_provenance(data, select, run_cli, where, path, value):
+    rows = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+    assert select(*rows, "--out", "k.parquet", "-q")[0] == 0
+    if where == "sidecar":
+        provenance = json.loads(Path("k.parquet.json").read_text())
+        Path("k.parquet.json").write_text(json.dumps(with_change(provenance, path, value)))
+    else:
+        Path("k.parquet.json").unlink()
+        table = pq.read_table("k.parquet")
+        provenance = json.loads(table.schema.metadata[b"d2prune"])
+        changed = json.dumps(with_change(provenance, path, value))
+        pq.write_table(table.replace_schema_metadata({b"d2prune": changed}), "k.parquet")
+    code, out, err = run_cli(*REPORT, "--selected", "k.parquet", "--out", "r.html")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: k.parquet: ")
+    assert "damaged" in err.splitlines()[0]
+    assert any(name in err.splitlines()[0] for name in path)
+    assert "defect" not in err
+    assert not Path("r.html").exists()
+
+
+def test_open_selection_reads_only_the_header(data, select):
+    rows = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+    assert select(*rows, "--complement", "--out", "k.csv", "-q")[0] == 0
+    file = open_selection("k.csv", skim=True)
+    assert (file.kept, file.dropped) == (9, True)
+    assert (file.layout().rows, file.layout().option) == (31, "selected")
+    np.save("mask.npy", np.arange(40) < 2)
+    assert open_selection("mask.npy").kept is None
+    np.save("rows.npy", np.arange(3))
+    assert open_selection("rows.npy").kept == 3

@@ -316,13 +316,19 @@ def _provenance(path: Path, field: Field) -> dict[str, Any]:
         return {}
     if found.get("command") != "select":
         raise DataError(f"{path}: is no selection: d2prune {found.get('command')} made it")
+    hint = "make the selection again with d2prune select"
     for (section, name), types in _RECORDED.items():
         value = (found.get(section) or {}).get(name)
         if value is not None and type(value) not in types:
             raise DataError(
-                f"{path}: its provenance is damaged: {section}.{name} is {str(value)[:40]!r}",
-                "make the selection again with d2prune select",
+                f"{path}: its provenance is damaged: {section}.{name} is {str(value)[:40]!r}", hint
             )
+    # A null section is the same as a missing one.
+    found = {name: value for name, value in found.items() if value is not None}
+    for name, described in found.get("inputs", {}).items():
+        for one in described if isinstance(described, list) else [described]:
+            if isinstance(one, dict) and one.get("path") == []:
+                raise DataError(f"{path}: its provenance is damaged: {name} has no path", hint)
     return found
 
 

@@ -110,7 +110,7 @@ CONTENT = [
     case("graph: ids null", GRAPH, G, m.arrow(m.graph(id=[None, *m.IDS[1:]])), "id: row 0 is null"),
     case("graph: ids null in a dictionary", GRAPH, G, m.arrow(m.graph(
         id=pa.DictionaryArray.from_arrays(pa.array(range(m.N)), [None, *m.IDS[1:]]))), "row 0 is null"),
-    case("graph: ids twice", GRAPH, G, m.arrow(m.graph(id=[m.IDS[1], *m.IDS[1:]])), "stands 2 times"),
+    case("graph: ids twice", GRAPH, G, m.arrow(m.graph(id=[m.IDS[1], *m.IDS[1:]])), "occurs 2 times"),
     case("graph: ids as lists", GRAPH, G, m.arrow(m.graph(id=[[1]] * m.N)), "ids must be"),
     case("graph: ids as floats", GRAPH, G, m.arrow(m.graph(id=m.SCORES)), "ids must be"),
     case("graph: fewer rows", GRAPH, G, m.arrow(m.graph(cells={
@@ -130,8 +130,8 @@ METADATA = [
     meta("a far version", b'{"format_version": 1e999}', "has format version inf"),
     meta("version as text", b'{"format_version": "1"}', "has format version 1"),
     meta("version as truth", b'{"format_version": true}', "has format version True"),
-    meta("graph is text", b'{"format_version": 1, "graph": "x"}', "metadata cannot be read"),
-    meta("inputs are a number", b'{"format_version": 1, "inputs": 3}', "metadata cannot be read"),
+    meta("graph is text", b'{"format_version": 1, "graph": "x"}', "metadata is damaged: 'graph'"),
+    meta("inputs are a number", b'{"format_version": 1, "inputs": 3}', "metadata is damaged: 'inputs'"),
     *(
         case(f"metadata: {name} is {value!r}", PICK, G, m.arrow(m.graph_part(**{name: value})),
              f"says {name} is")

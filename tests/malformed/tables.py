@@ -86,7 +86,7 @@ PARQUET = [
          "x_1: row 1 is null"),
     case("null ids in a dictionary", JOINED, A, m.arrow({"id": HIDDEN, **SCORED}), "id: row 1 is null"),
     case("null id", JOINED, P, m.parquet({"id": [None, *IDS[1:]], **SCORED}), "id: row 0 is null"),
-    case("an id twice", JOINED, P, m.parquet({"id": [IDS[1], *IDS[1:]], **SCORED}), "stands 2 times",
+    case("an id twice", JOINED, P, m.parquet({"id": [IDS[1], *IDS[1:]], **SCORED}), "occurs 2 times",
          hint="unique"),
     case("an id missing", JOINED, P, m.parquet({"id": ["new", *IDS[1:]], **SCORED}), "has no id"),
     case("ids of another type", JOINED, P, m.parquet({"id": np.arange(N), **SCORED}), "ids are int64"),
@@ -136,7 +136,7 @@ ARROW = [
     case("a null in a fixed list", EMB, R,
          m.stream({"emb": pa.array(m.row_put(5, [1, 2, 3, None]), m.FIXED)}), "row 5, column 3"),
     case("a name twice in arrow", SCORES, A, m.arrow(pa.table([m.SCORES, m.SCORES], ["s", "s"])),
-         "only some of the same name"),
+         "only columns of the same name"),
     case("NaN in arrow", EMB, A, m.arrow({"emb": pa.array(m.row_put(3, [0, m.NAN, 0, 0]), m.FIXED)}),
          "emb: row 3: column 1 is nan"),
     case("uint64 ids against text", JOINED, A, m.arrow({"id": np.arange(N).astype("u8"), **SCORED}), A),
@@ -157,8 +157,8 @@ TEXT = [
     case("inf in csv", SCORES, C, csv("s", *["1"] * 39, "1e999"), "s: row 39"),
     case("a quote that never ends", SCORES, C, csv('s,"t', *["1,2"] * 40), C),
     case("latin-1", SCORES, C, b"s,\xef\n" + b"1,2\n" * N, "cannot be read"),
-    case("UTF-16", SCORES, C, "s\n1\n".encode("utf-16"), "is none of .npy"),
-    case("NUL bytes", SCORES, C, b"s\n1\n\0\n", "is none of .npy"),
+    case("UTF-16", SCORES, C, "s\n1\n".encode("utf-16"), "is not .npy"),
+    case("NUL bytes", SCORES, C, b"s\n1\n\0\n", "is not .npy"),
     case("NUL bytes late", SCORES, C, b"s\n" + b"1\n" * 3000 + b"\0\n", C),
     case("steering characters", SCORES, C, b"s\n1\n\x1b[2J,\x07,\x0b\n", "cannot be read"),
     case("4,000 columns", SCORES, C, csv(",".join(f"c{i}x" for i in range(4000)),
@@ -166,7 +166,7 @@ TEXT = [
     case("a line of 4 MB", SCORES, C, b"s\n" + b"1" * (4 << 20) + b"\n", C),
     case("a name of 500 kB", EMB, C, b"1" * 500_000 + b"x,y\n1,2\n", "could be embeddings"),
     case("a number of 9,999 digits", EXCLUDE, "bad.txt", b"9" * 9999, "bad.txt"),
-    case("a name twice in csv", SCORES, C, csv("s,s", *["1,2"] * 40), "only some of the same name"),
+    case("a name twice in csv", SCORES, C, csv("s,s", *["1,2"] * 40), "only columns of the same name"),
     case("numbers beyond 64 bits", EXCLUDE, "bad.txt", b"1\n99999999999999999999\n", "bad.txt"),
     case("rows beyond", EXCLUDE, "bad.txt", b"1\n40\n", "row 1: 40 is no row of emb.npy"),
     case("rows below", INCLUDE, "bad.txt", b"1\n-1\n", "row 1: -1 is no row of emb.npy"),
@@ -179,7 +179,7 @@ TEXT = [
     case("a Git LFS pointer", EMB, "bad.npy", csv("version https://git-lfs.github.com/spec/v1",
                                                  "oid sha256:4d7a214614ab29", "size 12345"), "bad.npy"),
     *(
-        case(f"{kind} file", EMB, "bad.npy", magic + bytes(range(256)), "is none of .npy")
+        case(f"{kind} file", EMB, "bad.npy", magic + bytes(range(256)), "is not .npy")
         for kind, magic in (("HDF5", b"\x89HDF\r\n\x1a\n"), ("gzip", b"\x1f\x8b\x08\0"),
                             ("zstd", b"\x28\xb5\x2f\xfd\0"), ("ELF", b"\x7fELF\0"), ("PNG", b"\x89PNG\0"))
     ),

@@ -108,15 +108,15 @@ class TableFile:
         self.n = rows if head is None else round(rows * size / len(head))
 
     def _open_arrow(self) -> None:
-        if self.kind == "arrow":
+        self.schema = self._ipc().schema
+        names = self.schema.names
+        if self.kind == "arrow" and len(set(names)) == len(names):  # else Arrow cannot count
             from pyarrow import dataset  # noqa: PLC0415, only needed here
 
             source = pa.memory_map(os.fsencode(self.path))
-            self.schema = pa.ipc.open_file(source).schema
             self.n = dataset.IpcFileFormat().make_fragment(source).count_rows()
         else:
-            self.schema = self._ipc().schema
-            self.n = sum(batch.num_rows for batch in self._ipc([0])) if self.schema.names else 0
+            self.n = sum(batch.num_rows for batch in self._ipc_batches(0))
 
     def _ipc(self, columns: list[int] | None = None) -> Any:
         """A reader of an Arrow file or stream, of some columns or of all."""
@@ -124,6 +124,14 @@ class TableFile:
         options = pa.ipc.IpcReadOptions(included_fields=columns)
         opener = pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream
         return opener(source, options=options)
+
+    def _ipc_batches(self, column: int) -> Iterator[pa.RecordBatch]:
+        """The batches of an Arrow file or stream, with one column."""
+        reader = self._ipc([column])
+        if self.kind == "arrow":
+            yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+        else:
+            yield from reader
 
     @cached_property
     def table(self) -> pa.Table:
@@ -182,10 +190,7 @@ class TableFile:
         with arrow_errors(f"{self.path}: {name}"):
             if self.kind == "parquet":
                 return self._column_sizes.get(name, _ColumnSize(0, 0.0)).width
-            reader = self._ipc([self.schema.get_field_index(name)])
-            if self.kind == "arrow":
-                reader = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            for batch in reader:
+            for batch in self._ipc_batches(self.schema.get_field_index(name)):
                 if batch.num_rows:
                     batch.validate()  # the offsets of a damaged batch can be missing
                     first, second = batch.column(0).offsets[:2].to_pylist()

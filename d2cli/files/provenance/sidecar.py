@@ -26,8 +26,8 @@ KEY = b"d2prune"
 _SIDECAR_MOST = 1 << 28
 #: The sections that every sidecar has.
 _NEEDED = ("parameters", "inputs", "output")
-#: All sections; each is an object if it is there.
-_SECTIONS = (*_NEEDED, "counts", "graph", "messages", "run", "scores", "selection", "versions")
+#: The sections that are objects if they are there. `run` is checked where it is used.
+_SECTIONS = (*_NEEDED, "counts", "graph", "messages", "scores", "selection", "versions")
 #: The key of the provenance of an output that is being replaced.
 _PREVIOUS = "previous"
 #: The number of times that an output and its sidecar are read if another run is replacing them.
@@ -53,19 +53,10 @@ def new_provenance(command: str, parameters: dict[str, Any], **sections: Any) ->
 
 
 def fault_in(provenance: dict[str, Any]) -> str | None:
-    """What makes provenance unusable, or None: a section or the path of an input of a wrong type.
-
-    A section that is missing or null is no fault here.
-    """
+    """The fault of damaged provenance, or None: a section that is neither an object nor null."""
     for name in _SECTIONS:
         if not isinstance(provenance.get(name), dict | None):
             return f"{name!r} is not an object"
-    for name, described in (provenance.get("inputs") or {}).items():
-        for one in described if isinstance(described, list) else [described]:
-            path = one.get("path", "") if isinstance(one, dict) else ""
-            paths = path if isinstance(path, list) and path else [path]
-            if not all(isinstance(path, str) for path in paths):
-                return f"'inputs' has no usable path of {name!r}"
     return None
 
 
@@ -150,7 +141,9 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
             return fitting
     hint = f"make it again, or remove {beside} if the change was intended"
     if not is_provenance(content):
-        raise DataError(f"{output}: {beside} is damaged, or of another version of d2prune", hint)
+        fault = fault_in(content)
+        why = f": {fault}" if fault else ", or of another version of d2prune"
+        raise DataError(f"{output}: {beside} is damaged{why}", hint)
     raise DataError(
         f"{output}: is not the file that {beside} describes: it has changed since", hint
     )

@@ -175,3 +175,33 @@ def test_other_errors_pass_through(tmp_path):
         outputs.place(tmp_path / "a").write_text("half")
         raise ValueError("mine")
     assert list(tmp_path.iterdir()) == []
+
+
+ODD = os.fsdecode(b"odd-\xff")
+
+
+@pytest.mark.parametrize("ending", ["npy", "txt", "csv", "parquet", "arrow"])
+def test_select_writes_into_a_folder_whose_name_is_not_utf8(data, select, ending):
+    rows = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
+    assert select(*rows, "--out", f"k.{ending}")[0] == 0
+    os.mkdir(ODD)
+    code, _, err = select(*rows, "--out", f"{ODD}/k.{ending}")
+    assert (code, "defect" in err) == (0, False), err
+    assert Path(ODD, f"k.{ending}").read_bytes() == Path(f"k.{ending}").read_bytes()
+    assert Path(ODD, f"k.{ending}.json").exists()
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet", "arrow"])
+def test_score_writes_into_a_folder_whose_name_is_not_utf8(data, run_cli, ending):
+    args = ["score", "--kind", "prototypicality", "--emb", "emb.npy", "--n-clusters", 3]
+    os.mkdir(ODD)
+    code, _, err = run_cli(*args, "--out", f"{ODD}/s.{ending}")
+    assert (code, "defect" in err) == (0, False), err
+    assert Path(ODD, f"s.{ending}").exists()
+
+
+def test_graph_and_propagate_write_into_a_folder_whose_name_is_not_utf8(data, run_cli):
+    os.mkdir(ODD)
+    assert run_cli("graph", "--emb", "emb.npy", "--out", f"{ODD}/g.arrow")[0] == 0
+    args = ["--graph", f"{ODD}/g.arrow", "--scores", "scores.npy", "--out", f"{ODD}/p.npy"]
+    assert run_cli("propagate", *args)[0] == 0

@@ -244,10 +244,57 @@ def test_unwritable_checkpoint_prints_a_notice(folder, run_cli, monkeypatch):
     assert folder() == []
 
 
-def test_checkpoint_of_a_running_build_is_left_alone(tmp_path):
-    def state():
-        return {"a": np.arange(3)}
+def state():
+    return {"a": np.arange(3)}
 
+
+def unfinished(out, build):
+    """The folder of the checkpoint that a killed run leaves."""
+    with pytest.raises(Killed), FileCheckpoint(out, build, 0, print) as checkpoint:
+        checkpoint.save("stage", state)
+        raise Killed
+    return checkpoint.folder
+
+
+def test_checkpoint_of_another_build_stays_until_the_first_save(tmp_path):
+    old = unfinished(tmp_path / "g.arrow", "long")
+    with FileCheckpoint(tmp_path / "g.arrow", "mistyped", 1000, print) as new:
+        assert old.is_dir()
+        new.save("stage", state)  # too early: nothing is saved
+        assert old.is_dir()
+        new._next = 0.0
+        new.save("stage", state)
+        assert not old.exists()
+        assert new.folder.is_dir()
+    assert os.listdir(tmp_path) == []
+
+
+def test_checkpoint_of_another_build_survives_a_failed_build(tmp_path):
+    old = unfinished(tmp_path / "g.arrow", "long")
+    other = unfinished(tmp_path / "h.arrow", "long")
+    with pytest.raises(Killed), FileCheckpoint(tmp_path / "g.arrow", "mistyped", 1000, print):
+        raise Killed
+    assert FileCheckpoint(tmp_path / "g.arrow", "long", 0, print).load("stage")["a"].size == 3
+    with FileCheckpoint(tmp_path / "g.arrow", "mistyped", 1000, print):
+        pass
+    assert not old.exists()
+    assert other.is_dir()
+
+
+def test_mistyped_option_keeps_the_checkpoint(folder, run_cli, killed):
+    line = [*COMMANDS["graph"], "--method", "exact", "--checkpoint", 0]
+    again = killed()
+    with pytest.raises(Killed):
+        run_cli(*line)
+    again()
+    kept = folder()
+    for wrong in (["--seed", -1], ["--recall", 7], ["--within", "none.npy"]):
+        assert run_cli(*line, *wrong)[0] != 0
+        assert folder() == kept
+    assert RESUMED in run_cli(*line)[2]
+
+
+def test_checkpoint_of_a_running_build_is_left_alone(tmp_path):
     out = tmp_path / "g.arrow"
     with FileCheckpoint(out, "one", 0, print) as first:
         first.save("stage", state)

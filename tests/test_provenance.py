@@ -228,17 +228,18 @@ def test_a_json_file_that_is_not_ours_is_passed_over(staged, select, text):
     assert select(*FROM_P)[0] == 0
 
 
-DAMAGED = "p.npy.json is damaged, or of another version of d2prune"
+OTHER = "p.npy.json is damaged, or of another version of d2prune"
+DAMAGED = "p.npy.json is damaged: {!r} is not an object"
 
 
 @pytest.mark.parametrize(
     ("part", "value", "says"),
     [
-        ("format_version", 2, DAMAGED),
-        ("parameters", None, DAMAGED),
-        ("inputs", 3, DAMAGED),
+        ("format_version", 2, OTHER),
+        ("parameters", None, OTHER),
+        ("inputs", 3, DAMAGED.format("inputs")),
         ("inputs", {}, "was propagated on another graph"),
-        ("output", [], DAMAGED),
+        ("output", [], DAMAGED.format("output")),
         ("output", {}, "it has changed since"),
     ],
 )

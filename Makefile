@@ -1,5 +1,5 @@
-# d2prune: `make demo` shows it, `make test` tests it. Each is complete on a fresh machine with
-# Python >= 3.10 (with venv and headers) and a C++ compiler; everything is installed into .venv.
+# d2prune: `make demo` runs it, `make test` tests it. Both work on a fresh machine with
+# Python >= 3.10 (with venv and headers) and a C++ compiler. Everything is installed into .venv.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,22 +8,25 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example report test check coverage fuzz floors soak bench bench-plan evidence clean
+.PHONY: help demo example report test check coverage docs picture fuzz floors soak bench bench-plan \
+        evidence clean
 
 help:
-	@echo "make demo      install, and prune the sample data to 30 %"
-	@echo "make example   the same in steps that depend on each other through files"
-	@echo "make report    a page that shows what was kept: $(BUILD)/report.html"
-	@echo "make test      the tests"
-	@echo "make check     lint and types"
-	@echo "make coverage  the tests with the JIT off, at least 95 % of the lines"
-	@echo "make fuzz      damage files of every format for FUZZ_SECONDS (600) and look what readers do"
-	@echo "make floors    the tests with the oldest versions that pyproject.toml admits"
-	@echo "make soak      a thousand runs killed at random moments (half an hour)"
-	@echo "make bench     measure against peers (an hour or more; needs the Debian packages"
+	@echo "make demo      install d2prune and keep 30 % of the sample data"
+	@echo "make example   the same in three steps: Makefile rules that depend on files"
+	@echo "make report    a web page of two selections: $(BUILD)/report.html"
+	@echo "make test      run the tests"
+	@echo "make check     check lint, format and types"
+	@echo "make coverage  run the tests with the JIT off; at least 95 % of the lines must run"
+	@echo "make docs      write docs/cli.md anew, from the code"
+	@echo "make picture   draw docs/picture.svg anew, from the sample data"
+	@echo "make fuzz      damage input files for FUZZ_SECONDS (600) and check how readers respond"
+	@echo "make floors    run the tests with the oldest versions that pyproject.toml admits"
+	@echo "make soak      kill a thousand runs at random moments (half an hour)"
+	@echo "make bench     measure against other programs (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
-	@echo "make bench-plan  hold --plan against what is then measured (a quarter of an hour)"
-	@echo "make evidence  train on what each method keeps (many hours, resumable; needs the same)"
+	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
+	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages)"
 	@echo "make clean     remove what was built"
 
 $(BIN)/d2prune: pyproject.toml
@@ -32,7 +35,7 @@ $(BIN)/d2prune: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# -- the main job, on the data that ships with the repository ---------------------------------------
+# -- the main job, on the sample data --------------------------------------------------------------
 demo: $(BIN)/d2prune
 	@mkdir -p $(BUILD)
 	$(BIN)/d2prune select --emb sample_data/emb.npy --scores sample_data/scores.npy \
@@ -40,7 +43,7 @@ demo: $(BIN)/d2prune
 	@$(BIN)/python -c "import numpy; kept = numpy.load('$(BUILD)/selected.npy'); \
 	  print('first rows kept:', *kept[:8], '…')"
 
-# -- data preparation with make: each file is made again when what it depends on has changed ---------
+# -- the steps as rules: a file is made again when a file that it depends on changes ----------
 EXAMPLE := $(BUILD)/example
 
 example: $(EXAMPLE)/train.npy $(EXAMPLE)/dropped.txt
@@ -59,7 +62,7 @@ $(EXAMPLE)/dropped.txt: $(EXAMPLE)/graph.arrow $(EXAMPLE)/propagated.npy
 	$(BIN)/d2prune select --graph $< --propagated $(EXAMPLE)/propagated.npy --ratio 0.3 \
 	  --complement --out $@
 
-# -- what was kept, as a page ----------------------------------------------------------------------
+# -- the report ------------------------------------------------------------------------------------
 report: $(BIN)/d2prune
 	@mkdir -p $(BUILD)
 	$(BIN)/d2prune select --emb sample_data/emb.npy --scores sample_data/scores.npy \
@@ -69,7 +72,7 @@ report: $(BIN)/d2prune
 	  --images sample_data/images.npz --selected '$(BUILD)/kept_*.parquet' \
 	  --out $(BUILD)/report.html
 
-# -- for whoever works on it ---------------------------------------------------------------------
+# -- for developers --------------------------------------------------------------------------------
 test: $(BIN)/d2prune
 	$(BIN)/python -m pytest -q -n auto
 
@@ -78,11 +81,17 @@ check: $(BIN)/d2prune
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Compiled code is invisible to coverage, so the kernels run as plain Python here.
+# Coverage does not see compiled code, so the kernels run as plain Python here.
 coverage: $(BIN)/d2prune
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report=term --cov-fail-under=95
 
-# Coverage-guided, for FUZZ_SECONDS; what was learnt is kept in build/fuzz for the next time.
+docs: $(BIN)/d2prune
+	$(BIN)/python -m docs.build_cli
+
+picture: $(BIN)/d2prune
+	$(BIN)/python -m docs.build_picture
+
+# Coverage-guided, for FUZZ_SECONDS. The corpus is kept in build/fuzz for the next run.
 FUZZ_SECONDS ?= 600
 
 fuzz: $(BIN)/d2prune
@@ -105,7 +114,7 @@ SEED  ?= 0
 soak: $(BIN)/d2prune
 	$(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --seed $(SEED)
 
-# Peers go into an environment of their own. A CPU build of torch will do.
+# The other programs have their own environment. A CPU build of torch is enough.
 bench: $(BUILD)/bench-env/installed
 	@mkdir -p $(BUILD)/bench
 	$(BUILD)/bench-env/bin/python bench/inputs.py --out $(BUILD)/bench
@@ -120,7 +129,7 @@ $(BUILD)/bench-env/installed: pyproject.toml
 	$(BUILD)/bench-env/bin/pip install --quiet --editable '.[bench]'
 	@touch $@
 
-# Each training adds a line to evidence/results, and what has one is not done again.
+# Each training adds a line to evidence/results. A training that has a line is not run again.
 evidence: $(BUILD)/evidence-env/installed
 	@mkdir -p $(BUILD)/bench
 	$(BUILD)/evidence-env/bin/python bench/inputs.py wordnet --out $(BUILD)/bench

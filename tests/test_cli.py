@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -398,16 +397,6 @@ def test_help_ends_with_an_example_that_runs(module, small, capsys):
     for line in lines:
         assert line.split("--")[0].strip() in shown
         assert run([*shlex.split(line)[1:], "-q"]) == 0, line
-
-
-@pytest.mark.parametrize("command", ["compare", "graph", "propagate", "report", "score", "select"])
-def test_readme_and_help_name_every_option(command, capsys):
-    """Every option of the help stands in the README's tables, so that neither goes stale."""
-    assert run([command, "--help"]) == 0
-    options = set(re.findall(r"(--[a-z][a-z-]+)", capsys.readouterr().out.split("Options:")[1]))
-    readme = (ROOT / "README.md").read_text()
-    missing = {o for o in options if o not in readme} - {"--help"}
-    assert not missing
 
 
 def test_version(capsys):

@@ -1,0 +1,175 @@
+"""The documentation: its commands run, its options, targets, files and links exist."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+
+from d2cli.cli.main import app, run
+from docs import build_cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Longest README, in lines.
+README_LINES = 150
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*(?![\w-])")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FILE = re.compile(r"`((?:d2cli|tests|bench|evidence|docs)/[\w./*-]+)`")
+_TARGET = re.compile(r"(?:^|`)make ([a-z-]+)", re.M)
+
+page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+
+
+def blocks(path, language):
+    """Contents of the fenced blocks in one language."""
+    return [text for name, text in _FENCE.findall(path.read_text()) if name == language]
+
+
+def shell_lines(path):
+    """Lines of the ``sh`` blocks, continued lines joined."""
+    text = "\n".join(blocks(path, "sh")).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def commands_of_program():
+    """The program's click commands, by name."""
+    root = typer.main.get_command(app)
+    context = root.context_class(root, info_name="d2prune")
+    return {name: root.get_command(context, name) for name in root.list_commands(context)}
+
+
+def all_options():
+    root = typer.main.get_command(app)
+    inner = (build_cli.option_names(command) for command in commands_of_program().values())
+    return set.union(build_cli.option_names(root), *inner)
+
+
+def makefile_targets():
+    text = (ROOT / "Makefile").read_text()
+    return set(re.findall(r"^([a-z][a-z-]*):", text, re.M))
+
+
+def anchors(path):
+    """Heading anchors of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the sample data under the names that the pages use."""
+    folder = tmp_path_factory.mktemp("docs")
+    data = ROOT / "sample_data"
+    for path in data.iterdir():
+        if path.suffix in {".npy", ".npz", ".parquet"}:
+            shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def already_run():
+    """Command lines that ran in the folder."""
+    return set()
+
+
+@page
+def test_commands_run_as_written(path, folder, already_run, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for line in shell_lines(path):
+        if line.startswith("d2prune ") and line not in already_run:
+            assert run(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+            already_run.add(line)
+
+
+@page
+def test_python_examples_run(path, folder, already_run, monkeypatch):
+    monkeypatch.chdir(folder)
+    if not (folder / "selected.npy").exists():
+        assert run(shlex.split("select --emb emb.npy --scores scores.npy --ratio 0.3")) == 0
+    for text in blocks(path, "python"):
+        exec(compile(text, str(path), "exec"), {})
+
+
+@page
+def test_shell_blocks_hold_known_commands(path):
+    for line in shell_lines(path):
+        assert line.split()[0] in {"d2prune", "make"}, line
+
+
+@page
+def test_make_targets_exist(path):
+    named = set(_TARGET.findall(path.read_text()))
+    assert named <= makefile_targets()
+
+
+@page
+def test_options_exist(path):
+    text = "\n".join(re.findall(r"`[^`\n]+`", path.read_text()) + shell_lines(path))
+    named = {option for option in _OPTION.findall(text) if option.startswith("--")}
+    assert named <= all_options()
+
+
+@pytest.mark.parametrize("name", sorted(commands_of_program()))
+def test_cli_page_lists_every_option(name):
+    section = build_cli.PAGE.read_text().split(f"\n## d2prune {name}\n")[1].split("\n## ")[0]
+    tables = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    first_cells = " ".join(re.findall(r"^\| `((?:[^`])*)` \|", tables, re.M))
+    assert set(_OPTION.findall(first_cells)) == build_cli.option_names(commands_of_program()[name])
+
+
+def test_cli_page_is_current():
+    assert build_cli.PAGE.read_text() == build_cli.page(), "run: make docs"
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_figures_of_the_readme_are_in_the_results():
+    """Every accuracy of the table of results stands in evidence/RESULTS.md."""
+    results = (ROOT / "evidence" / "RESULTS.md").read_text()
+    table = (ROOT / "README.md").read_text().split("## Results")[1].split("## ")[0]
+    figures = re.findall(r"\b0\.\d{4}\b", table)
+    assert len(figures) > 40
+    assert [figure for figure in figures if figure not in results] == []
+
+
+@page
+def test_links_resolve(path):
+    for link in _LINK.findall(path.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@page
+def test_named_files_exist(path):
+    for name in _FILE.findall(path.read_text()):
+        assert list(ROOT.glob(name.rstrip("/"))), name
+
+
+def test_named_functions_are_in_the_named_files():
+    """The table "Where is what" of docs/architecture.md: a file, then names that it defines."""
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## The rooms")[0]
+    rows = re.findall(r"\| `(d2cli/[\w/]+\.py)`(.*) \|$", text, re.M)
+    assert len(rows) > 10
+    for name, rest in rows:
+        for dotted in re.findall(r"`([\w.]+)`", rest):
+            for part in dotted.split("."):
+                defined = rf"^\s*(def|class) {part}\b|^{part}\b.* = "
+                assert re.search(defined, (ROOT / name).read_text(), re.M), (name, part)
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = set(_LINK.findall((ROOT / "README.md").read_text()))
+    pages = {path.relative_to(ROOT).as_posix() for path in PAGES[1:]}
+    assert pages <= linked

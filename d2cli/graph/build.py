@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from d2cli import defaults
-from d2cli.defaults import EXACT_UP_TO, Method, Metric
+from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
@@ -27,6 +27,11 @@ from d2cli.graph.sizes import AIM_SAMPLE, RECALL_SAMPLE
 from d2cli.graph.vectors import Group, prepare
 from d2cli.limits import check_neighbors, check_search
 from d2cli.runtime.decisions import Decision
+
+#: Options recorded for ``hnsw``.
+_HNSW_SETTINGS = ("hnsw_m", "ef_construction", "ef")
+#: Totals that the decision on the method records.
+_METHOD_NUMBERS = ("rows", "groups", "duplicates", "largest_group")
 
 
 def build_graph(
@@ -95,9 +100,8 @@ def build_graph(
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
             search.tally = _Tally.restored(state["tally"])
         for part, rows in enumerate(groups[begin:], begin):
-            neighbors[rows], distances[rows] = search(
-                Group(vectors, rows), checkpoint.of_part(part)
-            )
+            found = search(Group(vectors, rows), checkpoint.of_part(part))
+            neighbors[rows], distances[rows] = found
             done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
     excluded = None if exclude is None else exclude.copy()
@@ -131,20 +135,21 @@ class _Tally:
         methods: the methods used.
         groups, rows: the groups and their rows.
         duplicates: rows that equal a lower row of their group.
-        largest: the most distinct rows in one group.
+        largest_group: the most distinct rows in one group.
         sampled: rows on which the recall was measured.
         recalled: the sum of recall · rows over these samples.
-        settings, decisions: those of the approximate search; empty if several groups had one.
+        approximate: groups that were searched approximately.
+        decisions: those of the last approximate search.
     """
 
     methods: set[str] = field(default_factory=set)
     groups: int = 0
     rows: int = 0
     duplicates: int = 0
-    largest: int = 0
+    largest_group: int = 0
     sampled: int = 0
     recalled: float = 0.0
-    settings: dict[str, object] = field(default_factory=dict)
+    approximate: int = 0
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
@@ -179,7 +184,7 @@ class _GroupSearch:
         k, threads = settings.n_neighbors, settings.threads
         method = settings.method_for(n)
         tally.methods.add(method)
-        tally.largest = max(tally.largest, n)
+        tally.largest_group = max(tally.largest_group, n)
         if method == "exact":
             return exact_neighbors(
                 group, k, threads=threads, progress=self.progress, checkpoint=checkpoint
@@ -187,38 +192,31 @@ class _GroupSearch:
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
         rows = np.concatenate([aim, judge])
         truth = Truth.of(group, k, rows, threads, self.progress)
-        search = partial(ivf_neighbors, group, k)
-        if method == "hnsw":
-            search = partial(
-                hnsw_neighbors,
-                group,
-                k,
-                m=settings.hnsw_m,
-                ef_construction=settings.ef_construction,
-                ef=settings.ef,
-            )
-        found = search(
-            recall=settings.recall,
-            truth=truth.part(0, aim.size),
-            seed=settings.seed,
-            threads=threads,
-            progress=self.progress,
-            checkpoint=checkpoint,
+        search = ivf_neighbors if method == "ivf" else hnsw_neighbors
+        neighbors, distances, tally.decisions = search(
+            group, settings, truth.part(0, aim.size), self.progress, checkpoint
         )
-        only = not tally.sampled
-        tally.settings, tally.decisions = (found.settings, found.decisions) if only else ({}, ())
-        reached = truth.part(aim.size, rows.size).recall(found.distances[judge])
+        reached = truth.part(aim.size, rows.size).recall(distances[judge])
+        tally.approximate += 1
         tally.sampled += judge.size
         tally.recalled += reached * judge.size
-        return found.neighbors, found.distances
+        return neighbors, distances
 
     def info(self) -> BuildInfo:
         """How the graph was built, once all groups are searched."""
         tally, settings = self.tally, self.settings
         methods = "+".join(sorted(tally.methods)) or "exact"
-        decisions = tally.decisions
+        # Several groups have different decisions, so those of one would mislead.
+        one = tally.approximate == 1
+        decisions = tally.decisions if one else ()
+        options = _HNSW_SETTINGS if one and "hnsw" in tally.methods else ()
+        used = {name: getattr(settings, name) for name in options}
+        used |= {decision.name: decision.value for decision in decisions}
         if methods != settings.method:
-            decisions = (self._method_decision(methods), *decisions)
+            numbers = {name: getattr(tally, name) for name in _METHOD_NUMBERS}
+            numbers["k"] = settings.n_neighbors
+            rule = Decision("method", methods, settings.method_rule, numbers)
+            decisions = (rule, *decisions)
         return BuildInfo(
             metric=settings.metric,
             method=methods,
@@ -226,20 +224,6 @@ class _GroupSearch:
             recall=tally.recalled / tally.sampled if tally.sampled else None,
             recall_target=settings.recall if tally.sampled else None,
             recall_sample=tally.sampled,
-            settings=tally.settings,
+            settings=used,
             decisions=decisions,
         )
-
-    def _method_decision(self, methods: str) -> Decision:
-        tally, settings = self.tally, self.settings
-        rule = f"exact for groups of at most k + 1 distinct rows, otherwise {settings.method}"
-        if settings.method == "auto":
-            rule = f"exact for groups of up to {EXACT_UP_TO:,} distinct rows, otherwise ivf"
-        numbers = {
-            "rows": tally.rows,
-            "groups": tally.groups,
-            "duplicates": tally.duplicates,
-            "largest_group": tally.largest,
-            "k": settings.n_neighbors,
-        }
-        return Decision("method", methods, rule, numbers)

@@ -6,6 +6,8 @@ the queries, because a query does not change the index.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import hnswlib
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +16,22 @@ from d2cli.engine.checkpoints import NONE, Checkpoint, State, as_bytes, from_byt
 from d2cli.engine.threads import Progress, for_blocks, silent
 from d2cli.graph.distances import nearest_of_all, rerank
 from d2cli.graph.recall import ApproximateLists, Truth
+from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import INDEX_BLOCK
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
 
-#: The largest ef that is tried to reach a recall.
+#: The doubling series of ef ends at the first value of at least this.
 _EF_MOST = 1600
 #: Rows ranked by true distance in one block.
 _RANK_BLOCK = 1024
-#: The arrays in the pickled state of an index; the other entries are numbers.
-_INDEX_ARRAYS = (
-    "label_lookup_external",
-    "label_lookup_internal",
-    "element_levels",
-    "data_level0",
-    "link_lists",
-)
 
 
 def hnsw_neighbors(
     group: Group,
-    n_neighbors: int,
-    *,
-    m: int,
-    ef_construction: int,
-    ef: int | None,
-    recall: float,
+    settings: SearchSettings,
     truth: Truth,
-    seed: int,
-    threads: int,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
 ) -> ApproximateLists:
@@ -51,29 +39,26 @@ def hnsw_neighbors(
 
     Args:
         group: n > n_neighbors rows.
-        m: links per node (hnswlib's M).
-        ef_construction: width of the search list while the index is built.
-        ef: width of the search list of a query. None: the first of 2k, 4k, 8k, … that reaches
-            `recall` on `truth`, at most 1600.
+        settings: if `ef` is None, the first of 2k, 4k, 8k, … that reaches `recall` on `truth` is
+            used; the series ends at the first ef >= 1600.
         truth: exact neighbours of some rows, in numbers of the group.
         checkpoint: stores the finished index and the lists of the blocks queried so far. A
             half-built index cannot be stored: hnswlib does not expose its random state.
 
     Returns:
-        The lists. Memory: one float32 copy of the vectors and about 8·m + 20 bytes per row.
+        The lists. Memory: one float32 copy of the vectors and about 8·M + 124 bytes per row.
     """
-    n, d = len(group), group.vectors.shape[1]
+    n, d, k, threads = len(group), group.vectors.shape[1], settings.n_neighbors, settings.threads
     scale = power_of_two_scale(threads, group)
-    done, reached, given = 0, 0.0, ef is not None
-    neighbors = np.empty((n, n_neighbors), np.int32)
-    distances = np.empty((n, n_neighbors), np.float32)
+    ef, done, reached = settings.ef, 0, 0.0
+    neighbors, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     if (state := checkpoint.load("hnsw")) is not None:
         index = _restored(state)
         ef, reached, done = int(state["ef"]) or ef, float(state["reached"]), int(state["done"])
         neighbors[:done], distances[:done] = state["neighbors"], state["distances"]
     else:
         index = hnswlib.Index("l2", d)
-        index.init_index(n, M=m, ef_construction=ef_construction, random_seed=seed)
+        index.init_index(n, settings.hnsw_m, settings.ef_construction, random_seed=settings.seed)
         for start in range(0, n, INDEX_BLOCK):
             stop = min(start + INDEX_BLOCK, n)
             block = (group.block(start, stop) * scale).astype(np.float32, copy=False)
@@ -95,10 +80,10 @@ def hnsw_neighbors(
         )
 
     save(ef or 0, done)
-    search = _IndexSearch(index, group, scale, n_neighbors, threads)
+    search = _IndexSearch(index, group, scale, k, threads)
     if ef is None:
-        ef, reached = _smallest_ef(search, truth, recall)
-    index.set_ef(max(ef, n_neighbors + 1))
+        ef, reached = _smallest_ef(search, truth, settings.recall)
+    index.set_ef(max(ef, k + 1))
     for start in range(done, n, INDEX_BLOCK):
         stop = min(start + INDEX_BLOCK, n)
         neighbors[start:stop], distances[start:stop] = search(np.arange(start, stop))
@@ -108,28 +93,23 @@ def hnsw_neighbors(
     decision = Decision(
         "ef",
         ef,
-        f"first of 2k, 4k, 8k, … that reaches the recall on a sample, at most {_EF_MOST}",
-        {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)},
+        "first of 2k, 4k, 8k, … that reaches the recall on a sample",
+        {"recall": reached, "recall_target": settings.recall, "sample_rows": len(truth.rows)},
     )
-    return ApproximateLists(
-        neighbors,
-        distances,
-        {"hnsw_m": m, "ef_construction": ef_construction, "ef": ef},
-        () if given else (decision,),
-    )
+    return neighbors, distances, (decision,) if settings.ef is None else ()
 
 
 def _state_of(index: hnswlib.Index) -> State:
-    """A finished index as arrays."""
+    """A finished index as arrays; its numbers are one array, ``rest``."""
     (whole,) = index.__getstate__()
     arrays = {name: value for name, value in whole.items() if isinstance(value, np.ndarray)}
     rest = {name: value for name, value in whole.items() if name not in arrays}
-    return {**arrays, "rest": as_bytes(rest)}
+    return {**arrays, "rest": as_bytes({"arrays": [*arrays], **rest})}
 
 
 def _restored(state: State) -> hnswlib.Index:
     rest = from_bytes(state["rest"])
-    arrays = {name: state[name] for name in _INDEX_ARRAYS}
+    arrays = {name: state[name] for name in rest.pop("arrays")}
     index = hnswlib.Index.__new__(hnswlib.Index)
     index.__setstate__(({**rest, **arrays},))
     return index
@@ -146,19 +126,15 @@ def _smallest_ef(search: _IndexSearch, truth: Truth, recall: float) -> tuple[int
         ef *= 2
 
 
+@dataclass(frozen=True)
 class _IndexSearch:
     """Queries of one index."""
 
-    def __init__(
-        self,
-        index: hnswlib.Index,
-        group: Group,
-        scale: float,
-        n_neighbors: int,
-        threads: int,
-    ) -> None:
-        self.index, self.group, self.scale = index, group, scale
-        self.n_neighbors, self.threads = n_neighbors, threads
+    index: hnswlib.Index
+    group: Group
+    scale: float
+    n_neighbors: int
+    threads: int
 
     def __call__(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k nearest neighbours of these rows of the group, ranked by true distance."""
@@ -175,10 +151,9 @@ class _IndexSearch:
 
         for_blocks(rank, rows.size, _RANK_BLOCK, self.threads)
         if lost.size:
-            again = np.empty((lost.size, self.n_neighbors), np.int32)
-            longer = np.empty((lost.size, self.n_neighbors), np.float32)
-            nearest_of_all(vectors, rows[lost], self.group.all_rows(), again, longer)
-            neighbors[lost], distances[lost] = again, longer
+            found, lengths = neighbors[lost], distances[lost]
+            nearest_of_all(vectors, rows[lost], self.group.all_rows(), found, lengths)
+            neighbors[lost], distances[lost] = found, lengths
         return neighbors, distances
 
     def _candidates(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

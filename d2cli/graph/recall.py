@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +12,9 @@ from d2cli.graph.exact.search import exact_neighbors_of
 from d2cli.graph.vectors import Group
 from d2cli.runtime.decisions import Decision
 
-
-class ApproximateLists(NamedTuple):
-    """What an approximate search returns.
-
-    Attributes:
-        neighbors: (n, k) int32, rows of all vectors, and distances: (n, k) float32, as in
-            :class:`~d2cli.graph.knn_graph.KnnGraph`.
-        settings: the settings used, by name.
-        decisions: the settings that the search chose itself.
-    """
-
-    neighbors: NDArray[np.int32]
-    distances: NDArray[np.float32]
-    settings: dict[str, object]
-    decisions: tuple[Decision, ...]
+#: What an approximate search returns: neighbors (n, k) int32, rows of all vectors; distances (n, k)
+#: float32; and the settings that it chose itself.
+ApproximateLists = tuple[NDArray[np.int32], NDArray[np.float32], tuple[Decision, ...]]
 
 
 @dataclass(frozen=True)

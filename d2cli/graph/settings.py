@@ -67,13 +67,16 @@ class SearchSettings:
     seed: int = defaults.SEED
 
     def method_for(self, n: int) -> Method:
-        """The method that searches a group of n distinct rows.
-
-        ``auto`` is ``exact`` for n <= 20,000 and ``ivf`` above. For n <= n_neighbors + 1 every row
-        lists all others, and every method is ``exact``.
-        """
+        """The method that searches a group of n distinct rows; see :attr:`method_rule`."""
         if n <= self.n_neighbors + 1:
             return "exact"
         if self.method != "auto":
             return self.method
         return "exact" if n <= EXACT_UP_TO else "ivf"
+
+    @property
+    def method_rule(self) -> str:
+        """The rule of :meth:`method_for`. Rows of a group of k + 1 all list each other."""
+        if self.method == "auto":
+            return f"exact for groups of up to {EXACT_UP_TO:,} distinct rows, otherwise ivf"
+        return f"exact for groups of up to k + 1 distinct rows, otherwise {self.method}"

@@ -52,9 +52,12 @@ def exact_neighbors(
         :class:`~d2cli.graph.knn_graph.KnnGraph`. Working memory:
         :func:`d2cli.graph.exact.sizes.among_themselves`.
     """
-    screen, rows = Screen(group, threads), group.all_rows()
+    rows = group.all_rows()
     if len(group) <= FEW_ROWS:
-        return _one_by_one(screen, rows, n_neighbors, threads, progress, stage)
+        return exact_neighbors_of(
+            rows, group, n_neighbors, threads=threads, progress=progress, stage=stage
+        )
+    screen = Screen(group, threads)
     width = _width(screen, n_neighbors, SPARE)
     with one_thread_per_product():
         found, scores = candidates_of_all(
@@ -87,30 +90,18 @@ def exact_neighbors_of(
         neighbors and distances (m, k), as for :func:`exact_neighbors`.
     """
     screen = Screen(group, threads, Group(group.vectors, rows))
-    return _one_by_one(screen, rows, n_neighbors, threads, progress, stage)
-
-
-def _width(screen: Screen, k: int, spare: int) -> int:
-    """Candidates per row: k, the row itself and `spare` more."""
-    return min(k + 1 + spare, screen.size)
-
-
-def _one_by_one(
-    screen: Screen,
-    rows: NDArray[np.int64],
-    k: int,
-    threads: int,
-    progress: Progress,
-    stage: str,
-) -> Lists:
-    """Screen each block of rows against the whole group."""
-    width = _width(screen, k, SPARE)
+    width = _width(screen, n_neighbors, SPARE)
 
     def first(start: int, stop: int) -> Candidates:
         return screen.candidates(rows[start:stop], width)
 
     with one_thread_per_product():
-        return _proven(screen, rows, k, first, threads, progress, stage, NONE)
+        return _proven(screen, rows, n_neighbors, first, threads, progress, stage, NONE)
+
+
+def _width(screen: Screen, k: int, spare: int) -> int:
+    """Candidates per row: k, the row itself and `spare` more."""
+    return min(k + 1 + spare, screen.size)
 
 
 def _proven(
@@ -131,15 +122,13 @@ def _proven(
         neighbors, distances, finished = (kept[x] for x in ("neighbors", "distances", "finished"))
 
     def search(start: int, stop: int) -> None:
-        if not finished[start // QUERIES]:
-            find(start, stop)
-            finished[start // QUERIES] = True
-
-    def find(start: int, stop: int) -> None:
+        if finished[start // QUERIES]:
+            return
         queries, found, lengths = rows[start:stop], neighbors[start:stop], distances[start:stop]
         unproven = _rank(screen, queries, first(start, stop), found, lengths)
         if unproven.size:
             found[unproven], lengths[unproven] = _look_again(screen, queries[unproven], k)
+        finished[start // QUERIES] = True
 
     def state() -> State:
         # `finished` is copied first: a block that ends while the lists are written counts as open.

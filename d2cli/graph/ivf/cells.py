@@ -44,9 +44,7 @@ class Cells:
 def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: int) -> Cells:
     """Even out the sizes of the cells and sort the rows by cell; permutes `reduced` in place.
 
-    Args:
-        probes: the number of cells that each row probes.
-        fewest: least number of rows, the row itself included, in the cells that a row probes.
+    Each row probes `probes` cells. They hold at least `fewest` rows, the row itself included.
     """
     probes = min(probes, len(router.centres))
     routed = router.route(reduced, probes)

@@ -9,14 +9,10 @@ from d2cli.runtime.jit import kernel
 
 @kernel
 def by_label(labels, count):
-    """Sort rows by label.
+    """Sort rows by their labels (n,) 0 … count - 1.
 
-    Args:
-        labels: (n,) integers 0 … count - 1.
-
-    Returns:
-        order (n,) int32, the rows by (label, row), and starts (count + 1,) int32, the place in
-        `order` where each label begins.
+    Returns order (n,) int32, the rows by (label, row), and starts (count + 1,) int32, the place in
+    `order` where each label begins.
     """
     # Counts are stored two places late, so that filling `order` moves the starts into place.
     starts = np.zeros(count + 2, np.int32)
@@ -47,15 +43,10 @@ def average(points, starts, means):
 
 @kernel
 def halved(points, members, most):
-    """Split members recursively at the median of their widest coordinate.
+    """Split rows recursively at the median of their widest coordinate, to `most` rows a part.
 
-    Args:
-        points: (n, d).
-        members: (m,) rows of `points`, m >= 1.
-        most: most members of a part.
-
-    Returns:
-        order (m,) int32, the members part by part, and starts (parts + 1,) int32.
+    The members (m,) are rows of the points (n, d), m >= 1. Returns order (m,) int32, the members
+    part by part, and starts (parts + 1,) int32.
     """
     order = members.astype(np.int32)
     starts = np.zeros(order.size + 1, np.int32)

@@ -77,9 +77,7 @@ def _part(n: int) -> int:
 def _list_followers(followed, start, followers):
     """followers[j] <- the first rows i with start + j in followed[:, i], by (rank, i).
 
-    Args:
-        followed: (ranks, n), the lists as columns.
-        followers: (count, reach), filled from the left.
+    Followed (ranks, n) holds the lists as columns; followers (count, reach).
     """
     count, reach = followers.shape
     filled = np.zeros(count, np.int32)
@@ -116,9 +114,9 @@ def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threa
         offers[start // _BLOCK] = found
 
     def accept(start: int, stop: int) -> None:
-        for ends, whom, rows, squares in offers:
+        for ends, target, rows, squares in offers:
             mine = slice(*ends[start // part : start // part + 2])
-            _accept(whom[mine], rows[mine], squares[mine], distances, positions)
+            _accept(target[mine], rows[mine], squares[mine], distances, positions)
 
     for_blocks(collect, n, _BLOCK, threads)  # collects all offers before any list changes
     for_blocks(accept, n, part, threads)
@@ -128,9 +126,8 @@ def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threa
 def _offers(distances, positions, farthest, first, part):
     """The entries of the lists of rows first, first + 1, … that are nearer than farthest[entry].
 
-    Returns:
-        ends, and whom, rows, squares (offers,): row `rows` offers itself to row `whom` at the
-        squared distance `squares`. Offers to part p are at ends[p]:ends[p + 1].
+    Returns ends, and target, rows, squares (offers,): a row, offered to a target that it lists at a
+    squared distance. Offers to targets in part p are at ends[p]:ends[p + 1].
     """
     # Counts are stored two places late, so that filling moves the ends into place.
     ends = np.zeros(_PARTS + 2, np.int64)
@@ -141,22 +138,22 @@ def _offers(distances, positions, farthest, first, part):
                 ends[j // part + 2] += 1
     for p in range(_PARTS):
         ends[p + 2] += ends[p + 1]
-    whom, rows = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32)
+    target, rows = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int32)
     squares = np.empty(ends[-1], np.float32)
     for i in range(positions.shape[0]):
         for a in range(positions.shape[1]):
             j = positions[i, a]
             if j >= 0 and distances[i, a] < farthest[j]:
                 p = j // part + 1
-                whom[ends[p]], rows[ends[p]], squares[ends[p]] = j, first + i, distances[i, a]
+                target[ends[p]], rows[ends[p]], squares[ends[p]] = j, first + i, distances[i, a]
                 ends[p] += 1
-    return ends, whom, rows, squares
+    return ends, target, rows, squares
 
 
 @kernel
-def _accept(whom, rows, squares, distances, positions):
-    for offer in range(whom.shape[0]):
-        j = whom[offer]
+def _accept(target, rows, squares, distances, positions):
+    for offer in range(target.shape[0]):
+        j = target[offer]
         if squares[offer] < distances[j, -1] and not _holds(positions[j], rows[offer]):
             insert(distances[j], positions[j], squares[offer], rows[offer])
 

@@ -28,6 +28,7 @@ from d2cli.graph.ivf.refine import Hoods, exchange, hop
 from d2cli.graph.ivf.routing import choose_probes, fit_centres
 from d2cli.graph.ivf.sizes import EFFORTS, STRICT
 from d2cli.graph.recall import ApproximateLists, Truth
+from d2cli.graph.settings import SearchSettings
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.products import one_thread_per_product
@@ -53,12 +54,8 @@ _RANK_BLOCK = 2048
 
 def ivf_neighbors(
     group: Group,
-    n_neighbors: int,
-    *,
-    recall: float,
+    settings: SearchSettings,
     truth: Truth,
-    seed: int,
-    threads: int,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
 ) -> ApproximateLists:
@@ -66,15 +63,15 @@ def ivf_neighbors(
 
     Args:
         group: n > n_neighbors + 1 rows, all distinct.
-        recall: the recall@k to aim at.
+        settings: of these, n_neighbors, recall, seed and threads.
         truth: exact neighbours of some rows, in numbers of the group.
-        seed: seed of the samples that axes and centres are fitted to.
         checkpoint: stores the lists after the search of the cells and after each pass.
 
     Returns:
         The lists. Memory: :func:`d2cli.graph.ivf.sizes.search_cells`.
     """
-    n, k = len(group), n_neighbors
+    n, k, recall = len(group), settings.n_neighbors, settings.recall
+    seed, threads = settings.seed, settings.threads
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
     efforts = EFFORTS[1:] if recall > STRICT else EFFORTS
@@ -94,8 +91,7 @@ def ivf_neighbors(
         judged = group.rows_at(truth.rows)
 
         def measure(positions: NDArray[np.int32]) -> float:
-            found = _ranked(group.vectors, row_at, positions[known], judged, k)
-            return truth.recall(found[1])
+            return truth.recall(_ranked(group.vectors, row_at, positions[known], judged, k)[1])
 
         at = checkpoint.load("ivf")
         begin = 0 if at is None else int(at["effort"])
@@ -139,43 +135,19 @@ def ivf_neighbors(
             )
 
         for_blocks(rank, n, _RANK_BLOCK, threads, progress, "rank")
-    settings: dict[str, object] = {
-        "dimensions": reduced.shape[1],
-        "cells": len(cells.centres),
-        "probes": cells.probes.shape[1],
-        "list_size": size,
-        "passes": passes,
-    }
+    held = min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
+    axes = f"fewest that keep {1 - _LOST_BY_REDUCING * lost:.4f} of the true neighbours near"
+    probed = f"fewest cells per row that hold {1 - held:.3f} of the true neighbours, at least 4"
+    passed = f"until a sample reaches the recall or a pass gains less than {_LEAST_GAIN * lost:.4f}"
     recalls = {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)}
-    decisions = _decisions(settings, n, group.vectors.shape[1], k, recalls)
-    return ApproximateLists(neighbors, lengths, settings, decisions)
-
-
-def _decisions(
-    settings: dict[str, object], n: int, d: int, k: int, recalls: dict[str, float]
-) -> tuple[Decision, ...]:
-    """The settings found, with the rules that led to them."""
-    lost = 1.0 - recalls["recall_target"]
-    near, held = _LOST_BY_REDUCING * lost, min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
-    rules: dict[str, tuple[str, dict[str, float]]] = {
-        "dimensions": (
-            f"fewest principal axes (a multiple of 32, or all) that keep {1 - near:.4f} of the "
-            f"true neighbours among the k + {_AMONG} nearest",
-            {"all_dimensions": d, "k": k},
-        ),
-        "cells": ("2.2·√n, with 32 to 320 rows per cell; then sizes are evened out", {"n": n}),
-        "probes": (f"fewest cells that hold {1 - held:.3f} of the true neighbours, at least 4", {}),
-        "list_size": (
-            "k + 6 candidates (recall above 0.97: k + 20), more if they miss the recall",
-            {"k": k, "recall_target": recalls["recall_target"]},
-        ),
-        "passes": (
-            f"until the recall is reached on a sample, or a pass gains less than "
-            f"{_LEAST_GAIN * lost:.4f}",
-            recalls,
-        ),
-    }
-    return tuple(Decision(name, settings[name], *rule) for name, rule in rules.items())
+    decisions = (
+        Decision("dimensions", reduced.shape[1], axes, {"all": group.vectors.shape[1]}),
+        Decision("cells", len(cells.centres), "2.2·√n, of 32 to 320 rows on average", {"n": n}),
+        Decision("probes", cells.probes.shape[1], probed),
+        Decision("list_size", size, "k + 6 (recall above 0.97: k + 20), or more", {"k": k}),
+        Decision("passes", passes, passed, recalls),
+    )
+    return neighbors, lengths, decisions
 
 
 def _state(effort, distances, positions, hoods, reached, passes, widened) -> State:

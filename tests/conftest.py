@@ -70,8 +70,9 @@ def select(run_cli):
 @pytest.fixture
 def reference_machine(monkeypatch):
     """Plans need not look at the machine for half a second each."""
-    from d2cli.commands import plan
     from d2cli.planning.speed import Speed
+
+    from d2cli.commands import plan
 
     monkeypatch.setattr(plan, "measure", lambda threads: Speed())
 

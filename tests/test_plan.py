@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from d2cli.planning import ledger, messages, search
+from d2cli.planning.speed import Speed, measure
 
 from d2cli.commands import plan as plans
 from d2cli.files.graph_file import write_graph
@@ -20,8 +22,6 @@ from d2cli.graph.exact import search as exact
 from d2cli.graph.ivf import cell_search, cells, reduce, routing
 from d2cli.graph.ivf import search as ivf
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.planning import ledger, messages, search
-from d2cli.planning.speed import Speed, measure
 from d2cli.runtime.memory import Available
 from d2cli.selection import greedy as sampling
 from d2cli.selection import thinning

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from d2cli.planning.ledger import BASE
 
 DATA = ["--emb", "emb.npy", "--scores", "scores.npy"]

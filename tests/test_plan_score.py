@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from d2cli.planning.ledger import BASE
 
 from d2cli.difficulty.kinds import KINDS
-from d2cli.planning.ledger import BASE
 
 OF_OUTPUTS = [w for kind, k in KINDS.items() if k.family == "dynamics" for w in ("--kind", kind)]
 GRAPH_KINDS = ["--kind", "knn-distance", "--kind", "label-disagreement"]

@@ -737,8 +737,14 @@ GRAPHS = {
     "no json": ({"meta": "{"}, ["metadata cannot be read"]),
     "a list": ({"meta": [1]}, ["metadata cannot be read"]),
     "no version": ({"meta": {"a": 1}}, ["metadata cannot be read"]),
-    "odd graph": ({"meta": {"format_version": 1, "graph": "x"}}, ["metadata is damaged: 'graph' is no"]),
-    "odd inputs": ({"meta": {"format_version": 1, "inputs": 3}}, ["metadata is damaged: 'inputs' is no"]),
+    "odd graph": (
+        {"meta": {"format_version": 1, "graph": "x"}},
+        ["metadata is damaged: 'graph' is no"],
+    ),
+    "odd inputs": (
+        {"meta": {"format_version": 1, "inputs": 3}},
+        ["metadata is damaged: 'inputs' is no"],
+    ),
     "future": ({"meta": {"format_version": 2}}, ["format version 2", "reads 1"]),
     "no neighbors": ({"drop": ["neighbors"]}, ["no column 'neighbors'"]),
     "no distances": ({"drop": ["distances"]}, ["no column 'distances'"]),
@@ -869,7 +875,9 @@ def test_ids_in_some_shards_only(refuse, data):
     Path("s").mkdir()
     parquet("s/0.parquet", id=data.ids[:20], score=data.scores[:20])
     parquet("s/1.parquet", score=data.scores[20:])
-    refuse(*select(scores="s"), says=["s/0.parquet", "only some files of --scores have the column id"])
+    refuse(
+        *select(scores="s"), says=["s/0.parquet", "only some files of --scores have the column id"]
+    )
     parquet("s/1.parquet", id=range(20), score=data.scores[20:])
     refuse(*select(scores="s"), says=["s/1.parquet: id: is int64, and large_string in s/0"])
 

@@ -188,7 +188,7 @@ class _Sampler:
         neighbors = np.where(missing | (step[None, :] >= m), MISSING, moved).astype(np.int32)
         distances = graph.distances[rows].copy()
         distances[neighbors == MISSING] = np.inf
-        order = np.lexsort((neighbors, distances), axis=1)
+        order: Any = np.lexsort((neighbors, distances), axis=1)
         excluded = None if graph.excluded is None else graph.excluded[rows]
         if excluded is not None:
             gone = excluded[neighbors] & (neighbors != MISSING) | excluded[:, None]

@@ -20,7 +20,8 @@ from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
-from d2cli.messages.forward import check_bandwidth, check_scores, resolve_bandwidth
+from d2cli.messages.forward import check_bandwidth, resolve_bandwidth
+from d2cli.messages.utility import check_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
 from d2cli.selection.cutoff import automatic_cutoff, within_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy

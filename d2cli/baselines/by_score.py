@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import STRATA
 from d2cli.errors import UsageError
-from d2cli.messages.forward import check_scores
+from d2cli.messages.utility import check_scores
 from d2cli.selection.budgets import check_size, cutoff_rows
 
 

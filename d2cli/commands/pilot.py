@@ -195,8 +195,8 @@ class _Sampler:
             neighbors[gone], distances[gone] = MISSING, np.inf
             order = np.lexsort((neighbors, distances), axis=1)
         return KnnGraph(
-            np.take_along_axis(neighbors, order, 1),
-            np.take_along_axis(distances, order, 1),
+            np.take_along_axis(neighbors, order, axis=1),
+            np.take_along_axis(distances, order, axis=1),
             excluded,
             BuildInfo(graph.info.metric, graph.info.method),
         )

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import Kernel, choices
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
-from d2cli.errors import DataError, UsageError
+from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_hops
 from d2cli.messages.sizes import BLOCK_ROWS
+from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
@@ -211,16 +212,3 @@ def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float
     if farthest >= _FLOAT32_MOST:
         return 0.0
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size
-
-
-def check_scores(scores: NDArray[np.float64], n: int) -> None:
-    """Refuse scores that are not (n,) finite numbers."""
-    if scores.ndim != 1 or scores.size != n:
-        raise DataError(
-            f"scores must be one number for each of {n:,} rows, not {scores.shape}",
-            argument="scores",
-        )
-    finite = np.isfinite(scores)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise DataError(f"score is {scores[row]}", argument="scores", row=row)

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import HIGHER_IS, TRANSFORM, HigherIs, Transform, choices
 from d2cli.errors import DataError, UsageError
-from d2cli.messages.forward import check_scores
 
 
 def utility(
@@ -101,3 +100,16 @@ def _refuse_negative(values: NDArray[np.float64], higher_is: HigherIs) -> None:
         argument="scores",
         row=row,
     )
+
+
+def check_scores(scores: NDArray[np.float64], n: int) -> None:
+    """Refuse scores that are not (n,) finite numbers."""
+    if scores.ndim != 1 or scores.size != n:
+        raise DataError(
+            f"scores must be one number for each of {n:,} rows, not {scores.shape}",
+            argument="scores",
+        )
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(f"score is {scores[row]}", argument="scores", row=row)

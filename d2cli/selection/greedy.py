@@ -14,7 +14,8 @@ from d2cli.defaults import Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
-from d2cli.messages.forward import check_kernel, check_scores
+from d2cli.messages.forward import check_kernel
+from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import check_size
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks

@@ -8,11 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli import baselines
 from d2cli.api import own_scores, prepare_edges, propagate, select
+from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff
+from d2cli.baselines.class_centres import moderate
+from d2cli.baselines.farthest_first import k_center
+from d2cli.baselines.on_graph import facility_location, near_duplicates
 from d2cli.commands.compare.inputs import CompareData, CompareJob
 from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress
+from d2cli.evaluation.selections import random_rows
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.selection.greedy import Selection
 
@@ -65,7 +69,7 @@ class Chooser:
             )
             return self.d2_runs[size].order
         if method == "ccs":
-            return baselines.coverage_centric(
+            return coverage_centric(
                 self.scores, size, self.options.cutoff, strata=self.options.strata, seed=self.seed
             )
         if method not in self._nested:
@@ -73,25 +77,25 @@ class Chooser:
         return self._nested[method][:size]
 
     def _random(self, size: int) -> Rows:
-        return baselines.random_rows(self.scores.size, size, seed=self.seed)
+        return random_rows(self.scores.size, size, seed=self.seed)
 
     def _highest(self, size: int) -> Rows:
-        return baselines.highest(self.scores, size)
+        return highest(self.scores, size)
 
     def _cutoff(self, size: int) -> Rows:
-        return baselines.highest_after_cutoff(self.scores, size, self.options.cutoff)
+        return highest_after_cutoff(self.scores, size, self.options.cutoff)
 
     def _moderate(self, size: int) -> Rows:
-        return baselines.moderate(self.vectors, size, self.codes)
+        return moderate(self.vectors, size, self.codes)
 
     def _k_center(self, size: int) -> Rows:
-        return baselines.k_center(self.vectors, size, threads=self.threads, progress=self.progress)
+        return k_center(self.vectors, size, threads=self.threads, progress=self.progress)
 
     def _facility_location(self, size: int) -> Rows:
-        return baselines.facility_location(self.graph, size)
+        return facility_location(self.graph, size)
 
     def _near_duplicates(self, size: int) -> Rows:
-        return baselines.near_duplicates(self.graph, size, seed=self.seed)
+        return near_duplicates(self.graph, size, seed=self.seed)
 
     #: The selection for a small budget is the beginning of that for a large one.
     _orders: ClassVar[dict[str, Callable[[Chooser, int], Rows]]] = {

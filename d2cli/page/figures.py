@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -113,14 +114,9 @@ def score_histogram(
         )
         svg = inline(drawn, name, f"Score histogram, {label}", words)
     number = Decimals(edges.tolist())
-    rows = [
-        [f"{number(low)} to {number(high)}", count(int(f)), count(int(k)), percent(float(r))]
-        for low, high, f, k, r in zip(
-            edges[:-1], edges[1:], bins.full, bins.kept, bins.retention, strict=True
-        )
-    ]
-    table = Table(f"Rows by score, {label}", ["Score", "Full set", "Kept", "Share kept"], rows)
-    return FigureView(svg, words, table)
+    names = [f"{number(low)} to {number(high)}" for low, high in pairwise(edges)]
+    head = ["Score", "Full set", "Kept", "Share kept"]
+    return FigureView(svg, words, _count_table(f"Rows by score, {label}", head, names, bins))
 
 
 def kept_by_difficulty(
@@ -159,18 +155,13 @@ def kept_by_difficulty(
             f"{percent((low + 1) / share.size, 0)}."
         )
         svg = inline(drawn, name, f"Share kept by {ends[1]} score, {label}", words)
-    rows = [
-        [f"{percent(i / share.size, 0)} to {percent((i + 1) / share.size, 0)}", count(int(f)),
-         count(int(k)), percent(float(r))]
-        for i, (f, k, r) in enumerate(
-            zip(groups.full, groups.kept, groups.retention, strict=True)
-        )
-    ]  # fmt: skip
-    table = Table(
-        f"Rows kept in the order of their scores, {ends[0]} first, {label}",
-        ["Place in the order", "Rows", "Kept", "Share kept"],
-        rows,
-    )
+    names = [
+        f"{percent(i / share.size, 0)} to {percent((i + 1) / share.size, 0)}"
+        for i in range(share.size)
+    ]
+    title = f"Rows kept in the order of their scores, {ends[0]} first, {label}"
+    head = ["Place in the order", "Rows", "Kept", "Share kept"]
+    table = _count_table(title, head, names, groups)
     return FigureView(svg, words, table)
 
 
@@ -297,19 +288,19 @@ def _dots(axes: Any, places: NDArray[np.float64], color: str, size: float, alpha
 
 
 def _cells(label: str, places: NDArray[np.float64], kept: NDArray[np.bool_]) -> Table:
-    at = np.clip((places * _CELLS).astype(int), 0, _CELLS - 1)
-    rows = []
-    for y, vertical in reversed(list(enumerate(("bottom", "middle", "top")))):
-        for x, horizontal in enumerate(("left", "centre", "right")):
-            here = (at[:, 0] == x) & (at[:, 1] == y)
-            share = float(kept[here].mean()) if here.any() else float("nan")
-            rows.append(
-                [f"{vertical} {horizontal}", count(int(here.sum())), count(int(kept[here].sum())),
-                 percent(share)]
-            )  # fmt: skip
-    return Table(
-        f"Rows by part of the map, {label}", ["Part of the map", "Rows", "Kept", "Share kept"], rows
-    )
+    """Count rows by cell of the map, from the top left to the bottom right."""
+    x, y = np.clip((places * _CELLS).astype(int), 0, _CELLS - 1).T
+    cells = (_CELLS - 1 - y) * _CELLS + x
+    full, chosen = (np.bincount(c, minlength=_CELLS * _CELLS) for c in (cells, cells[kept]))
+    names = [f"{v} {h}" for v in ("top", "middle", "bottom") for h in ("left", "centre", "right")]
+    head = ["Part of the map", "Rows", "Kept", "Share kept"]
+    return _count_table(f"Rows by part of the map, {label}", head, names, BinCounts(full, chosen))
+
+
+def _count_table(caption: str, head: list[str], names: list[str], counts: BinCounts) -> Table:
+    numbers = zip(names, counts.full, counts.kept, counts.retention, strict=True)
+    rows = [[name, count(int(f)), count(int(k)), percent(float(r))] for name, f, k, r in numbers]
+    return Table(caption, head, rows)
 
 
 def bar_chart(

@@ -122,7 +122,7 @@ def test_an_output_is_replaced_and_nobody_sees_half(folder, select):
         assert reader.read() == b"old"  # whoever had it open keeps what there was
     assert np.load("selected.npy").size == 9
     assert set(folder()) == {
-        *("emb.npy", "labels.npy", "scores.npy", "selected.npy", "selected.npy.json"),
+        *("emb.npy", "labels.npy", "scores.npy", "selected.npy", "selected.npy.json")
     }
 
 

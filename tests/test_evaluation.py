@@ -44,9 +44,7 @@ def selection_cases(draw, zeros=True):
 # -- coverage and redundancy --------------------------------------------------------------------
 @settings(max_examples=50)
 @given(
-    selection_cases(zeros=False),
-    st.sampled_from(["euclidean", "cosine"]),
-    st.sampled_from([1, 3]),
+    selection_cases(zeros=False), st.sampled_from(["euclidean", "cosine"]), st.sampled_from([1, 3])
 )
 def test_nearest_selected_equals_the_plain_loop(case, metric, threads):
     values, selected = case

@@ -102,10 +102,7 @@ def _parameter(name: str, kind: Any, default: Any, option: Option) -> inspect.Pa
         show_default=option.parse is None,
     )
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, shown],
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown]
     )
 
 

@@ -95,12 +95,7 @@ class Inputs:
         return graph
 
     def remember(
-        self,
-        option: str,
-        source: Source,
-        *,
-        described: bool = True,
-        repeats: bool = False,
+        self, option: str, source: Source, *, described: bool = True, repeats: bool = False
     ) -> None:
         """Remember an input that was opened elsewhere."""
         self._opened.append(

@@ -11,23 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from d2cli import defaults
-from d2cli.commands.requests import (
-    AUTO,
-    Budget,
-    GraphOptions,
-    MessageOptions,
-    ScoreOptions,
-)
-from d2cli.defaults import (
-    MAX_HOPS,
-    MODES,
-    EdgeRule,
-    HigherIs,
-    Kernel,
-    ModeName,
-    Transform,
-    choices,
-)
+from d2cli.commands.requests import AUTO, Budget, GraphOptions, MessageOptions, ScoreOptions
+from d2cli.defaults import MAX_HOPS, MODES, EdgeRule, HigherIs, Kernel, ModeName, Transform, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.score_file import recorded_direction

@@ -130,12 +130,7 @@ class Epochs:
 
 
 def open_epochs(
-    arguments: list[str],
-    option: str,
-    key: str | None,
-    id_column: str | None,
-    *,
-    skim: bool = False,
+    arguments: list[str], option: str, key: str | None, id_column: str | None, *, skim: bool = False
 ) -> Epochs:
     """Open the files of ``--logits`` or ``--probs``; arguments as of :func:`open_source`.
 

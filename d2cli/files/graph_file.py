@@ -22,12 +22,7 @@ from d2cli.files.formats.tables import TableFile, arrow_errors
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
 from d2cli.files.paths import check_regular, sniff
-from d2cli.files.provenance.sidecar import (
-    as_metadata,
-    from_metadata,
-    new_provenance,
-    read_sidecar,
-)
+from d2cli.files.provenance.sidecar import as_metadata, from_metadata, new_provenance, read_sidecar
 from d2cli.files.sizes import Ids
 from d2cli.files.sources import blame, broadened, check_unique
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph

@@ -76,7 +76,7 @@ def _budget(compared: Compared, n: int, distance: Decimals) -> Section:
                         [list[str | Bar](row) for row in overlap],
                     )
                 ],
-            ),
+            )
         ],
     )
 

@@ -23,10 +23,7 @@ def plan_graph(job: GraphJob) -> Plan:
     layouts, emb = job.inputs.layouts, job.emb.layout()
     check_neighbors(job.options.n_neighbors, emb.rows)
     search = search_of(
-        job.options,
-        job.threads,
-        grouped=len(layouts) > 1,
-        checkpoint=job.request.checkpoint,
+        job.options, job.threads, grouped=len(layouts) > 1, checkpoint=job.request.checkpoint
     )
 
     def run(matrix: Matrix, search: SearchSettings) -> Estimate:

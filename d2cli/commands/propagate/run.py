@@ -60,21 +60,13 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
             ("messages", describe_messages(messages, sigma, edges)),
             ("written", job.request.out),
         ],
-        [
-            *data.notices,
-            *message_notices(data.graph, edges, messages, sigma, data.scores.utility),
-        ],
+        [*data.notices, *message_notices(data.graph, edges, messages, sigma, data.scores.utility)],
         decisions=decisions,
     )
 
 
 def pass_forward(
-    edges: Edges,
-    sigma: float,
-    scores: Scores,
-    messages: Messages,
-    threads: int,
-    progress: Progress,
+    edges: Edges, sigma: float, scores: Scores, messages: Messages, threads: int, progress: Progress
 ) -> NDArray[np.float64]:
     """The forward pass under settled options; errors name the file of the scores."""
     with blame(scores=scores.origin):

@@ -22,11 +22,7 @@ from d2cli.files.output.atomic import check_target
 from d2cli.files.paths import expand
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
-from d2cli.files.selection_file import (
-    SelectionFile,
-    StoredSelection,
-    open_selection,
-)
+from d2cli.files.selection_file import SelectionFile, StoredSelection, open_selection
 from d2cli.files.sources import Source, blame
 from d2cli.messages.utility import utility
 

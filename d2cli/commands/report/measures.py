@@ -153,11 +153,7 @@ def _random(ruler: Ruler, size: int, tick: Callable[[], None]) -> RandomMeasures
 
 
 def _examples(
-    data: ReportData,
-    kept: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    spread: Spread,
-    most: int,
+    data: ReportData, kept: NDArray[np.int64], rows: NDArray[np.int64], spread: Spread, most: int
 ) -> dict[str, list[Example]]:
     """The examples that the page shows, by kind."""
     distances, which = spread.distances, spread.nearest

@@ -28,11 +28,7 @@ _ENDS = {
     "better": ("worst", "best"),
 }
 
-_MEANING = {
-    "harder": "a hard example",
-    "easier": "an easy example",
-    "better": "a wanted example",
-}
+_MEANING = {"harder": "a hard example", "easier": "an easy example", "better": "a wanted example"}
 
 
 class Viewer:

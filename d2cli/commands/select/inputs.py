@@ -153,8 +153,7 @@ def _check(request: SelectRequest) -> None:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
     if request.cutoff_higher_is is not None and request.cutoff_scores is None:
         raise UsageError(
-            "--cutoff-higher-is needs --cutoff-scores",
-            "the direction of --scores is --higher-is",
+            "--cutoff-higher-is needs --cutoff-scores", "the direction of --scores is --higher-is"
         )
     if request.balance != "none" and request.labels is None:
         raise UsageError(f"--balance {request.balance} needs --labels")

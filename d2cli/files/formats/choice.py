@@ -28,13 +28,7 @@ _FORMS = {
     "images": ((3, 4), "(n, height, width) or (n, height, width, 3)"),
 }
 #: NumPy's type kinds by role. A role without an entry takes integers or text.
-_KINDS = {
-    "embeddings": "fiub",
-    "scores": "fiub",
-    "images": "fiub",
-    "outputs": "f",
-    "texts": "US",
-}
+_KINDS = {"embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US"}
 #: The names that pandas gives to its row numbers; such a field is never chosen.
 _PANDAS_INDEX = ("", "__index_level_0__")
 #: The value of --id-column that turns off the search for an id column.
@@ -107,10 +101,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
         if not fields[0].n:  # a CSV without rows has no types
             raise DataError(f"{path}: there are no rows")
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
-    raise DataError(
-        f"{path}: {_names(candidates)} could all be {role}",
-        _hint(wanted),
-    )
+    raise DataError(f"{path}: {_names(candidates)} could all be {role}", _hint(wanted))
 
 
 def _hint(wanted: Wanted) -> str:

@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from d2cli.errors import DataError
-from d2cli.files.provenance.fingerprint import (
-    described_inputs,
-    fingerprint,
-    is_sampled,
-    paths_of,
-)
+from d2cli.files.provenance.fingerprint import described_inputs, fingerprint, is_sampled, paths_of
 
 #: The option that allows changed inputs.
 ALLOW = "--allow-stale"

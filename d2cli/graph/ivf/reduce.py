@@ -79,12 +79,7 @@ def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads
 
 
 def reduce_dimensions(
-    group: Group,
-    principal: Principal,
-    truth: Truth,
-    list_size: int,
-    wanted: float,
-    threads: int,
+    group: Group, principal: Principal, truth: Truth, list_size: int, wanted: float, threads: int
 ) -> NDArray[np.float32]:
     """Coordinates (n, width) float32 on the first principal axes.
 

@@ -11,12 +11,13 @@ from d2cli.api import prepare_edges, propagate
 from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
 from d2cli.commands.graph.run import describe_graph
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
+from d2cli.commands.requests import MEDIAN
 from d2cli.commands.settle import Messages
 from d2cli.engine.threads import Progress
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import Edges, KnnGraph
-from d2cli.messages.forward import vanished_share
+from d2cli.messages.forward import bandwidth_decision, vanished_share
 from d2cli.runtime.decisions import Decision
 
 #: A notice is printed if a larger share of the edge weights is too small to have an effect.
@@ -36,7 +37,9 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     with clock.stage("propagate"):
         edges, sigma = prepare_edges(data.graph, edges=messages.edges, bandwidth=messages.bandwidth)
         u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
-    decisions = (job.direction.decision, *message_decisions(data.graph, messages, sigma))
+    decisions: tuple[Decision, ...] = (job.direction.decision,)
+    if messages.bandwidth == MEDIAN:
+        decisions += (bandwidth_decision(data.graph, sigma),)
     provenance = new_provenance(
         "propagate",
         {**job.direction.recorded, **messages.recorded, "id_column": job.request.id_column},
@@ -81,23 +84,6 @@ def pass_forward(
             threads=threads,
             progress=progress,
         )
-
-
-def message_decisions(graph: KnnGraph, messages: Messages, sigma: float) -> tuple[Decision, ...]:
-    """The automatic bandwidth, if it is automatic."""
-    if messages.bandwidth != "median":
-        return ()
-    return (
-        Decision(
-            "bandwidth",
-            sigma,
-            "σ = median of the listed distances; of those above 0 if the median is 0",
-            {
-                "listed": int(np.count_nonzero(graph.neighbors >= 0)),
-                "zero": int(np.count_nonzero(graph.distances == 0)),
-            },
-        ),
-    )
 
 
 def describe_messages(messages: Messages, sigma: float, edges: Edges) -> str:

@@ -8,13 +8,8 @@ from dataclasses import replace
 from d2cli.api import own_scores, prepare_edges, select
 from d2cli.commands.finish import Clock, Summary, Terminal, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
-from d2cli.commands.propagate.run import (
-    describe_messages,
-    message_decisions,
-    message_notices,
-    pass_forward,
-)
-from d2cli.commands.requests import AUTO, Budget
+from d2cli.commands.propagate.run import describe_messages, message_notices, pass_forward
+from d2cli.commands.requests import AUTO, MEDIAN, Budget
 from d2cli.commands.select.inputs import SelectData, SelectJob, read_select_data
 from d2cli.commands.select.outputs import (
     Outcome,
@@ -33,6 +28,8 @@ from d2cli.files.output.atomic import check_target
 from d2cli.files.output.checkpoint import kept
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages.forward import bandwidth_decision, own_scores_decision
+from d2cli.runtime.decisions import Decision
 from d2cli.selection.greedy import Selection
 
 
@@ -140,7 +137,11 @@ def _choose(
             assert data.scores is not None
             u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
         difficulty = data.difficulty
+        decisions: tuple[Decision, ...] = (*graph.info.decisions, settings.direction.decision)
+        if messages.bandwidth == MEDIAN:
+            decisions += (bandwidth_decision(graph, sigma),)
         if settings.cutoff == AUTO and difficulty is None:
+            decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
             difficulty = own_scores(
                 edges, u, kernel=messages.kernel, bandwidth=sigma, threads=threads,
                 gamma_forward=messages.gamma_forward, hops=messages.hops, floor=messages.floor,
@@ -178,11 +179,7 @@ def _choose(
         edges,
         sigma,
         u,
-        (
-            *graph.info.decisions,
-            settings.direction.decision,
-            *message_decisions(graph, messages, sigma),
-        ),
+        decisions,
         [
             Picked(target, budget, selection)
             for (target, (budget, _)), selection in zip(budgets, selections, strict=True)

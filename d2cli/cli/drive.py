@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from d2cli.commands.finish import Summary, Terminal
     from d2cli.commands.plan import Plan
     from d2cli.commands.requests import RunOptions
+    from d2cli.runtime.decisions import Decision
 
 Request = TypeVar("Request")
 Job = TypeVar("Job")
@@ -67,6 +68,19 @@ def drive(
     with progress_bar() as progress:
         summary = work(job, Terminal(progress, show_notice, sys.stdout))
     show_summary(summary)
+    if options.explain:
+        _show_decisions(summary.decisions)
+
+
+def _show_decisions(decisions: tuple[Decision, ...]) -> None:
+    """Print each decision, its rule, and the numbers that the rule was applied to."""
+    for decision in decisions:
+        lines = [
+            (decision.name, str(decision.value)),
+            ("  rule", decision.rule),
+            *((f"  {name}", str(value)) for name, value in decision.numbers.items()),
+        ]
+        show_labelled(lines, sys.stderr)
 
 
 def _show_plan(plan: Plan, limit: int | None) -> None:

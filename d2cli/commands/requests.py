@@ -214,6 +214,12 @@ class RunOptions:
         help="Refuse, before the work, a run that is predicted to need more memory: 8GiB, 8GB, "
         "500MiB or bytes. [default: print a notice if the prediction exceeds what is available]",
     )  # fmt: skip
+    explain: bool = option(
+        False,
+        "--explain",
+        group=RUN,
+        help="Print each automatic decision with the numbers that led to it.",
+    )
     quiet: bool = option(False, "-q", "--quiet", group=RUN, help="Print no notices and no summary.")
     json: bool = option(False, "--json", group=RUN, help="Print the summary as JSON on stdout.")
     debug: bool = option(False, "--debug", group=RUN, help="Show the traceback of an error.")

@@ -174,32 +174,22 @@ class _Sampler:
         return path
 
     def _some_lists(self, rows: NDArray[np.int64]) -> KnnGraph:
-        """As many lists as rows: those of `rows`, with neighbours renumbered into the sample.
-
-        Each list is as long as before, so the messages cost the same; it leads to other rows.
-        """
+        """The lists of `rows`, led to other rows of the sample: as long as before, and as far."""
         assert self._loaded is not None
         graph, m = self._loaded.graph, rows.size
-        neighbors = graph.neighbors[rows].astype(np.int64)
-        missing = neighbors == MISSING
-        k = neighbors.shape[1]
-        step = 1 + np.arange(k) * max(1, (m - 1) // max(k, 1))
-        moved = (np.arange(m)[:, None] + step[None, :]) % m
-        neighbors = np.where(missing | (step[None, :] >= m), MISSING, moved).astype(np.int32)
+        steps = 1 + np.arange(graph.n_neighbors) * max(1, (m - 1) // graph.n_neighbors)
+        neighbors = ((np.arange(m)[:, None] + steps) % m).astype(np.int32)
         distances = graph.distances[rows].copy()
-        distances[neighbors == MISSING] = np.inf
-        order: Any = np.lexsort((neighbors, distances), axis=1)
+        absent = (graph.neighbors[rows] == MISSING) | (steps >= m)
         excluded = None if graph.excluded is None else graph.excluded[rows]
         if excluded is not None:
-            gone = excluded[neighbors] & (neighbors != MISSING) | excluded[:, None]
-            neighbors[gone], distances[gone] = MISSING, np.inf
-            order = np.lexsort((neighbors, distances), axis=1)
-        return KnnGraph(
-            np.take_along_axis(neighbors, order, axis=1),
-            np.take_along_axis(distances, order, axis=1),
-            excluded,
-            BuildInfo(graph.info.metric, graph.info.method),
-        )
+            absent |= excluded[neighbors] | excluded[:, None]
+        neighbors[absent], distances[absent] = MISSING, np.inf
+        order = np.lexsort((neighbors, distances), axis=1).astype(np.intp)
+        neighbors = np.take_along_axis(neighbors, order, axis=1)
+        distances = np.take_along_axis(distances, order, axis=1)
+        info = BuildInfo(graph.info.metric, graph.info.method)
+        return KnnGraph(neighbors, distances, excluded, info)
 
     def _outputs(self, m: int) -> NDArray[Any]:
         """(epochs, m, classes): the first rows of the first epoch, once for each epoch."""

@@ -73,24 +73,15 @@ class Input:
     key: str | None = None
 
 
-def option(default: Any, *flags: str, group: str, help: str, **more: Any) -> Any:
-    """A field that is one option."""
-    return dataclasses.field(
-        default=default, metadata={"option": Option(flags, group, help, **more)}
-    )
+def option(group: str, flags: str, default: Any, help: str, **more: Any) -> Any:
+    """A field that is one option; with a default of ``()`` it may repeat, and holds a tuple."""
+    found = Option(tuple(flags.split()), group, help, **more)
+    return dataclasses.field(default=default, metadata={"option": found})
 
 
-def repeated(*flags: str, group: str, help: str, **more: Any) -> Any:
-    """A field that is one option which may repeat: a tuple of values."""
-    return option((), *flags, group=group, help=help, **more)
-
-
-def source(name: str, metavar: str, help: str, *, key: bool = True, group: str = INPUTS) -> Any:
+def source(name: str, metavar: str, help: str, group: str = INPUTS) -> Any:
     """A field that is an input: ``--name``, which may repeat, and ``--name-key``."""
-    return option(
-        None, f"--{name}", group=group, help=help, metavar=metavar,
-        key=f"--{name}-key" if key else None,
-    )  # fmt: skip
+    return option(group, f"--{name}", None, help, metavar=metavar, key=f"--{name}-key")
 
 
 def number_or(word: str) -> Callable[[str, str], Any]:
@@ -153,157 +144,113 @@ GRAPH_FILE = "A graph file, in place of --emb."
 
 
 def _id_column() -> Any:
-    return option(
-        None, "--id-column", group=INPUTS, metavar="NAME",
-        help="Column of ids by which inputs are joined; 'none' joins by row. "
-        "[default: id, uid or _curator_dedup_id if present]",
-    )  # fmt: skip
+    return option(INPUTS, "--id-column", None,
+        "Column of ids by which inputs are joined; 'none' joins by row. [default: id, uid or "
+        "_curator_dedup_id if present]", metavar="NAME")  # fmt: skip
 
 
 def _exclude() -> Any:
-    return repeated(
-        "--exclude", group=ROWS, metavar="I",
-        help="Rows to leave out: row numbers, a boolean mask, or ids.",
-    )  # fmt: skip
+    return option(ROWS, "--exclude", (),
+        "Rows to leave out: row numbers, a boolean mask, or ids.", metavar="I")  # fmt: skip
 
 
 def _allow_stale() -> Any:
-    return option(
-        False, "--allow-stale", group=RUN,
-        help="Use a graph or propagated scores although their inputs have changed since.",
-    )  # fmt: skip
+    return option(RUN, "--allow-stale", False,
+        "Use a graph or propagated scores although their inputs have changed since.")  # fmt: skip
 
 
 def _checkpoint() -> Any:
-    return option(
-        defaults.CHECKPOINT, "--checkpoint", group=RUN, metavar="auto|off|SECONDS",
-        parse=checkpoint_seconds,
-        help="Save the state of a long build beside the output, at most every so many seconds, "
-        f"so that the same command resumes it. [default: auto, {defaults.CHECKPOINT:g}]",
-    )  # fmt: skip
+    return option(RUN, "--checkpoint", defaults.CHECKPOINT,
+        "Save the state of a long build beside the output, at most once in SECONDS, so "
+        f"that the same command resumes it. [default: auto, {defaults.CHECKPOINT:g}]",
+        metavar="auto|off|SECONDS", parse=checkpoint_seconds)  # fmt: skip
 
 
 def _ratio(help: str) -> Any:
-    return repeated("--ratio", group=SELECTION, metavar="R", parse=as_ratio, help=help)
+    return option(SELECTION, "--ratio", (), help, metavar="R", parse=as_ratio)
 
 
 def _size(help: str) -> Any:
-    return repeated("--size", group=SELECTION, metavar="N", help=help)
+    return option(SELECTION, "--size", (), help, metavar="N")
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How the run goes; none of these changes a result."""
 
-    threads: int | None = option(
-        None, "--threads", group=RUN,
-        help="Number of threads; results do not depend on it. [default: all cores]",
-    )  # fmt: skip
-    plan: bool = option(
-        False, "--plan", group=RUN,
-        help="Print what the run would read, write and need (memory, disk, I/O), and exit.",
-    )  # fmt: skip
-    pilot: bool = option(
-        False,
-        "--pilot",
-        group=RUN,
-        help="With --plan: run the real stages on samples for some seconds, and forecast the time.",
-    )
-    max_memory: str | None = option(
-        None, "--max-memory", group=RUN, metavar="SIZE",
-        help="Refuse, before the work, a run that is predicted to need more memory: 8GiB, 8GB, "
-        "500MiB or bytes. [default: print a notice if the prediction exceeds what is available]",
-    )  # fmt: skip
-    explain: bool = option(
-        False,
-        "--explain",
-        group=RUN,
-        help="Print each automatic decision with the numbers that led to it.",
-    )
-    quiet: bool = option(False, "-q", "--quiet", group=RUN, help="Print no notices and no summary.")
-    json: bool = option(False, "--json", group=RUN, help="Print the summary as JSON on stdout.")
-    debug: bool = option(False, "--debug", group=RUN, help="Show the traceback of an error.")
+    threads: int | None = option(RUN, "--threads", None,
+        "Number of threads; results do not depend on it. [default: all cores]")  # fmt: skip
+    plan: bool = option(RUN, "--plan", False,
+        "Print what the run would read, write and need (memory, disk, I/O), and "
+        "exit.")  # fmt: skip
+    pilot: bool = option(RUN, "--pilot", False,
+        "With --plan: run the real stages on samples for some seconds, and forecast the "
+        "time.")  # fmt: skip
+    max_memory: str | None = option(RUN, "--max-memory", None,
+        "Refuse, before the work, a run that is predicted to need more memory: 8GiB, 8GB, "
+        "500MiB or bytes. [default: print a notice if the prediction exceeds what is "
+        "available]", metavar="SIZE")  # fmt: skip
+    explain: bool = option(RUN, "--explain", False,
+        "Print each automatic decision with the numbers that led to it.")  # fmt: skip
+    quiet: bool = option(RUN, "-q --quiet", False, "Print no notices and no summary.")
+    json: bool = option(RUN, "--json", False, "Print the summary as JSON on stdout.")
+    debug: bool = option(RUN, "--debug", False, "Show the traceback of an error.")
 
 
 @dataclass(frozen=True)
 class GraphOptions:
     """How a graph is built."""
 
-    n_neighbors: int = option(
-        defaults.N_NEIGHBORS, "-k", "--n-neighbors", group=GRAPH,
-        help="Number of neighbours listed for each row.",
-    )  # fmt: skip
-    metric: Metric = option(
-        defaults.METRIC, "--metric", group=GRAPH,
-        help="Distance; cosine is the Euclidean distance of unit vectors.",
-    )  # fmt: skip
-    method: Method = option(
-        defaults.METHOD, "--method", group=GRAPH,
-        help=f"Search method; auto is exact up to {defaults.EXACT_UP_TO:,} rows, then ivf.",
-    )  # fmt: skip
-    recall: float = option(
-        defaults.RECALL, "--recall", group=GRAPH, help="Target recall@k of approximate search."
-    )
-    hnsw_m: int = option(
-        defaults.HNSW_M, "--hnsw-m", group=GRAPH, help="HNSW: links of each node (M)."
-    )
-    ef_construction: int = option(
-        defaults.EF_CONSTRUCTION, "--ef-construction", group=GRAPH,
-        help="HNSW: search width while the index is built.",
-    )  # fmt: skip
-    ef: int | None = option(
-        None, "--ef", group=GRAPH,
-        help="HNSW: search width. [default: the smallest found to reach --recall]",
-    )  # fmt: skip
-    seed: int = option(
-        defaults.SEED, "--seed", group=GRAPH,
-        help="Seed of the index, of samples and of random choices.",
-    )  # fmt: skip
+    n_neighbors: int = option(GRAPH, "-k --n-neighbors", defaults.N_NEIGHBORS,
+        "Number of neighbours listed for each row.")  # fmt: skip
+    metric: Metric = option(GRAPH, "--metric", defaults.METRIC,
+        "Distance; cosine is the Euclidean distance of unit vectors.")  # fmt: skip
+    method: Method = option(GRAPH, "--method", defaults.METHOD,
+        f"Search method; auto is exact up to {defaults.EXACT_UP_TO:,} rows, then "
+        "ivf.")  # fmt: skip
+    recall: float = option(GRAPH, "--recall", defaults.RECALL,
+        "Target recall@k of approximate search.")  # fmt: skip
+    hnsw_m: int = option(GRAPH, "--hnsw-m", defaults.HNSW_M, "HNSW: links of each node (M).")
+    ef_construction: int = option(GRAPH, "--ef-construction", defaults.EF_CONSTRUCTION,
+        "HNSW: search width while the index is built.")  # fmt: skip
+    ef: int | None = option(GRAPH, "--ef", None,
+        "HNSW: search width. [default: the smallest found to reach --recall]")  # fmt: skip
+    seed: int = option(GRAPH, "--seed", defaults.SEED,
+        "Seed of the index, of samples and of random choices.")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
     """What the scores mean; None where nobody said."""
 
-    higher_is: HigherIs | None = option(
-        None, "--higher-is", group=INPUTS,
-        help="Meaning of a high score: harder (EL2N, forgetting, loss), easier (AUM, confidence), "
-        f"better (CLIP similarity). [default: as recorded, else {defaults.HIGHER_IS}]",
-    )  # fmt: skip
-    score_transform: Transform | None = option(
-        None, "--score-transform", group=INPUTS,
-        help="Transform that makes scores at least 0, as messages need. "
-        f"[default: {defaults.TRANSFORM}]",
-    )  # fmt: skip
+    higher_is: HigherIs | None = option(INPUTS, "--higher-is", None,
+        "Meaning of a high score: harder (EL2N, forgetting, loss), easier (AUM, confidence), "
+        "better (CLIP similarity). [default: as recorded, else "
+        f"{defaults.HIGHER_IS}]")  # fmt: skip
+    score_transform: Transform | None = option(INPUTS, "--score-transform", None,
+        "Transform that makes scores at least 0, as messages need. [default: "
+        f"{defaults.TRANSFORM}]")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class MessageOptions:
     """How messages pass; None where the mode decides."""
 
-    mode: ModeName | None = option(
-        None, "--mode", group=MESSAGES,
-        help="Set of rules: ours, the paper's, or the research code's. [default: default]",
-    )  # fmt: skip
-    edges: EdgeRule | None = option(
-        None, "--edges", group=MESSAGES,
-        help="Two rows are neighbours if either lists the other (union), the first lists the "
-        f"second (directed), or both do (mutual). {_by_mode(_OURS.edges)}",
-    )  # fmt: skip
-    kernel: Kernel | None = option(
-        None, "--kernel", group=MESSAGES,
-        help=f"Edge weight exp(-γ (d/σ)²) or exp(-γ d/σ). {_by_mode(_OURS.kernel)}",
-    )  # fmt: skip
-    bandwidth: float | Literal["median"] | None = option(
-        None, "--bandwidth", group=MESSAGES, metavar="median|FLOAT", parse=number_or(MEDIAN),
-        help=f"σ, in units of distance. {_by_mode(_OURS.bandwidth)}",
-    )  # fmt: skip
-    gamma_forward: float | None = option(
-        None, "--gamma-forward", group=MESSAGES, help=f"γ_f. [default: {_OURS.gamma_forward}]"
-    )
-    hops: int | None = option(
-        None, "--hops", group=MESSAGES, help=f"Forward passes. [default: {defaults.HOPS}]"
-    )
+    mode: ModeName | None = option(MESSAGES, "--mode", None,
+        "Set of rules: ours, the paper's, or the research code's. [default: "
+        "default]")  # fmt: skip
+    edges: EdgeRule | None = option(MESSAGES, "--edges", None,
+        "Two rows are neighbours if either lists the other (union), the first lists the second "
+        f"(directed), or both do (mutual). {_by_mode(_OURS.edges)}")  # fmt: skip
+    kernel: Kernel | None = option(MESSAGES, "--kernel", None,
+        f"Edge weight exp(-γ (d/σ)²) or exp(-γ d/σ). {_by_mode(_OURS.kernel)}")  # fmt: skip
+    bandwidth: float | Literal["median"] | None = option(MESSAGES, "--bandwidth", None,
+        f"σ, in units of distance. {_by_mode(_OURS.bandwidth)}",
+        metavar="median|FLOAT", parse=number_or(MEDIAN))  # fmt: skip
+    gamma_forward: float | None = option(MESSAGES, "--gamma-forward", None,
+        f"γ_f. [default: {_OURS.gamma_forward}]")  # fmt: skip
+    hops: int | None = option(MESSAGES, "--hops", None,
+        f"Forward passes. [default: {defaults.HOPS}]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -318,21 +265,14 @@ class Budget:
 class OutputOptions:
     """Where the selection goes and in what form."""
 
-    out: str | None = option(
-        None, "--out", group=OUTPUT, metavar="O",
-        help="Output file; its ending sets the format: .npy .txt .csv .parquet .arrow; - is text "
-        "on stdout; {ratio} or {size} stands for the budget. [default: selected.npy]",
-    )  # fmt: skip
-    written_as: WrittenAs = option(
-        defaults.AS, "--as", group=OUTPUT, help="Content of .npy and text outputs."
-    )
-    order: RowOrder = option(
-        defaults.ORDER, "--order", group=OUTPUT,
-        help="Ascending row numbers, or the order of selection.",
-    )  # fmt: skip
-    complement: bool = option(
-        False, "--complement", group=OUTPUT, help="Write the rows that are dropped."
-    )
+    out: str | None = option(OUTPUT, "--out", None,
+        "Output file; its ending sets the format: .npy .txt .csv .parquet .arrow; - is text on "
+        "stdout; {ratio} or {size} stands for the budget. [default: selected.npy]",
+        metavar="O")  # fmt: skip
+    written_as: WrittenAs = option(OUTPUT, "--as", defaults.AS, "Content of .npy and text outputs.")
+    order: RowOrder = option(OUTPUT, "--order", defaults.ORDER,
+        "Ascending row numbers, or the order of selection.")  # fmt: skip
+    complement: bool = option(OUTPUT, "--complement", False, "Write the rows that are dropped.")
 
 
 # -- one dataclass a command ----------------------------------------------------------------------
@@ -342,13 +282,10 @@ class GraphRequest:
 
     emb: Input | None = source("emb", "E", EMBEDDINGS)
     id_column: str | None = _id_column()
-    out: str = option(
-        "", "--out", group=OUTPUT, metavar="G.arrow", help="The graph file.", required=True
-    )
-    within: Input | None = option(
-        None, "--within", group=ROWS, metavar="L", key="--labels-key",
-        help="Labels: neighbours are looked for inside the same label only.",
-    )  # fmt: skip
+    out: str = option(OUTPUT, "--out", "", "The graph file.", metavar="G.arrow", required=True)
+    within: Input | None = option(ROWS, "--within", None,
+        "Labels: neighbours are looked for inside the same label only.",
+        metavar="L", key="--labels-key")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
     options: GraphOptions = GraphOptions()
     checkpoint: float | None = _checkpoint()
@@ -360,16 +297,12 @@ class GraphRequest:
 class PropagateRequest:
     """``d2prune propagate``."""
 
-    graph: str = option(
-        "", "--graph", group=INPUTS, metavar="G.arrow", help="The graph file.", required=True
-    )
+    graph: str = option(INPUTS, "--graph", "", "The graph file.", metavar="G.arrow", required=True)
     scores: Input | None = source("scores", "S", SCORE)
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
-    out: str = option(
-        "", "--out", group=OUTPUT, metavar="P.npy", required=True,
-        help="Propagated scores: float64, one a row.",
-    )  # fmt: skip
+    out: str = option(OUTPUT, "--out", "",
+        "Propagated scores: float64, one a row.", metavar="P.npy", required=True)  # fmt: skip
     messages: MessageOptions = MessageOptions()
     allow_stale: bool = _allow_stale()
     run: RunOptions = RunOptions()
@@ -382,46 +315,36 @@ class SelectRequest:
 
     emb: Input | None = source("emb", "E", EMBEDDINGS)
     scores: Input | None = source("scores", "S", SCORE)
-    graph: str | None = option(None, "--graph", group=INPUTS, metavar="G.arrow", help=GRAPH_FILE)
-    propagated: str | None = option(
-        None, "--propagated", group=INPUTS, metavar="P.npy",
-        help="Propagated scores, in place of --scores.",
-    )  # fmt: skip
+    graph: str | None = option(INPUTS, "--graph", None, GRAPH_FILE, metavar="G.arrow")
+    propagated: str | None = option(INPUTS, "--propagated", None,
+        "Propagated scores, in place of --scores.", metavar="P.npy")  # fmt: skip
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
     ratio: tuple[str, ...] = _ratio("Fraction of all rows to keep; may repeat.")
     size: tuple[int, ...] = _size("Number of rows to keep; may repeat.")
-    gamma_reverse: float | Literal["auto"] | None = option(
-        None, "--gamma-reverse", group=SELECTION, metavar="auto|FLOAT", parse=number_or(AUTO),
-        help="γ_r: small is strong. auto is the smallest with which messages outlast the picks. "
+    gamma_reverse: float | Literal["auto"] | None = option(SELECTION, "--gamma-reverse", None,
+        "γ_r: small is strong. auto is the smallest with which messages outlast the picks. "
         "[default: auto; --mode paper and reference need a number]",
-    )  # fmt: skip
-    cutoff: float | Literal["auto"] | None = option(
-        None, "--cutoff", group=SELECTION, metavar="auto|BETA", parse=number_or(AUTO),
-        help="Fraction of hardest rows dropped first; auto depends on scores and budget. "
-        "[default: auto; 0 with --higher-is better, or if γ_r is a number]",
-    )  # fmt: skip
+        metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
+    cutoff: float | Literal["auto"] | None = option(SELECTION, "--cutoff", None,
+        "Fraction of hardest rows dropped first; auto depends on scores and budget. [default: "
+        "auto; 0 with --higher-is better, or if γ_r is a number]",
+        metavar="auto|BETA", parse=number_or(AUTO))  # fmt: skip
     cutoff_scores: Input | None = source(
         "cutoff-scores", "C", "Scores that --cutoff uses, if not S.", group=SELECTION
     )
-    cutoff_higher_is: HigherIs | None = option(
-        None, "--cutoff-higher-is", group=SELECTION,
-        help="Meaning of a high score in C. [default: as recorded, else harder]",
-    )  # fmt: skip
+    cutoff_higher_is: HigherIs | None = option(SELECTION, "--cutoff-higher-is", None,
+        "Meaning of a high score in C. [default: as recorded, else harder]")  # fmt: skip
     output: OutputOptions = OutputOptions()
-    labels: Input | None = source("labels", "L", "One label a row, for --balance.", group=ROWS)
-    balance: Balance = option(
-        defaults.BALANCE, "--balance", group=ROWS, help="Share the budget among the labels."
-    )
-    include: tuple[str, ...] = repeated(
-        "--include", group=ROWS, metavar="I",
-        help="Rows already chosen: they count as picked first.",
-    )  # fmt: skip
+    labels: Input | None = source("labels", "L", "One label a row, for --balance.", ROWS)
+    balance: Balance = option(ROWS, "--balance", defaults.BALANCE,
+        "Share the budget among the labels.")  # fmt: skip
+    include: tuple[str, ...] = option(ROWS, "--include", (),
+        "Rows already chosen: they count as picked first.", metavar="I")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
-    within: Input | None = option(
-        None, "--within", group=ROWS, metavar="L", key="--labels-key",
-        help="Labels: neighbours are looked for inside the same label only.",
-    )  # fmt: skip
+    within: Input | None = option(ROWS, "--within", None,
+        "Labels: neighbours are looked for inside the same label only.",
+        metavar="L", key="--labels-key")  # fmt: skip
     graph_options: GraphOptions = GraphOptions()
     messages: MessageOptions = MessageOptions()
     allow_stale: bool = _allow_stale()
@@ -439,10 +362,9 @@ class SelectRequest:
 class ScoreRequest:
     """``d2prune score``."""
 
-    kinds: tuple[str, ...] = repeated(
-        "--kind", group=SCORES, metavar="KIND", required=True,
-        help=f"Kind of score; may repeat: {', '.join(choices(ScoreKind))}.",
-    )  # fmt: skip
+    kinds: tuple[str, ...] = option(SCORES, "--kind", (),
+        f"Kind of score; may repeat: {', '.join(choices(ScoreKind))}.",
+        metavar="KIND", required=True)  # fmt: skip
     logits: Input | None = source(
         "logits", "Z",
         "A model's logits, (epochs, n, classes), or (n, classes) of one epoch: a file, or a "
@@ -451,24 +373,18 @@ class ScoreRequest:
     probs: Input | None = source("probs", "P", "Probabilities in the same form, not logits.")
     labels: Input | None = source("labels", "L", "One label a row: the number of its class.")
     emb: Input | None = source("emb", "E", EMBEDDINGS)
-    graph: str | None = option(
-        None, "--graph", group=INPUTS, metavar="G.arrow",
-        help="A graph file, for knn-distance and label-disagreement. [default: one is built]",
-    )  # fmt: skip
+    graph: str | None = option(INPUTS, "--graph", None,
+        "A graph file, for knn-distance and label-disagreement. [default: one is "
+        "built]", metavar="G.arrow")  # fmt: skip
     id_column: str | None = _id_column()
-    epochs: str | None = option(
-        None, "--epochs", group=SCORES, metavar="A:B",
-        help="Epochs used, counted from 1, both ends included: 1:10, 5:, 3. [default: all]",
-    )  # fmt: skip
-    n_clusters: int | None = option(
-        None, "--n-clusters", group=SCORES, metavar="K",
-        help="Number of centres for prototypicality. [default: √n]",
-    )  # fmt: skip
-    out: str = option(
-        "", "--out", group=OUTPUT, metavar="S", required=True,
-        help="Scores, float64; the ending sets the format: .npy .csv .parquet .arrow; {kind} "
-        "stands for the kind.",
-    )  # fmt: skip
+    epochs: str | None = option(SCORES, "--epochs", None,
+        "Epochs used, counted from 1, both ends included: 1:10, 5:, 3. [default: "
+        "all]", metavar="A:B")  # fmt: skip
+    n_clusters: int | None = option(SCORES, "--n-clusters", None,
+        "Number of centres for prototypicality. [default: √n]", metavar="K")  # fmt: skip
+    out: str = option(OUTPUT, "--out", "",
+        "Scores, float64; the ending sets the format: .npy .csv .parquet .arrow; {kind} stands "
+        "for the kind.", metavar="S", required=True)  # fmt: skip
     graph_options: GraphOptions = GraphOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()
@@ -478,30 +394,20 @@ class ScoreRequest:
 class ReportOptions:
     """How a report is made; None where the selections' provenance decides."""
 
-    metric: Metric | None = option(
-        None, "--metric", group=PAGE,
-        help="Distance. [default: as in the selections' graphs, else euclidean]",
-    )  # fmt: skip
-    higher_is: HigherIs | None = option(
-        None, "--higher-is", group=INPUTS,
-        help="Meaning of a high score. [default: as the selections record it, else harder]",
-    )  # fmt: skip
-    measured_rows: int = option(
-        defaults.MEASURED_ROWS, "--measured-rows", group=PAGE,
-        help="Maximum number of rows on which distances are measured.",
-    )  # fmt: skip
-    map: MapMethod = option(
-        defaults.MAP, "--map", group=PAGE, help="Projection that places rows on the map."
-    )
-    map_rows: int = option(
-        defaults.MAP_ROWS, "--map-rows", group=PAGE, help="Maximum number of rows on the map."
-    )
-    examples: int = option(
-        defaults.EXAMPLES, "--examples", group=PAGE, help="Maximum number of examples of each kind."
-    )
-    seed: int = option(
-        defaults.SEED, "--seed", group=PAGE, help="Seed of the rows that are drawn and of the map."
-    )
+    metric: Metric | None = option(PAGE, "--metric", None,
+        "Distance. [default: as in the selections' graphs, else euclidean]")  # fmt: skip
+    higher_is: HigherIs | None = option(INPUTS, "--higher-is", None,
+        "Meaning of a high score. [default: as the selections record it, else "
+        "harder]")  # fmt: skip
+    measured_rows: int = option(PAGE, "--measured-rows", defaults.MEASURED_ROWS,
+        "Maximum number of rows on which distances are measured.")  # fmt: skip
+    map: MapMethod = option(PAGE, "--map", defaults.MAP, "Projection that places rows on the map.")
+    map_rows: int = option(PAGE, "--map-rows", defaults.MAP_ROWS,
+        "Maximum number of rows on the map.")  # fmt: skip
+    examples: int = option(PAGE, "--examples", defaults.EXAMPLES,
+        "Maximum number of examples of each kind.")  # fmt: skip
+    seed: int = option(PAGE, "--seed", defaults.SEED,
+        "Seed of the rows that are drawn and of the map.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -510,17 +416,15 @@ class ReportRequest:
 
     emb: Input | None = source("emb", "E", EMBEDDINGS)
     scores: Input | None = source("scores", "S", SCORE)
-    selected: tuple[str, ...] = repeated(
-        "--selected", group=INPUTS, metavar="O",
-        help="A selection that select wrote, in any format; may repeat.",
-    )  # fmt: skip
+    selected: tuple[str, ...] = option(INPUTS, "--selected", (),
+        "A selection that select wrote, in any format; may repeat.", metavar="O")  # fmt: skip
     labels: Input | None = source("labels", "L", "One label a row, for counts by class.")
     images: Input | None = source("images", "X", "One image a row, as examples: (n, h, w[, 3]).")
     texts: Input | None = source(
         "texts", "T", "One text a row, as examples: lines of a .txt, or a column of text."
     )
     id_column: str | None = _id_column()
-    out: str = option("", "--out", group=OUTPUT, metavar="R.html", help="The page.", required=True)
+    out: str = option(OUTPUT, "--out", "", "The page.", metavar="R.html", required=True)
     options: ReportOptions = ReportOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()
@@ -530,26 +434,16 @@ class ReportRequest:
 class CompareOptions:
     """How methods are compared."""
 
-    methods: tuple[CompareMethod, ...] = repeated(
-        "--methods", group=SELECTION, metavar="M[,M…]", parse=method_names,
-        help=f"Methods to compare, of {', '.join(choices(CompareMethod))}; may repeat. "
-        "[default: all]",
-    )  # fmt: skip
-    gamma_reverse: float | Literal["auto"] = option(
-        AUTO, "--gamma-reverse", group=SELECTION, metavar="auto|FLOAT", parse=number_or(AUTO),
-        help="γ_r of d2.",
-    )  # fmt: skip
-    cutoff: float = option(
-        defaults.COMPARED_CUTOFF, "--cutoff", group=SELECTION, metavar="BETA",
-        help="Fraction of hardest rows that cutoff and ccs drop first.",
-    )  # fmt: skip
-    strata: int = option(
-        defaults.STRATA, "--strata", group=SELECTION, help="Number of score strata of ccs."
-    )
-    measured_rows: int = option(
-        defaults.MEASURED_ROWS, "--measured-rows", group=PAGE,
-        help="Maximum number of rows on which distances are measured.",
-    )  # fmt: skip
+    methods: tuple[CompareMethod, ...] = option(SELECTION, "--methods", (),
+        f"Methods to compare, of {', '.join(choices(CompareMethod))}; may repeat. [default: "
+        "all]", metavar="M[,M…]", parse=method_names)  # fmt: skip
+    gamma_reverse: float | Literal["auto"] = option(SELECTION, "--gamma-reverse", AUTO,
+        "γ_r of d2.", metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
+    cutoff: float = option(SELECTION, "--cutoff", defaults.COMPARED_CUTOFF,
+        "Fraction of hardest rows that cutoff and ccs drop first.", metavar="BETA")  # fmt: skip
+    strata: int = option(SELECTION, "--strata", defaults.STRATA, "Number of score strata of ccs.")
+    measured_rows: int = option(PAGE, "--measured-rows", defaults.MEASURED_ROWS,
+        "Maximum number of rows on which distances are measured.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -564,7 +458,7 @@ class CompareRequest:
     ratio: tuple[str, ...] = _ratio("Fraction of all rows that each method keeps; may repeat.")
     size: tuple[int, ...] = _size("Number of rows that each method keeps; may repeat.")
     options: CompareOptions = CompareOptions()
-    out: str = option("", "--out", group=OUTPUT, metavar="C.html", help="The page.", required=True)
+    out: str = option(OUTPUT, "--out", "", "The page.", metavar="C.html", required=True)
     graph_options: GraphOptions = GraphOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()

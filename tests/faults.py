@@ -20,13 +20,13 @@ from d2cli.files.output import atomic, checkpoint, temporary
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 
-#: Files whose every line is a moment of its own.
+#: Files in which a run is killed at every line.
 DELICATE = {m.__file__ for m in (atomic, checkpoint, temporary)}
 HIDDEN, RESUMABLE = ".d2prune-", ".checkpoint"
 
 
 def quiet(command):
-    """One command line in this process, its words kept in ``said``."""
+    """Run a command line in this process; its output is kept in ``said``."""
     with open("said", "w", encoding="utf-8") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
@@ -37,7 +37,7 @@ def quiet(command):
 
 
 def start(folder, command, line=None, limit=None):
-    """Run a command in a child; at the delicate line of that number it kills itself.
+    """Run a command in a child process, which kills itself at the line of that number.
 
     Without a line the number of lines is what ``lines`` holds at the end.
     """
@@ -59,7 +59,7 @@ def start(folder, command, line=None, limit=None):
 
 
 def counting(line):
-    """A trace function that kills the process at one line, and writes down how many there were."""
+    """A trace function that kills the process at one line and records the number of lines."""
     seen = 0
 
     def inside(frame, event, _):
@@ -152,40 +152,40 @@ class Scene:
         self._count("stopped" if code else "too late")
         if code not in (0, -signal.SIGKILL, -by):
             left = {n for n in self._strangers() if not n.endswith(RESUMABLE)}
-            assert not left, left  # it tidied up itself
+            assert not left, left  # a run that ends removes its files
             said = [t for t in self.said().splitlines() if not t.startswith("notice: resumed")]
             assert said[-1].startswith("error: "), self.said()
-            # Only a run whose output was in place may have told of it before.
+            # Only a run that has renamed its output may have reported it.
             assert len(said) == 1 or said[-1].endswith("the output was complete"), self.said()
         self._count(self._state())
         self._count("left behind", len(self._strangers()))
         self._again(number)
 
     def _state(self):
-        """Which bytes are there: old, new, or old here and new there; nothing else."""
+        """Whether the outputs are old, new, or some old and some new; other bytes fail."""
         found = self._read()
         states = set()
         for name in self.outputs:
             is_in = {s for s, files in self.states.items() if found.get(name) == files.get(name)}
             assert is_in, f"{name} is neither old nor new"
             states |= is_in if len(is_in) == 1 else set()
-            if name in found:  # its provenance belongs to it
+            if name in found:  # its sidecar describes it
                 entry = read_sidecar(self.folder / name)
                 assert entry is not None
                 assert entry["output"]["fingerprint"] == fingerprint([self.folder / name])
         return states.pop() if len(states) == 1 else "mixed" if states else "same"
 
     def _strangers(self):
-        """What is neither an output nor its provenance."""
+        """The files that are neither outputs nor sidecars."""
         known = {"said", "lines", *self.outputs, *(sidecar_path(n).name for n in self.outputs)}
         alone = {
             sidecar_path(n).name for n in self.outputs if not (self.folder / n).exists()
-        }  # provenance of nothing
+        }  # sidecars without an output
         there = set(os.listdir(self.folder))
         return (there - known) | (there & alone)
 
     def _again(self, number):
-        """The next run, of something else or of the same, clears what was left."""
+        """The next run, of any command, removes the files that were left."""
         if number % 2:
             atomic.check_target(self.folder / "another.npy", [])
             left = {n for n in self._strangers() if n.startswith(HIDDEN)}

@@ -64,7 +64,7 @@ def scenes(home):
 
 
 def kill(home, kills, seed):
-    """Many trials; returns what was found in each scene."""
+    """Many trials; returns the outcomes by scene."""
     draw = random.Random(seed)
     listed = scenes(home)
     for number in range(kills):
@@ -80,7 +80,7 @@ def kill(home, kills, seed):
 
 
 def race(home, races):
-    """Two runs on one output at once: that of one stands there in the end, with its provenance."""
+    """Two concurrent runs with one output: it is that of one run, with its sidecar."""
     folder = home / "race"
     folder.mkdir()
     pick = ["select", "--graph", "../g.arrow", "--propagated", "../p.npy", "--out", "k.npy"]

@@ -1,4 +1,4 @@
-"""An output appears whole or not at all."""
+"""An output is written completely or not at all."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
 
 @pytest.fixture
 def folder(data, tmp_path):
-    """Reads back every file of the current folder, links as what they point to."""
+    """Read every file of the current folder; links are followed."""
 
     def read():
         names = sorted(os.listdir(tmp_path))
@@ -27,7 +27,7 @@ def folder(data, tmp_path):
 
 
 def half(error):
-    """A writer that fails after it has written something."""
+    """A writer that fails after its first bytes."""
 
     def fail(*args, **options):
         for to in args:
@@ -53,7 +53,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("out", WRITERS)
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "interrupted"])
-def test_a_writer_that_fails_midway(folder, select, monkeypatch, out, error):
+def test_failed_writer_changes_nothing(folder, select, monkeypatch, out, error):
     Path(out).write_bytes(b"old")
     before = folder()
     with monkeypatch.context() as patch:
@@ -70,7 +70,7 @@ def test_a_writer_that_fails_midway(folder, select, monkeypatch, out, error):
 
 
 @pytest.mark.parametrize("command", ["graph", "propagate"])
-def test_the_other_commands(folder, run_cli, monkeypatch, command):
+def test_failed_writer_of_graph_and_propagate(folder, run_cli, monkeypatch, command):
     assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")[0] == 0
     args = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
     if command == "graph":
@@ -84,7 +84,7 @@ def test_the_other_commands(folder, run_cli, monkeypatch, command):
     assert folder() == before
 
 
-def test_all_budgets_or_none(folder, select, monkeypatch):
+def test_failure_at_the_second_budget_writes_none(folder, select, monkeypatch):
     before = folder()
     real, calls = np.save, []
 
@@ -100,7 +100,7 @@ def test_all_budgets_or_none(folder, select, monkeypatch):
     assert folder() == before
 
 
-def test_a_disk_that_cannot_flush(folder, select, monkeypatch):
+def test_failed_fsync_changes_nothing(folder, select, monkeypatch):
     Path("k.npy").write_bytes(b"old")
     before = folder()
 
@@ -115,11 +115,11 @@ def test_a_disk_that_cannot_flush(folder, select, monkeypatch):
     assert folder() == before
 
 
-def test_an_output_is_replaced_and_nobody_sees_half(folder, select):
+def test_open_readers_keep_the_old_file(folder, select):
     Path("selected.npy").write_bytes(b"old")
     with open("selected.npy", "rb") as reader:
         assert select(*ARGS)[0] == 0
-        assert reader.read() == b"old"  # whoever had it open keeps what there was
+        assert reader.read() == b"old"  # a reader that has it open keeps the old content
     assert np.load("selected.npy").size == 9
     assert set(folder()) == {
         *("emb.npy", "labels.npy", "scores.npy", "selected.npy", "selected.npy.json")
@@ -128,7 +128,7 @@ def test_an_output_is_replaced_and_nobody_sees_half(folder, select):
 
 def test_a_link_stays_a_link(folder, select):
     Path("store").mkdir()
-    os.symlink("store/real.npy", "link.npy")  # there is nothing at its end yet
+    os.symlink("store/real.npy", "link.npy")  # its target does not exist yet
     assert select(*ARGS, "--out", "link.npy")[0] == 0
     assert os.readlink("link.npy") == "store/real.npy"
     assert np.load("store/real.npy").size == 9
@@ -146,7 +146,7 @@ def test_a_linked_folder(folder, select):
 
 
 # -- the context itself ---------------------------------------------------------------------------
-def test_nothing_is_there_before_the_end(tmp_path):
+def test_outputs_exist_only_after_the_block(tmp_path):
     with Outputs() as outputs:
         outputs.place(tmp_path / "a").write_text("a")
         outputs.place(tmp_path / "b").write_text("b")
@@ -154,7 +154,7 @@ def test_nothing_is_there_before_the_end(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_moves_are_made_in_order(tmp_path, monkeypatch):
+def test_sidecars_are_renamed_before_outputs(tmp_path, monkeypatch):
     moved = []
     monkeypatch.setattr(os, "replace", lambda a, b: moved.append(Path(b).name))
     with Outputs() as outputs:
@@ -164,13 +164,13 @@ def test_moves_are_made_in_order(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_was_never_written(tmp_path):
+def test_unwritten_output_is_an_error(tmp_path):
     with pytest.raises(OutputError, match=r"a: cannot be written \(No such file"), Outputs() as out:
         out.place(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_errors_pass_through(tmp_path):
+def test_other_errors_are_not_changed(tmp_path):
     with pytest.raises(ValueError, match="mine"), Outputs() as outputs:
         outputs.place(tmp_path / "a").write_text("half")
         raise ValueError("mine")

@@ -1,4 +1,4 @@
-"""Whatever happens to a run: old outputs or new ones, nothing else, and nothing left behind."""
+"""After any fault the outputs are the old ones or the new ones, and no other file is left."""
 
 import contextlib
 import ctypes
@@ -59,8 +59,8 @@ def test_kills_at_random_moments():
 
 
 @pytest.mark.parametrize("moves", [1, 2])
-def test_an_output_killed_between_two_moves_is_usable(data, run_cli, monkeypatch, moves):
-    """Its provenance says truly how it was made, and the next step goes by that."""
+def test_output_of_a_run_killed_between_renames_is_usable(data, run_cli, monkeypatch, moves):
+    """The sidecar describes the output that exists, and the next step accepts it."""
     assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow")[0] == 0
     pass_on = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
     assert run_cli(*pass_on, "--edges", "mutual")[0] == 0
@@ -91,7 +91,7 @@ def test_an_output_killed_between_two_moves_is_usable(data, run_cli, monkeypatch
 # -- told to stop ---------------------------------------------------------------------------------
 @pytest.fixture(autouse=True)
 def listening():
-    """Shells start what runs in the background with Control-C ignored."""
+    """Shells start background processes with Control-C ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -107,7 +107,7 @@ def listening():
 )
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_signals(old, select, monkeypatch, number, code, says, swallowed):
-    """Also where the exception is lost in a callback from C, as in llvmlite's object cache."""
+    """Also if the exception is lost in a C callback, as in llvmlite's object cache."""
     real = step.prepare_edges
 
     def interrupted(*args, **options):
@@ -136,7 +136,7 @@ def test_a_signal_that_is_ignored_stays_ignored(old, select, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_moves_are_not_cut_in_half(old, select, monkeypatch):
+def test_signals_during_renames_wait(old, select, monkeypatch):
     real = os.replace
 
     def interrupted(*names):
@@ -151,7 +151,7 @@ def test_moves_are_not_cut_in_half(old, select, monkeypatch):
     assert not [name for name in os.listdir() if name.startswith(".")]
 
 
-def test_a_signal_as_the_lock_is_made(old, select, monkeypatch):
+def test_signal_while_the_lock_is_created(old, select, monkeypatch):
     before, real = contents(), temporary.lock
 
     def interrupted(*args, **options):
@@ -163,8 +163,8 @@ def test_a_signal_as_the_lock_is_made(old, select, monkeypatch):
     assert contents() == before
 
 
-def test_a_signal_as_what_is_left_is_removed(tmp_path, monkeypatch):
-    """Here by a finalizer, in which an exception would be lost."""
+def test_signal_while_temporaries_are_removed(tmp_path, monkeypatch):
+    """Here in a finalizer, where an exception would be lost."""
     real = Path.unlink
 
     def interrupted(*args, **options):
@@ -182,7 +182,7 @@ def test_a_signal_as_what_is_left_is_removed(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-def test_any_error_that_an_interruption_turned_into(old, select, monkeypatch):
+def test_errors_caused_by_an_interruption_end_as_one(old, select, monkeypatch):
     def fail(*_, **__):
         try:
             signal.raise_signal(signal.SIGINT)
@@ -193,7 +193,7 @@ def test_any_error_that_an_interruption_turned_into(old, select, monkeypatch):
     stopped(select, code=130, says="interrupted")
 
 
-def test_a_wish_is_heard_between_blocks():
+def test_interruption_is_checked_between_blocks():
     from d2cli.engine.threads import for_blocks
 
     for threads in (1, 2):
@@ -213,11 +213,11 @@ def test_a_wish_is_heard_between_blocks():
 # -- the disk -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("out", ["selected.npy", "k_{size}.csv", "k.arrow", "k.parquet", "k.txt"])
 @pytest.mark.parametrize("size", [0, 100, 600])
-def test_files_may_not_grow(old, select, out, size):
+def test_file_size_limit(old, select, out, size):
     sizes = ("--size", 5) if "{" in out else ()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = contents()
-    said = io.StringIO()  # the words that pytest captures go to a file too
+    said = io.StringIO()  # pytest captures output in a file, which is limited too
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         with contextlib.redirect_stderr(said):
@@ -271,7 +271,7 @@ def test_a_disk_that_becomes_read_only(old, select, small_disk, monkeypatch):
     code, _, err = select(*ARGS[:-1], 20, "--out", "disk/k.npy")
     assert (code, contents("disk")) == (1, before)
     assert err.endswith("k.npy.json: cannot be written (Read-only file system)\n")
-    assert select(*ARGS, "--out", "disk/k.npy")[0] == 1  # now it is seen before any work
+    assert select(*ARGS, "--out", "disk/k.npy")[0] == 1  # now refused before any work
 
 
 def test_a_folder_that_vanishes(old, select, monkeypatch):
@@ -296,7 +296,7 @@ def test_a_folder_that_vanishes(old, select, monkeypatch):
 
 @pytest.fixture
 def nobody():
-    """Not root, in a folder of one's own."""
+    """Run as another user than root, in a folder of that user."""
     place = Path.cwd()
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as home:
@@ -320,13 +320,13 @@ def test_permissions_that_are_revoked(nobody):
         os.chmod(".", 0o555)
     os.chmod(".", 0o777)
     assert Path("k").read_text() == "old"
-    assert len(os.listdir()) == 3  # what could not be removed …
+    assert len(os.listdir()) == 3  # files that could not be removed …
     atomic.check_target("k", [])
-    assert os.listdir() == ["k"]  # … goes with the next run
+    assert os.listdir() == ["k"]  # … are removed by the next run
 
 
-def test_moves_that_fail_are_undone(old, select, monkeypatch):
-    """As in a sticky folder where one of the outputs is somebody else's."""
+def test_failed_renames_are_undone(old, select, monkeypatch):
+    """As in a sticky folder in which one output belongs to another user."""
     real, made = os.replace, []
 
     def refused(source, final):
@@ -343,7 +343,7 @@ def test_moves_that_fail_are_undone(old, select, monkeypatch):
     assert contents() == before
 
 
-def test_what_cannot_be_undone_is_said(tmp_path, monkeypatch):
+def test_failed_restores_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "no links")))
     real = os.replace
     for name in "ab":
@@ -363,9 +363,9 @@ def test_what_cannot_be_undone_is_said(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_text() == "new"
 
 
-# -- what is swept --------------------------------------------------------------------------------
+# -- files of dead runs ---------------------------------------------------------------------------
 def leave(folder, host=None, locked=True):
-    """What a killed run leaves."""
+    """The files that a killed run leaves."""
     run = folder / f".d2prune-{host or temporary._host()}-0123456789ab"
     Path(f"{run}-0.tmp").write_text("half")
     if locked:
@@ -373,13 +373,13 @@ def leave(folder, host=None, locked=True):
 
 
 @pytest.mark.parametrize("locked", [True, False])
-def test_dead_runs_are_swept(tmp_path, locked):
+def test_files_of_dead_runs_are_removed(tmp_path, locked):
     leave(tmp_path, locked=locked)
     temporary.sweep(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
-def test_live_runs_are_not(tmp_path):
+def test_files_of_live_runs_stay(tmp_path):
     with Outputs() as outputs:
         path = outputs.place(tmp_path / "k")
         path.write_text("whole")
@@ -388,17 +388,17 @@ def test_live_runs_are_not(tmp_path):
     assert os.listdir(tmp_path) == ["k"]
 
 
-def test_nothing_is_swept_where_there_are_no_locks(tmp_path, monkeypatch):
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     leave(tmp_path)
     monkeypatch.setattr(temporary, "fcntl", None)
     temporary.sweep(tmp_path)
     assert len(os.listdir(tmp_path)) == 2
-    with Outputs() as outputs:  # and one can still write
+    with Outputs() as outputs:  # writing still works
         outputs.place(tmp_path / "k").write_text("whole")
     assert (tmp_path / "k").read_text() == "whole"
 
 
-def test_other_hosts_are_given_a_day(tmp_path, monkeypatch):
+def test_files_of_other_hosts_stay_for_a_day(tmp_path, monkeypatch):
     leave(tmp_path, host="00000000")
     temporary.sweep(tmp_path)
     assert len(os.listdir(tmp_path)) == 2
@@ -408,7 +408,7 @@ def test_other_hosts_are_given_a_day(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_other_files_are_left_alone(tmp_path):
+def test_other_files_are_not_removed(tmp_path):
     names = [".d2prune-note.tmp", "d2prune-00000000-0123456789ab-0.tmp", "k.json", "half.tmp"]
     for name in names:
         (tmp_path / name).write_text("mine")
@@ -421,8 +421,8 @@ def test_other_files_are_left_alone(tmp_path):
     assert len(os.listdir(tmp_path)) == len(names) + 4
 
 
-def test_provenance_of_nothing_is_swept(data, select):
-    """A first run was killed between its two moves."""
+def test_sidecar_without_output_is_removed(data, select):
+    """A first run was killed between its two renames."""
     assert select(*ARGS)[0] == 0
     os.rename("selected.npy", f".d2prune-{temporary._host()}-0123456789ab-1.tmp")
     Path("other.json").write_text("{}")
@@ -432,7 +432,7 @@ def test_provenance_of_nothing_is_swept(data, select):
     assert not [name for name in os.listdir() if name.startswith(".")]
 
 
-def test_a_run_that_was_swept_while_it_began_tries_again(tmp_path, monkeypatch):
+def test_lock_removed_by_another_run_is_created_again(tmp_path, monkeypatch):
     real, calls = temporary.lock, []
 
     def swept(handle, *, wait):

@@ -1,4 +1,4 @@
-"""The graph on disk: what is in the file, and that what was written is what is read."""
+"""The graph on disk: the content of the file, and the round trip."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_metadata(table):
     assert entry["parameters"].items() >= {"n_neighbors": 3, "method": "auto"}.items()
     assert entry["counts"] == {"rows": 40, "listed_neighbors": 120, "excluded": 0}
     assert entry["inputs"]["emb"]["path"] == "emb.npy"
-    assert "run" not in entry  # what differs from run to run is in the .json only
+    assert "run" not in entry  # the part that differs between runs is in the sidecar only
 
 
 def test_distances_are_metric_and_ascending(table, data):
@@ -61,7 +61,7 @@ def test_distances_are_metric_and_ascending(table, data):
         assert i not in graph.neighbors[i]
 
 
-def test_it_is_memory_mapped(table):
+def test_read_graph_maps_the_file(table):
     before = pa.total_allocated_bytes()
     graph = read_graph("g.arrow")
     assert pa.total_allocated_bytes() == before
@@ -70,7 +70,7 @@ def test_it_is_memory_mapped(table):
 
 
 @pytest.mark.parametrize("k", [1, 3, 39, 50])
-def test_missing_places(data, run_cli, k):
+def test_missing_neighbours(data, run_cli, k):
     assert run_cli("graph", "--emb", "emb.npy", "-k", k, "--out", "g.arrow")[0] == 0
     graph = read_graph("g.arrow")
     assert graph.neighbors.shape == (40, k)
@@ -107,7 +107,7 @@ def test_the_same_command_gives_the_same_bytes(table, run_cli):
 
 
 @given(knn_graphs(), st.booleans(), st.booleans())
-def test_what_is_written_is_read(tmp_path_factory, lists, with_ids, with_excluded):
+def test_graph_round_trip(tmp_path_factory, lists, with_ids, with_excluded):
     neighbors, distances = lists[:2]
     n = len(neighbors)
     excluded = neighbors[:, 0] == -1 if with_excluded else None
@@ -128,7 +128,7 @@ def test_what_is_written_is_read(tmp_path_factory, lists, with_ids, with_exclude
 
 
 def test_files_of_other_tools(table, data, run_cli, select):
-    """Rewritten in several batches, compressed, with short strings: it is the same graph."""
+    """A graph rewritten in several batches, compressed or with other string types is the same."""
     args = ["--scores", "scores.npy", "--size", 9]
     assert select("--graph", "g.arrow", *args)[0] == 0
     first = np.load("selected.npy").tolist()
@@ -147,7 +147,7 @@ def test_files_of_other_tools(table, data, run_cli, select):
     assert select("--graph", "again.feather", *args)[0] == 0
 
 
-def test_an_old_graph_stays_if_the_new_one_fails(table, monkeypatch):
+def test_failed_write_keeps_the_old_graph(table, monkeypatch):
     old = Path("g.arrow").read_bytes()
     graph = read_graph("g.arrow")
 

@@ -1,4 +1,4 @@
-"""The same rows in whatever file they come: the same selection, byte for byte."""
+"""The same rows in any file format give the same selection, byte for byte."""
 
 import os
 import random
@@ -31,7 +31,7 @@ def expected(data, select):
 
 @pytest.fixture
 def same(expected, select):
-    """Runs a selection that must be the same as the plain one, without a word."""
+    """Run a selection that must equal the plain one and print nothing."""
 
     def call(*args, emb="emb.npy", scores="scores.npy"):
         code, out, err = select(
@@ -115,7 +115,7 @@ def test_npy_version_2(same, data):
     same(emb="e.npy")
 
 
-def test_content_decides_not_the_name(same, data):
+def test_format_is_found_from_content(same, data):
     os.rename("emb.npy", "emb.parquet")
     pq.write_table(pa.table({"score": data.scores}), "scores.csv")
     same(emb="emb.parquet", scores="scores.csv")
@@ -193,7 +193,7 @@ def test_tensors(same, data, file):
     same(emb="e.file")
 
 
-def test_usual_names_win(same, data):
+def test_usual_name_is_chosen_first(same, data):
     table = {"vector": nested(-data.emb), "embedding": nested(data.emb), "other": nested(-data.emb)}
     pq.write_table(pa.table(table), "e.parquet")
     pq.write_table(pa.table({"loss": -data.scores, "score": data.scores}), "s.parquet")
@@ -222,7 +222,7 @@ def test_csv(same, data):
     same(emb="e.csv", scores="s.csv")
 
 
-def test_lightly(same, data):
+def test_lightly_csv(same, data):
     columns = {"filenames": data.ids, **numbered(data.emb, "embedding_{}"), "labels": data.labels}
     write_csv("embeddings.csv", columns)
     same(emb="embeddings.csv")
@@ -256,7 +256,7 @@ def test_pandas_csv(same, data):
 
 
 def test_csv_columns_of_whole_numbers(data, run_cli):
-    # A dead unit, written with %.9g, is a column of integers: it must not fall out of the matrix.
+    # A column of zeros, written with %.9g, looks like integers; it must stay in the matrix.
     values = data.emb.copy()
     values[:, 3] = 0
     np.savetxt("e.csv", values, delimiter=",", fmt="%.9g")
@@ -272,8 +272,8 @@ def test_captions_with_line_breaks(same, data):
     same(scores="s.csv")
 
 
-def test_a_type_that_shows_late(tmp_path):
-    values = np.ones(400_000)  # more than Arrow reads in one go
+def test_csv_type_known_only_in_a_late_row(tmp_path):
+    values = np.ones(400_000)  # more than one block of Arrow's CSV reader
     values[-1] = 0.5
     np.savetxt(tmp_path / "s.txt", values, fmt="%g")
     vector = open_source([str(tmp_path / "s.txt")], "scores", "scores").vector()
@@ -282,7 +282,7 @@ def test_a_type_that_shows_late(tmp_path):
 
 # -- several files --------------------------------------------------------------------------------
 def shards(values, folder, save, names, at=(11, 11, 26)):
-    """Pieces of an array; with an empty one, as Spark writes them."""
+    """An array in several files; one is empty, as Spark writes them."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, piece in zip(names, np.split(values, at), strict=True):
         save(f"{folder}/{name}", piece)
@@ -379,7 +379,7 @@ def test_hugging_face_folder(same, data):
     same(emb="dataset")
 
 
-def test_the_first_kind_that_has_the_field(data, run_cli):
+def test_folder_of_several_formats_uses_the_first_that_fits(data, run_cli):
     Path("mixed").mkdir()
     np.save("mixed/ids.npy", np.array(data.ids))
     write_csv("mixed/scores.csv", {"score": data.scores})
@@ -390,7 +390,7 @@ def test_the_first_kind_that_has_the_field(data, run_cli):
 
 # -- no Python object for each value --------------------------------------------------------------
 @pytest.mark.parametrize("file", ["parquet", "arrow"])
-def test_lists_never_become_python_lists(tmp_path, file):
+def test_reading_lists_makes_no_python_objects(tmp_path, file):
     import tracemalloc
 
     values = np.random.default_rng(0).random((20_000, 32), np.float32)
@@ -398,7 +398,7 @@ def test_lists_never_become_python_lists(tmp_path, file):
     path = str(tmp_path / f"e.{file}")
     pq.write_table(table, path) if file == "parquet" else write_ipc(path, table)
     source = open_source([path], "embeddings", "emb")
-    tracemalloc.start()  # counts Python's and NumPy's memory, and not Arrow's
+    tracemalloc.start()  # counts the memory of Python and NumPy, not of Arrow
     matrix = source.matrix()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

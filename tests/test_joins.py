@@ -1,4 +1,4 @@
-"""Inputs that carry ids are joined by id, in whatever order they come; the rest row by row."""
+"""Inputs with ids are joined by id, in any order; others row by row."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_scores_in_another_order(data, shuffled, select):
     assert code == 0
     assert kept() == by_row
     assert "notice" not in err
-    # The order is that of the embeddings: swapped, the same rows have other numbers.
+    # Row numbers are those of the embeddings; reordered embeddings give other numbers.
     parquet("e2.parquet", id=np.array(data.ids)[shuffled], emb=data.emb[shuffled].tolist())
     assert select("--emb", "e2.parquet", "--scores", "s.parquet", "--size", 15)[0] == 0
     assert sorted(shuffled[kept()].tolist()) == by_row
@@ -59,7 +59,7 @@ def test_labels_and_cutoff_scores_in_another_order(data, shuffled, select):
     assert kept() == by_row
 
 
-def test_more_ids_than_rows_is_worth_a_notice(data, shuffled, select):
+def test_unused_ids_print_a_notice(data, shuffled, select):
     assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
     by_row = kept()
     ids = [*np.array(data.ids)[shuffled], "extra1", "extra2"]
@@ -71,7 +71,7 @@ def test_more_ids_than_rows_is_worth_a_notice(data, shuffled, select):
     assert f"notice: more.parquet: score: {text}" in err.splitlines()
 
 
-def test_the_place_of_a_bad_score_is_that_in_its_file(data, shuffled, select):
+def test_bad_score_is_reported_at_its_row_in_the_file(data, shuffled, select):
     values = data.scores[shuffled]
     values[11] = -1
     parquet("s.parquet", score=values, id=np.array(data.ids)[shuffled])
@@ -92,7 +92,7 @@ def test_usual_ids_of_any_type(data, shuffled, select, name, kind):
     assert kept() == by_row
 
 
-def test_types_of_whole_numbers_and_of_text_do_not_matter(data, shuffled, select):
+def test_ids_of_any_integer_or_text_type_are_joined(data, shuffled, select):
     assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
     by_row = kept()
     numbers = np.arange(data.n)
@@ -108,7 +108,7 @@ def test_types_of_whole_numbers_and_of_text_do_not_matter(data, shuffled, select
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.large_string()])
-def test_text_that_parquet_calls_binary(data, shuffled, select, kind):
+def test_binary_parquet_columns_are_text(data, shuffled, select, kind):
     assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
     by_row = kept()
     ids = pa.array(data.ids).cast(kind).take(pa.array(shuffled))
@@ -127,7 +127,7 @@ def test_padded_keys_stay_text_in_csv_and_lists(data, shuffled, select):
     args = ["--emb", "e.parquet", "--scores", "s.csv", "--scores-key", "score"]
     assert select(*args, "--size", 15)[0] == 0
     assert kept() == by_row
-    Path("x.txt").write_text("00007\n00014\n")  # ids, and not the rows 7 and 14
+    Path("x.txt").write_text("00007\n00014\n")  # ids, not the rows 7 and 14
     assert select(*args, "--size", 38, "--exclude", "x.txt")[0] == 0
     assert set(range(40)) - set(kept()) == {1, 2}
     args[0:2] = ["--emb", "emb.npy"]
@@ -154,7 +154,7 @@ def test_id_column_by_name(data, shuffled, select):
     parquet("s.parquet", id=range(40), key=keys[shuffled], score=data.scores[shuffled])
     files = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 15]
     assert select(*files)[0] == 0
-    assert kept() != by_row  # by `id`, which says that the rows are as they lie
+    assert kept() != by_row  # joined by `id`, which is in row order
     assert select(*files, "--id-column", "key")[0] == 0
     assert kept() == by_row
 
@@ -166,12 +166,12 @@ def test_id_column_none_joins_by_row(data, shuffled, select):
     by_row = kept()
     assert select(*files, "--id-column", "none")[0] == 0
     assert kept() == by_row
-    parquet("s.parquet", id=["same"] * 40, score=data.scores)  # and nobody looks at them
+    parquet("s.parquet", id=["same"] * 40, score=data.scores)  # ignored
     assert select(*files, "--id-column", "none")[0] == 0
     assert kept() == by_row
 
 
-def test_ids_of_scores_serve_where_embeddings_have_none(data, shuffled, select):
+def test_ids_of_scores_are_used_if_embeddings_have_none(data, shuffled, select):
     args = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 15]
     assert select(*args)[0] == 0
     by_row = kept()
@@ -181,7 +181,7 @@ def test_ids_of_scores_serve_where_embeddings_have_none(data, shuffled, select):
     assert np.load("k.npy").tolist() == [data.ids[i] for i in by_row]
 
 
-def test_ids_travel_in_the_graph(data, shuffled, run_cli, select):
+def test_graph_file_keeps_the_ids(data, shuffled, run_cli, select):
     files = ["--scores", "s.parquet", "--size", 15]
     assert select("--emb", "e.parquet", *files)[0] == 0
     one_step = kept()
@@ -195,7 +195,7 @@ def test_ids_travel_in_the_graph(data, shuffled, run_cli, select):
 
 # -- include and exclude --------------------------------------------------------------------------
 def rows_as(form, rows, data):
-    """The same rows, written in one of the forms that name rows."""
+    """The same rows, written in one of the formats of --include."""
     ids = [data.ids[row] for row in rows]
     if form == "npy":
         np.save("rows.file", np.array(rows, np.int32))
@@ -222,7 +222,7 @@ FORMS = ["npy", "mask", "ids npy", "parquet", "parquet ids", "selection", "txt",
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_in_any_form(data, shuffled, select, form):
+def test_include_and_exclude_in_any_format(data, shuffled, select, form):
     rows = [5, 30, 17]
     path = rows_as(form, rows, data)
     args = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 10]
@@ -248,7 +248,7 @@ def test_rows_of_several_files(data, select):
     assert set(range(40)) - set(kept()) == {1, 2, 3}
 
 
-def test_excluded_rows_of_a_graph_stay_out(data, run_cli, select):
+def test_excluded_rows_of_a_graph_are_not_selected(data, run_cli, select):
     Path("x.txt").write_text("1\n2\n3\n")
     args = ["--emb", "emb.npy", "--out", "g.arrow", "--exclude", "x.txt"]
     assert run_cli("graph", *args)[0] == 0
@@ -276,21 +276,21 @@ def test_labels_become_class_numbers_in_their_order(tmp_path):
         assert Frame(3, "e").labels(source).tolist() == [1, 0, 1]
 
 
-def test_the_first_of_two_equal_ids_is_named(tmp_path):
+def test_repeated_id_is_reported_at_its_first_row(tmp_path):
     for i, ids in enumerate((["a", "b"], ["c", "b", "c"])):
         parquet(tmp_path / f"{i}.parquet", id=ids, score=np.arange(len(ids)))
     with pytest.raises(DataError, match=r"0.parquet: score: row 1: the id 'b' occurs 2 times"):
         open_source([str(tmp_path)], "scores", "scores").ids()
 
 
-def test_two_tables_of_which_one_has_ids_are_noticed(data, select):
+def test_tables_with_and_without_ids_print_a_notice(data, select):
     pq.write_table(pa.table({"id": data.ids, "emb": list(data.emb)}), "e.parquet")
     pq.write_table(pa.table({"name": data.ids[::-1], "score": data.scores}), "s.parquet")
     code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 5)
     assert code == 0
     assert "notice: s.parquet: score: has no id column of the expected name" in err
     _, _, err = select("--emb", "e.parquet", "--scores", "scores.npy", "--size", 5)
-    assert "has no ids" not in err  # a plain array could not have any
+    assert "has no ids" not in err  # a plain array cannot have ids
     names = ["--id-column", "name"]
     code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", *names, "--size", 5)
     assert "notice: e.parquet: emb: has no id column of the expected name" in err

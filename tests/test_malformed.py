@@ -1,4 +1,4 @@
-"""Bad input cannot hurt: every line of the table under ``tests/malformed``, and what holds for all.
+"""Malformed input: every case of the table under ``tests/malformed``, and checks for all cases.
 
 One error line that names the file, the right exit code, no traceback, no output, nothing left
 behind, nothing unpickled, little memory, and no wait. ``python -m tests.malformed DIR`` writes the
@@ -16,14 +16,14 @@ import pytest
 
 from tests.malformed import CASES, GOOD, UNREADABLE, good_files, plain_form
 
-#: Address space that a case may take beyond what the process has; processor time; and hanging.
+#: Additional address space of a case in bytes, processor seconds, and seconds until it hangs.
 ROOM, SECONDS, HANGS = 1 << 30, 2.0, 60
 NOBODY = 65534
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
-    """The good files; what has to be compiled is compiled by making them."""
+    """The good files. Making them compiles all kernels."""
     folder = tmp_path_factory.mktemp("good")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch, files):
 
 @contextmanager
 def bounded():
-    """Little memory, and an end to waiting for a pipe."""
+    """Limit memory and processor time, and end a wait for a pipe."""
 
     def give_up(*_):
         pytest.fail(f"hangs: {HANGS} s")
@@ -62,7 +62,7 @@ def bounded():
 
 
 def snapshot(folder):
-    """Every name, and the content of what is a file."""
+    """Every path, and the content of each file."""
     return {
         path: path.read_bytes() if path.is_file() and not path.is_symlink() else None
         for path in sorted(folder.rglob("*"), key=str)
@@ -70,7 +70,7 @@ def snapshot(folder):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_is_refused(case, folder, run_cli):
+def test_malformed_input_is_refused(case, folder, run_cli):
     args = case.prepare()
     before = snapshot(folder)
     with bounded():
@@ -81,7 +81,7 @@ def test_is_refused(case, folder, run_cli):
 
 @contextmanager
 def as_nobody(folder):
-    """For root, to whom nothing is unreadable, somebody else."""
+    """Run as another user than root, who can read everything."""
     folder.chmod(0o777)
     mine = os.geteuid()
     if not mine:
@@ -93,7 +93,7 @@ def as_nobody(folder):
 
 
 @pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.name)
-def test_without_permission(case, folder, run_cli):
+def test_unreadable_input_is_refused(case, folder, run_cli):
     args = case.prepare()
     before = sorted(os.listdir())
     try:
@@ -106,9 +106,9 @@ def test_without_permission(case, folder, run_cli):
 
 
 def check(case, code, out, err):
-    """The exit code; one line that names the file and says what is wrong; a hint or none."""
+    """Check the exit code, the one error line that names the file, and the hint."""
     lines = err.splitlines()
-    if lines[0].startswith("notice: this run needs"):  # by what the header claims
+    if lines[0].startswith("notice: this run needs"):  # a forecast from the header
         del lines[0]
     assert (code, out) == (case.code, ""), err
     assert lines[0].startswith(f"error: {case.shown or case.file}"), err
@@ -123,7 +123,7 @@ def check(case, code, out, err):
 
 
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
-def test_works_as_the_plain_form(case, folder, run_cli):
+def test_odd_input_equals_the_plain_one(case, folder, run_cli):
     assert run_cli(*plain_form(case))[0] == 0
     outputs = [name for name in ("selected.npy", "out.npy", "out.arrow") if Path(name).exists()]
     expected = {name: Path(name).read_bytes() for name in outputs}
@@ -136,7 +136,7 @@ def test_works_as_the_plain_form(case, folder, run_cli):
     assert {name: Path(name).read_bytes() for name in outputs} == expected
 
 
-def test_the_table_is_long_enough():
+def test_table_has_at_least_150_cases():
     names = [case.name for case in (*CASES, *GOOD, *UNREADABLE)]
     assert len(CASES) >= 150
     assert len(set(names)) == len(names)

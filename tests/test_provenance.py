@@ -1,4 +1,4 @@
-"""Every output says where it came from, and the next step holds its inputs against that."""
+"""Every output records its provenance, and the next step checks its inputs against it."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def check_common(entry, path, command):
     assert seconds["total"] >= max(seconds.values()) >= 0
 
 
-# -- what is said ---------------------------------------------------------------------------------
+# -- what is recorded -----------------------------------------------------------------------------
 def test_graph(staged):
     entry = beside("g.arrow")
     check_common(entry, "g.arrow", "graph")
@@ -110,7 +110,7 @@ def test_select(data, select):
     assert {"read", "graph", "propagate", "select", "write"} <= set(entry["run"]["seconds"])
 
 
-def test_fields_and_shards_are_named(data, select):
+def test_provenance_names_fields_and_files(data, select):
     Path("shards").mkdir()
     for i, rows in enumerate(np.split(np.arange(40), [15])):
         table = pa.table({"vec": data.emb[rows].tolist(), "el2n": data.scores[rows]})
@@ -123,7 +123,7 @@ def test_fields_and_shards_are_named(data, select):
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_tables_carry_it_in_their_metadata(data, select, ending):
+def test_tables_have_provenance_in_their_metadata(data, select, ending):
     args = ["--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.2"]
     assert select(*args, "--out", f"k{ending}")[0] == 0
     if ending == ".parquet":
@@ -136,7 +136,7 @@ def test_tables_carry_it_in_their_metadata(data, select, ending):
     assert inside == {k: v for k, v in whole.items() if k not in ("output", "run")}
 
 
-def test_each_budget_has_its_own(data, select):
+def test_each_budget_has_its_own_sidecar(data, select):
     args = ["--emb", "emb.npy", "--scores", "scores.npy"]
     assert select(*args, "--ratio", "0.1", "--ratio", "0.2", "--out", "k_{ratio}.npy")[0] == 0
     for ratio, kept in (("0.1", 4), ("0.2", 8)):
@@ -146,14 +146,14 @@ def test_each_budget_has_its_own(data, select):
         assert entry["counts"]["kept"] == kept
 
 
-def test_standard_output_leaves_no_file(data, select, tmp_path):
+def test_standard_output_writes_no_sidecar(data, select, tmp_path):
     before = sorted(tmp_path.iterdir())
     args = ["--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.2", "--out", "-"]
     assert select(*args)[0] == 0
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_json_on_standard_output_is_the_same_record(data, select):
+def test_json_summary_equals_the_sidecar(data, select):
     args = ["--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.2", "--json"]
     code, out, _ = select(*args)
     assert code == 0
@@ -163,11 +163,11 @@ def test_json_on_standard_output_is_the_same_record(data, select):
     assert {k: said[k] for k in same} == {k: whole[k] for k in same}
 
 
-# -- what is held against it ----------------------------------------------------------------------
+# -- what is checked ------------------------------------------------------------------------------
 FROM_P = ["--graph", "g.arrow", "--propagated", "p.npy", "--size", 9]
 
 
-def test_the_messages_of_propagate_go_on(staged, select):
+def test_select_inherits_the_settings_of_propagate(staged, select):
     assert select(*FROM_P)[0] == 0
     assert beside("selected.npy")["parameters"].items() >= {"edges": "mutual"}.items()
     assert beside("selected.npy")["parameters"]["gamma_forward"] == 0.5
@@ -198,7 +198,7 @@ def test_a_graph_built_again_from_other_data_is_refused(staged, data, run_cli, s
     assert err.startswith("error: p.npy: was propagated on another graph than g.arrow\n")
 
 
-def test_a_graph_built_again_from_the_same_data_is_welcome(staged, run_cli, select):
+def test_a_graph_built_again_from_the_same_data_is_accepted(staged, run_cli, select):
     assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow", "--threads", 1)[0] == 0
     assert select(*FROM_P)[0] == 0
 
@@ -223,7 +223,7 @@ def test_emb_beside_its_graph(staged, data, select):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"program": "another"}', "\xff"])
-def test_a_json_file_that_is_not_ours_is_passed_over(staged, select, text):
+def test_other_json_files_are_ignored(staged, select, text):
     Path("p.npy.json").write_text(text, encoding="latin-1")
     assert select(*FROM_P)[0] == 0
 
@@ -243,7 +243,7 @@ DAMAGED = "p.npy.json is damaged: {!r} is not an object"
         ("output", {}, "it has changed since"),
     ],
 )
-def test_a_json_file_of_ours_that_was_damaged(staged, select, part, value, says):
+def test_damaged_sidecars_are_refused(staged, select, part, value, says):
     Path("p.npy.json").write_text(json.dumps({**beside("p.npy"), part: value}))
     code, _, err = select(*FROM_P)
     assert code == 1
@@ -253,7 +253,7 @@ def test_a_json_file_of_ours_that_was_damaged(staged, select, part, value, says)
 
 # -- fingerprints ---------------------------------------------------------------------------------
 @given(st.binary(min_size=1, max_size=50), st.integers(0, 49), st.integers(1, 255))
-def test_any_change_of_a_small_file_shows(tmp_path_factory, content, at, flip):
+def test_fingerprint_changes_with_any_byte_of_a_small_file(tmp_path_factory, content, at, flip):
     path = tmp_path_factory.mktemp("f") / "f"
     path.write_bytes(content)
     first = fingerprint([path])
@@ -266,7 +266,7 @@ def test_any_change_of_a_small_file_shows(tmp_path_factory, content, at, flip):
     assert fingerprint([path]) != first
 
 
-def test_large_files_are_looked_at_from_end_to_end(tmp_path):
+def test_fingerprint_samples_the_whole_of_a_large_file(tmp_path):
     path = tmp_path / "large"
     values = np.zeros(20 << 20, np.uint8)
     values.tofile(path)
@@ -282,7 +282,7 @@ def test_large_files_are_looked_at_from_end_to_end(tmp_path):
     assert len(seen) == 6
 
 
-def test_the_order_of_files_counts(tmp_path):
+def test_fingerprint_depends_on_the_order_of_files(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     a.write_bytes(b"12")
     b.write_bytes(b"3")

@@ -1,4 +1,4 @@
-"""What cannot be used is refused: one line that names the file and the place, and no output."""
+"""Unusable input is refused: one line that names the file and the place, and no output."""
 
 import json
 import os
@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 
 @pytest.fixture
 def refuse(run_cli, data, tmp_path):
-    """Runs a command line that must be refused, in a folder that holds an old output."""
+    """Run a command line that must be refused, in a folder with an old output."""
     Path("selected.npy").write_bytes(b"old")
 
     def call(*args, code=1, says=(), hint=""):
@@ -260,8 +260,8 @@ def test_zero_vector_under_cosine(refuse, data, command):
     refuse(*args, "--metric", "cosine", says=["bad.npy: row 7", "zero vector"], hint="euclidean")
 
 
-def test_rows_are_those_of_the_file(refuse, data):
-    # The search sees fewer rows, and shards have rows of their own.
+def test_errors_name_the_row_in_the_file(refuse, data):
+    # The search has fewer rows, and each file counts its own rows.
     bad = npy(put(data.emb, (20, 2), NAN))
     npy(np.arange(10), "first.npy")
     says = ["bad.npy: row 20", "column 2"]
@@ -314,12 +314,12 @@ def test_damaged_npz(refuse):
 
 def test_damaged_stored_npz(refuse, data):
     damaged = bytearray(Path(npz(emb=data.emb)).read_bytes())
-    damaged[400] ^= 1  # in the data: only the check sum tells
+    damaged[400] ^= 1  # in the data: only the checksum reveals it
     refuse(*select(raw(bytes(damaged), "bad.npz")), says=["bad.npz: emb: ", "CRC"])
 
 
 def damage(path, width, n=40):
-    """Have the offsets of one column point outside its values."""
+    """Make the offsets of one column point outside its values."""
     offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
     wrong = offsets.copy()
     wrong[7] = 10**9
@@ -330,7 +330,7 @@ def damage(path, width, n=40):
 
 
 @pytest.mark.parametrize("write", [arrow, stream])
-def test_offsets_into_nowhere_do_not_crash(refuse, data, write):
+def test_invalid_arrow_offsets_do_not_crash(refuse, data, write):
     bad = damage(write(emb=lists(data.emb)), 4)
     refuse(*select(bad), says=[f"{bad}: cannot be read", "ffset"])
     bad = damage(write(id=data.ids, score=data.scores), 5)
@@ -342,7 +342,7 @@ def test_offsets_into_nowhere_do_not_crash(refuse, data, write):
 
 # -- pickles --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pickles_are_never_opened(refuse, data, protocol):
+def test_pickles_are_never_unpickled(refuse, data, protocol):
     class Mine:
         def __reduce__(self):
             return Path.touch, (Path("was_run"),)
@@ -625,7 +625,7 @@ def test_hints_of_usage(refuse):
         ("prune", "prune"),
     ],
 )
-def test_what_commands_need(refuse, args, says):
+def test_missing_required_options(refuse, args, says):
     refuse(*args.split(), code=2, says=[says])
 
 
@@ -645,7 +645,7 @@ def test_outputs_that_cannot_be_written(refuse):
         out = "no/g.arrow" if command.startswith("graph") else "no/p.npy"
         if command.startswith("propagate"):
             graph_file("g.arrow")
-        refuse(*command.split(), "--out", out, says=[f"{out}: there is no folder"])
+        refuse(*command.split(), "--out", out, says=[f"{out}: the folder "])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -701,7 +701,7 @@ def test_not_regular_files(refuse):
     refuse("propagate", "--graph", "pipe.npy", *graph, says=["pipe.npy: is not a regular file"])
 
 
-def test_names_with_line_breaks_stay_on_one_line(refuse):
+def test_paths_with_line_breaks_are_printed_on_one_line(refuse):
     refuse(*select("two\nlines.npy"), says=["two\\nlines.npy: no such file"])
 
 
@@ -879,7 +879,7 @@ def test_ids_in_some_shards_only(refuse, data):
         *select(scores="s"), says=["s/0.parquet", "only some files of --scores have the column id"]
     )
     parquet("s/1.parquet", id=range(20), score=data.scores[20:])
-    refuse(*select(scores="s"), says=["s/1.parquet: id: is int64, and large_string in s/0"])
+    refuse(*select(scores="s"), says=["s/1.parquet: id: is int64, but large_string in s/0"])
 
 
 def test_ids_that_are_no_datacomp_uids(refuse, data):

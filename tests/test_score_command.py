@@ -237,7 +237,7 @@ def test_files_of_different_shapes(dynamics, score):
     np.save("whole.npy", np.zeros((6, 40, 3), np.int64))
     np.save("flat.npy", np.zeros(40))
     both = ["--logits", "z.npy", "--logits"]
-    refused(score(*both, "rows.npy"), "rows.npy: has 39 rows, z.npy has 40", "one epoch each")
+    refused(score(*both, "rows.npy"), "rows.npy: has 39 rows, z.npy has 40", "each of several files is one epoch")
     refused(score(*both, "classes.npy"), "classes.npy: has 2 classes, z.npy has 3")
     refused(score("--logits", "whole.npy"), "whole.npy: outputs must be floats, not int64")
     refused(score("--logits", "flat.npy"), "flat.npy: outputs must be (epochs, n, classes)")
@@ -251,7 +251,7 @@ USAGE = [
     ([], ["knn-distance"], "--kind knn-distance needs --graph or --emb"),
     (["--logits", "z.npy"], ["el2n", "el2n"], "asked for twice"),
     (["--logits", "z.npy"], ["el3n"], "kind must be one of"),
-    (["--logits", "z.npy"], ["el2n", "aum"], ".npy holds one kind of score, and there are 2"),
+    (["--logits", "z.npy"], ["el2n", "aum"], ".npy holds one kind of score, not 2"),
     (["--logits", "z.npy", "--id-column", "key"], ["el2n"], "--id-column key: no input has"),
 ]
 
@@ -461,12 +461,16 @@ def test_provenance_that_cannot_be_believed(scored, run_cli):
     )
     refuse("e.npy", says="e.npy: its provenance gives entropy no direction")
     table = pq.read_table("both.parquet")
-    for raw in (b"{", b'{"format_version": 99}', b"[]"):
+    for raw, says in (
+        (b"{", "metadata cannot be read"),
+        (b'{"format_version": 99}', "has format version 99, this program reads 1"),
+        (b"[]", "metadata cannot be read"),
+    ):
         pq.write_table(table.replace_schema_metadata({b"d2prune": raw}), "bad.parquet")
-        refuse("bad.parquet", "--scores-key", "aum", says="metadata cannot be read")
+        refuse("bad.parquet", "--scores-key", "aum", says=says)
     raw = b'{"format_version": 1, "command": "score", "scores": []}'
     pq.write_table(table.replace_schema_metadata({b"d2prune": raw}), "bad.parquet")
-    refuse("bad.parquet", "--scores-key", "aum", says="its provenance is damaged")
+    refuse("bad.parquet", "--scores-key", "aum", says="damaged: 'scores' is not an object")
 
 
 def test_shards_that_say_different_things(scored, run_cli):

@@ -1,4 +1,4 @@
-"""Every form in which a selection is handed on says the same rows."""
+"""Every format of a selection lists the same rows."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ARGS = ["--emb", "emb.npy", "--scores", "with_ids.parquet", "--size", 16]
 
 @pytest.fixture
 def chosen(data, select):
-    """The selection by plain row number, in the order of rows and in that of picks."""
+    """The selected row numbers, in row order and in the order of the picks."""
     table = pa.table({"id": data.ids, "el2n": data.scores})
     pq.write_table(table, "with_ids.parquet")
     assert select(*ARGS)[0] == 0
@@ -152,7 +152,7 @@ def test_columns_without_ids_and_scores(chosen, run_cli, select):
     assert "score" in pq.read_table("k.parquet").column_names
 
 
-# -- what is dropped ------------------------------------------------------------------------------
+# -- complement -----------------------------------------------------------------------------------
 def test_complement(chosen, data, select):
     rest = sorted(set(range(40)) - set(chosen[0].tolist()))
     drop = [*ARGS, "--complement"]
@@ -170,7 +170,7 @@ def test_complement(chosen, data, select):
 
 
 @pytest.mark.parametrize("form", ["index", "id", "mask"])
-def test_nothing_is_dropped(chosen, select, form):
+def test_complement_of_all_rows_is_empty(chosen, select, form):
     everything = [*ARGS[:-2], "--ratio", 1, "--complement", "--as", form]
     count = 40 if form == "mask" else 0
     assert select(*everything, "--out", "k.npy")[0] == 0
@@ -180,13 +180,13 @@ def test_nothing_is_dropped(chosen, select, form):
 
 
 @pytest.mark.parametrize("ending", READ)
-def test_no_row_of_a_table_is_dropped(chosen, select, ending):
+def test_complement_table_of_all_rows_is_empty(chosen, select, ending):
     everything = [*ARGS[:-2], "--ratio", 1, "--complement", "--out", f"k{ending}"]
     assert select(*everything)[0] == 0
     assert READ[ending](f"k{ending}").num_rows == 0
 
 
-def test_cut_off_and_excluded_rows_are_dropped_rows(chosen, data, select):
+def test_complement_contains_cut_and_excluded_rows(chosen, data, select):
     Path("x.txt").write_text("1\n2\n")
     out = ["--cutoff", 0.1, "--exclude", "x.txt", "--complement", "--out", "k.npy"]
     assert select(*ARGS, *out)[0] == 0
@@ -222,7 +222,7 @@ def test_size_in_the_name(chosen, select):
         (["--ratio", "0.2", "--size", "3"], ["selected_3.npy", "selected_8.npy"]),
     ],
 )
-def test_names_when_none_is_given(data, select, budgets, names):
+def test_default_output_names(data, select, budgets, names):
     args = ["--emb", "emb.npy", "--scores", "scores.npy"]
     assert select(*args, *(budgets or ["--ratio", "0.5"]))[0] == 0
     assert sorted(p.name for p in Path().glob("selected*.npy")) == names

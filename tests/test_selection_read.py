@@ -1,4 +1,4 @@
-"""Selections read back: every form names the same rows, and those of other data are refused."""
+"""Reading selections: every format gives the same rows; selections of other data are refused."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ FORMS = [
 
 @pytest.mark.parametrize("complement", [False, True])
 @pytest.mark.parametrize(("out", "options"), FORMS, ids=lambda v: " ".join(v) if v else "index")
-def test_every_form_is_read_back(frame, select, out, options, complement):
+def test_every_format_is_read_back(frame, select, out, options, complement):
     if complement and "--order" in options:
         pytest.skip("what is dropped has no rank")
     assert select(*IDS, "--order", "rank", "--out", "order.npy")[0] == 0
@@ -68,13 +68,13 @@ def test_every_form_is_read_back(frame, select, out, options, complement):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
-def test_tables_know_their_origin_without_the_file_beside(frame, select, ending):
+def test_table_metadata_replaces_a_missing_sidecar(frame, select, ending):
     assert select(*IDS, "--complement", "--out", f"k.{ending}")[0] == 0
     Path(f"k.{ending}.json").unlink()
     assert open_selection(f"k.{ending}").read(frame).dropped
 
 
-def test_what_has_no_provenance_is_taken_as_it_looks(frame):
+def test_without_provenance_the_type_decides(frame):
     np.save("rows.npy", np.array([3, 1]))
     found = open_selection("rows.npy").read(frame)
     assert (found.rows.tolist(), found.order, found.provenance) == ([1, 3], None, {})
@@ -105,7 +105,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("make", "path", "said"), BROKEN)
-def test_what_is_no_selection_is_refused(frame, make, path, said):
+def test_invalid_selections_are_refused(frame, make, path, said):
     make()
     with pytest.raises(DataError, match=said):
         open_selection(path).read(frame)
@@ -154,7 +154,7 @@ def test_a_selection_of_other_data_is_refused(data, select):
     assert "by other scores than --scores" in asked(["selected.npy"], "double.npy").notices[0]
 
 
-def test_a_selection_by_id_may_come_from_a_copy(frame, data, select):
+def test_selection_by_id_is_joined_to_reordered_data(frame, data, select):
     assert select(*IDS, "--out", "k.parquet")[0] == 0
     want = pq.read_table("k.parquet")["index"].to_pylist()
     turned = np.arange(40)[::-1].copy()
@@ -165,7 +165,7 @@ def test_a_selection_by_id_may_come_from_a_copy(frame, data, select):
     assert "is joined to them by id" in found.notices[0]
 
 
-def test_what_selections_disagree_on_must_be_said(data, select):
+def test_selections_of_different_settings_need_options(data, select):
     rows = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
     assert select(*rows, "--out", "a.npy")[0] == 0
     other = ["--metric", "cosine", "--higher-is", "easier", "--score-transform", "rank"]

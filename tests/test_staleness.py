@@ -1,4 +1,4 @@
-"""What was made from inputs that have changed since is refused, and only that."""
+"""Outputs whose inputs have changed since are refused; all others are accepted."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def staged(data, run_cli):
 
 
 def change(path):
-    """One value, and nothing else: not even the time."""
+    """Change one value, and keep the time of change."""
     times = os.stat(path)
     content = bytearray(Path(path).read_bytes())
     content[-2] ^= 1
@@ -35,7 +35,7 @@ def change(path):
 
 
 @pytest.mark.parametrize("path", ["emb.npy", "out.txt"])
-def test_a_graph_of_other_embeddings(staged, run_cli, select, path):
+def test_graph_of_changed_inputs_is_refused(staged, run_cli, select, path):
     change(path)
     pass_on = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p2.npy"]
     for call, args in ((run_cli, pass_on), (select, PICK)):
@@ -48,7 +48,7 @@ def test_a_graph_of_other_embeddings(staged, run_cli, select, path):
         assert f"notice: g.arrow: was built from {path}, which has changed since\n" in err
 
 
-def test_scores_that_have_changed(staged, select):
+def test_propagated_file_of_changed_scores_is_refused(staged, select):
     change("scores.npy")
     code, _, err = select(*PICK)
     assert code == 1
@@ -58,15 +58,15 @@ def test_scores_that_have_changed(staged, select):
     assert select(*PICK, "--allow-stale")[0] == 0
 
 
-def test_inputs_may_move_away(staged, select):
+def test_missing_inputs_are_ignored(staged, select):
     os.mkdir("archive")
     for name in ("emb.npy", "scores.npy"):
         shutil.move(name, "archive")
     assert select(*PICK)[0] == 0
 
 
-def test_another_folder_has_files_of_the_same_names(staged, select, data):
-    """A path means what it meant where the run was."""
+def test_paths_are_relative_to_the_folder_of_the_run(staged, select, data):
+    """Relative paths are resolved in the folder of the recorded run."""
     os.mkdir("elsewhere")
     os.chdir("elsewhere")
     np.save("emb.npy", data.emb + 1)
@@ -76,7 +76,7 @@ def test_another_folder_has_files_of_the_same_names(staged, select, data):
     assert select("--graph", "../g.arrow", "--propagated", "../p.npy", "--size", 9)[0] == 1
 
 
-def test_touched_or_copied_is_not_changed(staged, select):
+def test_touched_or_copied_inputs_are_accepted(staged, select):
     for name in ("emb.npy", "scores.npy"):
         os.utime(name)
         shutil.copy(name, "copy")
@@ -86,9 +86,9 @@ def test_touched_or_copied_is_not_changed(staged, select):
     assert "changed" not in err
 
 
-def test_a_change_that_no_sample_sees_is_noticed_by_its_time(data, run_cli, select, monkeypatch):
+def test_a_changed_date_of_a_sampled_file_prints_a_notice(data, run_cli, select, monkeypatch):
     monkeypatch.setattr(module, "WHOLE_UP_TO", 256)
-    monkeypatch.setattr(module, "_PIECE", 128)  # of 768 bytes the first and the last 128
+    monkeypatch.setattr(module, "_PIECE", 128)  # reads the first and the last 128 of 768 bytes
     assert run_cli("graph", "--emb", "emb.npy", "-k", 4, "--out", "g.arrow")[0] == 0
     args = ["--graph", "g.arrow", "--scores", "scores.npy", "--size", 9]
     assert "changed" not in select(*args)[2]
@@ -103,7 +103,7 @@ def test_a_change_that_no_sample_sees_is_noticed_by_its_time(data, run_cli, sele
     assert select(*args)[0] == 1
 
 
-def test_a_shard_that_is_gone(data, run_cli, select):
+def test_one_missing_file_of_several_is_a_change(data, run_cli, select):
     os.mkdir("shards")
     for i, rows in enumerate(np.split(np.arange(40), [15])):
         np.save(f"shards/{i}.npy", data.emb[rows])
@@ -117,8 +117,8 @@ def test_a_shard_that_is_gone(data, run_cli, select):
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"run": 3}', None])
-def test_a_graph_without_provenance_beside_it(staged, select, text):
-    """Then nobody knows where its inputs were."""
+def test_without_a_sidecar_nothing_is_checked(staged, select, text):
+    """Without the section `run` the folder of the inputs is not known."""
     if text is None:
         os.unlink("g.arrow.json")
     else:
@@ -128,7 +128,7 @@ def test_a_graph_without_provenance_beside_it(staged, select, text):
 
 
 @pytest.mark.parametrize("path", [3, [3], "\0", "", ["fifo"]])
-def test_paths_that_are_none(staged, select, path):
+def test_invalid_recorded_paths_are_ignored(staged, select, path):
     os.mkfifo("fifo")
     entry = json.loads(Path("p.npy.json").read_text())
     entry["inputs"]["scores"]["path"] = path
@@ -137,7 +137,7 @@ def test_paths_that_are_none(staged, select, path):
 
 
 @pytest.mark.parametrize("run", [3, {}, {"folder": "."}, {"folder": ".", "modified_ns": {}}])
-def test_older_provenance(staged, select, run):
+def test_incomplete_section_run(staged, select, run):
     entry = json.loads(Path("p.npy.json").read_text())
     Path("p.npy.json").write_text(json.dumps({**entry, "run": run}))
     assert select(*PICK)[0] == 0
@@ -145,7 +145,7 @@ def test_older_provenance(staged, select, run):
     assert select(*PICK)[0] == (1 if run and run != 3 else 0)
 
 
-def test_a_change_while_it_is_used(data, run_cli, monkeypatch):
+def test_input_changed_during_the_run_prints_a_notice(data, run_cli, monkeypatch):
     real = step.graph_of
 
     def meanwhile(*args):
@@ -162,7 +162,7 @@ def test_a_change_while_it_is_used(data, run_cli, monkeypatch):
     assert run_cli(*args)[0] == 1
 
 
-def test_little_is_read_of_many_files(tmp_path):
+def test_fingerprint_reads_little_of_many_files(tmp_path):
     assert module._most_pieces(1) == module._most_pieces(8) == 128
     assert module._most_pieces(64) == 16
     assert module._most_pieces(10_000) == 2

@@ -1,4 +1,4 @@
-"""Whatever a file holds, a reader reads it or refuses it with a `D2Error`: nothing else.
+"""A reader reads any file, or refuses it with a `D2Error`.
 
     python -m tests.fuzz.readers CORPUS -max_total_time=600
 
@@ -18,7 +18,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # what is compiled is not seen
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # compiled code is not instrumented
 
 import atheris
 
@@ -48,7 +48,7 @@ def _embeddings() -> None:
     source = open_source([FILE], "embeddings", "emb")
     matrix = source.matrix()
     assert matrix.shape[0] == source.n
-    float(np.asarray(matrix[-1:], np.float64).sum())  # a mapped page that is not there would crash
+    float(np.asarray(matrix[-1:], np.float64).sum())  # a missing page of the map would crash
     source.ids()
 
 

@@ -1,4 +1,4 @@
-"""The table of malformed inputs, by format, and of odd ones that must work."""
+"""The table of malformed inputs by format, and of odd inputs that must work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOOD = [case for case in _ALL if not case.code]
 
 
 def good_files() -> None:
-    """What every case may use beside its own file, written to the current folder."""
+    """Write the good files that every case may use to the current folder."""
     from d2cli.cli.main import run
 
     for name, values in (("emb", m.EMB), ("scores", m.SCORES), ("labels", m.LABELS)):
@@ -25,7 +25,7 @@ def good_files() -> None:
     Path("rows.npy").write_bytes(m.npy([3, 17, 5]))
     Path("propagated.npy").write_bytes(m.npy(m.SCORES))
     Path("graph.arrow").write_bytes(m.arrow(m.graph()))
-    # Each way of the data once, so that nothing is left to compile.
+    # Run each command once, so that all kernels are compiled.
     assert run(["graph", "--emb", "emb.npy", "--out", "out.arrow", "-k", "3", "-q"]) == 0
     assert (
         run(
@@ -68,7 +68,7 @@ def good_files() -> None:
         Path(f"{made}.json").unlink()
 
 
-#: The plain file that an odd one stands for, by the option that takes it.
+#: The plain file that an odd file replaces, by option.
 _PLAIN = {
     "--emb": "emb.npy",
     "--scores": "scores.npy",

@@ -1,4 +1,4 @@
-"""What one line of the table says."""
+"""One line of the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROPAGATED = "select --graph graph.arrow --propagated BAD --ratio 0.5"
 
 @dataclass(frozen=True)
 class Case:
-    """One malformed input, or one that is odd and good.
+    """One malformed input, or one odd input that must work.
 
     Attributes:
         name: says what is wrong with it.
@@ -63,7 +63,7 @@ def case(name, command, file, make, *says, code=1, hint="", shown="") -> Case:
 
 
 def good(name, command, file, make) -> Case:
-    """An input that is odd, and must work."""
+    """An odd input that must work."""
     return Case(name, command, file, make, code=0)
 
 

@@ -1,4 +1,4 @@
-"""Graph files, and what stands beside propagated scores."""
+"""Graph files, and the sidecars of propagated scores."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ def cell(name, column, row, place, value, *says):
 
 
 def meta(name, raw, *says):
-    """A graph whose metadata are these bytes."""
+    """A graph with these bytes as metadata."""
     return case(f"metadata: {name}", GRAPH, G, m.arrow(m.graph(raw=raw)), *says)
 
 
 def beside(name, change, *says):
-    """Propagated scores whose provenance has been changed, by hand or by damage."""
+    """Propagated scores with a changed sidecar."""
 
     def make():
         from d2cli.cli.main import run

@@ -1,4 +1,4 @@
-"""Files of every format as bytes, whole or damaged on purpose. Nothing here knows the readers."""
+"""Files of every format as bytes, correct or damaged; written without the readers' code."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def npy(values: Any, version: tuple[int, int] | None = None) -> bytes:
 
 
 def header(text: str | bytes, data: bytes = EMB.tobytes(), version: tuple[int, int] = (1, 0)):
-    """A ``.npy`` file whose header says what it likes."""
+    """A ``.npy`` file with any text as header."""
     text = text.encode("latin-1") if isinstance(text, str) else text
     length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
     return b"\x93NUMPY" + bytes(version) + length + text + data
 
 
 def claims(dtype: Any, shape: Any, fortran: Any = False, data: bytes = EMB.tobytes()) -> bytes:
-    """A ``.npy`` file of this type and shape, if the header is believed."""
+    """A ``.npy`` file whose header claims this type and shape."""
     return header(
         f"{{'descr': {dtype!r}, 'fortran_order': {fortran!r}, 'shape': {shape!r}, }}", data
     )
 
 
 def npz(compression: int = zipfile.ZIP_STORED, /, **members: Any) -> bytes:
-    """An archive of arrays; bytes are put in as they are."""
+    """An archive of arrays; bytes become members unchanged."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, values in members.items():
@@ -59,10 +59,10 @@ def npz(compression: int = zipfile.ZIP_STORED, /, **members: Any) -> bytes:
 
 
 def npz_lying(member: bytes, size: int, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive whose one member ``emb`` is said to unpack to `size` bytes."""
+    """An archive whose one member ``emb`` claims to unpack to `size` bytes."""
     content = npz(compression, emb=member)
     small, large = struct.pack("<I", len(member)), struct.pack("<I", min(size, 2**32 - 1))
-    if size >= 2**32:  # the true figure stands in a zip64 field of the directory
+    if size >= 2**32:  # the size is in a zip64 field of the directory
         at = content.rindex(b"PK\x01\x02")
         name = content[at + 28 : at + 30]
         extra = struct.pack("<HHQ", 1, 8, size)
@@ -102,7 +102,7 @@ def parquet(columns: Any, **options: Any) -> bytes:
 
 
 def parquet_claiming(columns: Any, rows: int) -> bytes:
-    """A parquet file whose footer says that there are `rows`."""
+    """A parquet file whose footer claims `rows` rows."""
     content = parquet(columns)
     length = int.from_bytes(content[-8:-4], "little")
     data, footer = content[: -8 - length], content[-8 - length : -8]
@@ -151,17 +151,17 @@ def graph(
 
 
 def graph_part(**parts: Any) -> pa.Table:
-    """A graph whose metadata say so of how it was built."""
+    """A graph with this section `graph` in its metadata."""
     return graph({"graph": {"method": "exact", **parts}})
 
 
 def built_from(**inputs: Any) -> pa.Table:
-    """A graph whose metadata say so of its inputs."""
+    """A graph with this section `inputs` in its metadata."""
     return graph({"inputs": inputs})
 
 
 def row_put(row: int, new: Any, rows: list = LISTS) -> list:
-    """Lists with one of them replaced."""
+    """Lists, one of them replaced."""
     return [new if i == row else list(old) for i, old in enumerate(rows)]
 
 

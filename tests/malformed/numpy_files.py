@@ -32,7 +32,7 @@ WHOLE = m.npy(m.EMB)
 
 
 class Touch:
-    """Whoever unpickles this leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("was_run"),)
@@ -200,7 +200,7 @@ GOOD = [
     good("half scores", SCORES, F, m.npy(m.SCORES.astype("f2"))),
     good("npy by another name", EMB, "bad.parquet", WHOLE),
 ]  # fmt: skip
-#: What fuzzing found, as it found it.
+#: Files that fuzzing found.
 FOUND = [
     case("found: a directory whose names are no UTF-8", EMB, Z, base64.b64decode(
         "UEsDBBQAAABiLm5weZNOVU1QWQEAdgB7J2Rlc2NyJzoAAAAAAAAAAP7///8AAAAAEQACAAAAAABQSwECFAMUAAAAAACgjnZdp9ZexMgAAADIAAAABwAAAAAAAAAAAAAAgAEAAAAAZW1iLm5weVBLAQIUAxQAAMgAAAAHAAAAAAAAAAAAAACAAQAACABlbWIubnB5UEsBAhQDFAAAAAAAoI52XeaBLJGwAAEAUP////X/AAAAAAAAFACwAAAAsAAAAAoAAAAAAAAAAAAAAIABxQEAAGxhYmVscy5ucHlQSwUGAAAAAAMAAwClAAAAnQIAAAAA"

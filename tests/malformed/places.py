@@ -1,4 +1,4 @@
-"""What a path may lead to beside a file: pipes, sockets, devices, links, folders; and its name."""
+"""Paths that are not regular files: pipes, sockets, devices, links, folders; odd names."""
 
 import os
 import socket
@@ -51,13 +51,13 @@ def folder(**files):
 
 
 def pipe_beside():
-    """Propagated scores with a pipe where their provenance would be."""
+    """Propagated scores with a pipe in place of the sidecar."""
     Path("bad.npy").write_bytes(m.npy(m.SCORES))
     os.mkfifo("bad.npy.json")
 
 
 def beside(kind):
-    """Provenance with no propagated scores beside it, but something else."""
+    """A sidecar of something that is not a file of propagated scores."""
 
     def make():
         from d2cli.cli.main import run
@@ -89,7 +89,7 @@ def beside(kind):
 
 
 def circles():
-    """A folder with links to itself, which a careless walk follows 2^40 times."""
+    """A folder with links to itself, which a naive walk follows 2^40 times."""
     Path("bad/deep").mkdir(parents=True)
     Path("bad/deep/emb.npy").write_bytes(m.npy(m.EMB))
     for name in ("a", "b", "deep/c", "deep/d"):
@@ -177,7 +177,7 @@ GOOD = [
     good("provenance that is not ours", PROPAGATED, "bad.npy", lambda: (
         Path("bad.npy").write_bytes(m.npy(m.SCORES)), Path("bad.npy.json").write_text("[" * 9999))[1:0]),
 ]  # fmt: skip
-#: For whoever is not root.
+#: Cases for users other than root.
 UNREADABLE = [
     *(
         case(f"--{option}: no permission", command, "bad", lambda: (

@@ -26,7 +26,7 @@ LISTS, N, IDS = m.LISTS, m.N, m.IDS
 EMBS = {"emb": LISTS}
 SCORED = {"score": m.SCORES}
 NULLED = [*m.SCORES[:-1].tolist(), None]
-#: No null in the codes, one in what they stand for.
+#: A dictionary column: no null in the indices, one in the dictionary.
 HIDDEN = pa.DictionaryArray.from_arrays(np.arange(N) % 2, ["a", None])
 HIDDEN_SCORES = pa.DictionaryArray.from_arrays(np.arange(N) % 2, [1.5, None])
 OUTSIDE = struct.pack("<i", 10**9)
@@ -40,7 +40,7 @@ def offsets_into_nowhere(content, width):
 
 
 def claims_to_unpack(size):
-    """A compressed buffer that is said to unpack to `size` bytes."""
+    """A compressed buffer that claims to unpack to `size` bytes."""
     content = m.arrow({"emb": pa.array(LISTS, m.FIXED)}, compression="zstd")
     return m.damaged(content, struct.pack("<q", 640), struct.pack("<q", size))
 

@@ -237,7 +237,11 @@ def test_files_of_different_shapes(dynamics, score):
     np.save("whole.npy", np.zeros((6, 40, 3), np.int64))
     np.save("flat.npy", np.zeros(40))
     both = ["--logits", "z.npy", "--logits"]
-    refused(score(*both, "rows.npy"), "rows.npy: has 39 rows, z.npy has 40", "each of several files is one epoch")
+    refused(
+        score(*both, "rows.npy"),
+        "rows.npy: has 39 rows, z.npy has 40",
+        "each of several files is one epoch",
+    )
     refused(score(*both, "classes.npy"), "classes.npy: has 2 classes, z.npy has 3")
     refused(score("--logits", "whole.npy"), "whole.npy: outputs must be floats, not int64")
     refused(score("--logits", "flat.npy"), "flat.npy: outputs must be (epochs, n, classes)")

@@ -120,4 +120,5 @@ def selection_bytes(
     if ending == ".npy":
         an_id = 4 * (ids.length or 2) if ids and ids.text else 8.0  # UTF-32
         return round(rows * {"index": 8.0, "id": an_id}.get(written_as, 16.0)) + _NPY_HEADER
-    return round(rows * (len(str(n)) + 1 if written_as == "index" else id_bytes(ids) + 1))
+    line = len(str(n)) if written_as == "index" or ids is None else ids.length
+    return round(rows * (line + 1))

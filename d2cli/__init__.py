@@ -29,16 +29,23 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]
 
-if TYPE_CHECKING:
-    from d2cli.api import build_graph, own_scores, prepare_edges, propagate, select
-    from d2cli.difficulty.dynamics import score_dynamics
-    from d2cli.difficulty.embedding import prototypicality
-    from d2cli.difficulty.neighbours import knn_distance, label_disagreement
-    from d2cli.errors import D2Error
-    from d2cli.files.graph_file import read_graph, write_graph
-    from d2cli.graph.knn_graph import Edges, KnnGraph
-    from d2cli.messages.utility import utility
-    from d2cli.selection.greedy import Selection
+if TYPE_CHECKING:  # the form `as` marks names as public for type checkers
+    from d2cli.api import build_graph as build_graph
+    from d2cli.api import own_scores as own_scores
+    from d2cli.api import prepare_edges as prepare_edges
+    from d2cli.api import propagate as propagate
+    from d2cli.api import select as select
+    from d2cli.difficulty.dynamics import score_dynamics as score_dynamics
+    from d2cli.difficulty.embedding import prototypicality as prototypicality
+    from d2cli.difficulty.neighbours import knn_distance as knn_distance
+    from d2cli.difficulty.neighbours import label_disagreement as label_disagreement
+    from d2cli.errors import D2Error as D2Error
+    from d2cli.files.graph_file import read_graph as read_graph
+    from d2cli.files.graph_file import write_graph as write_graph
+    from d2cli.graph.knn_graph import Edges as Edges
+    from d2cli.graph.knn_graph import KnnGraph as KnnGraph
+    from d2cli.messages.utility import utility as utility
+    from d2cli.selection.greedy import Selection as Selection
 
 
 def __getattr__(name: str) -> Any:

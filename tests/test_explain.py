@@ -19,7 +19,7 @@ def test_explain_prints_the_recorded_decisions(select, data):
     decisions = recorded("selected.npy")
     names = [decision["name"] for decision in decisions]
     assert names == [
-        *("method", "higher-is", "bandwidth", "cutoff_scores", "cutoff", "thinning"),
+        *("method", "higher_is", "bandwidth", "cutoff_scores", "cutoff", "thinning"),
         "gamma_reverse",
     ]
     lines = {line.split(None, 1)[0]: line for line in err.splitlines() if line.strip()}
@@ -36,7 +36,7 @@ def test_decisions_are_printed_on_request_only(select, data):
 def test_given_values_are_no_decisions(select, data):
     options = ["--gamma-reverse", "1", "--bandwidth", "2", "--method", "exact", "--cutoff", "0"]
     assert select(*DATA, "--ratio", "0.2", *options, "--explain", "-q")[0] == 0
-    assert [decision["name"] for decision in recorded("selected.npy")] == ["higher-is"]
+    assert [decision["name"] for decision in recorded("selected.npy")] == ["higher_is"]
 
 
 @pytest.mark.parametrize("command", ["graph", "propagate", "score"])

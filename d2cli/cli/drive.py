@@ -75,11 +75,15 @@ def drive(
 def _show_decisions(decisions: tuple[Decision, ...]) -> None:
     """Print each decision, its rule, and the numbers that the rule was applied to."""
     for decision in decisions:
-        lines = [
-            (decision.name, str(decision.value)),
-            ("  rule", decision.rule),
-            *((f"  {name}", str(value)) for name, value in decision.numbers.items()),
-        ]
+        lines = [(decision.name, str(decision.value)), ("  rule", decision.rule)]
+        for name, value in decision.numbers.items():
+            steps = (
+                value if isinstance(value, list) and value and isinstance(value[0], dict) else []
+            )
+            for step in steps:
+                lines.append((f"  {name}", ", ".join(f"{k} {v}" for k, v in step.items())))
+            if not steps:
+                lines.append((f"  {name}", str(value)))
         show_labelled(lines, sys.stderr)
 
 

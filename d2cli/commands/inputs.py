@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,10 @@ class Inputs:
             given.paths, role, option, given.key, self.id_column,
             key_option=key_option, skim=self.skim,
         )  # fmt: skip
-        self.remember(option, found, described=described)
+        if described:
+            self.remember(option, found)
+        else:
+            self.add(option, found.paths, found.layout, None)
         return found
 
     def rows(self, arguments: tuple[str, ...], option: str) -> list[Source]:
@@ -78,7 +81,7 @@ class Inputs:
             one = open_source(
                 [argument], "rows", option, None, self.id_column, key_option=None, skim=self.skim
             )
-            self.remember(option, one, repeats=True)
+            self.add(option, one.paths, one.layout, partial(describe_files, one.paths, one.n), True)
             found.append(one)
         return found
 
@@ -87,37 +90,24 @@ class Inputs:
         if path is None:
             return None
         graph = open_graph(path)
-        self._opened.append(
-            _Opened(
-                "graph", [Path(path)], lambda: graph, lambda: describe_files([Path(path)], graph.n)
-            )
-        )
+        about = partial(describe_files, graph.paths, graph.n)
+        self.add("graph", graph.paths, lambda: graph, about)
         return graph
 
-    def remember(
-        self, option: str, source: Source, *, described: bool = True, repeats: bool = False
-    ) -> None:
-        """Remember an input that was opened elsewhere."""
-        self._opened.append(
-            _Opened(
-                option.replace("-", "_"),
-                source.paths,
-                source.layout,
-                (lambda: describe(source)) if described else None,
-                repeats,
-            )
-        )
+    def remember(self, option: str, source: Source) -> None:
+        """Remember a source that was opened elsewhere."""
+        self.add(option, source.paths, source.layout, partial(describe, source))
 
     def add(
         self,
-        name: str,
+        option: str,
         paths: list[Path],
         layout: Callable[[], Header] | None,
-        describe: Callable[[], dict[str, Any]],
-        *,
+        describe: Callable[[], dict[str, Any]] | None,
         repeats: bool = False,
     ) -> None:
-        """Remember an input of another kind."""
+        """Remember an input of any kind: what a plan and what provenance say of it, or None."""
+        name = option.replace("-", "_")
         self._opened.append(_Opened(name, paths, layout, describe, repeats))
 
     @property

@@ -131,14 +131,13 @@ class Direction:
         return {"higher_is": self.higher_is, "score_transform": self.score_transform}
 
     @property
-    def decision(self) -> Decision:
-        """For ``--explain``."""
-        return Decision(
-            "higher-is",
-            self.higher_is,
-            "--higher-is, else as d2prune score recorded it, else harder",
-            {"origin": self.origin, "score_transform": self.score_transform},
-        )
+    def decisions(self) -> tuple[Decision, ...]:
+        """The automatic choice of `higher_is`, unless the user gave it."""
+        if self.origin == "option":
+            return ()
+        rule = "as d2prune score recorded it, else harder"
+        numbers = {"origin": self.origin, "score_transform": self.score_transform}
+        return (Decision("higher_is", self.higher_is, rule, numbers),)
 
 
 def settle_direction(

@@ -83,7 +83,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         notices,
         decisions=(
             *graph.info.decisions,
-            job.direction.decision,
+            *job.direction.decisions,
             *(decision for run in chooser.d2_runs.values() for decision in run.decisions),
         ),
     )

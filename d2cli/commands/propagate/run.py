@@ -37,7 +37,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     with clock.stage("propagate"):
         edges, sigma = prepare_edges(data.graph, edges=messages.edges, bandwidth=messages.bandwidth)
         u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
-    decisions: tuple[Decision, ...] = (job.direction.decision,)
+    decisions: tuple[Decision, ...] = job.direction.decisions
     if messages.bandwidth == MEDIAN:
         decisions += (bandwidth_decision(data.graph, sigma),)
     provenance = new_provenance(

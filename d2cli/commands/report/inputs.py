@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import partial
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,15 +114,13 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
         raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
     selections = [open_selection(path, skim=skim) for path in files]
     for one in selections:
-        inputs.add("selected", [one.path], one.layout, _describe(one), repeats=True)
+        inputs.add(
+            "selected", [one.path], one.layout, partial(describe_files, [one.path], one.n), True
+        )
     return ReportJob(
         request, options.metric or _metric(selections), settle_threads(request.run.threads),
         inputs, emb, scores, images, texts, labels, selections,
     )  # fmt: skip
-
-
-def _describe(selection: SelectionFile) -> Callable[[], dict[str, Any]]:
-    return lambda: describe_files([selection.path], selection.n)
 
 
 def _metric(selections: list[SelectionFile]) -> Metric:

@@ -137,7 +137,7 @@ def _choose(
             assert data.scores is not None
             u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
         difficulty = data.difficulty
-        decisions: tuple[Decision, ...] = (*graph.info.decisions, settings.direction.decision)
+        decisions: tuple[Decision, ...] = (*graph.info.decisions, *settings.direction.decisions)
         if messages.bandwidth == MEDIAN:
             decisions += (bandwidth_decision(graph, sigma),)
         if settings.cutoff == AUTO and difficulty is None:

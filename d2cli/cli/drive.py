@@ -77,13 +77,9 @@ def _show_decisions(decisions: tuple[Decision, ...]) -> None:
     for decision in decisions:
         lines = [(decision.name, str(decision.value)), ("  rule", decision.rule)]
         for name, value in decision.numbers.items():
-            steps = (
-                value if isinstance(value, list) and value and isinstance(value[0], dict) else []
-            )
-            for step in steps:
-                lines.append((f"  {name}", ", ".join(f"{k} {v}" for k, v in step.items())))
-            if not steps:
-                lines.append((f"  {name}", str(value)))
+            for one in value if isinstance(value, list) else [value]:
+                steps = one.items() if isinstance(one, dict) else ()
+                lines.append((f"  {name}", ", ".join(f"{k} {v}" for k, v in steps) or str(one)))
         show_labelled(lines, sys.stderr)
 
 

@@ -1,8 +1,8 @@
-"""Compare `--plan` with measurements: `make bench-plan`.
+"""Compare `--plan --pilot` with measurements: `make bench-plan`.
 
-Each case is planned (`--plan --json`) and then run, in two processes, on synthetic embeddings. The
-output is predicted and measured peak memory (resident, memory-mapped pages included), wall seconds
-and CPU seconds. On a busy machine CPU seconds vary less than wall seconds.
+Each case is planned (`--plan --pilot --json`) and then run, in two processes, on synthetic
+embeddings. The output is the measured peak memory (resident, memory-mapped pages included) and wall
+seconds, and predictions divided by measurements.
 
     python bench/plan.py [PATTERN ...] [--data build/bench-plan] [--rows 100000]
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import os
 import subprocess
 import sys
 import time
@@ -204,35 +203,28 @@ def shown_file(data: Path, name: str, n: int) -> Path:
     return path
 
 
-def run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """Return the JSON that a command prints, its wall seconds and its CPU seconds."""
+def run(arguments: list[str]) -> tuple[dict[str, Any], float]:
+    """Return the JSON that a command prints, and its wall seconds."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "d2cli", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    text = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [sys.executable, "-m", "d2cli", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if done.returncode:
         raise SystemExit(f"bench: d2prune {' '.join(arguments)} failed")
-    return json.loads(text) if text else {}, seconds, usage.ru_utime + usage.ru_stime
+    return json.loads(done.stdout) if done.stdout else {}, seconds
 
 
 def measure(data: Path, case: Case) -> dict[str, float]:
     """Return the measurements, and predictions divided by measurements."""
     line = command_line(data, case)
-    plan, _, _ = run([*line, "--plan", "--json", "-q"])
-    found, seconds, core = run([*line, "--json", "-q"])
+    plan, _ = run([*line, "--plan", "--pilot", "--json", "-q"])
+    found, seconds = run([*line, "--json", "-q"])
     peak = found["run"]["peak_memory_bytes"]
     return {
         "MiB": peak / 2**20,
         "memory": plan["memory"]["peak_bytes"] / peak,
         "seconds": seconds,
-        "time": plan["seconds"]["total"] / seconds,
-        "core": core,
-        "work": plan["core_seconds"] / core,
+        "time": plan["pilot"]["seconds"]["total"] / seconds,
     }
 
 
@@ -251,7 +243,7 @@ def main() -> int:
         run(command_line(arguments.data, Case("select", 3000, width, form, (*method("ivf"), "-q"))))
     for command in ("propagate", "report", "compare"):
         run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
-    print("peak memory, wall seconds, CPU seconds: measured, and predicted / measured")
+    print("peak memory, wall seconds: measured, and predicted / measured")
     memory: list[float] = []
     time_: list[float] = []
     for case in CASES:
@@ -266,8 +258,7 @@ def main() -> int:
         marks += "T" * (not 1 / TIME <= row["time"] <= TIME)
         print(
             f"{case.name:<62} {row['MiB']:6,.0f} MiB {row['memory']:5.2f}   "
-            f"{row['seconds']:7.1f} s {row['time']:5.2f}   {row['core']:7.1f} s {row['work']:5.2f}"
-            f"  {marks}",
+            f"{row['seconds']:7.1f} s {row['time']:5.2f}  {marks}",
             flush=True,
         )
     inside = [abs(ratio - 1) <= MEMORY for ratio in memory]

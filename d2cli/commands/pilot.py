@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.finish import Summary, Terminal
-from d2cli.commands.forecast import Forecast
-from d2cli.commands.plan import search_of
+from d2cli.commands.plan import Forecast, search_of
 from d2cli.commands.requests import Input
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, write_graph
@@ -59,22 +58,23 @@ def forecast(
 
         def timed(m: int) -> dict[str, float]:
             sample = sampler.request(m, Path(folder))
-            seconds = dict(work(opened(sample, False), Terminal()).run["seconds"])
-            del seconds["total"]
-            return seconds
+            return dict(work(opened(sample, False), Terminal()).run["seconds"])
 
         m = before = min(FIRST_ROWS, sampler.n)
-        timed(m)  # compiles what is not compiled yet
+        first = timed(m)  # loads the compiled kernels, or compiles them
         times = earlier = timed(m)
-        while m < sampler.n and sum(times.values()) < LONG_ENOUGH:
+        start = first["total"] - times["total"]
+        while m < sampler.n and times["total"] < LONG_ENOUGH:
             before, earlier = m, times
             m = min(2 * m, sampler.n)
             times = timed(m)
     seconds = {
         stage: value * (sampler.n / m) ** _exponent(earlier.get(stage, 0.0), value, before, m)
         for stage, value in times.items()
+        if stage != "total"
     }
     seconds["read"] = seconds.get("read", 0.0) + reading
+    seconds["start"] = max(start, 0.0)
     return Forecast(seconds, sampler.n, (before, m), threads)
 
 

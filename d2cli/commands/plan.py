@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from d2cli.commands.forecast import Forecast
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions
 from d2cli.defaults import EXACT_UP_TO
@@ -30,8 +29,63 @@ _PARTS_SHOWN = 4
 #: A disk is called nearly full if less than this multiple of the outputs is free.
 _SPARE_DISK = 1.1
 
+#: Above this ratio of all rows to sampled rows, a notice is printed.
+FAR = 8
+
 _UNSURE_ROWS = "the rows of CSV are estimated from the beginning of the file"
 _GROUPS = "memory is given as if all rows were one group: no header says which label is where"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The time of a run, extrapolated from runs on samples.
+
+    Attributes:
+        seconds: by stage.
+        rows: of the whole run.
+        sampled: the two sample sizes, the second the larger.
+        threads: of both.
+    """
+
+    seconds: dict[str, float]
+    rows: int
+    sampled: tuple[int, int]
+    threads: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs; seconds."""
+        stages = {stage: round(value, 3) for stage, value in self.seconds.items()}
+        return {
+            "seconds": {**stages, "total": round(self.total, 3)},
+            "rows": self.rows,
+            "sampled_rows": list(self.sampled),
+        }
+
+    def line(self) -> tuple[str, str]:
+        """(label, text) for people."""
+        longest = sorted(self.seconds.items(), key=lambda stage: -stage[1])[:3]
+        most = ", ".join(f"{stage} {_duration(value)}" for stage, value in longest)
+        return (
+            "time",
+            f"about {_duration(self.total)} on {self.threads} thread"
+            f"{'s' if self.threads > 1 else ''} ({most}), from runs on "
+            f"{self.sampled[0]:,} and {self.sampled[1]:,} of {self.rows:,} rows",
+        )
+
+    def notices(self) -> list[str]:
+        """A notice if the extrapolation reaches far."""
+        factor = self.rows / self.sampled[1]
+        if factor <= FAR:
+            return []
+        return [
+            f"the time is extrapolated from 1/{factor:,.0f} of the rows: neighbours that are "
+            "harder to find among all rows than in the sample take longer"
+        ]
 
 
 @dataclass(frozen=True)
@@ -237,6 +291,17 @@ def _line(one: Header) -> str:
     width = f" × {one.width:,}" if one.role in ("embeddings", "outputs") else ""
     mapped = ", memory-mapped" if one.mapped and one.role == "embeddings" else ""
     return f"{one.name}: {about}{one.rows:,}{width} {one.type_name}, {binary(one.size)}{mapped}"
+
+
+def _duration(seconds: float) -> str:
+    """At most two figures, since no more is known."""
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
 
 
 def _place(target: str) -> str:

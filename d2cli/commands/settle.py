@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar
 from d2cli import defaults
 from d2cli.commands.requests import AUTO, Budget, GraphOptions, MessageOptions, ScoreOptions
 from d2cli.defaults import MAX_HOPS, MODES, EdgeRule, HigherIs, Kernel, ModeName, Transform, choices
-from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.sources import Source
@@ -32,11 +31,6 @@ def settle_graph(options: GraphOptions, *, exact: bool = False) -> GraphOptions:
         options.ef_construction, options.ef, options.seed,
     )  # fmt: skip
     return replace(options, method="exact") if exact else options
-
-
-def settle_threads(threads: int | None) -> int:
-    """The number of threads: as given, else one a core."""
-    return thread_count(threads)
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -13,14 +13,9 @@ from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
 from d2cli.commands.propagate.inputs import Scores, read_scores
 from d2cli.commands.requests import Budget, CompareOptions, CompareRequest, GraphOptions
-from d2cli.commands.settle import (
-    Direction,
-    settle_direction,
-    settle_graph,
-    settle_size,
-    settle_threads,
-)
+from d2cli.commands.settle import Direction, settle_direction, settle_graph, settle_size
 from d2cli.defaults import CompareMethod, choices
+from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
@@ -99,7 +94,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     assert emb is not None and scores is not None
     return CompareJob(
         request, options, settle_graph(request.graph_options),
-        settle_direction(scores, request.score_options), settle_threads(request.run.threads),
+        settle_direction(scores, request.score_options), thread_count(request.run.threads),
         inputs, emb, scores, inputs.source(request.labels, "labels", "labels"),
     )  # fmt: skip
 

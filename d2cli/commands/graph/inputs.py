@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, GraphRequest
-from d2cli.commands.settle import settle_graph, settle_threads
+from d2cli.commands.settle import settle_graph
+from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
@@ -54,7 +55,7 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
     assert emb is not None
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     return GraphJob(
-        request, options, settle_threads(request.run.threads), inputs, emb, within,
+        request, options, thread_count(request.run.threads), inputs, emb, within,
         inputs.rows(request.exclude, "exclude"),
     )  # fmt: skip
 

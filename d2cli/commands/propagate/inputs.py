@@ -9,13 +9,8 @@ from numpy.typing import NDArray
 
 from d2cli.commands.inputs import Inputs, stale_graph
 from d2cli.commands.requests import PropagateRequest
-from d2cli.commands.settle import (
-    Direction,
-    Messages,
-    settle_direction,
-    settle_messages,
-    settle_threads,
-)
+from d2cli.commands.settle import Direction, Messages, settle_direction, settle_messages
+from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
@@ -82,7 +77,7 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     assert scores is not None
     direction = settle_direction(scores, request.score_options)
     return PropagateJob(
-        request, messages, direction, settle_threads(request.run.threads), inputs, graph, scores
+        request, messages, direction, thread_count(request.run.threads), inputs, graph, scores
     )
 
 

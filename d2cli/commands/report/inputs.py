@@ -13,8 +13,8 @@ from d2cli import defaults
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
-from d2cli.commands.settle import settle_threads
 from d2cli.defaults import HigherIs, Metric
+from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
@@ -118,7 +118,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
             "selected", [one.path], one.layout, partial(describe_files, [one.path], one.n), True
         )
     return ReportJob(
-        request, options.metric or _metric(selections), settle_threads(request.run.threads),
+        request, options.metric or _metric(selections), thread_count(request.run.threads),
         inputs, emb, scores, images, texts, labels, selections,
     )  # fmt: skip
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from d2cli.commands.inputs import Inputs, check_built_from
 from d2cli.commands.requests import GraphOptions, ScoreRequest
-from d2cli.commands.settle import settle_graph, settle_threads
+from d2cli.commands.settle import settle_graph
 from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, of_family
+from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.epochs import Epochs, epoch_range, open_epochs
 from d2cli.files.frame import Frame
@@ -101,7 +102,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         )
     return ScoreJob(
         request, families, files, settle_graph(request.graph_options),
-        settle_threads(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
+        thread_count(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
     )  # fmt: skip
 
 

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
 from d2cli.commands.propagate.inputs import Scores, read_scores
-from d2cli.commands.requests import AUTO, GraphOptions, Input, ScoreOptions, SelectRequest
+from d2cli.commands.requests import (
+    AUTO,
+    Budget,
+    GraphOptions,
+    Input,
+    OutputOptions,
+    ScoreOptions,
+    SelectRequest,
+)
 from d2cli.commands.settle import (
     Direction,
     Messages,
@@ -20,8 +28,8 @@ from d2cli.commands.settle import (
     settle_gamma_reverse,
     settle_graph,
     settle_messages,
-    settle_threads,
 )
+from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
@@ -201,8 +209,33 @@ def _settle(
         cutoff = AUTO if gamma == AUTO and not wanted else 0.0
     return SelectSettings(
         settle_graph(request.graph_options, exact=messages.exact),
-        messages, direction, gamma, cutoff, cutoff_direction, settle_threads(request.run.threads),
+        messages, direction, gamma, cutoff, cutoff_direction, thread_count(request.run.threads),
     )  # fmt: skip
+
+
+def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[str]:
+    """The output of each budget, which stands beside its size in rows.
+
+    Raises:
+        UsageError: if several budgets would go to one file.
+    """
+    out = options.out
+    if out is None:
+        out = "selected.npy"
+        if len(budgets) > 1:
+            by_size = any(budget.size for budget, _ in budgets)
+            out = "selected_{size}.npy" if by_size else "selected_{ratio}.npy"
+    targets = []
+    for budget, size in budgets:
+        if "{ratio}" in out and budget.ratio is None:
+            raise UsageError("{ratio} in --out needs every budget to be a --ratio", "use {size}")
+        targets.append(out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size)))
+    if len(set(targets)) < len(targets):
+        raise UsageError(
+            f"several budgets would be written to {targets[0]}",
+            "put {ratio} or {size} into --out, for example --out kept_{ratio}.npy",
+        )
+    return targets
 
 
 # -- read ------------------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ from d2cli.commands.plan import (
     search_of,
 )
 from d2cli.commands.requests import AUTO
-from d2cli.commands.select.inputs import SelectJob
-from d2cli.commands.select.targets import name_targets
+from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.files import sizes as file_sizes
 from d2cli.graph.settings import Matrix, SearchSettings

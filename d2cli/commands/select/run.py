@@ -10,7 +10,7 @@ from d2cli.commands.finish import Clock, Summary, Terminal, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
 from d2cli.commands.propagate.run import describe_messages, message_notices, pass_forward
 from d2cli.commands.requests import AUTO, MEDIAN, Budget
-from d2cli.commands.select.inputs import SelectData, SelectJob, read_select_data
+from d2cli.commands.select.inputs import SelectData, SelectJob, name_targets, read_select_data
 from d2cli.commands.select.outputs import (
     Outcome,
     Picked,
@@ -21,7 +21,6 @@ from d2cli.commands.select.outputs import (
     outputs_of,
     whole_provenance,
 )
-from d2cli.commands.select.targets import name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.files.output.atomic import check_target

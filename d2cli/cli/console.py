@@ -45,26 +45,26 @@ _QUIET_SECONDS = 0.5
 
 
 def show_error(message: str, hint: str | None = None) -> None:
-    """One line, and a hint on its own."""
+    """Print an error on one line, and a hint on the next."""
     print(f"error: {_one_line(message)}", file=sys.stderr)
     if hint:
         print(f"hint: {_one_line(hint)}", file=sys.stderr)
 
 
 def _one_line(text: str) -> str:
-    """Names of files may hold line breaks and what steers a terminal; messages must not."""
+    """`text` without line breaks and control characters, which file names may hold."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return shown if len(shown) <= _LINE_MOST else f"{shown[:_LINE_MOST]} …"
 
 
 def show_notice(text: str) -> None:
-    """One line, unless quiet was asked for."""
+    """Print a notice on one line, unless --quiet is given."""
     if not CONSOLE.quiet:
         print(f"notice: {_one_line(text)}", file=sys.stderr)
 
 
 def show_summary(summary: Summary) -> None:
-    """Notices and what was done, or one JSON object on standard output."""
+    """Print notices and the summary, or one JSON object on standard output."""
     if CONSOLE.json:
         print(json.dumps(summary.as_json(), indent=2))
     show_notices(summary.notices)
@@ -73,13 +73,13 @@ def show_summary(summary: Summary) -> None:
 
 
 def show_notices(notices: list[str]) -> None:
-    """What deserves a second look, one line each."""
+    """Print notices, one line each."""
     for notice in notices:
         show_notice(notice)
 
 
 def show_labelled(lines: list[tuple[str, str]], file: IO[str] | None = None) -> None:
-    """Labels in a column of their own; to standard output unless told otherwise."""
+    """Print lines with their labels in a column of their own, by default on standard output."""
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         print(f"{label:<{width}}  {_one_line(text)}", file=file)

@@ -1,4 +1,4 @@
-"""The program ``d2prune``: its commands, and what becomes of errors."""
+"""The program ``d2prune``: its commands, its errors and exit codes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from d2cli.version import __version__
 _ABOUT = """\
 Choose which part of a training set to keep: D2 pruning of embeddings and scores on disk.
 
-A kNN graph over the embeddings; forward messages that let each example's score take in its
-neighbours'; then greedy picks, each of which lowers its neighbours. (arXiv 2310.07931)
+d2prune builds a kNN graph over the embeddings, adds to each score what its neighbours send (forward
+messages), and picks rows greedily; each pick lowers the scores of its neighbours (reverse
+messages). Source: arXiv 2310.07931.
 """
 _EXAMPLE = """\b
 Example, in one step and in three:
@@ -48,7 +49,7 @@ app = typer.Typer(
 
 
 class _ReaderGoneError(Exception):
-    """Whoever reads standard output has what it wanted."""
+    """The reader of standard output has closed it."""
 
 
 class _InterruptedError(Exception):
@@ -56,7 +57,7 @@ class _InterruptedError(Exception):
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Keep from the parser what it would answer with exit codes of its own."""
+    """Hide two exceptions from the parser, which gives them exit codes of its own."""
 
     @functools.wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
@@ -111,10 +112,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _outcome(arguments: list[str] | None) -> int:
-    """Run it and say what went wrong, if anything did."""
+    """Run the command line, and print what went wrong."""
     try:
         code = int(app(arguments, prog_name="d2prune", standalone_mode=False) or Exit.DONE)
-        # The parser makes a number of an interruption that comes while it is at work.
+        # The parser turns an interruption during parsing into an exit code.
         return _stopped() if stopping.asked() else code
     except D2Error as error:
         if CONSOLE.debug:
@@ -133,9 +134,9 @@ def _outcome(arguments: list[str] | None) -> int:
         show_error(f"out of memory {error}".strip())
         return Exit.FAILED
     except Exception as error:
-        if stopping.asked():  # whoever was interrupted made another error of it
+        if stopping.asked():  # the interrupted code raised another error
             return _stopped()
-        # What the parser of the command line raises knows how to say what is wrong.
+        # Errors of the parser format their own message.
         say = getattr(error, "format_message", None)
         if say is None:
             if CONSOLE.debug:
@@ -154,7 +155,7 @@ def _outcome(arguments: list[str] | None) -> int:
 
 
 def _stopped() -> int:
-    """Say so, and what became of the outputs."""
+    """Print that the run was stopped, and whether the output is complete."""
     stopping.heard()
     number = stopping.asked() or signal.SIGINT
     became = "the output was complete" if stopping.written() else "no output was changed"

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Control-C, ``kill``, a terminal that is closed."""
+"""Signals that stop a run: Control-C, ``kill``, a closed terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from d2cli.runtime import stopping
 
-#: What each of them is called in the message; the exit code is 128 + its number.
+#: The word for each signal in the message; the exit code is 128 + its number.
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 if hasattr(signal, "SIGHUP"):
     NAMES[signal.SIGHUP] = "hung up"
@@ -20,9 +20,9 @@ if hasattr(signal, "SIGHUP"):
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Turn the signals into wishes to stop while the block runs, then put back what was there.
+    """Turn signals into requests to stop while the block runs, then restore the handlers.
 
-    A signal that is ignored stays so: that is how ``nohup`` and shells keep it from a program.
+    A signal that is ignored stays ignored, as ``nohup`` and shells need.
     """
     stopping.reset()
     if threading.current_thread() is not threading.main_thread():
@@ -31,7 +31,7 @@ def heard() -> Iterator[None]:
     before: dict[signal.Signals, Any] = {}
     hook = sys.unraisablehook
     try:
-        sys.unraisablehook = _quiet_about_wishes
+        sys.unraisablehook = _ignore_stop_requests
         for number in NAMES:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, None):
@@ -48,7 +48,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     stopping.request(number)
 
 
-def _quiet_about_wishes(unraisable: sys.UnraisableHookArgs) -> None:
-    """A wish that was swallowed will be heard at the next safe point: no need for a traceback."""
+def _ignore_stop_requests(unraisable: sys.UnraisableHookArgs) -> None:
+    """Print no traceback for a swallowed request: the next safe point raises it again."""
     if not (issubclass(unraisable.exc_type, KeyboardInterrupt) and stopping.asked()):
         sys.__unraisablehook__(unraisable)

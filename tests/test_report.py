@@ -257,7 +257,8 @@ def test_many_classes_are_cut_and_said(data, select, report):
     np.save("many.npy", np.arange(80))
     assert select(*BASE, "--size", 20)[0] == 0
     assert report("--selected", "selected.npy", "--labels", "many.npy", "-q")[0] == 0
-    assert "Of 80 classes the 20 of which least and the 20 of which most" in "".join(read().data)
+    words = "The table shows 40 of 80 classes: the 20 with the lowest and the 20 with the highest"
+    assert words in "".join(read().data)
 
 
 def test_one_row_and_one_class(run_cli, report):
@@ -363,7 +364,7 @@ def test_the_extra_is_asked_for_in_one_line(kept, report, monkeypatch):
 
 
 REFUSED = [
-    (["--selected", "k_8.parquet", "--out", "r.pdf"], 2, "a report is a web page"),
+    (["--selected", "k_8.parquet", "--out", "r.pdf"], 2, "d2prune report writes a web page"),
     (["--selected", "k_8.parquet", "--examples", -1], 2, "--examples must be at least 0"),
     (["--selected", "k_8.parquet", "--map-rows", 0], 2, "--map-rows must be at least 1"),
     (["--selected", "k_8.parquet"] * 9, 2, "9 selections are more than the 8"),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
-from d2cli.commands.pages import REPORT_NEEDS, package_versions
+from d2cli.commands.finish import Clock, Summary, Terminal, finish
+from d2cli.commands.pages import REPORT_NEEDS, page_output, page_provenance
 from d2cli.commands.report.inputs import ReportData, ReportJob, read_report_data
-from d2cli.commands.report.map import map_rows
 from d2cli.commands.report.measures import SelectionMeasures, measure
 from d2cli.commands.report.numbers import as_numbers
-from d2cli.commands.report.sections import Viewer
+from d2cli.commands.report.page import map_rows, report_page
 from d2cli.commands.requests import recorded
-from d2cli.files.provenance.sidecar import new_provenance
-from d2cli.page.page import render
 
 
 def run_report(job: ReportJob, terminal: Terminal) -> Summary:
@@ -31,36 +26,27 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
     numbers = as_numbers(data, measures)
     with clock.stage("map"):
         progress("map", 0, 1)
-        mapped = map_rows(measures.vectors, options)
+        row_map = map_rows(measures.vectors, options)
         progress("map", 1, 1)
     with clock.stage("page"):
-        page = render(Viewer(data, measures, options, mapped, described).page())
-    provenance = new_provenance(
+        page = report_page(data, measures, options, numbers, row_map, described)
+    settled = {"metric": data.metric, "higher_is": data.higher_is}
+    provenance = page_provenance(
         "report",
-        {
-            **recorded(options),
-            "metric": data.metric,
-            "higher_is": data.higher_is,
-            "id_column": job.request.id_column,
-        },
+        {**recorded(options), **settled, "id_column": job.request.id_column},
+        REPORT_NEEDS,
         inputs=described,
         report=numbers,
     )
-    provenance["versions"].update(package_versions(REPORT_NEEDS))
-
-    def store(path: Path) -> None:
-        path.write_text(page, encoding="utf-8", newline="\n")
-
-    size = len(page.encode()) / 2**20
     several = len(measures.selections) > 1
     return finish(
         job.inputs,
         clock,
         job.threads,
-        [Output(job.request.out, provenance, store)],
+        [page_output(job.request.out, provenance, page)],
         [
             *(_line(data, one, several) for one in measures.selections),
-            ("written", f"{job.request.out}, {size:.1f} MiB"),
+            ("written", f"{job.request.out}, {len(page.encode()) / 2**20:.1f} MiB"),
         ],
         [*data.frame.notices, *data.notices],
     )

@@ -1,4 +1,4 @@
-"""Distances of selections, measured for ``report`` and ``compare`` on the same sample of rows."""
+"""Distances of selections, which ``report`` and ``compare`` measure alike."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from d2cli.graph.vectors import prepare
 
 @dataclass(frozen=True)
 class Spread:
-    """How one selection lies among all rows.
+    """Coverage and redundancy of a selection.
 
     Attributes:
-        distances: (m,) float32, from each measured row to its nearest selected row.
-        nearest: (m,) int32, that selected row.
+        distances, nearest: (m,) float32 and (m,) int32, the distance from each measured row to its
+            nearest selected row, and that row.
     """
 
     coverage: Coverage
@@ -35,18 +35,14 @@ class Ruler:
     """Measures selections of one set of vectors.
 
     Attributes:
-        vectors: (n, d) as :func:`~d2cli.graph.vectors.prepare` returns them, so that distance is
-            Euclidean whatever the metric.
-        rows: (m,) int64, the rows on which distances are measured: all, or a sample.
-        threshold: the distance below which a selected row is redundant.
+        vectors: (n, d) prepared, so that distance is Euclidean with every metric.
+        rows: (m,) int64, the rows whose distances are measured: a sample of at most `most`.
+        threshold: the distance up to which a selected row is redundant.
     """
 
-    def __init__(
-        self, vectors: NDArray[np.floating], measured_rows: int, seed: int, threads: int
-    ) -> None:
-        self.vectors, self.threads = vectors, threads
-        self.most, self.seed = measured_rows, seed
-        self.rows = sample_rows(vectors.shape[0], measured_rows, seed)
+    def __init__(self, vectors: NDArray[np.floating], most: int, seed: int, threads: int) -> None:
+        self.vectors, self.most, self.seed, self.threads = vectors, most, seed, threads
+        self.rows = sample_rows(vectors.shape[0], most, seed)
         self.threshold = redundancy_threshold(
             vectors, metric="euclidean", rows=self.rows, threads=threads
         )
@@ -67,6 +63,6 @@ class Ruler:
 def vectors_of(
     emb: Source, metric: Metric, threads: int, progress: Progress
 ) -> NDArray[np.floating]:
-    """The embeddings as distances are measured on them; errors name the file."""
+    """The embeddings, prepared for :class:`Ruler`; errors name the file."""
     with blame(embeddings=emb):
         return prepare(emb.matrix(), metric, threads=threads, progress=progress)

@@ -41,24 +41,21 @@ class CompareJob:
         """The budgets by their size in rows, in the order of the page, each size once.
 
         Raises:
-            UsageError: if a method cannot spend one of them.
+            UsageError: if a method cannot keep that many rows.
         """
-        sizes: dict[int, Budget] = {}
-        for budget in self.request.budgets:
-            sizes.setdefault(self._size(budget, n), budget)
-        return sizes
-
-    def _size(self, budget: Budget, n: int) -> int:
-        size, beta = settle_size(budget, n), self.options.cutoff
+        beta, sizes = self.options.cutoff, dict[int, Budget]()
         left = n - math.floor(exactly(beta, n))
         cut = [method for method in self.options.methods if method in ("cutoff", "ccs")]
-        if cut and size > left:
-            raise UsageError(
-                f"a budget of {size:,} is more than the {left:,} rows that a cutoff of {beta:g} "
-                "leaves",
-                f"lower --cutoff, or leave {' and '.join(cut)} out of --methods",
-            )
-        return size
+        for budget in self.request.budgets:
+            size = settle_size(budget, n)
+            if cut and size > left:
+                raise UsageError(
+                    f"a budget of {size:,} is more than the {left:,} rows that a cutoff of "
+                    f"{beta:g} leaves",
+                    f"lower --cutoff, or leave {' and '.join(cut)} out of --methods",
+                )
+            sizes.setdefault(size, budget)
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,10 @@ class CompareData:
 
 
 def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
-    """Open the inputs and settle the options; nothing but headers is read.
+    """Open the inputs and settle the options; only headers are read.
 
     Raises:
-        D2Error: if the request makes no sense, an input cannot be used, or a package is missing.
+        D2Error: if options conflict, an input cannot be used, or a package is missing.
     """
     if request.emb is None or request.scores is None:
         raise UsageError("compare needs --emb and --scores")
@@ -103,7 +100,7 @@ def read_compare_data(job: CompareJob) -> CompareData:
     """Read and join every input but the embeddings, and check the target.
 
     Raises:
-        D2Error: if inputs do not belong together, or the target cannot be written.
+        D2Error: if inputs do not fit each other, or the target cannot be written.
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb)

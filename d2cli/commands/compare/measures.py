@@ -23,13 +23,9 @@ Chosen = dict[int, dict[CompareMethod, NDArray[np.int64]]]
 
 
 def measure(
-    data: CompareData,
-    ruler: Ruler,
-    budgets: dict[int, Budget],
-    chosen: Chosen,
-    d2_runs: dict[int, Selection],
-    progress: Progress,
-) -> list[dict[str, Any]]:
+    data: CompareData, ruler: Ruler, budgets: dict[int, Budget], chosen: Chosen,
+    d2_runs: dict[int, Selection], progress: Progress,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Measure every selection, budget by budget."""
     ranks = utility(data.scores.utility, transform="rank")
     done, total = 1, 1 + sum(map(len, chosen.values()))

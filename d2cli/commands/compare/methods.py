@@ -1,9 +1,6 @@
-"""The methods that ``compare`` runs, each by the name that the command line has."""
+"""The methods that ``compare`` runs, by their names on the command line."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +21,7 @@ Rows = NDArray[np.int64]
 
 
 class Chooser:
-    """Selections by every method; what serves several budgets is computed once.
+    """Selects by every method; graph, messages and nested selections are computed once.
 
     Attributes:
         d2_runs: the selections of D2, by size.
@@ -32,13 +29,10 @@ class Chooser:
 
     def __init__(
         self,
-        job: CompareJob,
-        data: CompareData,
-        vectors: NDArray[np.floating],
-        graph: KnnGraph,
+        job: CompareJob, data: CompareData, vectors: NDArray[np.floating], graph: KnnGraph,
         progress: Progress,
-    ) -> None:
-        """`vectors` (n, d) are prepared, so that distance is Euclidean whatever the metric."""
+    ) -> None:  # fmt: skip
+        """`vectors` (n, d) are prepared, as in :class:`~d2cli.commands.measure.Ruler`."""
         self.options, self.seed, self.threads = job.options, job.graph.seed, job.threads
         self.scores, self.codes = data.scores.utility, data.codes
         self.vectors, self.graph, self.progress = vectors, graph, progress
@@ -48,62 +42,44 @@ class Chooser:
         self.propagated = propagate(
             self.edges, self.scores, bandwidth=self.sigma, threads=job.threads, progress=progress
         )
-        # A high score that means *good* is no reason to cut.
-        self.difficulty = None
+        self.difficulty = None  # with `better`, high scores are not cut
         if job.direction.higher_is != "better":
             self.difficulty = own_scores(
                 self.edges, self.propagated, bandwidth=self.sigma, threads=job.threads
             )
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
-        """(size,) rows; `most` is the largest size that will be asked for."""
+        """Select (size,) rows; `most` is the largest budget."""
         if method == "d2":
             self.d2_runs[size] = select(
-                self.edges,
-                self.propagated,
-                size,
-                bandwidth=self.sigma,
-                gamma_reverse=self.options.gamma_reverse,
-                difficulty=self.difficulty,
-                progress=self.progress,
-            )
+                self.edges, self.propagated, size,
+                bandwidth=self.sigma, gamma_reverse=self.options.gamma_reverse,
+                difficulty=self.difficulty, progress=self.progress,
+            )  # fmt: skip
             return self.d2_runs[size].order
         if method == "ccs":
             return coverage_centric(
                 self.scores, size, self.options.cutoff, strata=self.options.strata, seed=self.seed
             )
+        # The selection of another method for a small budget is a prefix of that for a large one.
         if method not in self._nested:
-            self._nested[method] = self._orders[method](self, most)
+            self._nested[method] = self._nested_rows(method, most)
         return self._nested[method][:size]
 
-    def _random(self, size: int) -> Rows:
-        return random_rows(self.scores.size, size, seed=self.seed)
-
-    def _highest(self, size: int) -> Rows:
-        return highest(self.scores, size)
-
-    def _cutoff(self, size: int) -> Rows:
-        return highest_after_cutoff(self.scores, size, self.options.cutoff)
-
-    def _moderate(self, size: int) -> Rows:
-        return moderate(self.vectors, size, self.codes)
-
-    def _k_center(self, size: int) -> Rows:
-        return k_center(self.vectors, size, threads=self.threads, progress=self.progress)
-
-    def _facility_location(self, size: int) -> Rows:
-        return facility_location(self.graph, size)
-
-    def _near_duplicates(self, size: int) -> Rows:
-        return near_duplicates(self.graph, size, seed=self.seed)
-
-    #: The selection for a small budget is the beginning of that for a large one.
-    _orders: ClassVar[dict[str, Callable[[Chooser, int], Rows]]] = {
-        "random": _random,
-        "highest": _highest,
-        "cutoff": _cutoff,
-        "moderate": _moderate,
-        "k-center": _k_center,
-        "facility-location": _facility_location,
-        "near-duplicates": _near_duplicates,
-    }
+    def _nested_rows(self, method: CompareMethod, size: int) -> Rows:
+        match method:
+            case "random":
+                return random_rows(self.scores.size, size, seed=self.seed)
+            case "highest":
+                return highest(self.scores, size)
+            case "cutoff":
+                return highest_after_cutoff(self.scores, size, self.options.cutoff)
+            case "moderate":
+                return moderate(self.vectors, size, self.codes)
+            case "k-center":
+                return k_center(self.vectors, size, threads=self.threads, progress=self.progress)
+            case "facility-location":
+                return facility_location(self.graph, size)
+            case "near-duplicates":
+                return near_duplicates(self.graph, size, seed=self.seed)
+        raise AssertionError(method)

@@ -16,12 +16,7 @@ def compare_page(
 ) -> str:
     """Render the page of a comparison among `n` rows.
 
-    Args:
-        job: its inputs and options.
-        n: number of rows.
-        threshold: the distance up to which a kept row is redundant.
-        provenance: of the page; the section `comparison` holds the numbers.
-        notices: shown at the top.
+    A kept row is redundant up to the distance `threshold`; `provenance` holds the numbers.
     """
     comparison = provenance["comparison"]
     distance = Decimals([m["coverage"]["p95"] for budget in comparison for m in budget["methods"]])

@@ -54,12 +54,9 @@ def plan_compare(job: CompareJob) -> Plan:
 
     matrix = matrix_of(emb)
     return Plan(
-        "compare",
-        layouts,
+        "compare", layouts,
         f"{describe_search(search, n)}; {len(names)} methods",
         run(matrix, search),
         [(job.request.out, _PAGE + _METHOD * len(sizes) * len(names))],
-        threads,
-        search_notes(search),
-        lambda: lighter_ways(matrix, search, run),
-    )
+        threads, search_notes(search), lambda: lighter_ways(matrix, search, run),
+    )  # fmt: skip

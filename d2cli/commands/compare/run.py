@@ -36,6 +36,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
             for size, by_method in chosen.items():
                 by_method[method] = chooser.select(method, size, max(budgets))
     with clock.stage("measure"):
+        progress("measure", 0, 1)
         ruler = Ruler(vectors, options.measured_rows, job.graph.seed, job.threads)
         comparison = measure(data, ruler, budgets, chosen, chooser.d2_runs, progress)
     settled = {**recorded(job.graph), **job.direction.recorded, **recorded(options)}
@@ -50,10 +51,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     with clock.stage("page"):
         page = compare_page(job, data.frame.n, ruler.threshold, provenance, notices)
     return finish(
-        job.inputs,
-        clock,
-        job.threads,
-        [page_output(job.request.out, provenance, page)],
+        job.inputs, clock, job.threads, [page_output(job.request.out, provenance, page)],
         [
             ("graph", describe_graph(graph)),
             *(line for budget in comparison for line in _lines(budget, data.frame.n)),
@@ -65,7 +63,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
             *job.direction.decisions,
             *(decision for run in chooser.d2_runs.values() for decision in run.decisions),
         ),
-    )
+    )  # fmt: skip
 
 
 def _lines(budget: dict[str, Any], n: int) -> list[tuple[str, str]]:

@@ -1,10 +1,10 @@
-"""What ``report`` opens and reads: the data once, and selections of it, checked against it."""
+"""What ``report`` opens and reads: the data, and selections that are checked against it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from d2cli import defaults
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
-from d2cli.defaults import HigherIs, Metric
+from d2cli.defaults import HigherIs, Metric, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.examples import open_images, open_texts
@@ -48,7 +48,7 @@ class ReportJob:
 
 @dataclass(frozen=True)
 class Media:
-    """What is shown of each row: its source, and each row's place in it (None: the same)."""
+    """The source of images or texts, and each row's place in it (None: the same place)."""
 
     source: Source
     rows: NDArray[np.int64] | None
@@ -65,8 +65,8 @@ class ReportData:
     Attributes:
         emb: the embeddings, not read yet.
         scores: (n,) as in the file.
-        difficulty: (n,) 0 … 1, the share of rows that are no harder (or no better).
-        codes, classes: (n,) class numbers and the classes' names, or None and nothing.
+        difficulty: (n,) 0 … 1, the share of rows that are no harder (with ``better``: no better).
+        codes, classes: (n,) class numbers and the names of the classes; None and () without labels.
     """
 
     frame: Frame
@@ -84,10 +84,10 @@ class ReportData:
 
 
 def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
-    """Open the inputs and settle the options; nothing but headers is read.
+    """Open the inputs and settle the options; only headers are read.
 
     Raises:
-        D2Error: if the request makes no sense, an input cannot be used, or a package is missing.
+        D2Error: if options conflict, an input cannot be used, or a package is missing.
     """
     if request.emb is None or request.scores is None or not request.selected:
         raise UsageError("report needs --emb, --scores and --selected")
@@ -99,45 +99,44 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
     emb = inputs.source(request.emb, "embeddings", "emb")
     scores = inputs.source(request.scores, "scores", "scores")
     assert emb is not None and scores is not None
-    images = texts = None
-    if request.images is not None:
-        given = request.images
-        images = open_images(given.paths, given.key, request.id_column, skim=skim)
-        inputs.remember("images", images)
-    if request.texts is not None:
-        given = request.texts
-        texts = open_texts(given.paths, given.key, request.id_column, skim=skim)
-        inputs.remember("texts", texts)
+    media: dict[str, Source] = {}
+    for option, given, opened in (
+        ("images", request.images, open_images), ("texts", request.texts, open_texts),
+    ):  # fmt: skip
+        if given is not None:
+            media[option] = opened(given.paths, given.key, request.id_column, skim=skim)
+            inputs.remember(option, media[option])
     labels = inputs.source(request.labels, "labels", "labels")
     files = expand(list(request.selected), "selected")
     if len(files) > MOST_SELECTIONS:
         raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
     selections = [open_selection(path, skim=skim) for path in files]
     for one in selections:
-        inputs.add(
-            "selected", [one.path], one.layout, partial(describe_files, [one.path], one.n), True
-        )
+        described = partial(describe_files, [one.path], one.n)
+        inputs.add("selected", [one.path], one.layout, described, repeats=True)
+    metric = options.metric or _agreed(
+        {one.recorded("graph", "metric") for one in selections},
+        Metric, "the selections were made with different metrics", "--metric",
+    )  # fmt: skip
     return ReportJob(
-        request, options.metric or _metric(selections), thread_count(request.run.threads),
-        inputs, emb, scores, images, texts, labels, selections,
+        request, metric or defaults.METRIC, thread_count(request.run.threads),
+        inputs, emb, scores, media.get("images"), media.get("texts"), labels, selections,
     )  # fmt: skip
 
 
-def _metric(selections: list[SelectionFile]) -> Metric:
-    """The metric of the graphs that the selections were made on."""
-    metrics = {one.recorded("graph", "metric") for one in selections} & set(get_args(Metric))
-    if len(metrics) > 1:
-        raise UsageError(
-            "the selections were made under different metrics", "choose one with --metric"
-        )
-    return metrics.pop() if metrics else defaults.METRIC
+def _agreed(values: set[Any], kind: Any, conflict: str, option: str) -> Any:
+    """The one choice of `kind` among recorded values, or None; refuses two that differ."""
+    found = values & set(choices(kind))
+    if len(found) > 1:
+        raise UsageError(f"{conflict}: {', '.join(sorted(found))}", f"choose one with {option}")
+    return found.pop() if found else None
 
 
 def read_report_data(job: ReportJob) -> ReportData:
     """Read and join every input but the embeddings, and check the target.
 
     Raises:
-        D2Error: if inputs do not belong together, or the target cannot be written.
+        D2Error: if inputs do not fit each other, or the target cannot be written.
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb)
@@ -146,10 +145,7 @@ def read_report_data(job: ReportJob) -> ReportData:
         None if source is None else Media(source, frame.rows_of(source))
         for source in (job.images, job.texts)
     )
-    codes: NDArray[np.int64] | None = None
-    classes: list[str] = []
-    if job.labels is not None:
-        codes, classes = frame.classes(job.labels)
+    codes, classes = (None, []) if job.labels is None else frame.classes(job.labels)
     selections = [one.read(frame) for one in job.selections]
     frame.check_id_column(job.request.id_column)
     notices = [notice for rows in selections for notice in _check_origin(job, rows)]
@@ -184,19 +180,12 @@ def _check_origin(job: ReportJob, selection: StoredSelection) -> list[str]:
 
 
 def _direction(job: ReportJob) -> HigherIs:
-    """The meaning of a high score as selections by these scores record it, else the scores."""
+    """The meaning of a high score: as selections by these scores record it, else as the scores."""
     ours = job.inputs.described["scores"]["fingerprint"]
-    directions = {
-        one.recorded("parameters", "higher_is")
-        for one in job.selections
-        if one.recorded("inputs", "scores", "fingerprint") == ours
-    } & set(get_args(HigherIs))
-    if len(directions) > 1:
-        raise UsageError(
-            f"the selections disagree on what a high score says: {', '.join(sorted(directions))}",
-            "say it with --higher-is",
-        )
-    if directions:
-        return directions.pop()
+    by_ours = [x for x in job.selections if x.recorded("inputs", "scores", "fingerprint") == ours]
+    agreed: HigherIs | None = _agreed(
+        {one.recorded("parameters", "higher_is") for one in by_ours},
+        HigherIs, "the selections record different meanings of a high score", "--higher-is",
+    )  # fmt: skip
     recorded = recorded_direction(job.scores)
-    return recorded[1] if recorded else defaults.HIGHER_IS
+    return agreed or (recorded[1] if recorded else defaults.HIGHER_IS)

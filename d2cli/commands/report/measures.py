@@ -1,9 +1,10 @@
-"""The numbers of a report: every selection measured, beside random ones of its size."""
+"""The measures of a report: of each selection, and of random selections of its size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ QUANTILES = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class RandomMeasures:
-    """What random selections of one size come to, seed by seed."""
+    """Measures of random selections of one size, seed by seed; `quantiles` are their means."""
 
     coverage: list[Coverage]
     quantiles: NDArray[np.float64]
@@ -35,7 +36,7 @@ class RandomMeasures:
 
 @dataclass(frozen=True)
 class Example:
-    """A row to look at; `value` is what it was chosen for, `twin` its nearest kept row."""
+    """A row, the `value` that it was chosen by, and for dropped rows the nearest kept row."""
 
     row: int
     value: float
@@ -44,7 +45,7 @@ class Example:
 
 @dataclass(frozen=True)
 class SelectionMeasures:
-    """One selection and all that was measured of it."""
+    """One selection and its measures."""
 
     selection: StoredSelection
     coverage: Coverage
@@ -69,14 +70,14 @@ class SelectionMeasures:
 
 @dataclass(frozen=True)
 class Measures:
-    """All selections, and what they share.
+    """The measures of all selections.
 
     Attributes:
-        vectors: (n, d) as they were measured.
-        bin_edges: of the score's bins.
+        vectors: (n, d) as distances are measured on them.
+        bin_edges: (SCORE_BINS + 1,) of the bins of the score.
         threshold: see :class:`~d2cli.evaluation.redundancy.Redundancy`.
-        measured_rows: how many rows distances were measured on.
-        shared: (s, s) rows in common.
+        measured_rows: number of rows that distances were measured on.
+        shared: (s, s) numbers of rows in common.
     """
 
     vectors: NDArray[np.floating]
@@ -88,9 +89,13 @@ class Measures:
 
 
 def measure(data: ReportData, options: ReportOptions, threads: int, progress: Progress) -> Measures:
-    """Measure every selection; distances on a sample if there are more rows than asked for."""
+    """Measure every selection; distances of at most `measured_rows` rows."""
     sizes = list(dict.fromkeys(int(one.rows.size) for one in data.selections))
-    tick = _ticker(progress, 1 + len(data.selections) + 2 * RANDOM_SEEDS * len(sizes))
+    done, steps = count(1), 1 + len(data.selections) + 2 * RANDOM_SEEDS * len(sizes)
+
+    def tick() -> None:
+        progress("measure", next(done), steps)
+
     vectors = vectors_of(data.emb, data.metric, threads, progress)
     ruler = Ruler(vectors, options.measured_rows, options.seed, threads)
     tick()
@@ -104,30 +109,16 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
         tick()
         measured.append(
             SelectionMeasures(
-                one,
-                spread.coverage,
-                _quantiles(spread.distances),
-                spread.redundancy,
+                one, spread.coverage, _quantiles(spread.distances), spread.redundancy,
                 random[kept.size],
                 score_balance(data.scores, kept, edges),
                 class_balance(groups, kept, SCORE_GROUPS),
                 None if codes is None else class_balance(codes, kept, len(data.classes)),
                 _examples(data, kept, ruler.rows, spread, options.examples),
             )
-        )
+        )  # fmt: skip
     shared = shared_rows([one.rows for one in data.selections], data.frame.n)
     return Measures(vectors, edges, ruler.threshold, int(ruler.rows.size), measured, shared)
-
-
-def _ticker(progress: Progress, steps: int) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress("measure", done, steps)
-
-    return tick
 
 
 def _quantiles(distances: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -155,24 +146,20 @@ def _random(ruler: Ruler, size: int, tick: Callable[[], None]) -> RandomMeasures
 def _examples(
     data: ReportData, kept: NDArray[np.int64], rows: NDArray[np.int64], spread: Spread, most: int
 ) -> dict[str, list[Example]]:
-    """The examples that the page shows, by kind."""
+    """The examples of the page, by kind; at most `most` of each."""
     distances, which = spread.distances, spread.nearest
     covering, counts = most_covering(which, kept, most)
     hardest = kept[top_places(kept, data.difficulty[kept], most)]
     is_kept = np.zeros(data.frame.n, np.bool_)
     is_kept[kept] = True
     out = np.flatnonzero(~is_kept[rows])
-    near = out[top_places(rows[out], -distances[out], most)]
-    far = out[top_places(rows[out], distances[out], most)]
+
+    def dropped(places: NDArray[np.int64]) -> list[Example]:
+        return [Example(int(rows[p]), float(distances[p]), int(which[p])) for p in out[places]]
+
     return {
-        "most_covering": [
-            Example(int(r), int(c)) for r, c in zip(covering, counts, strict=True)
-        ],
+        "most_covering": [Example(int(r), int(c)) for r, c in zip(covering, counts, strict=True)],
         "hardest_kept": [Example(int(r), float(data.scores[r])) for r in hardest],
-        "most_redundant_dropped": [
-            Example(int(rows[p]), float(distances[p]), int(which[p])) for p in near
-        ],
-        "least_covered": [
-            Example(int(rows[p]), float(distances[p]), int(which[p])) for p in far
-        ],
-    }  # fmt: skip
+        "most_redundant_dropped": dropped(top_places(rows[out], -distances[out], most)),
+        "least_covered": dropped(top_places(rows[out], distances[out], most)),
+    }

@@ -1,24 +1,25 @@
-"""The page of a report: its figures, and what its template reads."""
+"""The page of a report: its map, figures and example rows, and what its template reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.report.examples import example_rows
-from d2cli.commands.report.inputs import ReportData
+from d2cli.commands.report.inputs import ReportData, ReportJob
 from d2cli.commands.report.measures import QUANTILES, Measures, SelectionMeasures
 from d2cli.commands.requests import ReportOptions
 from d2cli.evaluation.balance import BinCounts
 from d2cli.evaluation.selections import RANDOM_SEEDS, sample_rows
-from d2cli.files.selection_file import SelectionFile
+from d2cli.files.examples import images_at, texts_at
 from d2cli.page import figures
 from d2cli.page.page import FigureView, render
 from d2cli.page.projection import project
 from d2cli.page.text import Decimals
+from d2cli.page.thumbnails import Thumbnail, thumbnail
 
 #: Classes shown; of more, half with the lowest and half with the highest share kept.
 MOST_CLASSES = 40
@@ -28,7 +29,20 @@ _ENDS = {
     "easier": ("easiest", "hardest"),
     "better": ("worst", "best"),
 }
+#: Longer texts are cut, and so are longer ids and labels.
+_LONGEST, _LONGEST_ID = 280, 60
 _MAP_METHODS = {"tsne": "t-SNE", "pca": "The first two principal axes"}
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row by its id or number, its class (or nothing), its score, its text and its image."""
+
+    name: str
+    label: str
+    score: str
+    text: str | None
+    image: Thumbnail | None
 
 
 @dataclass(frozen=True)
@@ -38,25 +52,6 @@ class RowMap:
     rows: NDArray[np.int64]
     places: NDArray[np.float64]
     method: str
-
-
-@dataclass(frozen=True)
-class SelectionView:
-    """A selection as the template reads it.
-
-    Attributes:
-        letter: its short name; empty for a single selection.
-        label: the letter and the name of the file.
-        numbers: the part of the JSON about this selection.
-        figures: by section of the page.
-    """
-
-    letter: str
-    label: str
-    file: SelectionFile
-    has_order: bool
-    numbers: dict[str, Any]
-    figures: dict[str, list[FigureView]]
 
 
 def map_rows(vectors: NDArray[np.floating], options: ReportOptions) -> RowMap | None:
@@ -69,35 +64,38 @@ def map_rows(vectors: NDArray[np.floating], options: ReportOptions) -> RowMap | 
 
 
 def report_page(
-    data: ReportData,
-    measures: Measures,
-    options: ReportOptions,
-    numbers: dict[str, Any],
+    job: ReportJob, data: ReportData, measures: Measures, numbers: dict[str, Any],
     row_map: RowMap | None,
-    inputs: dict[str, Any],
-) -> str:
-    """Render the page of `numbers`, the report in the JSON, with the described `inputs`."""
+) -> str:  # fmt: skip
+    """Render the page; `numbers` are the report in the JSON."""
     selections = []
     for place, (m, own) in enumerate(zip(measures.selections, numbers["selections"], strict=True)):
         letter = "ABCDEFGH"[place] if len(measures.selections) > 1 else ""
         label = f"{letter}: {m.file.path.name}" if letter else m.file.path.name
-        drawn = _figures(letter.lower() or "a", label, data, measures, m, row_map)
-        has_order = m.selection.order is not None
-        selections.append(SelectionView(letter, label, m.file, has_order, own, drawn))
+        selections.append(
+            {
+                "letter": letter,
+                "label": label,
+                "file": m.file,
+                "has_order": m.selection.order is not None,
+                "numbers": own,
+                "figures": _figures(letter.lower() or "a", label, data, measures, m, row_map),
+            }
+        )
     first, (low, high) = measures.selections[0].classes, _ENDS[data.higher_is]
     context = {
         "numbers": numbers,
         "selections": selections,
-        "rows": example_rows(data, measures),
+        "rows": _example_rows(data, measures),
         "classes": [] if first is None else _shown_classes(first),
         "class_count": 0 if first is None else int((first.full > 0).sum()),
         "low": low,
         "high": high,
         "map": row_map,
         "random_seeds": RANDOM_SEEDS,
-        "options": options,
+        "options": job.request.options,
         "emb": data.emb,
-        "inputs": inputs,
+        "inputs": job.inputs.described,
         "notices": data.notices,
     }
     largest = [m.coverage.max for m in measures.selections]
@@ -105,13 +103,9 @@ def report_page(
 
 
 def _figures(
-    name: str,
-    label: str,
-    data: ReportData,
-    measures: Measures,
-    m: SelectionMeasures,
+    name: str, label: str, data: ReportData, measures: Measures, m: SelectionMeasures,
     row_map: RowMap | None,
-) -> dict[str, list[FigureView]]:
+) -> dict[str, list[FigureView]]:  # fmt: skip
     """The figures of one selection by section; `name` is a part of their ids."""
     ends, order, gains = _ENDS[data.higher_is], m.selection.order, m.selection.gains
     at = m.file.recorded("selection", "messages_ran_out_at")
@@ -144,3 +138,35 @@ def _shown_classes(counts: BinCounts) -> list[int]:
         shown = shown[np.argsort(counts.retention[shown], kind="stable")]
         shown = np.concatenate([shown[: MOST_CLASSES // 2], shown[-MOST_CLASSES // 2 :]])
     return [int(c) for c in shown]
+
+
+def _example_rows(data: ReportData, measures: Measures) -> dict[int, ShownRow]:
+    """Read what is shown of the rows that are an example of any selection, and of their twins."""
+    examples = [e for m in measures.selections for some in m.examples.values() for e in some]
+    shown = {row for e in examples for row in (e.row, e.twin) if row is not None}
+    rows = np.array(sorted(shown), np.int64)
+    texts: Iterable[str | None] = [None] * rows.size
+    images: Iterable[Thumbnail | None] = [None] * rows.size
+    if data.texts is not None and rows.size:
+        found = texts_at(data.texts.source, data.texts.places(rows))
+        texts = (_cut(text or "", _LONGEST) or "(no text)" for text in found)
+    if data.images is not None and rows.size:
+        images = map(thumbnail, images_at(data.images.source, data.images.places(rows)))
+    score = Decimals([float(np.abs(data.scores).max())])
+    return {
+        row: ShownRow(_name(data, row), _label(data, row), score(data.scores[row]), text, image)
+        for row, text, image in zip(rows.tolist(), texts, images, strict=True)
+    }
+
+
+def _name(data: ReportData, row: int) -> str:
+    ids = data.frame.ids
+    return f"row {row:,}" if ids is None else _cut(str(ids[row].as_py()), _LONGEST_ID)
+
+
+def _label(data: ReportData, row: int) -> str:
+    return "" if data.codes is None else _cut(data.classes[data.codes[row]], _LONGEST_ID)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

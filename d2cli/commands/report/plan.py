@@ -38,21 +38,16 @@ def plan_report(job: ReportJob) -> Plan:
     read_vectors(ledger, max(kept), 2 * len(kept))
     search.read_vectors(ledger, matrix, job.metric, threads)
     measures(ledger, matrix, kept, most, threads)
-    mapped, block = (
-        min(n, options.map_rows),
-        max((min(one.size, BLOCK_BYTES) for one in shown), default=0),
-    )
+    mapped = min(n, options.map_rows)
+    block = max((min(one.size, BLOCK_BYTES) for one in shown), default=0)
     pages.report(ledger, mapped, matrix.width, options.map, block)
     pictures = [layout.width for layout in shown if layout.option == "images"]
     picture = max((min(_PICTURE, 4 * width // 3) for width in pictures), default=0)
     size = _PAGE + _SELECTION * len(kept) + (_PLACE * mapped if options.map != "none" else 0)
     size += len(kept) * 4 * min(n, options.examples) * (_EXAMPLE + picture)
     return Plan(
-        "report",
-        layouts,
+        "report", layouts,
         f"exact distances of {min(n, most):,} rows, map: {options.map}",
-        ledger.estimate(),
-        [(job.request.out, size)],
-        threads,
+        ledger.estimate(), [(job.request.out, size)], threads,
         [_MASKS] if any(one.kept is None for one in job.selections) else [],
-    )
+    )  # fmt: skip

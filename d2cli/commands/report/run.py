@@ -29,7 +29,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
         row_map = map_rows(measures.vectors, options)
         progress("map", 1, 1)
     with clock.stage("page"):
-        page = report_page(data, measures, options, numbers, row_map, described)
+        page = report_page(job, data, measures, numbers, row_map)
     settled = {"metric": data.metric, "higher_is": data.higher_is}
     provenance = page_provenance(
         "report",
@@ -40,16 +40,13 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
     )
     several = len(measures.selections) > 1
     return finish(
-        job.inputs,
-        clock,
-        job.threads,
-        [page_output(job.request.out, provenance, page)],
+        job.inputs, clock, job.threads, [page_output(job.request.out, provenance, page)],
         [
             *(_line(data, one, several) for one in measures.selections),
             ("written", f"{job.request.out}, {len(page.encode()) / 2**20:.1f} MiB"),
         ],
         [*data.frame.notices, *data.notices],
-    )
+    )  # fmt: skip
 
 
 def _line(data: ReportData, measured: SelectionMeasures, several: bool) -> tuple[str, str]:

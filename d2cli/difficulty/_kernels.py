@@ -1,7 +1,7 @@
 """Kernels of :mod:`d2cli.difficulty.dynamics`: measures of each row's outputs in one epoch.
 
-Both kernels write the columns that :mod:`d2cli.difficulty.sizes` names. For the label -1 (no label)
-only ENTROPY and LIKE_PROBS are written.
+They write the columns that :mod:`d2cli.difficulty.sizes` names. A row with the label -1 has no
+label; only ENTROPY and LIKE_PROBS are written for it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ def measure_logits(values, labels, out):
     SUM_TOLERANCE of 1. 1 - p_y is computed as the sum over the other classes, because the
     subtraction loses all digits if p_y is close to 1.
 
-    Returns:
-        (row, class, fault) of the first fault; (-1, 0, FINE) if there is none.
+    Returns (row, class, fault) of the first fault; (-1, 0, FINE) if there is none.
     """
     rows, classes = values.shape
     for r in range(rows):
@@ -71,10 +70,7 @@ def measure_logits(values, labels, out):
 
 @kernel
 def measure_probs(values, labels, out):
-    """Write the measures of probabilities (m, C) float64, as :func:`measure_logits` does.
-
-    AUM is not written, and LIKE_PROBS is 0.
-    """
+    """As :func:`measure_logits`, for probabilities: AUM is not written, and LIKE_PROBS is 0."""
     rows, classes = values.shape
     for r in range(rows):
         y = labels[r]

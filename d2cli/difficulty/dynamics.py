@@ -36,14 +36,10 @@ from d2cli.errors import DataError, UsageError
 
 
 def score_dynamics(
-    kinds: Sequence[ScoreKind],
-    *,
-    logits: NDArray[np.floating] | None = None,
-    probs: NDArray[np.floating] | None = None,
-    labels: ArrayLike | None = None,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> dict[str, NDArray[np.float64]]:
+    kinds: Sequence[ScoreKind], *,
+    logits: NDArray[np.floating] | None = None, probs: NDArray[np.floating] | None = None,
+    labels: ArrayLike | None = None, threads: int | None = None, progress: Progress = silent,
+) -> dict[str, NDArray[np.float64]]:  # fmt: skip
     """Compute scores from training dynamics. The module's docstring defines each kind.
 
     Args:
@@ -53,7 +49,7 @@ def score_dynamics(
         probs: probabilities of the same shape, in place of logits.
         labels: (n,) integers 0 … classes - 1; not needed for ``entropy``.
         threads: number of threads (default: every core); the result does not depend on it.
-        progress: called with the stage, the rows done and the rows in all.
+        progress: called with the stage, the epochs done and the number of epochs.
 
     Returns:
         For each kind an array (n,) float64.
@@ -87,10 +83,10 @@ def score_dynamics(
 
 
 def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
-    """Return labels as (n,) int64, after a check against the classes 0 … C-1 of the outputs.
+    """Return labels as (n,) int64.
 
     Raises:
-        DataError: for a wrong length, labels that are not integers, or labels that are not classes.
+        DataError: unless they are n integers 0 … `classes` - 1.
     """
     values = np.asarray(labels)
     if values.shape != (n,):
@@ -99,9 +95,8 @@ def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
         raise DataError(
             f"labels must be class numbers 0 … {classes - 1}, because the outputs' classes have no "
             f"names, not {'text' if values.dtype.kind in 'OUST' else values.dtype}",
-            "number them in the order of the outputs' classes",
-            argument="labels",
-        )
+            "number them in the order of the outputs' classes", argument="labels",
+        )  # fmt: skip
     wrong = (values < 0) | (values >= classes)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -109,9 +104,8 @@ def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
         raise DataError(
             f"the label {values[row]} is none of the outputs' {classes} classes, 0 … {classes - 1}",
             "these labels count from 1: subtract 1" if from_one else None,
-            argument="labels",
-            row=row,
-        )
+            argument="labels", row=row,
+        )  # fmt: skip
     return values.astype(np.int64)
 
 
@@ -119,28 +113,20 @@ class Dynamics:
     """Scores that are updated epoch by epoch and block by block.
 
     Only the state that :data:`~d2cli.difficulty.kinds.KINDS` declares is kept, not the outputs. Add
-    every row once per epoch, epochs in order.
+    every row once per epoch, epochs in order. Messages count epochs from `first_epoch`.
     """
 
     def __init__(
-        self,
-        kinds: Sequence[str],
-        n: int,
-        classes: int,
-        *,
-        labels: NDArray[np.int64] | None,
-        logits: bool,
-        threads: int,
-        first_epoch: int = 1,
-    ) -> None:
+        self, kinds: Sequence[str], n: int, classes: int, *, labels: NDArray[np.int64] | None,
+        logits: bool, threads: int, first_epoch: int = 1,
+    ) -> None:  # fmt: skip
         if n < 1:
             raise DataError("there are no rows", argument="outputs")
         if classes < 2:
             raise DataError(
                 f"outputs have {classes} classes per row; at least 2 are needed",
-                "for two classes give both columns",
-                argument="outputs",
-            )
+                "for two classes give both columns", argument="outputs",
+            )  # fmt: skip
         self._classes, self._threads = classes, threads
         self._labels, self._logits, self._first_epoch = labels, logits, first_epoch
         self._state = {
@@ -151,12 +137,9 @@ class Dynamics:
         self.epochs = 0
 
     def add(
-        self,
-        epoch: int,
-        first: int,
-        block: NDArray[np.floating],
+        self, epoch: int, first: int, block: NDArray[np.floating],
         places: NDArray[np.int64] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add a block of rows of one epoch.
 
         Args:
@@ -168,22 +151,19 @@ class Dynamics:
         self.epochs = max(self.epochs, epoch + 1)
 
         def work(start: int, stop: int) -> None:
-            values = block[start:stop]
             if places is None:
-                self._add_rows(epoch, slice(first + start, first + stop), first + start, values)
-                return
-            known = np.flatnonzero(places[start:stop] >= 0)
-            self._add_rows(epoch, places[start:stop][known], first + start + known, values[known])
+                known, rows = np.arange(start, stop), slice(first + start, first + stop)
+                self._add_rows(epoch, rows, first + known, block[start:stop])
+            else:
+                known = start + np.flatnonzero(places[start:stop] >= 0)
+                self._add_rows(epoch, places[known], first + known, block[known])
 
         for_blocks(work, block.shape[0], output_rows(self._classes), self._threads)
 
     def _add_rows(
-        self,
-        epoch: int,
-        rows: slice | NDArray[np.int64],
-        in_file: int | NDArray[np.int64],
+        self, epoch: int, rows: slice | NDArray[np.int64], in_file: NDArray[np.int64],
         block: NDArray[np.floating],
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Measure `block` and update the state of `rows`; `in_file` numbers them in messages."""
         values = np.ascontiguousarray(block, np.float64)
         count = values.shape[0]
@@ -193,8 +173,8 @@ class Dynamics:
         with np.errstate(over="ignore"):  # differences of logits may exceed float64
             row, column, fault = measure(values, labels, found)
         if fault != kernels.FINE:
-            at = in_file + row if isinstance(in_file, int) else int(in_file[row])
-            raise self._refusal(epoch, at, values[row], column, fault)
+            where = f"epoch {epoch + self._first_epoch}, row {in_file[row]}"
+            raise _refusal(where, values[row], column, fault)
         self._like_probs[rows] &= found[:, LIKE_PROBS] > 0
         for kind, state in self._state.items():
             mean_of = KINDS[kind].mean_of
@@ -210,24 +190,6 @@ class Dynamics:
                 state["forgotten"][rows] += state["was_right"][rows] & ~right
                 state["was_right"][rows] = right
                 state["ever_right"][rows] |= right
-
-    def _refusal(
-        self, epoch: int, row: int, values: NDArray[np.float64], column: int, fault: int
-    ) -> DataError:
-        where = f"epoch {epoch + self._first_epoch}, row {row}"
-        if fault == kernels.SUM_NOT_ONE:
-            return DataError(
-                f"{where}: probabilities add up to {values.sum():g}, not 1",
-                "give logits, before the softmax, as --logits",
-                argument="outputs",
-            )
-        if fault == kernels.NOT_A_PROBABILITY:
-            return DataError(
-                f"{where}, class {column}: {values[column]:g} is no probability",
-                "give logits as --logits; log-probabilities are logits too",
-                argument="outputs",
-            )
-        return DataError(f"{where}, class {column}: is {values[column]}", argument="outputs")
 
     @property
     def never_right(self) -> int:
@@ -258,3 +220,17 @@ class Dynamics:
                 raise DataError(f"row {row}: {kind} is beyond float64", argument="outputs")
             scores[kind] = score.astype(np.float64, copy=False)
         return scores
+
+
+def _refusal(where: str, values: NDArray[np.float64], column: int, fault: int) -> DataError:
+    """The error for one row of outputs."""
+    hint = None
+    if fault == kernels.SUM_NOT_ONE:
+        message = f"{where}: probabilities add up to {values.sum():g}, not 1"
+        hint = "give logits, before the softmax, as --logits"
+    elif fault == kernels.NOT_A_PROBABILITY:
+        message = f"{where}, class {column}: {values[column]:g} is no probability"
+        hint = "give logits as --logits; log-probabilities are logits too"
+    else:
+        message = f"{where}, class {column}: is {values[column]}"
+    return DataError(message, hint, argument="outputs")

@@ -15,18 +15,11 @@ from d2cli.errors import D2Error, UsageError
 from d2cli.graph.vectors import Group, power_of_two_scale, prepare
 from d2cli.runtime.products import one_thread_per_product, product
 
-_MOST_ITERATIONS = 100
-
 
 def prototypicality(
-    embeddings: NDArray[np.floating],
-    n_clusters: int | None = None,
-    *,
-    metric: Metric = METRIC,
-    seed: int = SEED,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> NDArray[np.float64]:
+    embeddings: NDArray[np.floating], n_clusters: int | None = None, *, metric: Metric = METRIC,
+    seed: int = SEED, threads: int | None = None, progress: Progress = silent,
+) -> NDArray[np.float64]:  # fmt: skip
     """Compute the distance from each row to the nearest of K k-means centres.
 
     Source: Sorscher et al., "Beyond neural scaling laws", 2022, arXiv 2206.14486: a row far from
@@ -39,10 +32,8 @@ def prototypicality(
         metric: ``euclidean``; or ``cosine``: rows and centres have unit length, and the distance
             √(2 - 2 cos) has the order of the cosine distance.
         seed: of the sample and of the first centres.
-        threads: number of threads that look for the nearest centre (default: every core). The
-            centres are fitted on one thread, because the order of their sums would depend on the
-            number of threads. The result does not depend on it.
-        progress: called with the stage, the rows done and the rows in all.
+        threads, progress: as in :func:`d2cli.score_dynamics`. The centres are always fitted on one
+            thread, because the order of their sums would depend on the number of threads.
 
     Returns:
         (n,) float64, high = hard.
@@ -59,8 +50,8 @@ def prototypicality(
         raise UsageError(f"n_clusters must be between 1 and the number of rows, {n:,}, not {k}")
     if seed < 0:
         raise UsageError(f"seed must be at least 0, not {seed}")
-    workers = thread_count(threads)
-    centres = _centres(vectors, k, seed, metric, workers)
+    threads = thread_count(threads)
+    centres = _centres(vectors, k, seed, metric, threads)
     middle = centres.mean(axis=0)  # keeps digits if the data is far from 0
     about = centres - middle
     halves = np.einsum("ij,ij->i", about, about) / 2
@@ -73,7 +64,7 @@ def prototypicality(
         scores[start:stop] = np.sqrt(np.einsum("ij,ij->i", gaps, gaps))
 
     with one_thread_per_product():
-        for_blocks(measure, n, centre_rows(k, d), workers, progress, "distances")
+        for_blocks(measure, n, centre_rows(k, d), threads, progress, "distances")
     return scores
 
 
@@ -85,19 +76,16 @@ def _centres(
         from sklearn.cluster import KMeans  # noqa: PLC0415
         from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
     except ImportError:
-        raise D2Error(
-            "prototypicality needs scikit-learn, which is not installed",
-            "pip install 'd2prune[score]'",
-        ) from None
+        problem = "prototypicality needs scikit-learn, which is not installed"
+        raise D2Error(problem, "pip install 'd2prune[score]'") from None
     rng = np.random.default_rng(seed)
-    n = vectors.shape[0]
-    sample, size = vectors, sampled_rows(n, k)
-    if size < n:
+    sample, n = vectors, vectors.shape[0]
+    if (size := sampled_rows(n, k)) < n:
         sample = vectors[np.sort(rng.choice(n, size, replace=False))]
     # Scaled, float32 squares neither overflow nor underflow. Centred, they keep their digits.
     scale = power_of_two_scale(threads, Group(vectors))
     middle = sample.mean(axis=0, dtype=np.float64).astype(sample.dtype)
-    means = KMeans(k, n_init=1, max_iter=_MOST_ITERATIONS, random_state=int(rng.integers(2**31)))
+    means = KMeans(k, n_init=1, max_iter=100, random_state=int(rng.integers(2**31)))
     with threadpool_limits(1), warnings.catch_warnings():  # OpenMP too
         # The warning means fewer distinct rows than centres: each row then lies on a centre.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,11 +22,9 @@ class Kind:
     Attributes:
         family: what the score is computed from: a model's outputs, embeddings, or a kNN graph.
         higher_is: what a high value means.
-        labels: whether the score needs labels.
+        labels, logits_only: whether the score needs labels; whether it needs logits.
         least_epochs: the fewest epochs that the score is defined on.
-        logits_only: whether the score is undefined on probabilities.
-        mean_of: the column of the kernels' output whose mean over the epochs is the score; None for
-            every other score.
+        mean_of: the column of the kernels' output whose mean over the epochs is the score, or None.
         state: arrays of one value per row that are kept from epoch to epoch, dtype by name.
     """
 
@@ -49,23 +47,18 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "el2n": Kind("dynamics", "harder", mean_of=EL2N, state=_SUM),
     "aum": Kind("dynamics", "easier", logits_only=True, mean_of=AUM, state=_SUM),
-    "forgetting": Kind(
-        "dynamics",
-        "harder",
-        least_epochs=2,
-        state={"forgotten": "i4", "was_right": "b1", "ever_right": "b1"},
-    ),
+    "forgetting": Kind("dynamics", "harder", least_epochs=2,
+                       state={"forgotten": "i4", "was_right": "b1", "ever_right": "b1"}),
     "entropy": Kind("dynamics", "harder", labels=False, mean_of=ENTROPY, state=_SUM),
     "confidence": Kind("dynamics", "easier", mean_of=CONFIDENCE, state=_SUM),
-    "variability": Kind(
-        "dynamics", "better", least_epochs=2, state={"mean": "f8", "squares": "f8"}
-    ),
+    "variability": Kind("dynamics", "better", least_epochs=2,
+                        state={"mean": "f8", "squares": "f8"}),
     "margin": Kind("dynamics", "easier", mean_of=MARGIN, state=_SUM),
     "correctness": Kind("dynamics", "easier", mean_of=CORRECT, state=_SUM),
     "prototypicality": Kind("embeddings", "harder", labels=False),
     "knn-distance": Kind("graph", "harder", labels=False),
     "label-disagreement": Kind("graph", "harder"),
-}
+}  # fmt: skip
 
 
 def of_family(kinds: Iterable[str], family: Family) -> list[str]:
@@ -73,29 +66,19 @@ def of_family(kinds: Iterable[str], family: Family) -> list[str]:
     return [kind for kind in kinds if KINDS[kind].family == family]
 
 
-def check_kinds(kinds: Iterable[str]) -> None:
-    """Refuse an empty list, an unknown kind and a kind that is given twice.
-
-    Raises:
-        UsageError: in each of these cases.
-    """
-    seen: set[str] = set()
-    for kind in kinds:
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise a UsageError for an empty list, an unknown kind or a kind that is given twice."""
+    for at, kind in enumerate(kinds):
         if kind not in KINDS:
             raise UsageError(f"kind must be one of {', '.join(choices(ScoreKind))}, not {kind!r}")
-        if kind in seen:
+        if kind in kinds[:at]:
             raise UsageError(f"the kind {kind} is asked for twice")
-        seen.add(kind)
-    if not seen:
+    if not kinds:
         raise UsageError("there is no kind of score to compute")
 
 
 def check_dynamics(kinds: Iterable[str], *, epochs: int, logits: bool, labels: bool) -> None:
-    """Refuse kinds that cannot be computed from these model outputs.
-
-    Raises:
-        UsageError: for AUM without logits, missing labels, or too few epochs.
-    """
+    """Raise a UsageError for a kind that cannot be computed from these model outputs."""
     for name in kinds:
         kind = KINDS[name]
         if kind.family != "dynamics":
@@ -108,7 +91,5 @@ def check_dynamics(kinds: Iterable[str], *, epochs: int, logits: bool, labels: b
         if kind.labels and not labels:
             raise UsageError(f"{name} needs labels")
         if epochs < kind.least_epochs:
-            raise UsageError(
-                f"{name} compares successive epochs: it needs at least {kind.least_epochs} epochs, "
-                f"not {epochs}"
-            )
+            least = f"at least {kind.least_epochs} epochs, not {epochs}"
+            raise UsageError(f"{name} compares successive epochs: it needs {least}")

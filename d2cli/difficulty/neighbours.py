@@ -17,9 +17,7 @@ def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
     sets", SIGMOD 2000. Its inverse, to the power of the dimension, estimates the density
     (Loftsgaarden, Quesenberry 1965).
 
-    Args:
-        graph: of n rows. For a row that lists fewer than k neighbours (in a small class) the last
-            of them counts.
+    For a row that lists fewer than k neighbours (in a small class) the last of them counts.
 
     Returns:
         (n,) float64, in units of distance, high = sparse = hard; 0 for rows that the graph
@@ -29,9 +27,8 @@ def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
         DataError: for a row that lists no neighbour and is not excluded.
     """
     counts = _listed(graph)
-    last = np.maximum(counts - 1, 0)
-    distances = graph.distances[np.arange(graph.n), last].astype(np.float64)
-    return np.where(counts > 0, distances, 0.0)
+    last = graph.distances[np.arange(graph.n), np.maximum(counts - 1, 0)]
+    return np.where(counts > 0, last.astype(np.float64), 0.0)
 
 
 def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64]:
@@ -41,22 +38,20 @@ def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64
     properties of nearest neighbor rules using edited data", 1972).
 
     Args:
-        graph: of n rows.
+        graph: of n rows; not changed.
         labels: (n,) numbers or text, compared for equality.
 
     Returns:
         (n,) float64 in 0 … 1, high = hard; 0 for rows that the graph excludes.
 
     Raises:
-        DataError: for a row that lists no neighbour and is not excluded, or labels that are not
-            (n,).
+        DataError: as :func:`knn_distance`, and for labels that are not (n,).
     """
     values = np.asarray(labels)
     if values.shape != (graph.n,):
         raise DataError(f"labels must be ({graph.n},), not {values.shape}", argument="labels")
     codes = np.unique(values, return_inverse=True)[1]
-    counts = _listed(graph)
-    others = np.empty(graph.n, np.int64)
+    counts, others = _listed(graph), np.empty(graph.n, np.int64)
     step = max(1, sizes.LISTED_NEIGHBORS // graph.n_neighbors)
     for start in range(0, graph.n, step):
         lists = graph.neighbors[start : start + step]
@@ -75,7 +70,6 @@ def _listed(graph: KnnGraph) -> NDArray[np.int64]:
         raise DataError(
             "lists no neighbour, so it has no score",
             "it may be alone in its class: build the graph without --within, or exclude the row",
-            argument="graph",
-            row=int(np.argmax(alone)),
-        )
+            argument="graph", row=int(np.argmax(alone)),
+        )  # fmt: skip
     return counts

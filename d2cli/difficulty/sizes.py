@@ -1,9 +1,9 @@
-"""Block sizes and memory of the difficulty scores. The kernels and the plan import this module."""
+"""Block sizes and memory of the difficulty scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from d2cli.defaults import Metric
 from d2cli.graph.settings import Matrix
@@ -45,15 +45,8 @@ def sampled_rows(n: int, clusters: int) -> int:
     return min(n, clusters * ROWS_PER_CENTRE)
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """The model outputs that a run reads.
-
-    Attributes:
-        rows: n.
-        classes: C.
-        block: bytes of one block of the file.
-    """
+class Outputs(NamedTuple):
+    """The model outputs that a run reads; `block`: bytes of one block of the file."""
 
     rows: int
     classes: int
@@ -65,8 +58,7 @@ def dynamics(ledger: Ledger, outputs: Outputs, state: Sequence[int], threads: in
 
     `state` is :attr:`d2cli.difficulty.kinds.Kind.state_bytes` of each kind.
     """
-    ledger.stage = "outputs"
-    n = outputs.rows
+    ledger.stage, n = "outputs", outputs.rows
     ledger.hold("sums", n * (sum(state) + 1))
     ledger.hold("labels", 8 * n)
     with ledger.passing("outputs being read", outputs.block):

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from d2cli.evaluation.selections import check_selection
 
+Shares = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class BinCounts:
@@ -18,38 +20,32 @@ class BinCounts:
     kept: NDArray[np.int64]
 
     @property
-    def full_share(self) -> NDArray[np.float64]:
-        """(C,) `full` divided by its sum."""
-        return self.full / self.full.sum()
-
-    @property
-    def kept_share(self) -> NDArray[np.float64]:
-        """(C,) `kept` divided by its sum."""
-        return self.kept / self.kept.sum()
-
-    @property
     def retention(self) -> NDArray[np.float64]:
         """(C,) `kept` / `full`; NaN for a class without rows."""
-        return np.divide(self.kept, self.full, out=np.full(self.full.size, np.nan),
-                         where=self.full > 0)  # fmt: skip
+        with np.errstate(invalid="ignore"):
+            return self.kept / self.full
 
     @property
     def shift(self) -> float:
         """Total variation distance of the two distributions, 0 … 1."""
-        return float(np.abs(self.kept_share - self.full_share).sum() / 2)
+        p, q = self._shares()
+        return float(np.abs(p - q).sum() / 2)
 
     @property
     def divergence(self) -> float:
-        """Kullback-Leibler divergence D(kept_share ‖ full_share), in nats."""
-        p, q = self.kept_share, self.full_share
-        some = p > 0
-        return float((p[some] * np.log(p[some] / q[some])).sum()) + 0.0
+        """Kullback-Leibler divergence of the kept shares from the full ones, in nats."""
+        p, q = self._shares(self.kept > 0)
+        return float((p * np.log(p / q)).sum()) + 0.0
 
     @property
     def entropy(self) -> float:
-        """Entropy of `kept_share`, in nats."""
-        p = self.kept_share[self.kept > 0]
+        """Entropy of the kept shares, in nats."""
+        p, _ = self._shares(self.kept > 0)
         return float(-(p * np.log(p)).sum()) + 0.0
+
+    def _shares(self, bins: slice | NDArray[np.bool_] = slice(None)) -> tuple[Shares, Shares]:
+        """`kept` and `full` of these bins, each divided by its sum over all bins."""
+        return self.kept[bins] / self.kept.sum(), self.full[bins] / self.full.sum()
 
     @property
     def lost(self) -> int:
@@ -68,8 +64,7 @@ def class_balance(
         classes: C; default: the highest class number plus 1.
     """
     rows = check_selection(selected, codes.size)
-    least = 0 if classes is None else classes
-    full = np.bincount(codes, minlength=least)
+    full = np.bincount(codes, minlength=classes or 0)
     return BinCounts(full, np.bincount(codes[rows], minlength=full.size))
 
 
@@ -80,13 +75,11 @@ def score_balance(
 
     Args:
         scores: (n,) finite.
-        selected: (N,) row numbers, N >= 1, each at most once.
+        selected: as in :func:`class_balance`.
         edges: (C + 1,) ascending; a bin includes its lower edge, the last bin both edges.
     """
     rows = check_selection(selected, scores.size)
-    full, _ = np.histogram(scores, edges)
-    kept, _ = np.histogram(np.asarray(scores)[rows], edges)
-    return BinCounts(full.astype(np.int64), kept.astype(np.int64))
+    return BinCounts(np.histogram(scores, edges)[0], np.histogram(scores[rows], edges)[0])
 
 
 def rank_groups(scores: NDArray[np.floating], groups: int) -> NDArray[np.int64]:
@@ -94,7 +87,6 @@ def rank_groups(scores: NDArray[np.floating], groups: int) -> NDArray[np.int64]:
 
     Group sizes differ by at most 1. Ties are ranked by row, so equal scores may be in two groups.
     """
-    n = scores.size
-    place = np.empty(n, np.int64)
-    place[np.argsort(scores, kind="stable")] = np.arange(n)
-    return place * groups // n
+    place = np.empty(scores.size, np.int64)
+    place[np.argsort(scores, kind="stable")] = np.arange(scores.size)
+    return place * groups // scores.size

@@ -35,18 +35,14 @@ class Coverage:
 
 
 def nearest_selected(
-    embeddings: NDArray[np.floating],
-    selected: NDArray[np.integer],
-    *,
-    metric: Metric,
-    rows: NDArray[np.integer] | None = None,
-    threads: int | None = None,
+    embeddings: NDArray[np.floating], selected: NDArray[np.integer], *, metric: Metric,
+    rows: NDArray[np.integer] | None = None, threads: int | None = None,
     progress: Progress = silent,
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
     """Find each row's nearest selected row.
 
-    A selected row is its own nearest, at distance 0. Ties go to the lowest row. The result is exact
-    (:mod:`d2cli.graph.exact.search`).
+    A selected row is its own nearest, at distance 0. Ties go to the lowest row. The search is exact.
+    Working memory is 16 bytes per row and about 12 MB per thread.
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed. To
@@ -59,20 +55,17 @@ def nearest_selected(
         progress: called with the stage, the rows done and the rows in all.
 
     Returns:
-        distances (m,) float32 and row numbers (m,) int32. Working memory is 16 bytes per row and
-        about 12 MB per thread.
+        distances (m,) float32 and row numbers (m,) int32.
 
     Raises:
         DataError: for embeddings or row numbers that cannot be used.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n = vectors.shape[0]
-    kept = check_selection(selected, n)
-    measured = np.arange(n) if rows is None else check_selection(rows, n, "rows")
-    which = measured.astype(np.int32)
-    distances = np.zeros(measured.size, np.float32)
     is_kept = np.zeros(n, np.bool_)
-    is_kept[kept] = True
+    is_kept[check_selection(selected, n)] = True
+    measured = np.arange(n) if rows is None else check_selection(rows, n, "rows")
+    which, distances = measured.astype(np.int32), np.zeros(measured.size, np.float32)
     others = np.flatnonzero(~is_kept[measured])
     if others.size:
         neighbors, lengths = exact_neighbors_of(
@@ -94,8 +87,7 @@ def most_covering(
         most: maximum number of rows to return.
 
     Returns:
-        rows, highest count first, ties to the lowest row; and their counts. A selected row counts
-        itself. Rows with a count of 1 or less are left out.
+        rows and their counts, highest count first, ties to the lowest row; without counts below 2.
     """
     counts = np.bincount(np.searchsorted(selected, which), minlength=selected.size)
     order = np.argsort(-counts, kind="stable")[:most]
@@ -104,15 +96,10 @@ def most_covering(
 
 
 def random_distances(
-    embeddings: NDArray[np.floating],
-    size: int,
-    *,
-    metric: Metric,
-    seeds: int = RANDOM_SEEDS,
-    rows: NDArray[np.integer] | None = None,
-    threads: int | None = None,
+    embeddings: NDArray[np.floating], size: int, *, metric: Metric, seeds: int = RANDOM_SEEDS,
+    rows: NDArray[np.integer] | None = None, threads: int | None = None,
     progress: Progress = silent,
-) -> Iterator[NDArray[np.float32]]:
+) -> Iterator[NDArray[np.float32]]:  # fmt: skip
     """Yield the distances (m,) of a random selection of `size` rows for each seed 0 … `seeds` - 1.
 
     Arguments and errors are those of :func:`nearest_selected`.

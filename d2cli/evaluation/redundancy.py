@@ -37,35 +37,26 @@ class Redundancy:
 
 
 def nearest_other(
-    embeddings: NDArray[np.floating],
-    selected: NDArray[np.integer] | None = None,
-    *,
-    metric: Metric,
-    rows: NDArray[np.integer] | None = None,
-    threads: int | None = None,
+    embeddings: NDArray[np.floating], selected: NDArray[np.integer] | None = None, *,
+    metric: Metric, rows: NDArray[np.integer] | None = None, threads: int | None = None,
     progress: Progress = silent,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32]:  # fmt: skip
     """Compute the distance from each selected row to the nearest other selected row.
 
     Args:
-        embeddings: (n, d), as in :func:`~d2cli.evaluation.coverage.nearest_selected`.
+        embeddings, metric, threads, progress: as in
+            :func:`~d2cli.evaluation.coverage.nearest_selected`; errors too.
         selected: (N,) row numbers, each at most once; None: the full set.
-        metric: ``euclidean`` or ``cosine``.
         rows: (m,) the selected rows to measure; None: all of them, in their order.
-        threads: number of threads (default: every core); the result does not depend on it.
-        progress: called with the stage, the rows done and the rows in all.
 
     Returns:
         (m,) float32; +inf if only one row is selected.
-
-    Raises:
-        DataError: for embeddings or row numbers that cannot be used.
     """
     vectors = prepare(embeddings, metric, threads=threads)
-    n = vectors.shape[0]
+    n, threads = vectors.shape[0], thread_count(threads)
     kept = None if selected is None else check_selection(selected, n)
     group = Group(vectors, None if kept is None else np.sort(kept))
-    threads, whole = thread_count(threads), group.all_rows()
+    whole = group.all_rows()
     measured = whole if kept is None else kept
     if rows is not None:
         measured = check_selection(rows, n, "rows")
@@ -79,31 +70,19 @@ def nearest_other(
 
 
 def redundancy_threshold(
-    embeddings: NDArray[np.floating],
-    *,
-    metric: Metric,
-    rows: NDArray[np.integer] | None = None,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> float:
+    embeddings: NDArray[np.floating], *, metric: Metric, rows: NDArray[np.integer] | None = None,
+    threads: int | None = None, progress: Progress = silent,
+) -> float:  # fmt: skip
     """Compute the median distance from a row (one of `rows`, if given) to its nearest other row."""
-    lengths = nearest_other(
-        embeddings, metric=metric, rows=rows, threads=threads, progress=progress
-    )
-    return float(np.median(lengths.astype(np.float64)))
+    found = nearest_other(embeddings, metric=metric, rows=rows, threads=threads, progress=progress)
+    return float(np.median(found.astype(np.float64)))
 
 
 def random_redundancy(
-    embeddings: NDArray[np.floating],
-    size: int,
-    threshold: float,
-    *,
-    metric: Metric,
-    seeds: int = RANDOM_SEEDS,
-    most: int | None = None,
-    threads: int | None = None,
+    embeddings: NDArray[np.floating], size: int, threshold: float, *, metric: Metric,
+    seeds: int = RANDOM_SEEDS, most: int | None = None, threads: int | None = None,
     progress: Progress = silent,
-) -> list[Redundancy]:
+) -> list[Redundancy]:  # fmt: skip
     """Measure a random selection of `size` rows for each seed 0 … `seeds` - 1.
 
     At most `most` rows of each are measured (None: all), drawn at random. The selections are those

@@ -13,44 +13,41 @@ from d2cli.errors import DataError, UsageError
 RANDOM_SEEDS = 5
 
 
-def check_selection(
-    selected: NDArray[np.integer], n: int, argument: str = "selected"
-) -> NDArray[np.int64]:
-    """Return row numbers as int64 after a check.
+Rows = NDArray[np.int64]
+
+
+def check_selection(selected: NDArray[np.integer], n: int, argument: str = "selected") -> Rows:
+    """Return row numbers as int64.
 
     Raises:
         DataError: unless they are (N,) integers 0 … n - 1, N >= 1, each at most once.
     """
     rows = np.asarray(selected)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise DataError(
-            f"{argument} must be one-dimensional row numbers, not {rows.shape} {rows.dtype}",
-            argument=argument,
-        )
+        found = f"{rows.shape} {rows.dtype}"
+        raise DataError(f"{argument} must be one-dimensional row numbers, not {found}",
+                        argument=argument)  # fmt: skip
     if not rows.size:
         raise DataError(f"{argument} holds no rows", argument=argument)
     if rows.min() < 0 or rows.max() >= n:
         at = int(np.argmax((rows < 0) | (rows >= n)))
         raise DataError(f"{rows[at]} is none of {n:,} rows", argument=argument, row=at)
     rows = rows.astype(np.int64)
-    seen = np.zeros(n, np.bool_)
-    seen[rows] = True
-    if int(np.count_nonzero(seen)) != rows.size:
+    if np.bincount(rows).max() > 1:
         first = np.unique(rows, return_index=True)[1]
         again = int(np.setdiff1d(np.arange(rows.size), first)[0])
         raise DataError(f"row {rows[again]} is selected twice", argument=argument, row=again)
     return rows
 
 
-def random_rows(n: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:
+def random_rows(n: int, size: int, *, seed: int = 0) -> Rows:
     """Draw `size` of n rows without replacement, each equally likely.
 
     ``compare`` and ``report`` both call this function, so that their random selections of one seed
     are the same rows.
 
     Returns:
-        (size,) int64, in random order. Every prefix is the selection that the same seed gives for
-        that smaller size.
+        (size,) int64, in random order. Every prefix is the selection of that smaller size.
 
     Raises:
         UsageError: unless 1 <= size <= n.
@@ -60,38 +57,38 @@ def random_rows(n: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(n)[:size].copy()
 
 
-def sample_rows(n: int, most: int, seed: int) -> NDArray[np.int64]:
+def sample_rows(n: int, most: int, seed: int) -> Rows:
     """Draw at most `most` of n rows, ascending; all rows if n <= most.
 
-    The random stream differs from that of :func:`random_rows` for the same seed. With one stream,
-    the rows on which a random selection is measured would be rows of that selection.
+    For one seed, the rows are independent of those of :func:`random_rows`: otherwise a random
+    selection would be measured on its own rows.
     """
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng((seed, 1)).choice(n, most, replace=False))
 
 
-def top_places(
-    rows: NDArray[np.int64], values: NDArray[np.floating], most: int
-) -> NDArray[np.int64]:
+def top_places(rows: Rows, values: NDArray[np.floating], most: int) -> Rows:
     """Return the positions of the `most` highest of `values` (m,), ties to the lowest of `rows`."""
     return np.lexsort((rows, -values))[:most]
 
 
 def shared_rows(selections: Sequence[NDArray[np.integer]], n: int) -> NDArray[np.int64]:
-    """Count the rows that each two selections share: (s, s), the sizes on the diagonal.
+    """Count the rows that each two of s selections of n rows share.
 
     Args:
         selections: s arrays (N_i,) of row numbers, each row at most once per array.
         n: rows in the full set.
+
+    Returns:
+        (s, s) int64, the sizes on the diagonal.
     """
     shared = np.zeros((len(selections), len(selections)), np.int64)
     checked = [check_selection(rows, n) for rows in selections]
     for i, one in enumerate(checked):
         mask = np.zeros(n, np.bool_)
         mask[one] = True
-        for j in range(i, len(checked)):
-            shared[i, j] = shared[j, i] = int(np.count_nonzero(mask[checked[j]]))
+        shared[i] = [np.count_nonzero(mask[other]) for other in checked]
     return shared
 
 
@@ -103,7 +100,7 @@ def jaccard(shared: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def expected_shared(sizes: NDArray[np.integer], n: int) -> NDArray[np.float64]:
     """Expected number of rows shared by random selections of these (s,) sizes, (s, s)."""
-    wide = np.asarray(sizes, np.float64)
-    expected: NDArray[np.float64] = wide[:, None] * wide[None, :] / n
+    wide = sizes.astype(np.float64)
+    expected: NDArray[np.float64] = np.outer(wide, wide) / n
     np.fill_diagonal(expected, wide)
     return expected

@@ -1,7 +1,16 @@
 """Published selection methods on arrays, to compare with D2 pruning at an equal budget.
 
-Each function returns `size` row numbers and follows its paper. Where the paper leaves a choice
-open, or differs from its code, the docstring states what is done here.
+Each function follows its paper and returns `size` row numbers, (size,) int64, 1 <= size <= n. Where
+the paper leaves a choice open, or differs from its code, the docstring states what is done here.
+Inputs are not changed:
+
+- `embeddings`: (n, d) floats, may be memory-mapped; `labels`: (n,) the class of each row, or None
+  for one class; `metric`: ``cosine`` is Euclidean distance between unit vectors;
+- `scores`: (n,) finite, higher = harder; `graph`: a :class:`~d2cli.KnnGraph` of n rows;
+- `cutoff`: β, 0 <= β < 1; `seed`: of the random draws; `threads`: as in :func:`d2cli.build_graph`.
+
+They raise :class:`~d2cli.errors.UsageError` for a size or option out of range, and
+:class:`~d2cli.errors.DataError` for data that cannot be used.
 """
 
 from __future__ import annotations
@@ -15,8 +24,8 @@ _HOMES = {
     "facility_location": "d2cli.baselines.on_graph",
     "highest": "d2cli.baselines.by_score",
     "highest_after_cutoff": "d2cli.baselines.by_score",
-    "k_center": "d2cli.baselines.farthest_first",
-    "moderate": "d2cli.baselines.class_centres",
+    "k_center": "d2cli.baselines.on_embeddings",
+    "moderate": "d2cli.baselines.on_embeddings",
     "near_duplicates": "d2cli.baselines.on_graph",
     "random_rows": "d2cli.evaluation.selections",
 }
@@ -25,8 +34,7 @@ __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff
-    from d2cli.baselines.class_centres import moderate
-    from d2cli.baselines.farthest_first import k_center
+    from d2cli.baselines.on_embeddings import k_center, moderate
     from d2cli.baselines.on_graph import facility_location, near_duplicates
     from d2cli.evaluation.selections import random_rows
 

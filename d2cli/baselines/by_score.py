@@ -1,4 +1,4 @@
-"""Baselines that use scores only."""
+"""Baselines that use scores only. Arguments are described in :mod:`d2cli.baselines`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ from d2cli.selection.budgets import check_size, cutoff_rows
 
 
 def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
-    """Select the rows with the highest scores.
+    """Select the rows with the highest scores, highest first, ties to the lowest row.
 
-    Args:
-        scores: (n,) finite, higher = more wanted; not changed.
-        size: number of rows to select, 1 … n.
-
-    Returns:
-        (size,) int64, highest first, ties to the lowest row. Paul et al. 2021 (arXiv 2107.07075)
-        propose this with EL2N, Toneva et al. 2019 (arXiv 1812.05159) with forgetting.
+    Paul et al. 2021 (arXiv 2107.07075) propose this with EL2N, Toneva et al. 2019 (arXiv
+    1812.05159) with forgetting.
     """
     return highest_after_cutoff(scores, size, 0.0)
 
@@ -30,61 +25,39 @@ def highest_after_cutoff(
 ) -> NDArray[np.int64]:
     """Cut the ⌊β·n⌋ rows with the highest scores, then select the highest of the others.
 
-    The rows with the highest scores are often mislabelled.
-
-    Args:
-        scores: (n,) finite, higher = harder; not changed.
-        size: number of rows to select, 1 … n - ⌊β·n⌋.
-        cutoff: β, 0 <= β < 1.
-
-    Returns:
-        (size,) int64, highest first, ties to the lowest row.
+    The rows with the highest scores are often mislabelled. The order is that of :func:`highest`.
     """
     values, kept = _after_cutoff(scores, size, cutoff)
     return kept[np.argsort(-values[kept], kind="stable")[:size]]
 
 
 def coverage_centric(
-    scores: NDArray[np.floating],
-    size: int,
-    cutoff: float = 0.0,
-    *,
-    strata: int = STRATA,
+    scores: NDArray[np.floating], size: int, cutoff: float = 0.0, *, strata: int = STRATA,
     seed: int = 0,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int64]:  # fmt: skip
     """Coverage-centric coreset selection (CCS): random rows from every stratum of the scores.
 
     1. Cut the ⌊β·n⌋ rows with the highest scores.
-    2. Divide the range of the other scores into strata of equal width.
+    2. Divide the range of the other scores into `strata` >= 1 strata of equal width.
     3. From the smallest non-empty stratum to the largest, draw min(rows in the stratum,
        ⌊remaining budget / remaining strata⌋) rows at random.
 
+    Rows are returned stratum by stratum; their order has no meaning.
+
     Source: Zheng, Liu, Lai, Prakash: Coverage-centric coreset selection for high pruning rates,
     ICLR 2023, arXiv 2210.15809, algorithm 1. The authors tune β for each ratio.
-
-    Args:
-        scores: (n,) finite, higher = harder; not changed.
-        size: number of rows to select, 1 … n - ⌊β·n⌋.
-        cutoff: β, 0 <= β < 1.
-        strata: number of strata, at least 1.
-        seed: of the random draws.
-
-    Returns:
-        (size,) int64, stratum by stratum; the order has no meaning.
     """
     if strata < 1:
         raise UsageError(f"strata must be at least 1, not {strata}")
     values, kept = _after_cutoff(scores, size, cutoff)
     low, high = values[kept].min(), values[kept].max()
-    # Halved, because high - low may overflow.
-    width = high / 2 - low / 2
+    width = high / 2 - low / 2  # halved, because high - low may overflow
     place = (values[kept] / 2 - low / 2) / width if width > 0 else np.zeros(kept.size)
     stratum = np.minimum((place * strata).astype(np.int64), strata - 1)
     rng = np.random.default_rng(seed)
     counts = np.bincount(stratum, minlength=strata)
     smallest_first = [s for s in np.argsort(counts, kind="stable") if counts[s]]
-    chosen = []
-    remaining = size
+    chosen, remaining = [], size
     for at, s in enumerate(smallest_first):
         share = min(int(counts[s]), remaining // (len(smallest_first) - at))
         chosen.append(rng.choice(kept[stratum == s], share, replace=False))

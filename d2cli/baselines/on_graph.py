@@ -1,4 +1,4 @@
-"""Baselines that use the kNN graph of D2 pruning."""
+"""Baselines that use the kNN graph of D2. Arguments are described in :mod:`d2cli.baselines`."""
 
 from __future__ import annotations
 
@@ -19,31 +19,20 @@ _DEFAULT = MODES["default"]
 
 
 def facility_location(
-    graph: KnnGraph,
-    size: int,
-    *,
-    edges: EdgeRule = _DEFAULT.edges,
-    kernel: Kernel = _DEFAULT.kernel,
-    bandwidth: float | Literal["median"] = _DEFAULT.bandwidth,
+    graph: KnnGraph, size: int, *, edges: EdgeRule = _DEFAULT.edges,
+    kernel: Kernel = _DEFAULT.kernel, bandwidth: float | Literal["median"] = _DEFAULT.bandwidth,
     gamma: float = 1.0,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int64]:  # fmt: skip
     """Facility location: greedy maximisation of ``f(S) = Σ_i max_{j∈S} e_ij``.
 
-    e_ij is the weight of the edge from j to i, e_ii = 1, and e_ij = 0 without an edge. f(S) is at
-    least 1 - 1/e of the optimum. Ties go to the lowest row. Gains only fall, so a row's gain is
-    computed again only when it is at the top of the heap (lazy greedy, Minoux 1978).
+    e_ij is the weight of a message along the edge from j to i (`edges`, `kernel`, `bandwidth` as in
+    :func:`d2cli.propagate`; `gamma`: γ of the kernel), e_ii = 1, and e_ij = 0 without an edge. f(S)
+    is at least 1 - 1/e of the optimum. Ties go to the lowest row. Gains only fall, so a row's gain
+    is computed again only when it is at the top of the heap (lazy greedy, Minoux 1978). Rows are
+    returned in the order of the picks; every prefix is the selection of that size.
 
     Source: Nemhauser, Wolsey, Fisher 1978; on a sparse graph as in Wei, Iyer, Bilmes: Submodularity
     in data subset selection and active learning, ICML 2015.
-
-    Args:
-        graph: of n rows; not changed.
-        size: number of rows to select, 1 … n.
-        edges, kernel, bandwidth: as in :func:`d2cli.propagate`: e_ij is the weight of a message.
-        gamma: γ of the kernel.
-
-    Returns:
-        (size,) int64, in the order of the picks. Every prefix is the selection of that size.
     """
     check_kernel(kernel, gamma, "gamma")
     check_size(size, 0, graph.n)
@@ -102,20 +91,12 @@ def near_duplicates(graph: KnnGraph, size: int, *, seed: int = 0) -> NDArray[np.
 
     d_i is the distance from row i to its nearest earlier neighbour, among the neighbours that i
     lists and the rows that list i; inf if there is none. The rows with the largest d_i are kept,
-    ties by the random order: this equals dropping all rows with d_i below a threshold that leaves
-    `size` rows.
+    largest first, ties by the random order: this equals dropping all rows with d_i below a
+    threshold that leaves `size` rows. Every prefix is the selection of that size.
 
     Source: Abbas, Tirumala, Simig, Ganguli, Morcos: SemDeDup: data-efficient learning at web-scale
     through semantic deduplication, arXiv 2303.09540, algorithm A7. The authors take pairs within
     k-means cells, and order rows by the distance to the centre, which they find to matter little.
-
-    Args:
-        graph: of n rows; not changed.
-        size: number of rows to select, 1 … n.
-        seed: of the order.
-
-    Returns:
-        (size,) int64, largest d_i first. Every prefix is the selection of that size.
     """
     n = graph.n
     check_size(size, 0, n)

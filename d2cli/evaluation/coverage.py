@@ -41,8 +41,8 @@ def nearest_selected(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
     """Find each row's nearest selected row.
 
-    A selected row is its own nearest, at distance 0. Ties go to the lowest row. The search is exact.
-    Working memory is 16 bytes per row and about 12 MB per thread.
+    A selected row is its own nearest, at distance 0. Ties go to the lowest row. The distances are
+    exact. Working memory is 16 bytes per row and about 12 MB per thread.
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed. To

@@ -10,15 +10,12 @@ from d2cli.graph.vectors import Group, power_of_two_scale
 
 #: Leading principal axes that t-SNE gets (30 in van der Maaten and Hinton 2008).
 _AXES = 50
-_PERPLEXITY = 30.0
 #: Fewest rows for t-SNE.
 _FEWEST = 10
 
 
 def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
-    """Project vectors to a map.
-
-    One thread is used, because the order of sums across threads varies.
+    """Project vectors to a map, on one thread, because the order of sums across threads varies.
 
     Args:
         vectors: (m, d), not changed.
@@ -43,19 +40,12 @@ def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np
             axes = np.column_stack([axes, np.zeros(m)])
         places = axes[:, :2]
         if method == "tsne" and m >= _FEWEST:
-            places = TSNE(
-                init=(axes[:, :2] / axes[:, 0].std() * 1e-4).astype(np.float32),
-                perplexity=min(_PERPLEXITY, (m - 1) / 3),
-                learning_rate="auto",
+            start = (places / axes[:, 0].std() * 1e-4).astype(np.float32)
+            tsne = TSNE(
+                init=start, perplexity=min(30.0, (m - 1) / 3), learning_rate="auto",
                 random_state=seed,
-            ).fit_transform(axes.astype(np.float32))
-    return _fitted(np.asarray(places, np.float64))
-
-
-def _fitted(places: NDArray[np.float64]) -> NDArray[np.float64]:
+            )  # fmt: skip
+            places = tsne.fit_transform(axes.astype(np.float32)).astype(np.float64)
     low, high = places.min(axis=0), places.max(axis=0)
-    reach = float((high - low).max())
-    if reach == 0:
-        return np.full_like(places, 0.5)
-    fitted: NDArray[np.float64] = (places - (low + high) / 2) / reach + 0.5
+    fitted: NDArray[np.float64] = (places - (low + high) / 2) / ((high - low).max() or 1) + 0.5
     return fitted

@@ -1,4 +1,4 @@
-"""Memory of a page: libraries, map and examples."""
+"""Memory of a page."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ def comparison(ledger: Ledger) -> None:
 
 
 def report(ledger: Ledger, rows: int, d: int, map_method: MapMethod, block: int) -> None:
-    """A page with figures, a map and examples.
+    """A page with figures, a map of `rows` vectors (d,), and examples; the vectors are held.
 
-    Args:
-        ledger: the vectors are held.
-        rows, d: rows on the map, and the width of a vector.
-        map_method: how rows are projected.
-        block: bytes of the examples' files that are read at a time.
+    `block` is the number of bytes of the examples' files that are read at a time.
     """
-    ledger.stage = "page"
-    ledger.hold("libraries", _DRAWING + _LEARNING)
+    comparison(ledger)
+    ledger.hold("libraries", _LEARNING)
     ledger.stage = "map"
     if map_method != "none":
         ledger.touch("map", 8.0 * rows * (4 * d + 200))

@@ -18,22 +18,16 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 #: The colour that Matplotlib draws for each role. :func:`inline` replaces it by a CSS variable.
 COLORS = {
-    "ink": "#010203",
-    "muted": "#010204",
-    "grid": "#010205",
-    "kept": "#010206",
-    "dropped": "#010207",
-    "random": "#010208",
-    "full": "#010209",
-}
+    "ink": "#010203", "muted": "#010204", "grid": "#010205", "kept": "#010206",
+    "dropped": "#010207", "random": "#010208", "full": "#010209",
+}  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "d2prune",
     **dict.fromkeys(("font.size", "axes.labelsize"), 12),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 11),
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), COLORS["ink"]
-    ),
+    **dict.fromkeys(("text.color", "axes.labelcolor"), COLORS["ink"]),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), COLORS["ink"]),
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLORS["muted"]),
     "grid.color": COLORS["grid"],
     **dict.fromkeys(("grid.linewidth", "axes.linewidth"), 0.8),
@@ -42,10 +36,6 @@ _STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     **dict.fromkeys(("text.parse_math", "axes.formatter.use_mathtext", "path.simplify"), False),
 }
-_FONT = re.compile(r"font-family: [^;]*")
-_NUMBER = re.compile(r"-?\d+\.\d{3,}")
-_SPACE = re.compile(r"\s+")
-_DOT = re.compile(r"M (\S+ \S+) L \1(?= |$)")
 
 
 @contextmanager
@@ -60,17 +50,13 @@ def figure(
 
 
 def inline(drawn: Figure, name: str, title: str, description: str) -> Markup:
-    """Convert a figure to an ``<svg>`` element.
+    """Convert a figure to an ``<svg>`` element, inside the block of :func:`figure`.
 
-    Args:
-        drawn: made by :func:`figure`, still inside its block.
-        name: prefix of all ids, which makes them unique in the page.
-        title, description: for screen readers.
+    `name` is the prefix of all ids, which makes them unique in the page; `title` and `description`
+    are for screen readers.
     """
-    buffer = StringIO()
-    FigureCanvasSVG(drawn).print_svg(
-        buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
+    buffer, nothing = StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    FigureCanvasSVG(drawn).print_svg(buffer, metadata=nothing)
     root = ElementTree.fromstring(buffer.getvalue())  # trusted: Matplotlib wrote it
     _tidy(root, name)
     ElementTree.register_namespace("", _SVG)
@@ -89,25 +75,24 @@ def _tidy(root: ElementTree.Element, name: str) -> None:
     """Remove metadata, styles and unused ids; prefix the ids that are used; round coordinates."""
     text = ElementTree.tostring(root, encoding="unicode")
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
-                parent.remove(child)
     for element in root.iter():
+        for child in list(element):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                element.remove(child)
         element.tail = None
         if element.tag != f"{{{_SVG}}}text":
             element.text = None
         own = element.attrib.pop("id", None)
         if own in used:
             element.set("id", f"{name}-{own}")
-        link = element.attrib.pop(_XLINK, None)
-        if link is not None:
+        if (link := element.attrib.pop(_XLINK, None)) is not None:
             element.set("href", f"#{name}-{link[1:]}")
         for key, value in element.attrib.items():
             element.set(key, _tidied(value.replace("url(#", f"url(#{name}-")))
 
 
 def _tidied(value: str) -> str:
-    value = _FONT.sub("font-family: var(--font)", value)
-    value = _NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value)
-    return _DOT.sub(r"M\1h0", _SPACE.sub(" ", value).strip())
+    value = re.sub(r"font-family: [^;]*", "font-family: var(--font)", value)
+    value = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", value)
+    value = re.sub(r"\s+", " ", value).strip()
+    return re.sub(r"M (\S+ \S+) L \1(?= |$)", r"M\1h0", value)  # a dot: a line of length 0

@@ -20,8 +20,7 @@ class Decimals:
     """Formats numbers of one kind with the decimals that give the largest four digits."""
 
     def __init__(self, values: Sequence[float]) -> None:
-        sizes = [abs(v) for v in values if math.isfinite(v)]
-        largest = max(sizes, default=0.0)
+        largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
         exponent = math.floor(math.log10(largest)) if largest > 0 else 0
         self.scientific = not -4 <= exponent <= 6
         self.decimals = min(max(3 - exponent, 0), 6)

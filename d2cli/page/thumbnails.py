@@ -14,8 +14,6 @@ from PIL import Image
 LONGEST = 96
 #: Up to this longest side, an image is stored as PNG and its pixels are shown as squares.
 _TINY = 48
-#: JPEG quality of larger images.
-_QUALITY = 82
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     """Encode (height, width) grey or (height, width, 3) colour pixels in a few kilobytes."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    if max(image.size) <= _TINY:
-        kind = "png"
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        kind = "jpeg"
-        image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    buffer, kind = BytesIO(), "png" if max(image.size) <= _TINY else "jpeg"
+    image.save(buffer, kind, quality=82, optimize=True)  # the quality is that of JPEG
     data = b64encode(buffer.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/{kind};base64,{data}", *image.size)

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from d2cli.api import own_scores, prepare_edges, propagate, select
 from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cutoff
-from d2cli.baselines.class_centres import moderate
-from d2cli.baselines.farthest_first import k_center
+from d2cli.baselines.on_embeddings import k_center, moderate
 from d2cli.baselines.on_graph import facility_location, near_duplicates
 from d2cli.commands.compare.inputs import CompareData, CompareJob
 from d2cli.defaults import CompareMethod

@@ -9,8 +9,7 @@ Inputs are not changed:
 - `scores`: (n,) finite, higher = harder; `graph`: a :class:`~d2cli.KnnGraph` of n rows;
 - `cutoff`: β, 0 <= β < 1; `seed`: of the random draws; `threads`: as in :func:`d2cli.build_graph`.
 
-They raise :class:`~d2cli.errors.UsageError` for a size or option out of range, and
-:class:`~d2cli.errors.DataError` for data that cannot be used.
+They raise a UsageError for an option out of range, and a DataError for data that cannot be used.
 """
 
 from __future__ import annotations
@@ -20,14 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 #: Methods and their modules. They load on first use: a plan imports only the sizes.
 _HOMES = {
-    "coverage_centric": "d2cli.baselines.by_score",
-    "facility_location": "d2cli.baselines.on_graph",
-    "highest": "d2cli.baselines.by_score",
-    "highest_after_cutoff": "d2cli.baselines.by_score",
-    "k_center": "d2cli.baselines.on_embeddings",
-    "moderate": "d2cli.baselines.on_embeddings",
-    "near_duplicates": "d2cli.baselines.on_graph",
-    "random_rows": "d2cli.evaluation.selections",
+    **dict.fromkeys(("coverage_centric", "highest", "highest_after_cutoff"), "baselines.by_score"),
+    **dict.fromkeys(("facility_location", "near_duplicates"), "baselines.on_graph"),
+    **dict.fromkeys(("k_center", "moderate"), "baselines.on_embeddings"),
+    "random_rows": "evaluation.selections",
 }
 
 __all__ = [*_HOMES]
@@ -41,5 +36,5 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(f"d2cli.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

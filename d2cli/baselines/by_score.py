@@ -10,8 +10,10 @@ from d2cli.errors import UsageError
 from d2cli.messages.utility import check_scores
 from d2cli.selection.budgets import check_size, cutoff_rows
 
+Rows = NDArray[np.int64]
 
-def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
+
+def highest(scores: NDArray[np.floating], size: int) -> Rows:
     """Select the rows with the highest scores, highest first, ties to the lowest row.
 
     Paul et al. 2021 (arXiv 2107.07075) propose this with EL2N, Toneva et al. 2019 (arXiv
@@ -20,9 +22,7 @@ def highest(scores: NDArray[np.floating], size: int) -> NDArray[np.int64]:
     return highest_after_cutoff(scores, size, 0.0)
 
 
-def highest_after_cutoff(
-    scores: NDArray[np.floating], size: int, cutoff: float
-) -> NDArray[np.int64]:
+def highest_after_cutoff(scores: NDArray[np.floating], size: int, cutoff: float) -> Rows:
     """Cut the ⌊β·n⌋ rows with the highest scores, then select the highest of the others.
 
     The rows with the highest scores are often mislabelled. The order is that of :func:`highest`.
@@ -34,7 +34,7 @@ def highest_after_cutoff(
 def coverage_centric(
     scores: NDArray[np.floating], size: int, cutoff: float = 0.0, *, strata: int = STRATA,
     seed: int = 0,
-) -> NDArray[np.int64]:  # fmt: skip
+) -> Rows:  # fmt: skip
     """Coverage-centric coreset selection (CCS): random rows from every stratum of the scores.
 
     1. Cut the ⌊β·n⌋ rows with the highest scores.
@@ -67,7 +67,7 @@ def coverage_centric(
 
 def _after_cutoff(
     scores: NDArray[np.floating], size: int, cutoff: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.float64], Rows]:
     """Return the scores as float64 and the rows that are not cut, at least `size`."""
     values = np.asarray(scores, np.float64)
     check_scores(values, values.size)

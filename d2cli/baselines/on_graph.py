@@ -37,19 +37,10 @@ def facility_location(
     check_kernel(kernel, gamma, "gamma")
     check_size(size, 0, graph.n)
     csr = edges_of(graph, edges)
-    similarity = np.empty(csr.indices.size)
     sigma = resolve_bandwidth(graph, bandwidth)
-    _weights(csr.distances, gamma, sigma, kernel == "gaussian", similarity)
     order = np.empty(size, np.int64)
-    _serve(csr.indptr, csr.indices, similarity, order)
+    _serve(*csr, gamma, sigma, kernel == "gaussian", order)
     return order
-
-
-@kernel
-def _weights(distances, gamma, sigma, squared, out):
-    """Write the weight of every edge to `out`."""
-    for e in range(distances.shape[0]):
-        out[e] = weight(distances[e], gamma, sigma, squared)
 
 
 @kernel
@@ -62,12 +53,13 @@ def _gain(indptr, indices, similarity, served, j):
 
 
 @kernel
-def _serve(indptr, indices, similarity, order):
+def _serve(indptr, indices, distances, gamma, sigma, squared, order):
     """Write the greedy picks to `order`. Row j of the edges lists the rows i with e_ij > 0."""
+    similarity = np.empty(distances.shape[0])
+    for e in range(distances.shape[0]):
+        similarity[e] = weight(distances[e], gamma, sigma, squared)
     n = indptr.shape[0] - 1
-    served = np.zeros(n)
-    rows = np.arange(n)
-    values = np.empty(n)
+    served, rows, values = np.zeros(n), np.arange(n), np.empty(n)
     for j in range(n):
         values[j] = _gain(indptr, indices, similarity, served, j)
     heapify(values, rows, n)

@@ -13,15 +13,14 @@ from d2cli.graph.knn_graph import MISSING, KnnGraph
 def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
     """Compute the distance from each row to its k-th nearest neighbour, a measure of sparsity.
 
+    For a row that lists fewer than k neighbours (in a small class) the last of them counts.
+
     Source: Ramaswamy, Rastogi, Shim, "Efficient algorithms for mining outliers from large data
     sets", SIGMOD 2000. Its inverse, to the power of the dimension, estimates the density
     (Loftsgaarden, Quesenberry 1965).
 
-    For a row that lists fewer than k neighbours (in a small class) the last of them counts.
-
     Returns:
-        (n,) float64, in units of distance, high = sparse = hard; 0 for rows that the graph
-        excludes.
+        (n,) float64, high = sparse = hard; 0 for rows that the graph excludes.
 
     Raises:
         DataError: for a row that lists no neighbour and is not excluded.
@@ -34,12 +33,8 @@ def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
 def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64]:
     """Compute the share of each row's listed neighbours that have another label.
 
-    Nearest-neighbour editing finds mislabelled examples by this score (Wilson, "Asymptotic
-    properties of nearest neighbor rules using edited data", 1972).
-
-    Args:
-        graph: of n rows; not changed.
-        labels: (n,) numbers or text, compared for equality.
+    `labels` (n,) are numbers or text. Nearest-neighbour editing finds mislabelled examples by this
+    score (Wilson, "Asymptotic properties of nearest neighbor rules using edited data", 1972).
 
     Returns:
         (n,) float64 in 0 … 1, high = hard; 0 for rows that the graph excludes.

@@ -56,12 +56,9 @@ class BinCounts:
 def class_balance(
     codes: NDArray[np.integer], selected: NDArray[np.integer], classes: int | None = None
 ) -> BinCounts:
-    """Count rows per class.
+    """Count rows per class, for class numbers `codes` (n,) and row numbers `selected` (N,), N >= 1.
 
-    Args:
-        codes: (n,) class numbers 0 … C-1.
-        selected: (N,) row numbers, N >= 1, each at most once.
-        classes: C; default: the highest class number plus 1.
+    `classes` is the number of classes; default: the highest class number plus 1.
     """
     rows = check_selection(selected, codes.size)
     full = np.bincount(codes, minlength=classes or 0)
@@ -71,12 +68,9 @@ def class_balance(
 def score_balance(
     scores: NDArray[np.floating], selected: NDArray[np.integer], edges: NDArray[np.floating]
 ) -> BinCounts:
-    """Count rows per bin of the score.
+    """Count rows per bin of finite `scores` (n,); `selected`: as in :func:`class_balance`.
 
-    Args:
-        scores: (n,) finite.
-        selected: as in :func:`class_balance`.
-        edges: (C + 1,) ascending; a bin includes its lower edge, the last bin both edges.
+    `edges` (C + 1,) ascend. A bin includes its lower edge, the last bin both edges.
     """
     rows = check_selection(selected, scores.size)
     return BinCounts(np.histogram(scores, edges)[0], np.histogram(scores[rows], edges)[0])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
-from d2cli.engine.threads import Progress, silent, thread_count
+from d2cli.engine.threads import thread_count
 from d2cli.evaluation.selections import RANDOM_SEEDS, check_selection, random_rows
 from d2cli.graph.exact.search import exact_neighbors_of
 from d2cli.graph.vectors import Group, prepare
@@ -37,7 +37,6 @@ class Coverage:
 def nearest_selected(
     embeddings: NDArray[np.floating], selected: NDArray[np.integer], *, metric: Metric,
     rows: NDArray[np.integer] | None = None, threads: int | None = None,
-    progress: Progress = silent,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
     """Find each row's nearest selected row.
 
@@ -52,7 +51,6 @@ def nearest_selected(
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
         rows: (m,) the rows to measure, each at most once; None: all n.
         threads: number of threads (default: every core); the result does not depend on it.
-        progress: called with the stage, the rows done and the rows in all.
 
     Returns:
         distances (m,) float32 and row numbers (m,) int32.
@@ -68,10 +66,10 @@ def nearest_selected(
     which, distances = measured.astype(np.int32), np.zeros(measured.size, np.float32)
     others = np.flatnonzero(~is_kept[measured])
     if others.size:
+        group = Group(vectors, np.flatnonzero(is_kept))
         neighbors, lengths = exact_neighbors_of(
-            measured[others], Group(vectors, np.flatnonzero(is_kept)), 1,
-            threads=thread_count(threads), progress=progress, stage="coverage",
-        )  # fmt: skip
+            measured[others], group, 1, threads=thread_count(threads)
+        )
         which[others], distances[others] = neighbors[:, 0], lengths[:, 0]
     return distances, which
 
@@ -81,13 +79,8 @@ def most_covering(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the selected rows that are the nearest selected row of the most measured rows.
 
-    Args:
-        which: (m,) the nearest selected row of each measured row.
-        selected: (N,) row numbers, ascending.
-        most: maximum number of rows to return.
-
-    Returns:
-        rows and their counts, highest count first, ties to the lowest row; without counts below 2.
+    `which` (m,) is the nearest selected row of each measured row; `selected` (N,) ascends. Returns
+    at most `most` rows and their counts, highest first, ties to the lowest row; no counts below 2.
     """
     counts = np.bincount(np.searchsorted(selected, which), minlength=selected.size)
     order = np.argsort(-counts, kind="stable")[:most]
@@ -96,17 +89,14 @@ def most_covering(
 
 
 def random_distances(
-    embeddings: NDArray[np.floating], size: int, *, metric: Metric, seeds: int = RANDOM_SEEDS,
+    embeddings: NDArray[np.floating], size: int, *, metric: Metric,
     rows: NDArray[np.integer] | None = None, threads: int | None = None,
-    progress: Progress = silent,
 ) -> Iterator[NDArray[np.float32]]:  # fmt: skip
-    """Yield the distances (m,) of a random selection of `size` rows for each seed 0 … `seeds` - 1.
+    """Yield the distances (m,) of a random selection of `size` rows for each of RANDOM_SEEDS.
 
     Arguments and errors are those of :func:`nearest_selected`.
     """
     vectors = prepare(embeddings, metric, threads=threads)
-    for seed in range(seeds):
+    for seed in range(RANDOM_SEEDS):
         drawn = random_rows(vectors.shape[0], size, seed=seed)
-        yield nearest_selected(
-            vectors, drawn, metric="euclidean", rows=rows, threads=threads, progress=progress
-        )[0]
+        yield nearest_selected(vectors, drawn, metric="euclidean", rows=rows, threads=threads)[0]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Metric
-from d2cli.engine.threads import Progress, silent, thread_count
+from d2cli.engine.threads import thread_count
 from d2cli.evaluation.selections import RANDOM_SEEDS, check_selection, random_rows, sample_rows
 from d2cli.graph.exact.search import exact_neighbors, exact_neighbors_of
 from d2cli.graph.vectors import Group, prepare
@@ -21,8 +21,8 @@ class Redundancy:
     Attributes:
         median: the median distance, in units of the metric; inf for a single row.
         share: the share of the selected rows whose distance is at most `threshold`.
-        threshold: the median distance from a row of the full set to its nearest other row. For the
-            full set `share` is at least 1/2; for a selection without close rows it is 0.
+        threshold: the median distance from a row of the full set to its nearest other row, so that
+            `share` is at least 1/2 for the full set.
     """
 
     median: float
@@ -39,13 +39,12 @@ class Redundancy:
 def nearest_other(
     embeddings: NDArray[np.floating], selected: NDArray[np.integer] | None = None, *,
     metric: Metric, rows: NDArray[np.integer] | None = None, threads: int | None = None,
-    progress: Progress = silent,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Compute the distance from each selected row to the nearest other selected row.
 
     Args:
-        embeddings, metric, threads, progress: as in
-            :func:`~d2cli.evaluation.coverage.nearest_selected`; errors too.
+        embeddings, metric, threads: as in :func:`~d2cli.evaluation.coverage.nearest_selected`;
+            errors too.
         selected: (N,) row numbers, each at most once; None: the full set.
         rows: (m,) the selected rows to measure; None: all of them, in their order.
 
@@ -61,40 +60,33 @@ def nearest_other(
     if rows is not None:
         measured = check_selection(rows, n, "rows")
     if not np.array_equal(np.sort(measured), whole):
-        _, lengths = exact_neighbors_of(
-            measured, group, 1, threads=threads, progress=progress, stage="redundancy"
-        )
-        return lengths[:, 0]
-    _, lengths = exact_neighbors(group, 1, threads=threads, progress=progress, stage="redundancy")
+        return exact_neighbors_of(measured, group, 1, threads=threads)[1][:, 0]
+    _, lengths = exact_neighbors(group, 1, threads=threads)
     return lengths[np.searchsorted(whole, measured), 0]
 
 
 def redundancy_threshold(
     embeddings: NDArray[np.floating], *, metric: Metric, rows: NDArray[np.integer] | None = None,
-    threads: int | None = None, progress: Progress = silent,
+    threads: int | None = None,
 ) -> float:  # fmt: skip
     """Compute the median distance from a row (one of `rows`, if given) to its nearest other row."""
-    found = nearest_other(embeddings, metric=metric, rows=rows, threads=threads, progress=progress)
-    return float(np.median(found.astype(np.float64)))
+    lengths = nearest_other(embeddings, metric=metric, rows=rows, threads=threads)
+    return float(np.median(lengths.astype(np.float64)))
 
 
 def random_redundancy(
     embeddings: NDArray[np.floating], size: int, threshold: float, *, metric: Metric,
-    seeds: int = RANDOM_SEEDS, most: int | None = None, threads: int | None = None,
-    progress: Progress = silent,
+    most: int | None = None, threads: int | None = None,
 ) -> list[Redundancy]:  # fmt: skip
-    """Measure a random selection of `size` rows for each seed 0 … `seeds` - 1.
+    """Measure the random selections of :func:`~d2cli.evaluation.coverage.random_distances`.
 
-    At most `most` rows of each are measured (None: all), drawn at random. The selections are those
-    of :func:`~d2cli.evaluation.coverage.random_distances`.
+    At most `most` rows of each are measured (None: all), drawn at random.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     found = []
-    for seed in range(seeds):
+    for seed in range(RANDOM_SEEDS):
         drawn = random_rows(vectors.shape[0], size, seed=seed)
         rows = drawn if most is None else drawn[sample_rows(size, most, seed)]
-        lengths = nearest_other(
-            vectors, drawn, metric="euclidean", rows=rows, threads=threads, progress=progress
-        )
+        lengths = nearest_other(vectors, drawn, metric="euclidean", rows=rows, threads=threads)
         found.append(Redundancy.of(lengths, threshold))
     return found

@@ -25,8 +25,8 @@ def check_selection(selected: NDArray[np.integer], n: int, argument: str = "sele
     rows = np.asarray(selected)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         found = f"{rows.shape} {rows.dtype}"
-        raise DataError(f"{argument} must be one-dimensional row numbers, not {found}",
-                        argument=argument)  # fmt: skip
+        message = f"{argument} must be one-dimensional row numbers, not {found}"
+        raise DataError(message, argument=argument)
     if not rows.size:
         raise DataError(f"{argument} holds no rows", argument=argument)
     if rows.min() < 0 or rows.max() >= n:
@@ -74,14 +74,9 @@ def top_places(rows: Rows, values: NDArray[np.floating], most: int) -> Rows:
 
 
 def shared_rows(selections: Sequence[NDArray[np.integer]], n: int) -> NDArray[np.int64]:
-    """Count the rows that each two of s selections of n rows share.
+    """Count the rows that each two of s selections of n rows share: (s, s), sizes on the diagonal.
 
-    Args:
-        selections: s arrays (N_i,) of row numbers, each row at most once per array.
-        n: rows in the full set.
-
-    Returns:
-        (s, s) int64, the sizes on the diagonal.
+    Each selection is an array (N_i,) of row numbers, each at most once.
     """
     shared = np.zeros((len(selections), len(selections)), np.int64)
     checked = [check_selection(rows, n) for rows in selections]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from d2cli.evaluation.balance import BinCounts
@@ -38,10 +38,7 @@ def coverage_curve(
 ) -> FigureView:
     """Draw the share of rows within each distance of a kept row, beside random selections.
 
-    Args:
-        name, label: see above.
-        shares: (q,) the levels 0 … 1 of the quantiles.
-        kept, random: (q,) quantiles of the distance to the nearest kept row.
+    `kept` and `random` (q,) are quantiles of the distance at the levels `shares` (q,), 0 … 1.
     """
     number = Decimals([*kept, *random])
 
@@ -59,7 +56,7 @@ def coverage_curve(
         axes.plot(kept, shares, color=COLORS["kept"], lw=2.2, label="this selection")
         axes.set(ylim=(0, 1.02), xlabel="distance to the nearest kept row", ylabel="rows within it")
         axes.set_xlim(left=0)
-        _format(axes.yaxis, "percent")
+        axes.yaxis.set_major_formatter(_whole_percent)
         _ticks(axes.xaxis)
         axes.legend(loc="lower right")
         svg = inline(drawn, name, f"Distance to the nearest kept row, {label}", words)
@@ -88,7 +85,7 @@ def score_histogram(name: str, label: str, edges: Floats, bins: BinCounts) -> Fi
             axes.minorticks_off()
         else:
             axes.set(ylim=(0, most * 1.08), ylabel="rows")
-        _format(axes.yaxis, "count")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         _ticks(axes.xaxis)
         axes.legend(loc="upper right")
         svg = inline(drawn, name, f"Score histogram, {label}", words)
@@ -123,7 +120,7 @@ def kept_by_difficulty(
         axes.set(xlim=(0, 1), ylim=(0, max(float(share.max()), overall) * 1.22 or 1))
         for axis in (axes.xaxis, axes.yaxis):
             _ticks(axis)
-            _format(axis, "percent")
+            axis.set_major_formatter(_whole_percent)
         axes.grid(axis="x", visible=False)
         axes.set(xlabel=f"order of the scores: {ends[0]} → {ends[1]}", ylabel="share kept")
         axes.legend(loc="upper left", ncols=2)
@@ -139,7 +136,6 @@ def pick_curve(
     """Draw the score of each pick when it was picked, or its rank by the scores as given.
 
     Args:
-        name, label: see above.
         values: (N,) scores at the pick or ranks 0 … 1, in the order of the picks.
         ran_out_at: the pick at which the messages ran out, or None.
         ends: names of the lowest and of the highest rank; None if `values` are scores.
@@ -150,7 +146,7 @@ def pick_curve(
     above, low, high = middle[middle > 0], float(middle.min()), float(middle.max())
     wide = ends is None and low >= 0 and above.size and high > _LOG_FROM * above.min()
     what = "Score at the pick" if ends is None else "Rank of the picks by score"
-    number = _short if ends is None else percent
+    number = "{:.3g}".format if ends is None else percent
     words = (
         f"{what}, medians of up to {_STEPS} steps: {number(float(middle[0]))} in the first, "
         f"{number(float(middle[-1]))} in the last."
@@ -162,11 +158,11 @@ def pick_curve(
         axes.set_xlim(0, n)
         if ends is not None:
             axes.set(ylim=(0, 1.05), ylabel=f"{ends[0]} → {ends[1]}")
-            _format(axes.yaxis, "percent")
+            axes.yaxis.set_major_formatter(_whole_percent)
         elif wide:
             axes.set(yscale="log", ylabel="score at the pick")
             axes.minorticks_off()
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         else:
             low, high = min(0.0, low), max(0.0, high)
             axes.set(ylim=(low, high + 0.12 * (high - low) or 1), ylabel="score at the pick")
@@ -178,7 +174,7 @@ def pick_curve(
                 xytext=(offset, -3), textcoords="offset points", ha=side, va="top",
             )  # fmt: skip
         _ticks(axes.xaxis, integer=True)
-        _format(axes.xaxis, "count")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("pick, first to last")
         svg = inline(drawn, name, f"{what}, {label}", words)
     chosen = np.unique(np.linspace(0, steps - 1, 11).astype(int))
@@ -187,20 +183,12 @@ def pick_curve(
     return FigureView(svg, words, Table(f"{what}, {label}", ["Picks", "Median"], rows))
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}"
-
-
 def embedding_map(
     name: str, label: str, places: Floats, kept: NDArray[np.bool_], how: str
 ) -> FigureView:
-    """Draw rows on a map, kept rows in front.
+    """Draw rows at their `places` (m, 2) within 0 … 1, those of the mask `kept` (m,) in front.
 
-    Args:
-        name, label: see above.
-        places: (m, 2) within 0 … 1.
-        kept: (m,) True for kept rows.
-        how: the method of the map, for the caption.
+    `how` names the method of the map in the caption.
     """
     counts = _cells(places, kept)
     words = (
@@ -242,15 +230,13 @@ def bar_chart(
     name: str, title: str, axis: str, values: Sequence[tuple[str, float]],
     write: Callable[[float], str], words: str,
 ) -> FigureView:  # fmt: skip
-    """Draw a horizontal bar for each method, in the order given, with its number.
+    """Draw a horizontal bar for each pair (method, number), in the order given.
 
     Args:
-        name: see above.
-        title: title of the table and of the figure for screen readers.
+        title, words: of the table and of the figure for screen readers; the caption.
         axis: label of the axis.
-        values: pairs (method, number); ``d2`` and ``random`` have colours of their own.
+        values: the pairs; ``d2`` and ``random`` have colours of their own.
         write: formats a number.
-        words: the caption.
     """
     labels, numbers = zip(*values, strict=True)
     roles = {"d2": "kept", "random": "random"}
@@ -267,7 +253,7 @@ def bar_chart(
         axes.grid(axis="y", visible=False)
         axes.set(xlim=(0, max(*numbers, 1e-12) * 1.24), xlabel=axis)
         _ticks(axes.xaxis)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+        axes.xaxis.set_major_formatter(lambda value, _: write(value))
         svg = inline(drawn, name, title, words)
     table = Table(title, ["Method", axis], [[label, write(v)] for label, v in values])
     return FigureView(svg, words, table)
@@ -284,9 +270,5 @@ def _ticks(axis: Axis, *, integer: bool = False) -> None:
     axis.set_major_locator(MaxNLocator(5, integer=integer, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _format(axis: Axis, form: Literal["percent", "count"]) -> None:
-    """Label the ticks of an axis with shares in per cent, or with counts."""
-    if form == "percent":
-        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    else:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+def _whole_percent(value: float, _: object) -> str:
+    return f"{100 * value:.0f} %"

@@ -146,8 +146,8 @@ class _Screen:
             self.own[start:stop] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
 
         for_blocks(measure, self.own.size, sizes.ROWS, threads)
-        reach = np.sqrt(self.own.max())
-        self.error = rounding(vectors.shape[1]) * (np.sqrt(self.own) + reach) ** 2
+        lengths = np.sqrt(self.own)
+        self.error = rounding(vectors.shape[1]) * (lengths + lengths.max()) ** 2
 
     def _block(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         return (self.vectors[rows] * self.scale).astype(np.float32, copy=False)

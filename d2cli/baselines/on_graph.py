@@ -94,8 +94,7 @@ def near_duplicates(graph: KnnGraph, size: int, *, seed: int = 0) -> NDArray[np.
     check_size(size, 0, n)
     rank = np.random.default_rng(seed).permutation(n)
     listed = graph.neighbors >= 0
-    here = np.nonzero(listed)[0]
-    there = graph.neighbors[listed]
+    here, there = np.nonzero(listed)[0], graph.neighbors[listed]
     later = np.where(rank[here] > rank[there], here, there)
     nearest = np.full(n, np.inf, np.float32)
     np.minimum.at(nearest, later, graph.distances[listed])

@@ -19,15 +19,12 @@ def select(
     `k` is the number of neighbours per row of the graph.
     """
     ledger.stage = method
-    if method == "moderate":
-        ledger.touch("distances", 40 * n)
-    elif method == "k-center":
-        ledger.touch("picking", 50 * n + 4 * PICKS * d)
-    elif method == "facility-location":
-        ledger.touch("similarity", 8.0 * 2 * n * k + 24 * n)
-    elif method == "near-duplicates":
-        ledger.touch("pairs", 53.0 * n * k + 30 * n)
-    else:
-        ledger.touch("order", 40 * n)
+    working = {
+        "moderate": ("distances", 40 * n),
+        "k-center": ("picking", 50 * n + 4 * PICKS * d),
+        "facility-location": ("similarity", 8.0 * 2 * n * k + 24 * n),
+        "near-duplicates": ("pairs", 53.0 * n * k + 30 * n),
+    }
+    ledger.touch(*working.get(method, ("order", 40 * n)))
     # The orders of all other methods nest: one order serves every size.
     ledger.hold("picks", 8 * (sum(sizes) if method == "ccs" else max(sizes)))

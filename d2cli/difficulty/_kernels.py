@@ -1,7 +1,6 @@
 """Kernels of :mod:`d2cli.difficulty.dynamics`: measures of each row's outputs in one epoch.
 
-They write the columns that :mod:`d2cli.difficulty.sizes` names. A row with the label -1 has no
-label; only ENTROPY and LIKE_PROBS are written for it.
+They write the columns of :mod:`d2cli.difficulty.sizes`; for label -1 (none) ENTROPY and LIKE_PROBS.
 """
 
 from __future__ import annotations

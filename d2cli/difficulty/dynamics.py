@@ -71,11 +71,10 @@ def score_dynamics(
             argument="outputs",
         )
     epochs, n, classes = outputs.shape
-    check_dynamics(kinds, epochs=epochs, logits=logits is not None, labels=labels is not None)
+    given, threads = logits is not None, thread_count(threads)
+    check_dynamics(kinds, epochs=epochs, logits=given, labels=labels is not None)
     numbers = None if labels is None else class_numbers(labels, n, classes)
-    running = Dynamics(
-        kinds, n, classes, labels=numbers, logits=logits is not None, threads=thread_count(threads)
-    )
+    running = Dynamics(kinds, n, classes, labels=numbers, logits=given, threads=threads)
     for epoch in range(epochs):
         running.add(epoch, 0, outputs[epoch])
         progress("epochs", epoch + 1, epochs)
@@ -83,11 +82,7 @@ def score_dynamics(
 
 
 def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
-    """Return labels as (n,) int64.
-
-    Raises:
-        DataError: unless they are n integers 0 … `classes` - 1.
-    """
+    """Return labels as (n,) int64; a DataError unless they are integers 0 … `classes` - 1."""
     values = np.asarray(labels)
     if values.shape != (n,):
         raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")
@@ -140,13 +135,10 @@ class Dynamics:
         self, epoch: int, first: int, block: NDArray[np.floating],
         places: NDArray[np.int64] | None = None,
     ) -> None:  # fmt: skip
-        """Add a block of rows of one epoch.
+        """Add a block (m, classes) of rows of one epoch, the first used epoch being 0.
 
-        Args:
-            epoch: counted from 0, the first epoch used.
-            first: the number of the block's first row in the file.
-            block: (m, classes) floats, not changed.
-            places: (m,) the row that each belongs to, -1 to skip it; default first, first + 1, ….
+        `first` is the number of the block's first row in the file. `places` (m,) are the rows that
+        the outputs belong to, -1 to skip one; default first, first + 1, ….
         """
         self.epochs = max(self.epochs, epoch + 1)
 
@@ -202,11 +194,7 @@ class Dynamics:
         return bool(self._like_probs.all())
 
     def scores(self) -> dict[str, NDArray[np.float64]]:
-        """Return the scores over the epochs added so far, each a new array (n,) float64.
-
-        Raises:
-            DataError: if a score is beyond float64.
-        """
+        """Return the scores (n,) float64 so far; a DataError if one is beyond float64."""
         scores = {}
         for kind, state in self._state.items():
             if kind == "variability":
@@ -215,8 +203,8 @@ class Dynamics:
                 score = np.where(state["ever_right"], state["forgotten"], self.epochs)
             else:
                 score = state["sum"] / self.epochs
-            if not np.isfinite(score).all():
-                row = int(np.argmin(np.isfinite(score)))
+            if not (finite := np.isfinite(score)).all():
+                row = int(np.argmin(finite))
                 raise DataError(f"row {row}: {kind} is beyond float64", argument="outputs")
             scores[kind] = score.astype(np.float64, copy=False)
         return scores

@@ -24,7 +24,8 @@ def prototypicality(
 
     Source: Sorscher et al., "Beyond neural scaling laws", 2022, arXiv 2206.14486: a row far from
     every prototype is hard. The centres are scikit-learn's (k-means++, Lloyd's iterations, one
-    start). If n > 256 K, they are fitted to a random sample of 256 K rows.
+    start, on one thread so that sums keep their order). If n > 256 K, they are fitted to a random
+    sample of 256 K rows.
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed.
@@ -32,16 +33,14 @@ def prototypicality(
         metric: ``euclidean``; or ``cosine``: rows and centres have unit length, and the distance
             √(2 - 2 cos) has the order of the cosine distance.
         seed: of the sample and of the first centres.
-        threads, progress: as in :func:`d2cli.score_dynamics`. The centres are always fitted on one
-            thread, because the order of their sums would depend on the number of threads.
+        threads, progress: as in :func:`d2cli.score_dynamics`.
 
     Returns:
         (n,) float64, high = hard.
 
     Raises:
-        D2Error: if scikit-learn is not installed.
-        UsageError: for a K or a seed out of range.
-        DataError: for embeddings that :func:`~d2cli.graph.vectors.prepare` refuses.
+        D2Error: if scikit-learn is not installed; a UsageError for a K or a seed out of range, a
+            DataError for embeddings that :func:`~d2cli.graph.vectors.prepare` refuses.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n, d = vectors.shape

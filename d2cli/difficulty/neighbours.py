@@ -19,11 +19,8 @@ def knn_distance(graph: KnnGraph) -> NDArray[np.float64]:
     sets", SIGMOD 2000. Its inverse, to the power of the dimension, estimates the density
     (Loftsgaarden, Quesenberry 1965).
 
-    Returns:
-        (n,) float64, high = sparse = hard; 0 for rows that the graph excludes.
-
-    Raises:
-        DataError: for a row that lists no neighbour and is not excluded.
+    Returns (n,) float64, high = hard; 0 for rows that the graph excludes. Raises a DataError for
+    any other row that lists no neighbour.
     """
     counts = _listed(graph)
     last = graph.distances[np.arange(graph.n), np.maximum(counts - 1, 0)]
@@ -36,11 +33,8 @@ def label_disagreement(graph: KnnGraph, labels: ArrayLike) -> NDArray[np.float64
     `labels` (n,) are numbers or text. Nearest-neighbour editing finds mislabelled examples by this
     score (Wilson, "Asymptotic properties of nearest neighbor rules using edited data", 1972).
 
-    Returns:
-        (n,) float64 in 0 … 1, high = hard; 0 for rows that the graph excludes.
-
-    Raises:
-        DataError: as :func:`knn_distance`, and for labels that are not (n,).
+    Returns (n,) float64 in 0 … 1, otherwise as :func:`knn_distance`. Raises a DataError also for
+    labels that are not (n,).
     """
     values = np.asarray(labels)
     if values.shape != (graph.n,):

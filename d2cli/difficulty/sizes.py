@@ -21,8 +21,8 @@ CENTRE_NUMBERS = 1 << 20
 LISTED_NEIGHBORS = 1 << 20
 #: Rows per centre in the sample for k-means. FAISS uses the same max_points_per_centroid.
 ROWS_PER_CENTRE = 256
-#: scikit-learn and SciPy, once loaded.
-_LIBRARIES = 75 * MIB
+#: Memory of scikit-learn and SciPy, once loaded.
+SCIKIT_LEARN = 75 * MIB
 
 
 def output_rows(classes: int) -> int:
@@ -72,7 +72,7 @@ def prototypes(ledger: Ledger, matrix: Matrix, clusters: int, metric: Metric, th
     """Distances to the centres of k-means; ends with the scores held."""
     n, d = matrix.rows, matrix.width
     read_vectors(ledger, matrix, metric, threads)
-    ledger.hold("scikit-learn", _LIBRARIES)
+    ledger.hold("scikit-learn", SCIKIT_LEARN)
     ledger.stage = "k-means"
     # The sample is drawn, centred, and scaled or copied.
     ledger.touch("sample", 3.0 * sampled_rows(n, clusters) * d * matrix.wide)

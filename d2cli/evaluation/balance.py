@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from d2cli.evaluation.selections import check_selection
 
-Shares = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class BinCounts:
@@ -40,12 +38,12 @@ class BinCounts:
     @property
     def entropy(self) -> float:
         """Entropy of the kept shares, in nats."""
-        p, _ = self._shares(self.kept > 0)
+        p = self._shares(self.kept > 0)[0]
         return float(-(p * np.log(p)).sum()) + 0.0
 
-    def _shares(self, bins: slice | NDArray[np.bool_] = slice(None)) -> tuple[Shares, Shares]:
+    def _shares(self, bins: slice | NDArray[np.bool_] = slice(None)) -> list[NDArray[np.float64]]:
         """`kept` and `full` of these bins, each divided by its sum over all bins."""
-        return self.kept[bins] / self.kept.sum(), self.full[bins] / self.full.sum()
+        return [counts[bins] / counts.sum() for counts in (self.kept, self.full)]
 
     @property
     def lost(self) -> int:

@@ -52,11 +52,8 @@ def nearest_selected(
         rows: (m,) the rows to measure, each at most once; None: all n.
         threads: number of threads (default: every core); the result does not depend on it.
 
-    Returns:
-        distances (m,) float32 and row numbers (m,) int32.
-
-    Raises:
-        DataError: for embeddings or row numbers that cannot be used.
+    Returns distances (m,) float32 and row numbers (m,) int32. Raises a DataError for embeddings or
+    row numbers that cannot be used.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n = vectors.shape[0]

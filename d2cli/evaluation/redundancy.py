@@ -42,14 +42,9 @@ def nearest_other(
 ) -> NDArray[np.float32]:  # fmt: skip
     """Compute the distance from each selected row to the nearest other selected row.
 
-    Args:
-        embeddings, metric, threads: as in :func:`~d2cli.evaluation.coverage.nearest_selected`;
-            errors too.
-        selected: (N,) row numbers, each at most once; None: the full set.
-        rows: (m,) the selected rows to measure; None: all of them, in their order.
-
-    Returns:
-        (m,) float32; +inf if only one row is selected.
+    Arguments and errors are those of :func:`~d2cli.evaluation.coverage.nearest_selected`, except
+    `selected`: None for the full set, and `rows` (m,): selected rows; None for all in their order.
+    Returns (m,) float32; +inf if only one row is selected.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n, threads = vectors.shape[0], thread_count(threads)

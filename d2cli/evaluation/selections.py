@@ -17,11 +17,7 @@ Rows = NDArray[np.int64]
 
 
 def check_selection(selected: NDArray[np.integer], n: int, argument: str = "selected") -> Rows:
-    """Return row numbers as int64.
-
-    Raises:
-        DataError: unless they are (N,) integers 0 … n - 1, N >= 1, each at most once.
-    """
+    """Return row numbers (N,) as int64; a DataError unless N >= 1 and they are distinct and < n."""
     rows = np.asarray(selected)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         found = f"{rows.shape} {rows.dtype}"
@@ -44,13 +40,8 @@ def random_rows(n: int, size: int, *, seed: int = 0) -> Rows:
     """Draw `size` of n rows without replacement, each equally likely.
 
     ``compare`` and ``report`` both call this function, so that their random selections of one seed
-    are the same rows.
-
-    Returns:
-        (size,) int64, in random order. Every prefix is the selection of that smaller size.
-
-    Raises:
-        UsageError: unless 1 <= size <= n.
+    are the same rows. Returns (size,) int64 in random order; every prefix is the selection of that
+    smaller size. Raises a UsageError unless 1 <= size <= n.
     """
     if not 1 <= size <= n:
         raise UsageError(f"a budget must be between 1 and the number of rows, {n:,}, not {size:,}")

@@ -133,12 +133,10 @@ def kept_by_difficulty(
 def pick_curve(
     name: str, label: str, values: Floats, ran_out_at: int | None, ends: tuple[str, str] | None
 ) -> FigureView:
-    """Draw the score of each pick when it was picked, or its rank by the scores as given.
+    """Draw `values` (N,) in the order of the picks: each score at the pick, or each rank 0 … 1.
 
-    Args:
-        values: (N,) scores at the pick or ranks 0 … 1, in the order of the picks.
-        ran_out_at: the pick at which the messages ran out, or None.
-        ends: names of the lowest and of the highest rank; None if `values` are scores.
+    `ran_out_at` is the pick at which the messages ran out, or None. `ends` names the lowest and the
+    highest rank; None if `values` are scores.
     """
     n, steps = values.size, min(values.size, _STEPS)
     starts = np.arange(steps + 1) * n // steps
@@ -232,11 +230,8 @@ def bar_chart(
 ) -> FigureView:  # fmt: skip
     """Draw a horizontal bar for each pair (method, number), in the order given.
 
-    Args:
-        title, words: of the table and of the figure for screen readers; the caption.
-        axis: label of the axis.
-        values: the pairs; ``d2`` and ``random`` have colours of their own.
-        write: formats a number.
+    ``d2`` and ``random`` have colours of their own. `axis` is the label of the axis, `write`
+    formats a number, and `words` is the caption.
     """
     labels, numbers = zip(*values, strict=True)
     roles = {"d2": "kept", "random": "random"}

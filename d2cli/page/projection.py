@@ -15,16 +15,11 @@ _FEWEST = 10
 
 
 def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
-    """Project vectors to a map, on one thread, because the order of sums across threads varies.
+    """Project vectors (m, d) to (m, 2) float64 within 0 … 1, both axes with the same scale.
 
-    Args:
-        vectors: (m, d), not changed.
-        method: ``tsne`` (perplexity 30, started from the principal axes) or ``pca``. Fewer than 10
-            rows, and rows that are all equal, are always projected by ``pca``.
-        seed: of t-SNE.
-
-    Returns:
-        (m, 2) float64 within 0 … 1, both axes with the same scale.
+    `method` is ``tsne`` (perplexity 30, started from the principal axes, with this seed) or
+    ``pca``, which is also used for fewer than 10 rows. One thread is used, because the order of
+    sums across threads varies.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.manifold import TSNE  # noqa: PLC0415

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from d2cli.defaults import MapMethod
+from d2cli.difficulty.sizes import SCIKIT_LEARN
 from d2cli.runtime.ledger import MIB, Ledger
 
 #: matplotlib, Jinja2 and Pillow, once loaded and in use.
 _DRAWING = 45 * MIB
-#: scikit-learn and SciPy, once loaded.
-_LEARNING = 75 * MIB
 
 
 def comparison(ledger: Ledger) -> None:
@@ -23,7 +22,7 @@ def report(ledger: Ledger, rows: int, d: int, map_method: MapMethod, block: int)
     `block` is the number of bytes of the examples' files that are read at a time.
     """
     comparison(ledger)
-    ledger.hold("libraries", _LEARNING)
+    ledger.hold("libraries", SCIKIT_LEARN)
     ledger.stage = "map"
     if map_method != "none":
         ledger.touch("map", 8.0 * rows * (4 * d + 200))

@@ -1,6 +1,7 @@
 """Kernels of :mod:`d2cli.difficulty.dynamics`: measures of each row's outputs in one epoch.
 
-They write the columns of :mod:`d2cli.difficulty.sizes`; for label -1 (none) ENTROPY and LIKE_PROBS.
+They write the columns of :mod:`d2cli.difficulty.sizes`. For the label -1 (no label) only ENTROPY
+and LIKE_PROBS are written.
 """
 
 from __future__ import annotations

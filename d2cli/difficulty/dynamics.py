@@ -71,10 +71,10 @@ def score_dynamics(
             argument="outputs",
         )
     epochs, n, classes = outputs.shape
-    given, threads = logits is not None, thread_count(threads)
-    check_dynamics(kinds, epochs=epochs, logits=given, labels=labels is not None)
+    threads, is_logits = thread_count(threads), logits is not None
+    check_dynamics(kinds, epochs=epochs, logits=is_logits, labels=labels is not None)
     numbers = None if labels is None else class_numbers(labels, n, classes)
-    running = Dynamics(kinds, n, classes, labels=numbers, logits=given, threads=threads)
+    running = Dynamics(kinds, n, classes, labels=numbers, logits=is_logits, threads=threads)
     for epoch in range(epochs):
         running.add(epoch, 0, outputs[epoch])
         progress("epochs", epoch + 1, epochs)
@@ -82,7 +82,7 @@ def score_dynamics(
 
 
 def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
-    """Return labels as (n,) int64; a DataError unless they are integers 0 … `classes` - 1."""
+    """Return labels as (n,) int64; a DataError unless they are n integers 0 … `classes` - 1."""
     values = np.asarray(labels)
     if values.shape != (n,):
         raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")

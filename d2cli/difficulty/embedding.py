@@ -39,8 +39,9 @@ def prototypicality(
         (n,) float64, high = hard.
 
     Raises:
-        D2Error: if scikit-learn is not installed; a UsageError for a K or a seed out of range, a
-            DataError for embeddings that :func:`~d2cli.graph.vectors.prepare` refuses.
+        D2Error: if scikit-learn is not installed.
+        UsageError: for a K or a seed out of range.
+        DataError: for embeddings that :func:`~d2cli.graph.vectors.prepare` refuses.
     """
     vectors = prepare(embeddings, metric, threads=threads)
     n, d = vectors.shape

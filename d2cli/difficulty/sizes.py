@@ -58,7 +58,8 @@ def dynamics(ledger: Ledger, outputs: Outputs, state: Sequence[int], threads: in
 
     `state` is :attr:`d2cli.difficulty.kinds.Kind.state_bytes` of each kind.
     """
-    ledger.stage, n = "outputs", outputs.rows
+    n = outputs.rows
+    ledger.stage = "outputs"
     ledger.hold("sums", n * (sum(state) + 1))
     ledger.hold("labels", 8 * n)
     with ledger.passing("outputs being read", outputs.block):

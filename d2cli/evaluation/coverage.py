@@ -41,7 +41,8 @@ def nearest_selected(
     """Find each row's nearest selected row.
 
     A selected row is its own nearest, at distance 0. Ties go to the lowest row. The distances are
-    exact. Working memory is 16 bytes per row and about 12 MB per thread.
+    exact. Working memory is 16 bytes per row and about 12 MB per thread. Embeddings or row numbers
+    that cannot be used raise a DataError.
 
     Args:
         embeddings: (n, d) float16, float32 or float64; may be memory-mapped; not changed. To
@@ -52,11 +53,11 @@ def nearest_selected(
         rows: (m,) the rows to measure, each at most once; None: all n.
         threads: number of threads (default: every core); the result does not depend on it.
 
-    Returns distances (m,) float32 and row numbers (m,) int32. Raises a DataError for embeddings or
-    row numbers that cannot be used.
+    Returns:
+        distances (m,) float32 and row numbers (m,) int32.
     """
     vectors = prepare(embeddings, metric, threads=threads)
-    n = vectors.shape[0]
+    n, threads = vectors.shape[0], thread_count(threads)
     is_kept = np.zeros(n, np.bool_)
     is_kept[check_selection(selected, n)] = True
     measured = np.arange(n) if rows is None else check_selection(rows, n, "rows")
@@ -64,9 +65,7 @@ def nearest_selected(
     others = np.flatnonzero(~is_kept[measured])
     if others.size:
         group = Group(vectors, np.flatnonzero(is_kept))
-        neighbors, lengths = exact_neighbors_of(
-            measured[others], group, 1, threads=thread_count(threads)
-        )
+        neighbors, lengths = exact_neighbors_of(measured[others], group, 1, threads=threads)
         which[others], distances[others] = neighbors[:, 0], lengths[:, 0]
     return distances, which
 
@@ -89,7 +88,7 @@ def random_distances(
     embeddings: NDArray[np.floating], size: int, *, metric: Metric,
     rows: NDArray[np.integer] | None = None, threads: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:  # fmt: skip
-    """Yield the distances (m,) of a random selection of `size` rows for each of RANDOM_SEEDS.
+    """Yield the distances (m,) of a random selection of `size` rows for each of the RANDOM_SEEDS.
 
     Arguments and errors are those of :func:`nearest_selected`.
     """

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
 
+Rows = NDArray[np.int64]
+
 #: Random selections that each measure is compared with: seeds 0 … 4.
 RANDOM_SEEDS = 5
 
 
-Rows = NDArray[np.int64]
-
-
 def check_selection(selected: NDArray[np.integer], n: int, argument: str = "selected") -> Rows:
-    """Return row numbers (N,) as int64; a DataError unless N >= 1 and they are distinct and < n."""
+    """Return (N,) row numbers as int64; a DataError unless N >= 1, in 0 … n - 1, none twice."""
     rows = np.asarray(selected)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         found = f"{rows.shape} {rows.dtype}"

@@ -10,8 +10,6 @@ from d2cli.graph.vectors import Group, power_of_two_scale
 
 #: Leading principal axes that t-SNE gets (30 in van der Maaten and Hinton 2008).
 _AXES = 50
-#: Fewest rows for t-SNE.
-_FEWEST = 10
 
 
 def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np.float64]:
@@ -34,7 +32,7 @@ def project(vectors: NDArray[np.floating], method: str, seed: int) -> NDArray[np
         if axes.shape[1] == 1:
             axes = np.column_stack([axes, np.zeros(m)])
         places = axes[:, :2]
-        if method == "tsne" and m >= _FEWEST:
+        if method == "tsne" and m >= 10:
             start = (places / axes[:, 0].std() * 1e-4).astype(np.float32)
             tsne = TSNE(
                 init=start, perplexity=min(30.0, (m - 1) / 3), learning_rate="auto",

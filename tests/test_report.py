@@ -396,3 +396,19 @@ def test_an_input_is_not_overwritten(kept, report):
     args = ["--selected", "k_8.parquet", "--texts", "t.html", "--out", "t.html"]
     assert report(*args)[0] != 0
     assert Path("t.html").read_text() == "a\n" * 40
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_paths_that_are_not_utf8_are_shown_with_a_replacement(command, kept, run_cli):
+    folder = os.fsdecode(b"d\xff")
+    os.mkdir(folder)
+    for name in ("emb.npy", "k_8.parquet"):
+        os.link(name, f"{folder}/{name}")
+    more = {
+        "report": ["--selected", f"{folder}/k_8.parquet", "--map", "none"],
+        "compare": ["--size", 8, "--methods", "d2,random"],
+    }[command]
+    line = ["--emb", f"{folder}/emb.npy", *BASE[2:], *more, "--out", f"{folder}/page.html"]
+    code, _, err = run_cli(command, *line)
+    assert code == 0, err
+    assert "d?/emb.npy" in Path(folder, "page.html").read_text(encoding="utf-8")

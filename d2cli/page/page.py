@@ -55,7 +55,8 @@ def render(
     for name, write in filters.items():
         environment.filters[name] = _or_dash(write)
     program = f"d2prune {__version__}"
-    return environment.get_template(template).render(context, program=program)
+    page = environment.get_template(template).render(context, program=program)
+    return page.encode(errors="replace").decode()  # paths need not be UTF-8
 
 
 def _or_dash(write: Callable[..., str]) -> Callable[..., str]:

@@ -26,6 +26,8 @@ from d2cli.graph.knn_graph import MISSING, BuildInfo, KnnGraph
 LONG_ENOUGH = 3.0
 #: Rows of the first sample.
 FIRST_ROWS = 2_048
+#: Stages whose size is an option, not the number of rows.
+_FIXED = ("map", "page")
 #: No stage grows faster than with the square of the rows.
 _MOST_EXPONENT = 2.0
 
@@ -69,7 +71,9 @@ def forecast(
             m = min(2 * m, sampler.n)
             times = timed(m)
     seconds = {
-        stage: value * (sampler.n / m) ** _exponent(earlier.get(stage, 0.0), value, before, m)
+        stage: value
+        if stage in _FIXED
+        else value * (sampler.n / m) ** _exponent(earlier.get(stage, 0.0), value, before, m)
         for stage, value in times.items()
         if stage != "total"
     }

@@ -8,20 +8,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.defaults import BALANCE, HOPS, MODES, Balance, EdgeRule, Kernel, choices
+from d2cli.defaults import BALANCE, HOPS, MODES, Balance, EdgeRule, Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
+from d2cli.limits import check_choice
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import check_bandwidth, resolve_bandwidth
-from d2cli.messages.utility import check_scores
+from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
 from d2cli.selection.cutoff import automatic_cutoff, within_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy
@@ -46,8 +48,7 @@ def prepare_edges(
 
     Args:
         graph: of n rows; not changed.
-        edges: the rule of edges, see :func:`d2cli.messages.edges.edges_of`.
-        bandwidth: see :func:`d2cli.messages.forward.resolve_bandwidth`.
+        edges, bandwidth: as in :func:`propagate`.
         drop: (n,) bool, rows whose edges are dropped.
     """
     sigma = resolve_bandwidth(graph, bandwidth)  # first: the median needs a copy of the distances
@@ -96,22 +97,14 @@ def propagate(
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
     values = np.asarray(scores, np.float64)
     check_scores(values, csr.indptr.size - 1)
-    negative = values < 0
-    if floor is None and negative.any():
-        row = int(np.argmax(negative))
-        raise DataError(f"score is negative ({values[row]:g})", argument="scores", row=row)
+    if floor is None:
+        refuse_scores(values, values < 0, "score is negative ({:g})")
     u = messages.forward(
         csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
         hops=hops, floor=floor, threads=threads, progress=progress,
     )  # fmt: skip
-    finite = np.isfinite(u)
-    if not finite.all():
-        raise DataError(
-            "propagated score is beyond float64",
-            "bring the scores to 0 … 1: --score-transform minmax",
-            argument="scores",
-            row=int(np.argmin(finite)),
-        )
+    hint = "bring the scores to 0 … 1: --score-transform minmax"
+    refuse_scores(u, ~np.isfinite(u), "propagated score is beyond float64", hint)
     return u
 
 
@@ -136,10 +129,13 @@ def own_scores(
         (n,) float64, a new array.
     """
     csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
-    return messages.own_scores(
-        csr, np.asarray(propagated, np.float64), kernel_name=kernel, sigma=sigma,
+    values = np.asarray(propagated, np.float64)
+    check_scores(values, csr.indptr.size - 1)
+    passed = partial(
+        messages.forward, csr, kernel_name=kernel, sigma=sigma,
         gamma=gamma_forward, hops=hops, floor=floor, threads=threads,
     )  # fmt: skip
+    return messages.own_scores(passed, values)
 
 
 def select(
@@ -200,13 +196,17 @@ def select(
     rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
-    hard = None if cutoff == 0 else _difficulty(difficulty, n)
-    if hard is not None and cutoff != "auto":
-        rules = rules.without(cutoff_rows(hard, cutoff, ~rules.eligible))
+    if cutoff != 0:
+        if difficulty is None:
+            raise UsageError("a cutoff needs a difficulty to go by")
+        hard = np.asarray(difficulty, np.float64)
+        check_scores(hard, n)
+        if cutoff != "auto":
+            rules = rules.without(cutoff_rows(hard, cutoff, ~rules.eligible))
     check_scores(u, n)
     check_size(size, rules.included, n - int(rules.left_out.sum()))
     rules = _with_quotas(rules, labels, balance, size)
-    if hard is not None and cutoff == "auto" and size > rules.included:
+    if cutoff == "auto" and size > rules.included:
         cut = automatic_cutoff(hard, size - rules.included, ~rules.eligible, csr)
         if rules.classes is not None and rules.quotas is not None:
             cut = within_quotas(cut, hard, excluded, rules.classes, rules.quotas)
@@ -249,18 +249,9 @@ def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_
     return mask
 
 
-def _difficulty(difficulty: NDArray[np.floating] | None, n: int) -> NDArray[np.float64]:
-    if difficulty is None:
-        raise UsageError("a cutoff needs a difficulty to go by")
-    values = np.asarray(difficulty, np.float64)
-    check_scores(values, n)
-    return values
-
-
 def _with_quotas(rules: Rules, labels: ArrayLike | None, balance: Balance, size: int) -> Rules:
     """`rules` with the class numbers and quotas of a balance."""
-    if balance not in choices(Balance):
-        raise UsageError(f"balance must be one of {', '.join(choices(Balance))}, not {balance!r}")
+    check_choice("balance", balance, Balance)
     if balance == "none":
         return rules
     if labels is None:

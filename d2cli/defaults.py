@@ -31,35 +31,26 @@ def choices(literal: object) -> tuple[str, ...]:
     return get_args(literal)
 
 
-#: Most rows: row numbers are int32.
-MAX_ROWS = 2**31 - 1
+MAX_ROWS = 2**31 - 1  #: row numbers are int32
 
 # -- the graph ---------------------------------------------------------------------------------
 N_NEIGHBORS = 10
-#: Lists longer than this are allowed only if there are more rows than that.
-MOST_NEIGHBORS = 10_000
+MOST_NEIGHBORS = 10_000  #: longer lists are allowed only if there are more rows than that
 METRIC: Metric = "euclidean"
 METHOD: Method = "auto"
-#: ``--method auto`` searches exactly up to this many rows.
-EXACT_UP_TO = 20_000
-#: Target recall@k of an approximate search.
-RECALL = 0.95
-#: Links per row of the HNSW index.
-HNSW_M = 16
-#: Candidates per insertion into the HNSW index.
-EF_CONSTRUCTION = 100
+EXACT_UP_TO = 20_000  #: ``--method auto`` searches exactly up to this many rows
+RECALL = 0.95  #: target recall@k of an approximate search
+HNSW_M = 16  #: links per row of the HNSW index
+EF_CONSTRUCTION = 100  #: candidates per insertion into the HNSW index
 SEED = 0
-#: Seconds of work between two checkpoints. A shorter build writes none.
-CHECKPOINT = 30.0
+CHECKPOINT = 30.0  #: seconds of work between two checkpoints; a shorter build writes none
 
 # -- scores and messages -----------------------------------------------------------------------
 HIGHER_IS: HigherIs = "harder"
 TRANSFORM: Transform = "none"
 MODE: ModeName = "default"
-#: Forward passes.
-HOPS = 1
-#: Most forward passes: far more than any graph needs to spread a message everywhere.
-MAX_HOPS = 1_000
+HOPS = 1  #: forward passes
+MAX_HOPS = 1_000  #: far more than any graph needs to spread a message everywhere
 
 # -- selection ---------------------------------------------------------------------------------
 BALANCE: Balance = "none"
@@ -67,31 +58,19 @@ ORDER: RowOrder = "index"
 AS: WrittenAs = "index"
 
 # -- the report --------------------------------------------------------------------------------
-#: Distances are measured on all rows up to this many, else on a sample of this size.
-MEASURED_ROWS = 20_000
+MEASURED_ROWS = 20_000  #: more rows than this are measured on a sample of this size
 MAP: MapMethod = "tsne"
-#: The map shows all rows up to this many, else a sample of this size.
-MAP_ROWS = 2_000
-#: Examples of each kind.
-EXAMPLES = 12
+MAP_ROWS = 2_000  #: of more rows than this, the map shows a sample of this size
+EXAMPLES = 12  #: examples of each kind
 
 # -- the comparison ----------------------------------------------------------------------------
-#: β of the baselines with a cutoff: a starting point, to be tuned.
-COMPARED_CUTOFF = 0.1
-#: Strata of coverage-centric selection; Zheng et al. 2023 use 50 in all experiments.
-STRATA = 50
+COMPARED_CUTOFF = 0.1  #: β of the baselines with a cutoff: a starting point, to be tuned
+STRATA = 50  #: of coverage-centric selection; Zheng et al. 2023 use 50 in all experiments
 
 
 @dataclass(frozen=True)
 class Mode:
-    """The settings of one ``--mode``; an explicit option overrides them.
-
-    Attributes:
-        edges, kernel, bandwidth, gamma_forward, clamped: see :mod:`d2cli.api`.
-        floor: a neighbour sends max(s_j, floor) in the forward pass; None: s_j.
-        gamma_reverse: γ_r; None: the user must give it.
-        exact: whether the mode requires an exact graph.
-    """
+    """The settings of one ``--mode``, see :mod:`d2cli.api`; an explicit option overrides them."""
 
     edges: EdgeRule
     kernel: Kernel
@@ -99,8 +78,8 @@ class Mode:
     gamma_forward: float
     floor: float | None
     clamped: bool
-    gamma_reverse: float | Literal["auto"] | None
-    exact: bool = False
+    gamma_reverse: float | Literal["auto"] | None  #: None: the user must give it
+    exact: bool = False  #: whether the mode requires an exact graph
 
 
 #: `default`: γ_f = 4, a kernel of bandwidth σ/2; wider kernels trained worse models

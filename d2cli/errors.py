@@ -11,8 +11,7 @@ class D2Error(Exception):
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = message, hint
 
 
 class UsageError(D2Error):
@@ -27,16 +26,11 @@ class DataError(D2Error):
     """
 
     def __init__(
-        self,
-        message: str,
-        hint: str | None = None,
-        *,
-        argument: str | None = None,
-        row: int | None = None,
-    ) -> None:
+        self, message: str, hint: str | None = None, *,
+        argument: str | None = None, row: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message, hint)
-        self.argument = argument
-        self.row = row
+        self.argument, self.row = argument, row
 
 
 class LimitError(D2Error):

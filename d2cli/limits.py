@@ -6,6 +6,12 @@ from d2cli.defaults import MAX_HOPS, MAX_ROWS, MOST_NEIGHBORS, Method, choices
 from d2cli.errors import UsageError
 
 
+def check_choice(name: str, value: object, literal: object) -> None:
+    """Refuse a `value` of the option `name` that is not one of a literal type's values."""
+    if value not in choices(literal):
+        raise UsageError(f"{name} must be one of {', '.join(choices(literal))}, not {value!r}")
+
+
 def check_search(
     n_neighbors: int,
     method: str,
@@ -20,8 +26,7 @@ def check_search(
     Raises:
         UsageError: naming an option that is out of range.
     """
-    if method not in choices(Method):
-        raise UsageError(f"method must be one of {', '.join(choices(Method))}, not {method!r}")
+    check_choice("method", method, Method)
     for name, value, least in (
         ("n_neighbors", n_neighbors, 1),
         ("hnsw_m", hnsw_m, 2),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import Kernel, choices
+from d2cli.defaults import Kernel
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
-from d2cli.limits import check_hops
+from d2cli.limits import check_choice, check_hops
 from d2cli.messages.sizes import BLOCK_ROWS
 from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
@@ -24,7 +26,6 @@ _VANISHING = 53 * math.log(2)
 _SAFE_EXPONENT = 1000
 #: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest propagated score.
 _KEPT_BITS = 32
-_FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
 def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
@@ -40,11 +41,16 @@ def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> 
     if bandwidth != "median":
         return check_bandwidth(bandwidth)
     listed = graph.distances[np.isfinite(graph.distances)]
-    sigma = _median(listed) if listed.size else 1.0
-    if sigma == 0.0:
-        listed = listed[listed > 0]
-        sigma = _median(listed) if listed.size else 1.0
-    return sigma
+    return _median(listed) or _median(listed[listed > 0])
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """The median as float64, or 1 if there are no values. Reorders `values` in place."""
+    if not values.size:
+        return 1.0
+    low, high = (values.size - 1) // 2, values.size // 2
+    values.partition((low, high))
+    return (float(values[low]) + float(values[high])) / 2
 
 
 def bandwidth_decision(graph: KnnGraph, sigma: float) -> Decision:
@@ -68,17 +74,9 @@ def check_bandwidth(bandwidth: float) -> float:
     return sigma
 
 
-def _median(values: NDArray[np.float32]) -> float:
-    """The median as float64. Reorders `values` in place."""
-    low, high = (values.size - 1) // 2, values.size // 2
-    values.partition((low, high))
-    return (float(values[low]) + float(values[high])) / 2
-
-
 def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
     """Refuse an unknown kernel, and a γ that is negative or not finite; `name` is that of γ."""
-    if kernel_name not in choices(Kernel):
-        raise UsageError(f"kernel must be one of {', '.join(choices(Kernel))}, not {kernel_name!r}")
+    check_choice("kernel", kernel_name, Kernel)
     if not (math.isfinite(gamma) and gamma >= 0):
         raise UsageError(f"{name} must be a number of at least 0, not {gamma}")
 
@@ -106,50 +104,36 @@ def forward(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ) · s_j``.
+    """The forward pass of :func:`d2cli.api.propagate`; `gamma` is γ_f.
 
-    Args:
-        edges: the graph of n rows; not changed.
-        scores: (n,) float64, finite; not changed.
-        kernel_name: ``gaussian`` or ``exponential``, see :func:`weight`.
-        sigma: the bandwidth, in units of distance.
-        gamma: γ_f, no unit.
-        hops: number of passes, each on the result of the last one; 0 returns a copy of the scores.
-        floor: a neighbour sends max(s_j, floor) (the research code: 1e-7); None: s_j. The row's own
-            s_i is never floored.
-        threads: number of threads; the result does not depend on it. None: every core.
-        progress: called with (stage, rows done, rows).
-
-    Returns:
-        (n,) float64, a new array. Each sum runs over the neighbours in ascending row number.
+    `scores` are (n,) float64, finite, and may be negative; 0 `hops` return a copy of them. Each sum
+    runs over the neighbours in ascending row number.
     """
     check_kernel(kernel_name, gamma, "gamma_forward")
     check_hops(hops)
     check_scores(scores, edges.indptr.size - 1)
-    squared = kernel_name == "gaussian"
-    sent_at_least = -math.inf if floor is None else floor
-    before = scores
+    squared, sent_at_least = kernel_name == "gaussian", -math.inf if floor is None else floor
+    u = scores
     for _ in range(hops):
-        after = np.empty_like(before)
-
-        def rows(start: int, stop: int, before=before, after=after) -> None:
-            _forward_rows(edges, before, gamma, sigma, squared, sent_at_least, start, stop, after)
-
+        before, u = u, np.empty_like(u)
+        rows = partial(_forward_rows, edges, before, gamma, sigma, squared, sent_at_least, u)
         for_blocks(rows, scores.size, BLOCK_ROWS, thread_count(threads), progress, "propagate")
-        before = after
-    return before.copy() if before is scores else before
+    return u.copy() if u is scores else u
+
+
+@kernel
+def _forward_rows(edges, scores, gamma, sigma, squared, floor, out, start, stop):
+    """Write ``out[start:stop]`` of one forward pass."""
+    for i in range(start, stop):
+        u = scores[i]
+        for e in range(edges.indptr[i], edges.indptr[i + 1]):
+            sent = max(scores[edges.indices[e]], floor)
+            u += weight(edges.distances[e], gamma, sigma, squared) * sent
+        out[i] = u
 
 
 def own_scores(
-    edges: Edges,
-    propagated: NDArray[np.float64],
-    *,
-    kernel_name: Kernel,
-    sigma: float,
-    gamma: float,
-    hops: int = 1,
-    floor: float | None = None,
-    threads: int | None = None,
+    passed: Callable[[NDArray[np.float64]], NDArray[np.float64]], propagated: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Estimate the scores s before a forward pass from its result u alone.
 
@@ -159,20 +143,12 @@ def own_scores(
     the largest u, so that equal scores stay equal: sums have rounding errors of about 2⁻⁵⁰.
 
     Args:
-        edges, kernel_name, sigma, gamma, hops, floor, threads: as given to :func:`forward`.
+        passed: the forward pass: (n,) scores to (n,) propagated scores.
         propagated: (n,) float64, finite; not changed.
 
     Returns:
         (n,) float64, a new array. Finite, unless the pass of ones overflows after many hops.
     """
-
-    def passed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        return forward(
-            edges, scores, kernel_name=kernel_name, sigma=sigma, gamma=gamma,
-            hops=hops, floor=floor, threads=threads,
-        )  # fmt: skip
-
-    check_scores(propagated, edges.indptr.size - 1)
     # Sums of means may overflow where u does not. Scaling by a power of two is exact.
     largest = int(np.frexp(np.abs(propagated).max(initial=0.0))[1])
     exponent = max(0, largest - _SAFE_EXPONENT)
@@ -189,17 +165,6 @@ def own_scores_decision(gamma: float, hops: int) -> Decision:
     return Decision("cutoff_scores", "estimated from the propagated scores", rule, numbers)
 
 
-@kernel
-def _forward_rows(edges, scores, gamma, sigma, squared, floor, start, stop, out):
-    """Write ``out[start:stop]`` of one forward pass."""
-    for i in range(start, stop):
-        u = scores[i]
-        for e in range(edges.indptr[i], edges.indptr[i + 1]):
-            sent = max(scores[edges.indices[e]], floor)
-            u += weight(edges.distances[e], gamma, sigma, squared) * sent
-        out[i] = u
-
-
 def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
     """The share of edges whose weight is below 2⁻⁵³, so that their messages vanish (0 … 1).
 
@@ -209,6 +174,6 @@ def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float
         return 0.0
     x = _VANISHING / gamma
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
-    if farthest >= _FLOAT32_MOST:
+    if farthest >= np.finfo(np.float32).max:
         return 0.0
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size

@@ -5,41 +5,30 @@ from __future__ import annotations
 from d2cli.defaults import EdgeRule
 from d2cli.runtime.ledger import Ledger
 
-#: Rows of one task of the forward pass.
-BLOCK_ROWS = 65_536
-#: Bytes of one number of `indptr`: int64.
-_POINTER = 8
-#: Bytes of one edge: neighbour int32, distance float32.
-_INDEX, _DISTANCE = 4, 4
-#: Bytes of one score: float64.
-_SCORE = 8
+BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
+_POINTER = 8  #: bytes of one number of `indptr`: int64
+_INDEX = 4  #: bytes of the neighbour of an edge: int32
+_DISTANCE = 4  #: bytes of the distance of an edge: float32
+_SCORE = 8  #: bytes of one score: float64
 
 
 def edges(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
-    """Account for :func:`d2cli.api.prepare_edges`: the median distance, then the edges.
+    """Account for :func:`d2cli.api.prepare_edges` on n rows with k listed neighbours each.
 
-    Args:
-        ledger: changed in place; holds ``edges`` afterwards.
-        n: rows.
-        k: listed neighbours per row.
-        rule: the rule of edges. ``union`` makes room for both directions of every listed edge.
+    `ledger` is changed in place and holds ``edges`` afterwards.
     """
     ledger.stage = "edges"
     ledger.touch("median", (_DISTANCE + 1) * n * k)  # a copy of the distances, and a mask
     room = n * k * (2 if rule == "union" else 1)
     ledger.hold("edges", _POINTER * n + (_INDEX + _DISTANCE) * room)
-    kept = _INDEX * room if rule == "mutual" else 0
-    ledger.touch("filling", _POINTER * n + kept)
+    ledger.touch("filling", _POINTER * n + (_INDEX * room if rule == "mutual" else 0))
 
 
 def forward(ledger: Ledger, n: int, hops: int | None, own_scores: bool) -> None:
-    """Account for the forward pass and for :func:`d2cli.messages.forward.own_scores`.
+    """Account for :func:`d2cli.api.propagate`, and for :func:`d2cli.api.own_scores` if asked.
 
-    Args:
-        ledger: changed in place; holds ``propagated`` and ``difficulty`` afterwards.
-        n: rows.
-        hops: forward passes; None if scores are read as propagated.
-        own_scores: whether the scores before the pass are estimated, for an automatic cutoff.
+    `ledger` is changed in place and holds ``propagated`` and ``difficulty`` afterwards. `hops` is
+    None if scores are read as propagated.
     """
     ledger.stage = "propagate"
     several = (hops or 1) > 1

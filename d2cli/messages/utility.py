@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import HIGHER_IS, TRANSFORM, HigherIs, Transform, choices
-from d2cli.errors import DataError, UsageError
+from d2cli.defaults import HIGHER_IS, TRANSFORM, HigherIs, Transform
+from d2cli.errors import DataError
+from d2cli.limits import check_choice
 
 
 def utility(
@@ -35,14 +36,8 @@ def utility(
             transform and `allow_negative` is false.
         UsageError: for an unknown `higher_is` or `transform`.
     """
-    if higher_is not in choices(HigherIs):
-        raise UsageError(
-            f"higher_is must be one of {', '.join(choices(HigherIs))}, not {higher_is!r}"
-        )
-    if transform not in choices(Transform):
-        raise UsageError(
-            f"score transform must be one of {', '.join(choices(Transform))}, not {transform!r}"
-        )
+    check_choice("higher_is", higher_is, HigherIs)
+    check_choice("score transform", transform, Transform)
     values = np.array(scores, np.float64)
     check_scores(values, values.size)
     if not values.size:
@@ -53,53 +48,24 @@ def utility(
         with np.errstate(over="ignore"):  # infinities are refused below
             values -= values.min()
     elif transform == "minmax":
-        values = _minmax(values)
+        low, high = values.min(), values.max()
+        if low < high:  # halved, because high - low may overflow
+            values = (values / 2 - low / 2) / (high / 2 - low / 2)
+        else:
+            values = np.ones_like(values)
     elif transform == "rank":
-        values = _mean_ranks(values) / values.size
+        _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+        values = (np.cumsum(counts) - (counts - 1) / 2)[group] / values.size
     elif not allow_negative:
-        _refuse_negative(values, higher_is)
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise DataError(
-            "score minus the lowest score is beyond float64", argument="scores", row=row
-        )
+        message = "score is negative ({:g})"
+        hint = "; or, if a high score means an easy example, add --higher-is easier"
+        if higher_is == "easier":
+            message = "scores that are higher for easier examples turn negative ({:g})"
+            hint = ", which make them at least 0 again"
+        hint = f"choose --score-transform shift, minmax or rank{hint}"
+        refuse_scores(values, values < 0, message, hint)
+    refuse_scores(values, ~np.isfinite(values), "score minus the lowest score is beyond float64")
     return values
-
-
-def _minmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = values.min(), values.max()
-    if low == high:
-        return np.ones_like(values)
-    # Halved, because high - low may overflow.
-    return (values / 2 - low / 2) / (high / 2 - low / 2)
-
-
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks 1 … n in ascending order; equal values get their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[group]
-
-
-def _refuse_negative(values: NDArray[np.float64], higher_is: HigherIs) -> None:
-    negative = values < 0
-    if not negative.any():
-        return
-    row = int(np.argmax(negative))
-    choose = "choose --score-transform shift, minmax or rank"
-    if higher_is == "easier":
-        raise DataError(
-            f"scores that are higher for easier examples turn negative ({values[row]:g})",
-            f"{choose}, which make them at least 0 again",
-            argument="scores",
-            row=row,
-        )
-    raise DataError(
-        f"score is negative ({values[row]:g})",
-        f"{choose}; or, if a high score means an easy example, add --higher-is easier",
-        argument="scores",
-        row=row,
-    )
 
 
 def check_scores(scores: NDArray[np.float64], n: int) -> None:
@@ -109,7 +75,13 @@ def check_scores(scores: NDArray[np.float64], n: int) -> None:
             f"scores must be one number for each of {n:,} rows, not {scores.shape}",
             argument="scores",
         )
-    finite = np.isfinite(scores)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise DataError(f"score is {scores[row]}", argument="scores", row=row)
+    refuse_scores(scores, ~np.isfinite(scores), "score is {}")
+
+
+def refuse_scores(
+    scores: NDArray[np.float64], bad: NDArray[np.bool_], message: str, hint: str | None = None
+) -> None:
+    """Raise a DataError on the first `bad` score, if any; ``{}`` in `message` is that score."""
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(message.format(scores[row]), hint, argument="scores", row=row)

@@ -18,22 +18,14 @@ def exactly(share: float | str, n: int) -> Fraction:
 
 
 def budget_of(ratio: float | str, n: int) -> int:
-    """``max(1, ⌊ratio · n + 1/2⌋)`` rows.
-
-    Raises:
-        UsageError: unless 0 < ratio <= 1.
-    """
+    """``max(1, ⌊ratio · n + 1/2⌋)`` rows; a UsageError unless 0 < ratio <= 1."""
     if not 0 < float(ratio) <= 1:
         raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}")
     return max(1, math.floor(exactly(ratio, n) + Fraction(1, 2)))
 
 
 def check_size(size: int, included: int, taking_part: int) -> None:
-    """Refuse a budget below 1, below the `included` rows, or above the rows that take part.
-
-    Raises:
-        UsageError: naming the bound.
-    """
+    """Refuse a budget below 1, below the `included` rows, or above the rows that take part."""
     if size < 1:
         raise UsageError(f"a budget must be at least 1, not {size}")
     if size < included:
@@ -52,29 +44,24 @@ def cutoff_rows(
     *,
     count: int | None = None,
 ) -> NDArray[np.bool_]:
-    """The ⌊β·n⌋ hardest rows; mislabelled rows are usually among them.
+    """The ⌊β·n⌋ hardest rows, or the `count` hardest; mislabelled rows are usually among them.
 
     Args:
         difficulty: (n,) higher = harder; of equal rows the lowest row number is cut first.
-        beta: β, the share of all n rows, 0 <= β < 1.
+        beta: β, the share of all n rows; a UsageError unless 0 <= β < 1.
         spared: (n,) bool, rows that are never cut (included or excluded).
         count: the number of rows to cut, instead of ⌊β·n⌋.
 
     Returns:
         (n,) bool, the cut rows.
-
-    Raises:
-        UsageError: if β is out of range.
     """
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
-    n = difficulty.size
     if count is None:
-        count = math.floor(exactly(beta, n))
+        count = math.floor(exactly(beta, difficulty.size))
     candidates = np.flatnonzero(~spared)
-    hardest = candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]
-    cut_rows = np.zeros(n, np.bool_)
-    cut_rows[hardest] = True
+    cut_rows = np.zeros(difficulty.size, np.bool_)
+    cut_rows[candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]] = True
     return cut_rows
 
 
@@ -88,15 +75,12 @@ def class_quotas(
 
     Args:
         available: (C,) int64, rows of each class that take part.
-        budget: at most the sum of `available`.
+        budget: a DataError if it is more than the sum of `available`.
         balance: ``proportional``: quotas in proportion to `available`, rounded by largest
             remainder. ``uniform``: equal quotas; a class with too few rows passes the rest on to
             the others. Ties go to the lowest class.
         at_least: (C,) int64, included rows of each class. A class that has more of them than its
             share keeps them all, and the other classes share the remaining budget.
-
-    Raises:
-        DataError: if `budget` is more than the sum of `available`.
     """
     total = int(available.sum())
     if budget > total:
@@ -118,10 +102,9 @@ def _proportional(available: NDArray[np.int64], budget: int) -> NDArray[np.int64
     total = int(available.sum())
     if total == 0:
         return np.zeros_like(available)
-    exact = [int(a) * budget for a in available]
-    quotas = np.array([e // total for e in exact], np.int64)
-    remainders = np.array([-(e % total) for e in exact], np.int64)
-    quotas[np.argsort(remainders, kind="stable")[: budget - int(quotas.sum())]] += 1
+    exact = available.astype(object) * budget  # Python integers: products may exceed int64
+    quotas, rests = (exact // total).astype(np.int64), (exact % total).astype(np.int64)
+    quotas[np.argsort(-rests, kind="stable")[: budget - int(quotas.sum())]] += 1
     return quotas
 
 

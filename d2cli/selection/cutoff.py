@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
+from d2cli.messages.edges import marked_neighbours
 from d2cli.runtime.decisions import Decision
-from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 
 #: A row stands alone if at most 1/ALONE of its neighbours are hard.
@@ -33,14 +33,8 @@ _RULE = (
 )
 
 
-@dataclass(frozen=True)
-class Cutoff:
-    """The rows that an automatic cutoff leaves out, and why.
-
-    Attributes:
-        cut_rows: (n,) bool.
-        decision: the rule and its numbers.
-    """
+class Cutoff(NamedTuple):
+    """The rows that an automatic cutoff leaves out, (n,) bool, and the decision behind them."""
 
     cut_rows: NDArray[np.bool_]
     decision: Decision
@@ -65,9 +59,6 @@ def automatic_cutoff(
         size: N, 0 … m.
         spared: (n,) bool, rows that are never cut (included or excluded).
         edges: the graph of n rows.
-
-    Returns:
-        The cut rows and the decision.
     """
     looked_at = difficulty[~spared]
     rows = looked_at.size
@@ -79,8 +70,7 @@ def automatic_cutoff(
         estimate, more = scattered(edges, difficulty >= threshold, spared)
         numbers |= {"lowest_hard_score": threshold, **more, "scattered": estimate}
         count = max(count, estimate)
-    count = max(0, min(count, rows // 2, rows - int(size)))
-    numbers["cut"] = count
+    numbers["cut"] = count = max(0, min(count, rows // 2, rows - int(size)))
     cut_rows = cutoff_rows(difficulty, 0.0, spared, count=count)
     return Cutoff(cut_rows, Decision("cutoff", count, _RULE, numbers))
 
@@ -88,7 +78,7 @@ def automatic_cutoff(
 def scattered(
     edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]
 ) -> tuple[int, Numbers]:
-    """Estimate how many hard rows lie anywhere in the graph, as wrong labels do.
+    """Estimate how many `hard` rows lie anywhere in the graph, as wrong labels do.
 
     A row *stands alone* if at most 1/4 of its neighbours are hard. Scattered hard rows stand alone
     as often as all rows do, and clustered hard rows hardly ever. So the estimate is
@@ -99,51 +89,29 @@ def scattered(
       neighbours of the other rows (else the graph does not separate hard rows);
     - at least 1/5 of the hard rows stand alone (some do in any data).
 
-    Args:
-        edges: the graph of n rows.
-        hard: (n,) bool.
-        spared: (n,) bool, rows that are not counted; they still count as neighbours of others.
-            Rows without neighbours are not counted either.
-
-    Returns:
-        The estimate, and the numbers behind it.
+    Rows that are `spared` or have no neighbours are not counted; the former still count as
+    neighbours of others. Returns the estimate, and the numbers behind it.
     """
-    ends, near, rows, alone = (
-        pair.tolist() for pair in _neighbours(edges.indptr, edges.indices, hard, spared)
+    degrees = np.diff(edges.indptr)
+    counted = np.flatnonzero(~spared & (degrees > 0))
+    degrees, is_hard = degrees[counted], hard[counted]
+    hard_degrees = marked_neighbours(edges.indptr, edges.indices, hard, counted)
+    alone = ALONE * hard_degrees <= degrees
+    # All neighbours and the hard ones, of the other rows and of the hard rows.
+    (ends, hard_ends), (near, hard_near) = (
+        (int(counts[~is_hard].sum()), int(counts[is_hard].sum()))
+        for counts in (degrees, hard_degrees)
     )
+    rows, lone, hard_lone = (int(mask.sum()) for mask in (is_hard, alone, alone & is_hard))
     estimate = 0
-    if near[1] * ends[0] >= CONTRAST * near[0] * ends[1] and LEAST_ALONE * alone[1] >= rows[1]:
-        estimate = min(alone[1] * sum(rows) // max(1, sum(alone)), rows[1])
+    if hard_near * ends >= CONTRAST * near * hard_ends and LEAST_ALONE * hard_lone >= rows:
+        estimate = min(hard_lone * counted.size // max(1, lone), rows)
     return estimate, {
-        "hard_share_near_hard": near[1] / max(1, ends[1]),
-        "hard_share_near_others": near[0] / max(1, ends[0]),
-        "hard_alone": alone[1],
-        "alone_share": sum(alone) / max(1, sum(rows)),
+        "hard_share_near_hard": hard_near / max(1, hard_ends),
+        "hard_share_near_others": near / max(1, ends),
+        "hard_alone": hard_lone,
+        "alone_share": lone / max(1, counted.size),
     }
-
-
-@kernel
-def _neighbours(indptr, indices, hard, spared):
-    """Four pairs of counts, each for rows that are not hard, and for hard rows.
-
-    The neighbours of the rows, the hard rows among these neighbours, the rows, and the rows that
-    stand alone.
-    """
-    ends, hard_ends = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    rows, alone = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    for i in range(hard.shape[0]):
-        degree = indptr[i + 1] - indptr[i]
-        if spared[i] or degree == 0:
-            continue
-        near = 0
-        for e in range(indptr[i], indptr[i + 1]):
-            near += hard[indices[e]]
-        kind = int(hard[i])
-        ends[kind] += degree
-        hard_ends[kind] += near
-        rows[kind] += 1
-        alone[kind] += ALONE * near <= degree
-    return ends, hard_ends, rows, alone
 
 
 def within_quotas(
@@ -162,15 +130,13 @@ def within_quotas(
         classes: (n,) int64, 0 … C-1.
         quotas: (C,) int64, rows to keep of each class, at most those that take part.
     """
-    cut_rows = cutoff.cut_rows
-    left = ~(cut_rows | excluded)
-    short = quotas - np.bincount(classes[left], minlength=quotas.size)
+    cut_rows = cutoff.cut_rows.copy()
+    short = quotas - np.bincount(classes[~(cut_rows | excluded)], minlength=quotas.size)
     rows = np.flatnonzero(cut_rows & (short > 0)[classes])
     rows = rows[np.lexsort((-rows, difficulty[rows], classes[rows]))]
     of_class = np.bincount(classes[rows], minlength=quotas.size)
     place = np.arange(rows.size) - np.repeat(np.cumsum(of_class) - of_class, of_class)
     back = rows[place < short[classes[rows]]]
-    cut_rows = cut_rows.copy()
     cut_rows[back] = False
     numbers = {**cutoff.decision.numbers, "given_back_for_balance": int(back.size)}
     decision = replace(cutoff.decision, value=int(cut_rows.sum()), numbers=numbers)
@@ -178,7 +144,7 @@ def within_quotas(
 
 
 def two_groups(scores: NDArray[np.float64]) -> tuple[int, Numbers]:
-    """Divide scores by Otsu's threshold, which maximises the variance between the two groups.
+    """Divide (n,) finite scores by Otsu's threshold: it maximises the variance between the groups.
 
     Of equally good thresholds the highest is taken. Equal scores are never divided. The result does
     not depend on scale and origin of the scores.
@@ -186,9 +152,6 @@ def two_groups(scores: NDArray[np.float64]) -> tuple[int, Numbers]:
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Transactions on
     Systems, Man, and Cybernetics 9 (1979): equation 14 for the threshold, equation 12 for the share
     of the variance; here on the scores themselves, without a histogram.
-
-    Args:
-        scores: (n,) float64, finite; not changed.
 
     Returns:
         The number of scores above the threshold, or 0 if the variance between the groups is below

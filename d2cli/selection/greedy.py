@@ -117,6 +117,11 @@ class Rules:
             return np.array([np.count_nonzero(rows)])
         return np.bincount(self.classes[rows], minlength=self.quotas.size)
 
+    def asked(self, size: int) -> NDArray[np.int64]:
+        """(C,) picks of each class besides the included rows; (1,) without quotas."""
+        quotas = np.array([size]) if self.quotas is None else self.quotas
+        return quotas - self.of_each_class(self.include)
+
 
 def greedy(
     edges: Edges,
@@ -148,11 +153,9 @@ def greedy(
         edges: the graph of n rows, without the rows that `rules` leave out; not changed.
         propagated: (n,) float64 scores after the forward pass; not changed.
         size: number of picks, 1 … the number of rows that take part.
-        kernel_name: ``gaussian`` or ``exponential``.
-        sigma: the bandwidth, in units of distance.
+        kernel_name, sigma: see :func:`d2cli.messages.forward.weight`.
         gamma: γ_r >= 0, no unit; or ``auto``, for clamped messages only.
-        clamped: see above.
-        rules: which rows can be picked.
+        rules: which rows can be picked; None: each row.
         progress: called with (stage, steps done, steps).
 
     Returns:
@@ -193,20 +196,11 @@ def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] 
     for step in range(1, steps):
         progress("gamma_reverse", step, steps)
         middle = math.sqrt(low * high)
-        if lasts(middle):
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if lasts(middle) else (middle, high)
     # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
     lasting = high < GAMMA_HIGH or lasts(GAMMA_HIGH)
     progress("gamma_reverse", steps, steps)
     return high, None if lasting else "high"
-
-
-def _longer(asked: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """:func:`outlasting` for each class: `asked` picks of `left` rows."""
-    pairs = zip(asked.tolist(), left.tolist(), strict=True)  # Python integers: cubes exceed int64
-    return np.array([outlasting(a, m) for a, m in pairs], np.int64)
 
 
 @dataclass
@@ -222,54 +216,52 @@ class _Run:
     rules: Rules
 
     def __post_init__(self) -> None:
-        self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
         rules, size = self.rules, self.size
         self.rest, self.included = rules.eligible, rules.included
         check_size(size, self.included, self.included + int(self.rest.sum()))
-        if rules.classes is None or rules.quotas is None:
-            self.classes = np.empty(0, np.int32)
-            self.quotas = np.array([size], np.int64)
-        else:
+        self.asked = rules.asked(size)
+        if (total := self.included + int(self.asked.sum())) != size:
+            raise UsageError(f"class quotas sum to {total:,}, not to {size:,}")
+        self.classes = np.empty(0, np.int32)  # empty: one class
+        if rules.classes is not None:
             self.classes = rules.classes.astype(np.int32)
-            self.quotas = rules.quotas.astype(np.int64)
-            if int(self.quotas.sum()) != size:
-                raise UsageError(f"class quotas sum to {int(self.quotas.sum()):,}, not to {size:,}")
+        self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
         self.tried: list[dict[str, float | bool]] = []
 
     def lasts(self, gamma: float) -> bool:
         """Whether γ_r = `gamma` is accepted as automatic, see :func:`greedy`; clamped messages."""
-        outlasts = self._stays_above(gamma, 0.0, self._longer_quotas)
-        keeps = not outlasts and self._stays_above(gamma, self._least_kept, self.quotas)
+        outlasts = self._stays_above(gamma, 0.0, self._outlasted)
+        keeps = not outlasts and self._stays_above(gamma, self._least_kept, self.asked)
         self.tried.append({"gamma": gamma, "outlasts": outlasts, "keeps": keeps})
         return outlasts or keeps
 
     def decision(self, gamma: float, bound: str | None) -> Decision:
         """What :meth:`lasts` was asked, and its answers."""
+        outlasted = all(step["outlasts"] for step in self.tried)
         numbers: dict[str, Any] = {
             "picks": int(self.size) - self.included,
-            "picks_to_outlast": int(self._longer_quotas.sum()) - self.included,
-            "score_to_keep": None,
+            "picks_to_outlast": int(self._outlasted.sum()),
+            "score_to_keep": None if outlasted else self._least_kept,
             "bounds": [GAMMA_LOW, GAMMA_HIGH],
             "tolerance": GAMMA_TOLERANCE,
             "at_bound": bound,
             "tried": self.tried,
         }
-        if not all(step["outlasts"] for step in self.tried):
-            numbers["score_to_keep"] = self._least_kept
         return Decision("gamma_reverse", gamma, _RULE, numbers)
 
-    def _stays_above(self, gamma: float, least: float, quotas: NDArray[np.int64]) -> bool:
-        """Whether the best score is above `least` at every chosen pick under `quotas`."""
-        u, quota, order, gains = self._start(gamma, quotas)
-        at = self.included
-        done = self._positive(gamma, u, self.rest.copy(), quota, order[at:], gains[at:], least)
-        return bool(at + done == order.size)
+    def _stays_above(self, gamma: float, least: float, asked: NDArray[np.int64]) -> bool:
+        """Whether the best score is above `least` at each of the `asked` picks of each class."""
+        u, quota, order, gains = self._start(gamma, asked)
+        order, gains = order[self.included :], gains[self.included :]
+        done = self._lazy(gamma, u, self.rest.copy(), quota, order, gains, least)
+        return bool(done == order.size)
 
     @cached_property
-    def _longer_quotas(self) -> NDArray[np.int64]:
-        """The quotas of the picks that messages must outlast, included rows counted in."""
-        included = self.rules.of_each_class(self.rules.include)
-        return included + _longer(self.quotas - included, self.rules.of_each_class(self.rest))
+    def _outlasted(self) -> NDArray[np.int64]:
+        """The picks of each class that messages must outlast, besides the included rows."""
+        left = self.rules.of_each_class(self.rest)
+        pairs = zip(self.asked.tolist(), left.tolist(), strict=True)
+        return np.array([outlasting(asked, m) for asked, m in pairs], np.int64)
 
     @cached_property
     def _least_kept(self) -> float:
@@ -277,53 +269,50 @@ class _Run:
         scores = self.propagated[self.rest]
         if self.classes.size:
             # In each class, ranked from its highest score down, the last pick is the asked-th.
-            asked = self.quotas - self.rules.of_each_class(self.rules.include)
             ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
             left = self.rules.of_each_class(self.rest)
-            last_score = ranked[(np.cumsum(left) - left + asked - 1)[asked > 0]].min()
+            last = ranked[(np.cumsum(left) - left + self.asked - 1)[self.asked > 0]].min()
         else:
-            last = self.included - self.size
-            last_score = np.partition(scores, last)[last]
-        return max(0.0, LAST_KEEPS * float(last_score))
+            at = self.included - self.size
+            last = np.partition(scores, at)[at]
+        return max(0.0, LAST_KEEPS * float(last))
 
     def full(self, gamma: float) -> Selection:
         """The selection with γ_r = `gamma`."""
-        u, quota, order, gains = self._start(gamma, self.quotas)
+        u, quota, order, gains = self._start(gamma, self.asked)
         at = self.included
-        self._phase(gamma, u, self.rest, quota, order, gains, at, self.size)
+        self._pick(gamma, u, self.rest, quota, order[at:], gains[at:])
         spent = np.flatnonzero(gains[at:] <= 0)
-        ran_out_at = at + int(spent[0]) if spent.size else None
-        return Selection(order, gains, gamma, at, ran_out_at)
+        return Selection(order, gains, gamma, at, at + int(spent[0]) if spent.size else None)
 
-    def _start(self, gamma, quotas):
+    def _start(self, gamma, asked):
         """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""
-        u, quota = self.propagated + 0.0, quotas.copy()  # a copy; + 0.0 turns -0.0 into 0.0
-        order, gains = np.empty(int(quotas.sum()), np.int64), np.empty(int(quotas.sum()))
-        self._phase(gamma, u, self.rules.include, quota, order, gains, 0, self.included)
+        u = self.propagated + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
+        quota = asked + self.rules.of_each_class(self.rules.include)
+        order, gains = np.empty(quota.sum(), np.int64), np.empty(quota.sum())
+        self._pick(gamma, u, self.rules.include, quota, order[: self.included], gains)
         return u, quota, order, gains
 
-    def _phase(self, gamma, u, rows, quota, order, gains, start, stop):
-        """Pick from `rows` (bool) into ``order[start:stop]``; `u` and `quota` change in place."""
-        if start == stop:
+    def _pick(self, gamma, u, rows, quota, order, gains):
+        """Fill `order` with picks from `rows` (bool); `u` and `quota` change in place."""
+        if not order.size:
             return
-        before = order[:start]
-        order, gains, eligible = order[start:stop], gains[start:stop], rows.copy()
+        eligible = rows.copy()
         if not self.clamped:
-            picked = np.zeros(u.size, np.bool_)
-            picked[before] = True
+            picked = self.rules.include & ~rows
             count = heap_picks(
                 self.edges, u, gamma, self.sigma, self.squared,
                 eligible, picked, self.classes, quota, order, gains,
             )  # fmt: skip
         else:
-            count = self._positive(gamma, u, eligible, quota, order, gains)
-            if count < stop - start:
+            count = self._lazy(gamma, u, eligible, quota, order, gains)
+            if count < order.size:
                 left = np.flatnonzero(eligible)
                 ranked = left[np.argsort(-u[left], kind="stable")]
                 count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
-        assert count == stop - start, "quotas and rows were checked to fill the budget"
+        assert count == order.size, "quotas and rows were checked to fill the budget"
 
-    def _positive(self, gamma, u, eligible, quota, order, gains, least=0.0):
+    def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0):
         """Clamped picks while the best score is above `least`; returns their number."""
         return lazy_picks(
             self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,

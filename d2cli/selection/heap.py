@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from d2cli.runtime.jit import borrowing_kernel
 
-#: Children per place of an indexed heap.
-ARITY = 4
+ARITY = 4  #: children per place of an indexed heap
 
 
 @borrowing_kernel
@@ -22,20 +21,16 @@ def before(value_a, row_a, value_b, row_b):
 @borrowing_kernel
 def sink(values, rows, size, hole, value, row):
     """Put (value, row) into a binary heap at the free place `hole` or below it."""
-    while True:
-        child = 2 * hole + 1
-        if child >= size:
-            break
+    child = 2 * hole + 1
+    while child < size:
         right = child + 1
         if right < size and before(values[right], rows[right], values[child], rows[child]):
             child = right
         if not before(values[child], rows[child], value, row):
             break
-        values[hole] = values[child]
-        rows[hole] = rows[child]
-        hole = child
-    values[hole] = value
-    rows[hole] = row
+        values[hole], rows[hole] = values[child], rows[child]
+        hole, child = child, 2 * child + 1
+    values[hole], rows[hole] = value, row
 
 
 @borrowing_kernel
@@ -48,9 +43,8 @@ def heapify(values, rows, size):
 @borrowing_kernel
 def drop_top(values, rows, size):
     """Remove the top of a binary heap of `size` entries; returns the new size."""
-    last = size - 1
-    sink(values, rows, last, 0, values[last], rows[last])
-    return last
+    sink(values, rows, size - 1, 0, values[size - 1], rows[size - 1])
+    return size - 1
 
 
 @borrowing_kernel
@@ -61,21 +55,17 @@ def rise(heap, place, u, hole, k):
         p = heap[parent]
         if not before(u[k], k, u[p], p):
             break
-        heap[hole] = p
-        place[p] = hole
+        heap[hole], place[p] = p, hole
         hole = parent
-    heap[hole] = k
-    place[k] = hole
+    heap[hole], place[k] = k, hole
     return hole
 
 
 @borrowing_kernel
 def fall(heap, place, u, size, hole, k):
     """Put row k into an indexed heap of `size` rows at the free place `hole` or below it."""
-    while True:
-        first = ARITY * hole + 1
-        if first >= size:
-            break
+    first = ARITY * hole + 1
+    while first < size:
         best = first
         for child in range(first + 1, min(first + ARITY, size)):
             if before(u[heap[child]], heap[child], u[heap[best]], heap[best]):
@@ -83,8 +73,6 @@ def fall(heap, place, u, size, hole, k):
         c = heap[best]
         if not before(u[c], c, u[k], k):
             break
-        heap[hole] = c
-        place[c] = hole
-        hole = best
-    heap[hole] = k
-    place[k] = hole
+        heap[hole], place[c] = c, hole
+        hole, first = best, ARITY * best + 1
+    heap[hole], place[k] = k, hole

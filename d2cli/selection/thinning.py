@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
+from d2cli.messages.edges import marked_neighbours
 from d2cli.runtime.decisions import Decision
-from d2cli.runtime.jit import kernel
 from d2cli.selection.budgets import cutoff_rows
 from d2cli.selection.greedy import Rules, Selection
 from d2cli.selection.sizes import SPREAD, SPREAD_CLUSTERED
@@ -68,41 +68,24 @@ def widened(
     total = size
     if 1 <= asked < wide:
         total = included + wide
-        if rules.classes is not None and rules.quotas is not None:
-            chosen = rules.of_each_class(rules.include)
-            more = [-(-int(q) * wide // asked) for q in rules.quotas - chosen]
+        if rules.quotas is not None:
+            more = np.array([-(-int(picks) * wide // asked) for picks in rules.asked(size)])
             most = rules.of_each_class(eligible)
-            quotas = chosen + np.minimum(np.array(more, np.int64), most)
+            quotas = rules.of_each_class(rules.include) + np.minimum(more, most)
             total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
     return total, rules, Decision("thinning", total if total > size else None, _RULE, numbers)
 
 
 def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
-    """The share of `rows` among those neighbours of `rows` that are in `among`.
+    """The share of `rows` among those neighbours of `rows` that are in `among`; 0 without any.
 
-    Args:
-        edges: the graph of n rows.
-        rows: (n,) bool, part of `among`.
-        among: (n,) bool, the rows that count as neighbours.
-
-    Returns:
-        0 … 1; 0 if there are no such neighbours.
+    `rows` and `among` are (n,) bool, and `rows` are part of `among`.
     """
-    inside, total = _count_neighbours(edges.indptr, edges.indices, rows, among)
-    return Fraction(int(inside), int(total)) if total else Fraction(0)
-
-
-@kernel
-def _count_neighbours(indptr, indices, rows, among):
-    """The neighbours of `rows` that are in `rows`, and those that are in `among`."""
-    inside = 0
-    total = 0
-    for i in range(rows.shape[0]):
-        if rows[i]:
-            for e in range(indptr[i], indptr[i + 1]):
-                inside += rows[indices[e]]
-                total += among[indices[e]]
-    return inside, total
+    inside, total = (
+        int(marked_neighbours(edges.indptr, edges.indices, marked, np.flatnonzero(rows)).sum())
+        for marked in (rows, among)
+    )
+    return Fraction(inside, total) if total else Fraction(0)
 
 
 def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
@@ -115,20 +98,15 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
         size: rows to keep.
         rules: the rules for `size`.
     """
-    wide = selection.order.size
+    wide, first = selection.order.size, selection.included
     if wide == size:
         return selection
-    first = selection.included
-    kept = [np.arange(first)]
     picks = selection.order[first:]
-    if rules.classes is None or rules.quotas is None:
-        kept.append(first + _evenly(picks.size, size - first))
-    else:
-        classes, quotas = rules.classes[picks], rules.quotas.copy()
-        quotas -= np.bincount(rules.classes[selection.order[:first]], minlength=quotas.size)
-        for name in np.flatnonzero(quotas):
-            places = np.flatnonzero(classes == name)
-            kept.append(first + places[_evenly(places.size, int(quotas[name]))])
+    classes = np.zeros(picks.size, int) if rules.classes is None else rules.classes[picks]
+    kept, asked = [np.arange(first)], rules.asked(size)
+    for name in np.flatnonzero(asked):
+        places = np.flatnonzero(classes == name)
+        kept.append(first + places[np.arange(asked[name]) * places.size // asked[name]])
     at = np.sort(np.concatenate(kept))
     ran_out = selection.ran_out_at
     if ran_out is not None:
@@ -140,8 +118,3 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
         ran_out_at=ran_out if ran_out is not None and ran_out < size else None,
         thinned_from=wide,
     )
-
-
-def _evenly(count: int, size: int) -> NDArray[np.int64]:
-    """`size` of the places 0 … count - 1, evenly spaced from the first."""
-    return np.arange(size, dtype=np.int64) * count // size

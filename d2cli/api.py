@@ -22,7 +22,7 @@ from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
 from d2cli.limits import check_choice
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
-from d2cli.messages.forward import check_bandwidth, resolve_bandwidth
+from d2cli.messages.forward import resolve_bandwidth
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
 from d2cli.selection.cutoff import automatic_cutoff, within_quotas
@@ -236,10 +236,9 @@ def _edges_and_sigma(
     """Edges and σ of a graph; of edges, the edges after a check, and σ."""
     if isinstance(graph, KnnGraph):
         return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=left_out)
-    if bandwidth == "median":
-        raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
+    sigma = resolve_bandwidth(graph, bandwidth)
     check_edges(graph)
-    return graph, check_bandwidth(bandwidth)
+    return graph, sigma
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

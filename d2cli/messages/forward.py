@@ -28,7 +28,7 @@ _SAFE_EXPONENT = 1000
 _KEPT_BITS = 32
 
 
-def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> float:
+def resolve_bandwidth(graph: KnnGraph | Edges, bandwidth: float | Literal["median"]) -> float:
     """The bandwidth σ: an edge of length σ has the weight 1/e at γ = 1.
 
     ``median`` is the median of all listed distances. If that is 0 (more than half of the distances
@@ -36,12 +36,17 @@ def resolve_bandwidth(graph: KnnGraph, bandwidth: float | Literal["median"]) -> 
     0, σ is 1, and every weight is 1.
 
     Raises:
-        UsageError: if `bandwidth` is a number that is not positive and finite.
+        UsageError: for ``median`` of edges, or a number that is not positive and finite.
     """
-    if bandwidth != "median":
-        return check_bandwidth(bandwidth)
-    listed = graph.distances[np.isfinite(graph.distances)]
-    return _median(listed) or _median(listed[listed > 0])
+    if bandwidth == "median":
+        if not isinstance(graph, KnnGraph):
+            raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
+        listed = graph.distances[np.isfinite(graph.distances)]
+        return _median(listed) or _median(listed[listed > 0])
+    sigma = float(bandwidth)
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
+    return sigma
 
 
 def _median(values: NDArray[np.float32]) -> float:
@@ -64,14 +69,6 @@ def bandwidth_decision(graph: KnnGraph, sigma: float) -> Decision:
         rule = "σ = median of the listed distances above 0, because more than half are 0"
     numbers = {"distances": listed, "zero_share": zero / listed if listed else 0.0}
     return Decision("bandwidth", sigma, rule, numbers)
-
-
-def check_bandwidth(bandwidth: float) -> float:
-    """`bandwidth` as a float; refuses a number that is not positive and finite."""
-    sigma = float(bandwidth)
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
-    return sigma
 
 
 def check_kernel(kernel_name: str, gamma: float, name: str) -> None:

@@ -189,18 +189,19 @@ def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] 
     """The smallest γ_r with ``lasts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
     steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
+    low, high, bound = GAMMA_LOW, GAMMA_HIGH, None
     if lasts(GAMMA_LOW):
-        progress("gamma_reverse", steps, steps)
-        return GAMMA_LOW, "low"
-    low, high = GAMMA_LOW, GAMMA_HIGH
-    for step in range(1, steps):
-        progress("gamma_reverse", step, steps)
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if lasts(middle) else (middle, high)
-    # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
-    lasting = high < GAMMA_HIGH or lasts(GAMMA_HIGH)
+        high, bound = GAMMA_LOW, "low"
+    else:
+        for step in range(1, steps):
+            progress("gamma_reverse", step, steps)
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if lasts(middle) else (middle, high)
+        # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
+        if high == GAMMA_HIGH and not lasts(GAMMA_HIGH):
+            bound = "high"
     progress("gamma_reverse", steps, steps)
-    return high, None if lasting else "high"
+    return high, bound
 
 
 @dataclass

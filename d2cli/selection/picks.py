@@ -24,10 +24,8 @@ from d2cli.selection.heap import ARITY, drop_top, fall, rise
 from d2cli.selection.queue import fill_queue, in_bucket, open_bucket, open_shelf, requeue_top
 from d2cli.selection.sizes import BUCKETS
 
-#: Edges per cache line of 64 bytes.
-_LINE = 16
-#: How many buckets ahead edges are prefetched.
-_BUCKETS_AHEAD = 2
+_LINE = 16  #: edges per cache line of 64 bytes
+_BUCKETS_AHEAD = 2  #: how many buckets ahead edges are prefetched
 
 
 @borrowing_kernel
@@ -38,18 +36,8 @@ def _record_pick(k, gain, eligible, klass, quota, order, gains, count):
     if quota[own] <= 0:
         return False
     quota[own] -= 1
-    order[count] = k
-    gains[count] = gain
+    order[count], gains[count] = k, gain
     return True
-
-
-@borrowing_kernel
-def _send_message(indptr, indices, distances, u, k, message, gamma, sigma, squared):
-    """Lower the neighbours of row k: ``u_j -= e_kj(γ) · message``."""
-    for e in range(indptr[k], indptr[k + 1]):
-        prefetch(u, indices[e])
-    for e in range(indptr[k], indptr[k + 1]):
-        u[indices[e]] -= weight(distances[e], gamma, sigma, squared) * message
 
 
 @borrowing_kernel
@@ -73,16 +61,7 @@ def lazy_picks(
 
     Rows, edges and neighbours are scattered in memory and cache misses dominate the time, so they
     are prefetched. Picked rows receive messages too: a test would cost more than the message.
-
-    Args:
-        edges, u, eligible, klass, quota, order, gains: see the module.
-        bits: `u` viewed as int64.
-        least: at least 0.
-        gamma, sigma, squared: of :func:`d2cli.messages.forward.weight`.
-        workspace: :class:`d2cli.selection.queue.Workspace` for n rows.
-
-    Returns:
-        The number of picks.
+    `bits` is `u` viewed as int64. `workspace` is for n rows. Returns the number of picks.
     """
     indptr, indices, distances = edges.indptr, edges.indices, edges.distances
     queue = fill_queue(workspace, u, bits, least, eligible)
@@ -105,7 +84,10 @@ def lazy_picks(
                 size = drop_top(workspace.values, workspace.heap, size)
                 if _record_pick(k, value, eligible, klass, quota, order, gains, count):
                     count += 1
-                    _send_message(indptr, indices, distances, u, k, value, gamma, sigma, squared)
+                    for e in range(indptr[k], indptr[k + 1]):
+                        prefetch(u, indices[e])
+                    for e in range(indptr[k], indptr[k + 1]):
+                        u[indices[e]] -= weight(distances[e], gamma, sigma, squared) * value
     return count
 
 
@@ -128,34 +110,27 @@ def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, 
     For messages of any sign: a row moves in the indexed heap whenever its score changes. `picked`
     marks picked rows, which receive no messages; it is changed in place.
     """
-    n = u.shape[0]
-    heap = np.empty(n, np.int32)
-    place = np.full(n, -1, np.int32)
-    size = 0
-    for i in range(n):
-        if eligible[i]:
-            heap[size] = i
-            place[i] = size
-            size += 1
+    heap = np.flatnonzero(eligible).astype(np.int32)
+    size, place = heap.size, np.full(u.shape[0], -1, np.int32)
+    for at in range(size):
+        place[heap[at]] = at
     for start in range((size - 2) // ARITY, -1, -1):
         fall(heap, place, u, size, start, heap[start])
     count = 0
     while size > 0 and count < order.shape[0]:
-        k = heap[0]
+        k, message = heap[0], u[heap[0]]
         place[k] = -1
         size -= 1
         if size > 0:
             fall(heap, place, u, size, 0, heap[size])
-        if not _record_pick(k, u[k], eligible, klass, quota, order, gains, count):
+        if not _record_pick(k, message, eligible, klass, quota, order, gains, count):
             continue
         picked[k] = True
         count += 1
-        message = u[k]
         for e in range(edges.indptr[k], edges.indptr[k + 1]):
             j = edges.indices[e]
-            if picked[j]:
-                continue
-            u[j] -= weight(edges.distances[e], gamma, sigma, squared) * message
-            if place[j] >= 0:
-                fall(heap, place, u, size, rise(heap, place, u, place[j], j), j)
+            if not picked[j]:
+                u[j] -= weight(edges.distances[e], gamma, sigma, squared) * message
+                if place[j] >= 0:
+                    fall(heap, place, u, size, rise(heap, place, u, place[j], j), j)
     return count

@@ -22,10 +22,8 @@ from d2cli.runtime.prefetch import prefetch
 from d2cli.selection.heap import drop_top, heapify, sink
 from d2cli.selection.sizes import BUCKETS, CHUNK, OCTAVES, SHELF, fineness, workspace_arrays
 
-#: Bits of the mantissa of a float64.
-_MANTISSA_BITS = 52
-#: How many rows ahead scores are prefetched.
-_ROWS_AHEAD = 16
+_MANTISSA_BITS = 52  #: of a float64
+_ROWS_AHEAD = 16  #: how many rows ahead scores are prefetched
 
 _fineness = borrowing_kernel(fineness)
 
@@ -33,31 +31,20 @@ _fineness = borrowing_kernel(fineness)
 class Workspace(NamedTuple):
     """Memory of a queue of n rows, reused from run to run; sizes: :func:`workspace_arrays`.
 
-    Attributes:
-        ends: (shelves,) int64, per shelf the place in `chunks` after its last row.
-        chunks: int32, the chunks of all shelves: room for n rows and one begun chunk per shelf. The
-            first number of a chunk is the number of the previous chunk of its shelf, or -1.
-        spare: (2,) int64, the first of the list of free chunks (or -1), and the number of chunks
-            ever used.
-        firsts: (BUCKETS + 2,) int32, where the buckets of the open shelf begin in `rows`.
-        heads: (BUCKETS + 1,) int32, per bucket the first place of its linked list, or -1; the last
-            one is the list of free places.
-        rows: (n,) int32, the rows of the open shelf, sorted by bucket.
-        links: (n,) int32, the next place of the linked list that a place belongs to. Rows that are
-            moved to a later bucket of the open shelf are in these lists.
-        values: (n,) float64, the heap of the open bucket: scores.
-        heap: (n,) int32, the rows of that heap.
+    A chunk holds the number of the previous chunk of its shelf (or of the list of free chunks), or
+    -1, and then rows. Rows that are moved to a later bucket of the open shelf are in linked lists
+    of places in `rows`.
     """
 
-    ends: NDArray[np.int64]
-    chunks: NDArray[np.int32]
-    spare: NDArray[np.int64]
-    firsts: NDArray[np.int32]
-    heads: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    links: NDArray[np.int32]
-    values: NDArray[np.float64]
-    heap: NDArray[np.int32]
+    ends: NDArray[np.int64]  # per shelf, the place in `chunks` after its last row
+    chunks: NDArray[np.int32]  # of all shelves: room for n rows and one begun chunk per shelf
+    spare: NDArray[np.int64]  # the first free chunk, or -1; the number of chunks ever used
+    firsts: NDArray[np.int32]  # where the buckets of the open shelf begin in `rows`
+    heads: NDArray[np.int32]  # per bucket, the head of its list, or -1; the last: free places
+    rows: NDArray[np.int32]  # the rows of the open shelf, sorted by bucket
+    links: NDArray[np.int32]  # per place in `rows`, the next place in its list
+    values: NDArray[np.float64]  # the heap of the open bucket: scores
+    heap: NDArray[np.int32]  # the rows of that heap
 
     @classmethod
     def of(cls, n: int) -> Workspace:
@@ -67,23 +54,14 @@ class Workspace(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """A queue of rows, emptied from the shelf with the highest scores down.
-
-    Attributes:
-        workspace: its memory.
-        scores: (n,) float64; may fall meanwhile. Rows at or below `least` leave the queue.
-        bits: (n,) int64, a view of `scores`: the bits of positive doubles ascend with their values.
-        least: at least 0.
-        top: the bits of the highest score.
-        fine: log2 of the buckets per octave.
-    """
+    """A queue of rows, emptied from the shelf with the highest scores down."""
 
     workspace: Workspace
-    scores: NDArray[np.float64]
-    bits: NDArray[np.int64]
-    least: float
-    top: np.int64
-    fine: int
+    scores: NDArray[np.float64]  # may fall meanwhile
+    bits: NDArray[np.int64]  # a view of `scores`: bits of positive doubles ascend with their values
+    least: float  # at least 0; rows with scores at or below it leave the queue
+    top: np.int64  # the bits of the highest score
+    fine: int  # log2 of the buckets per octave
 
 
 @borrowing_kernel
@@ -228,10 +206,7 @@ def _link(workspace, place, b):
 
 @borrowing_kernel
 def requeue_top(queue, shelf, b, size):
-    """Move the top of the heap of bucket b to where its current score belongs.
-
-    Returns the size of the heap afterwards.
-    """
+    """Move the top of the heap of bucket b to where its score belongs; returns the heap's size."""
     workspace, here = queue.workspace, (shelf << SHELF) + b
     i = workspace.heap[0]
     score = queue.scores[i]

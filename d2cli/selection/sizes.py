@@ -13,32 +13,22 @@ import numpy as np
 from d2cli.runtime.ledger import Ledger
 
 # -- the lazy bucket queue (:mod:`d2cli.selection.queue`) ------------------------------------------
-#: Octaves below the largest score that have buckets of their own; lower scores share the last one.
-OCTAVES = 20
-#: log2 of the most buckets per octave.
-FINEST = 16
-#: log2 of the buckets per shelf.
-SHELF = 7
-#: Buckets per shelf.
-BUCKETS = 1 << SHELF
-#: int32 numbers per chunk: the number of the previous chunk, then rows. 64 bytes, one cache line.
-CHUNK = 16
+OCTAVES = 20  #: below the largest score with buckets of their own; lower scores share the last one
+FINEST = 16  #: log2 of the most buckets per octave
+SHELF = 7  #: log2 of the buckets per shelf
+BUCKETS = 1 << SHELF  #: buckets per shelf
+CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
 # -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
 #: An automatic γ_r picks at least this share of the rows; evidence/README.md has measurements.
 SPREAD = Fraction(1, 10)
-#: The same if the hardest rows are clustered.
-SPREAD_CLUSTERED = Fraction(1, 5)
+SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered
 
 # -- memory ----------------------------------------------------------------------------------------
-#: Bytes per row while a cutoff is determined: sorted scores and sums of Otsu's method.
-_CUTOFF = 72
-#: Bytes per row while the picks of :func:`d2cli.selection.thinning.widened` are determined.
-_THINNING = 35
-#: Bytes per row of a greedy run: a float64 score, and three bool masks of rows.
-_RUN = 8 + 3
-#: Bytes per pick: row int64, gain float64.
-_PICK = 16
+_CUTOFF = 72  #: bytes per row of a cutoff: sorted scores and sums of Otsu's method
+_THINNING = 35  #: bytes per row of :func:`d2cli.selection.thinning.widened`
+_RUN = 8 + 3  #: bytes per row of a greedy run: a float64 score, and three bool masks of rows
+_PICK = 16  #: bytes per pick: row int64, gain float64
 
 
 def fineness(n):
@@ -66,10 +56,7 @@ def workspace_arrays(n: int) -> dict[str, tuple[int, str]]:
 
 
 def workspace_bytes(n: int) -> int:
-    """Bytes of a workspace for n rows: about 24 n.
-
-    The last four arrays (20 n) hold one shelf. They are used in full if all scores are alike.
-    """
+    """Bytes of a workspace: about 24 n. The last four arrays hold one shelf, in the worst case n."""
     arrays = workspace_arrays(n).values()
     return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
 
@@ -92,8 +79,7 @@ def greedy(
         ledger: changed in place; holds ``picks`` afterwards.
         n: rows.
         sizes: the budgets, in rows.
-        auto: whether γ_r is automatic: then a run picks more rows, of which some are kept.
-        cutoff: whether the cutoff is automatic.
+        auto, cutoff: whether γ_r, and the cutoff, are automatic.
         each: whether every budget has a run of its own; otherwise one run serves all.
     """
     ledger.stage = "select"

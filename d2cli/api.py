@@ -35,7 +35,7 @@ _OURS = MODES["default"]
 
 
 def prepare_edges(
-    graph: KnnGraph,
+    graph: KnnGraph | Edges,
     *,
     edges: EdgeRule = _OURS.edges,
     bandwidth: float | Literal["median"] = _OURS.bandwidth,
@@ -43,16 +43,18 @@ def prepare_edges(
 ) -> tuple[Edges, float]:
     """The edges and the bandwidth σ that both message passes use.
 
-    :func:`propagate` and :func:`select` call this for a graph. A program that calls both can call
-    it once and pass them the result.
+    :func:`propagate` and :func:`select` call this. A program that calls both can call it once and
+    pass them the result.
 
     Args:
-        graph: of n rows; not changed.
-        edges, bandwidth: as in :func:`propagate`.
-        drop: (n,) bool, rows whose edges are dropped.
+        graph, edges, bandwidth: as in :func:`propagate`; edges are checked and returned.
+        drop: (n,) bool, rows of a graph whose edges are dropped.
     """
     sigma = resolve_bandwidth(graph, bandwidth)  # first: the median needs a copy of the distances
-    return edges_of(graph, edges, drop), sigma
+    if isinstance(graph, KnnGraph):
+        return edges_of(graph, edges, drop), sigma
+    check_edges(graph)
+    return graph, sigma
 
 
 def propagate(
@@ -94,7 +96,7 @@ def propagate(
         DataError: if a score is not finite, or negative without a `floor`, or if a sum is beyond
             float64.
     """
-    csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
+    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth)
     values = np.asarray(scores, np.float64)
     check_scores(values, csr.indptr.size - 1)
     if floor is None:
@@ -128,7 +130,7 @@ def own_scores(
     Returns:
         (n,) float64, a new array.
     """
-    csr, sigma = _edges_and_sigma(graph, edges, bandwidth)
+    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth)
     values = np.asarray(propagated, np.float64)
     check_scores(values, csr.indptr.size - 1)
     passed = partial(
@@ -192,7 +194,7 @@ def select(
     excluded = _mask(exclude, n, "exclude")
     if isinstance(graph, KnnGraph) and graph.excluded is not None:
         excluded = excluded | graph.excluded
-    csr, sigma = _edges_and_sigma(graph, edges, bandwidth, excluded)
+    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=excluded)
     rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
@@ -225,20 +227,6 @@ def select(
         cut=int(rules.left_out.sum() - excluded.sum()),
         decisions=(*decisions, *selection.decisions),
     )
-
-
-def _edges_and_sigma(
-    graph: KnnGraph | Edges,
-    edges: EdgeRule,
-    bandwidth: float | Literal["median"],
-    left_out: NDArray[np.bool_] | None = None,
-) -> tuple[Edges, float]:
-    """Edges and σ of a graph; of edges, the edges after a check, and σ."""
-    if isinstance(graph, KnnGraph):
-        return prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=left_out)
-    sigma = resolve_bandwidth(graph, bandwidth)
-    check_edges(graph)
-    return graph, sigma
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

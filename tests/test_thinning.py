@@ -113,7 +113,7 @@ def test_thinning_restores_the_quotas_of_classes(counts, balance, some_included,
          enumerate(zip(wider.quotas, chosen, strict=True))]
     )  # fmt: skip
     order = np.concatenate([np.flatnonzero(include), np.random.default_rng(0).permutation(rest)])
-    whole = Selection(order, -np.arange(wide) / 1.0, 1.0, int(include.sum()), wide - 1)
+    whole = Selection(order, -np.arange(wide) / 1.0, 1.0, int(include.sum()))
     kept = thinned(whole, size, rules)
     assert kept.order.size == kept.gains.size == size
     assert np.bincount(classes[kept.order], minlength=len(counts)).tolist() == quotas.tolist()
@@ -136,7 +136,9 @@ def test_select_thins_each_class_of_a_balance(problem):
 def test_ran_out_at_counts_kept_picks():
     order = np.arange(10)
     for ran_out, expected in ((0, 0), (3, 2), (9, None), (None, None)):
-        whole = Selection(order, np.zeros(10), 100.0, 0, ran_out)
+        gains = np.ones(10)
+        gains[10 if ran_out is None else ran_out :] = 0.0
+        whole = Selection(order, gains, 100.0)
         assert thinned(whole, 5, Rules.none(10)).ran_out_at == expected
 
 

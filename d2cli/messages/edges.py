@@ -134,10 +134,10 @@ def _compact(indptr, indices, lengths):
 
 
 @kernel
-def marked_neighbours(indptr, indices, marked, rows):
+def marked_neighbours(edges, marked, rows):
     """(m,) int64, how many neighbours of each of `rows` (m,) are `marked` (n,)."""
     counts = np.zeros(rows.shape[0], np.int64)
     for at in range(rows.shape[0]):
-        for e in range(indptr[rows[at]], indptr[rows[at] + 1]):
-            counts[at] += marked[indices[e]]
+        for e in range(edges.indptr[rows[at]], edges.indptr[rows[at] + 1]):
+            counts[at] += marked[edges.indices[e]]
     return counts

@@ -167,10 +167,8 @@ def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float
 
     It can be 1 for raw distances on unnormalised features: then the messages have no effect.
     """
-    if not edges.indices.size or gamma == 0:
-        return 0.0
-    x = _VANISHING / gamma
+    x = _VANISHING / gamma if gamma else math.inf
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
-    if farthest >= np.finfo(np.float32).max:
+    if not edges.indices.size or farthest >= np.finfo(np.float32).max:
         return 0.0
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from fractions import Fraction
 
 import numpy as np
@@ -110,15 +111,8 @@ def _proportional(available: NDArray[np.int64], budget: int) -> NDArray[np.int64
 
 def _uniform(available: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     """Water-filling: all quotas rise to one level, or to the size of the class if that is less."""
-    quotas = np.zeros_like(available)
-    left = budget
-    while left:
-        open_ = np.flatnonzero(quotas < available)
-        level = left // open_.size
-        if level == 0:
-            quotas[open_[:left]] += 1
-            break
-        step = np.minimum(level, available[open_] - quotas[open_])
-        quotas[open_] += step
-        left -= int(step.sum())
+    levels = range(int(available.max(initial=0)) + 1)
+    level = bisect_right(levels, budget, key=lambda q: int(np.minimum(available, q).sum())) - 1
+    quotas = np.minimum(available, level)
+    quotas[np.flatnonzero(available > level)[: budget - int(quotas.sum())]] += 1
     return quotas

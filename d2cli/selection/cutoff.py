@@ -13,13 +13,9 @@ from d2cli.messages.edges import marked_neighbours
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import cutoff_rows
 
-#: A row stands alone if at most 1/ALONE of its neighbours are hard.
-ALONE = 4
-#: The graph separates hard rows from others if hard rows have at least CONTRAST times as large a
-#: share of hard neighbours.
-CONTRAST = 2
-#: Hard rows count as scattered if at least 1/LEAST_ALONE of them stand alone.
-LEAST_ALONE = 5
+ALONE = 4  #: a row stands alone if at most 1/ALONE of its neighbours are hard
+CONTRAST = 2  #: least ratio of the shares of hard neighbours: of hard rows, of the other rows
+LEAST_ALONE = 5  #: hard rows are scattered only if at least 1/LEAST_ALONE of them stand alone
 #: Scores form two groups if the variance between the groups is at least this share of all variance.
 #: Two halves of a normal distribution have 2/π = 0.64, and an exponential distribution has 0.65.
 TWO_GROUPS = 0.7
@@ -94,23 +90,21 @@ def scattered(
     """
     degrees = np.diff(edges.indptr)
     counted = np.flatnonzero(~spared & (degrees > 0))
-    degrees, is_hard = degrees[counted], hard[counted]
-    hard_degrees = marked_neighbours(edges.indptr, edges.indices, hard, counted)
-    alone = ALONE * hard_degrees <= degrees
-    # All neighbours and the hard ones, of the other rows and of the hard rows.
-    (ends, hard_ends), (near, hard_near) = (
-        (int(counts[~is_hard].sum()), int(counts[is_hard].sum()))
-        for counts in (degrees, hard_degrees)
+    near, degrees = marked_neighbours(edges, hard, counted), degrees[counted]
+    # Pairs: of the rows that are not hard, and of the hard rows.
+    (hard_ends, ends, alone, rows) = (
+        [int(counts[kind].sum()) for kind in (~hard[counted], hard[counted])]
+        for counts in (near, degrees, ALONE * near <= degrees, np.ones(counted.size, np.bool_))
     )
-    rows, lone, hard_lone = (int(mask.sum()) for mask in (is_hard, alone, alone & is_hard))
     estimate = 0
-    if hard_near * ends >= CONTRAST * near * hard_ends and LEAST_ALONE * hard_lone >= rows:
-        estimate = min(hard_lone * counted.size // max(1, lone), rows)
+    separated = hard_ends[1] * ends[0] >= CONTRAST * hard_ends[0] * ends[1]
+    if separated and LEAST_ALONE * alone[1] >= rows[1]:
+        estimate = min(alone[1] * counted.size // max(1, sum(alone)), rows[1])
     return estimate, {
-        "hard_share_near_hard": hard_near / max(1, hard_ends),
-        "hard_share_near_others": near / max(1, ends),
-        "hard_alone": hard_lone,
-        "alone_share": lone / max(1, counted.size),
+        "hard_share_near_hard": hard_ends[1] / max(1, ends[1]),
+        "hard_share_near_others": hard_ends[0] / max(1, ends[0]),
+        "hard_alone": alone[1],
+        "alone_share": sum(alone) / max(1, counted.size),
     }
 
 

@@ -25,8 +25,7 @@ from d2cli.selection.sizes import outlasting
 #: Bounds of an automatic γ_r. At the median distance a reverse message takes 99 % of the pick's
 #: score at 0.01, and nothing at 100.
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
-#: The bisection ends when γ_r is known to this ratio.
-GAMMA_TOLERANCE = 1.01
+GAMMA_TOLERANCE = 1.01  #: the bisection ends when γ_r is known to this ratio
 #: γ_r is also accepted if all scores of picks are above this share of the lowest score that would
 #: be picked without messages.
 LAST_KEEPS = 2 / 3
@@ -47,8 +46,6 @@ class Selection:
         gains: (N,) float64, the score of each pick when it was picked.
         gamma_reverse: γ_r as used.
         included: number of included rows; they are the first picks.
-        ran_out_at: the first pick (0-based, included rows not considered) whose score is not above
-            zero: from there on clamped messages decide nothing. None if there is no such pick.
         at_bound: ``low`` or ``high`` if an automatic γ_r stopped at that bound, else None.
         thinned_from: number of picks that this selection was thinned from, or None.
         cut: number of rows that the cutoff left out.
@@ -59,11 +56,19 @@ class Selection:
     gains: NDArray[np.float64]
     gamma_reverse: float
     included: int = 0
-    ran_out_at: int | None = None
     at_bound: Literal["low", "high"] | None = None
     thinned_from: int | None = None
     cut: int = 0
     decisions: tuple[Decision, ...] = ()
+
+    @cached_property
+    def ran_out_at(self) -> int | None:
+        """The first pick (0-based, after the included rows) whose score is not above 0, or None.
+
+        From there on clamped messages decide nothing.
+        """
+        spent = np.flatnonzero(self.gains[self.included :] <= 0)
+        return self.included + int(spent[0]) if spent.size else None
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def greedy(
     Args:
         edges: the graph of n rows, without the rows that `rules` leave out; not changed.
         propagated: (n,) float64 scores after the forward pass; not changed.
-        size: number of picks, 1 … the number of rows that take part.
+        size: number of picks, included rows counted in.
         kernel_name, sigma: see :func:`d2cli.messages.forward.weight`.
         gamma: γ_r >= 0, no unit; or ``auto``, for clamped messages only.
         rules: which rows can be picked; None: each row.
@@ -171,9 +176,8 @@ def greedy(
     if gamma != "auto" and not isinstance(gamma, int | float | np.number):
         raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
-    run = _Run(
-        edges, propagated, size, kernel_name == "gaussian", sigma, clamped, rules or Rules.none(n)
-    )
+    rules, squared = rules or Rules.none(n), kernel_name == "gaussian"
+    run = _Run(edges, propagated, size, squared, sigma, clamped, rules)
     if gamma != "auto":
         progress("select", 0, size)
         selection = run.full(float(gamma))
@@ -189,7 +193,8 @@ def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] 
     """The smallest γ_r with ``lasts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
     steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
-    low, high, bound = GAMMA_LOW, GAMMA_HIGH, None
+    low, high = GAMMA_LOW, GAMMA_HIGH
+    bound: Literal["low", "high"] | None = None
     if lasts(GAMMA_LOW):
         high, bound = GAMMA_LOW, "low"
     else:
@@ -283,8 +288,7 @@ class _Run:
         u, quota, order, gains = self._start(gamma, self.asked)
         at = self.included
         self._pick(gamma, u, self.rest, quota, order[at:], gains[at:])
-        spent = np.flatnonzero(gains[at:] <= 0)
-        return Selection(order, gains, gamma, at, at + int(spent[0]) if spent.size else None)
+        return Selection(order, gains, gamma, at)
 
     def _start(self, gamma, asked):
         """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""

@@ -56,7 +56,7 @@ def workspace_arrays(n: int) -> dict[str, tuple[int, str]]:
 
 
 def workspace_bytes(n: int) -> int:
-    """Bytes of a workspace: about 24 n. The last four arrays hold one shelf, in the worst case n."""
+    """Bytes of a workspace: about 24 n. The last four arrays hold one shelf, at most n rows."""
     arrays = workspace_arrays(n).values()
     return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
 

@@ -1,9 +1,7 @@
 """Thinning: a small budget keeps evenly spaced picks of a larger selection.
 
 The reverse messages of a pick reach its k neighbours. With far fewer picks than one per k rows,
-most regions of the graph receive no message, and the picks are simply the hardest rows. So for a
-small budget, d2prune selects 10 % of the rows (20 % if the hardest rows are clustered) and keeps
-the picks 0, s, 2s, … of these, in their order.
+most regions of the graph receive no message, and the picks are simply the hardest rows.
 """
 
 from __future__ import annotations
@@ -41,17 +39,13 @@ def widened(
     p = 1/5 if the hardest ⌈m/10⌉ rows by `propagated` are clustered, else 1/10. *Clustered*: more
     than 3/8 of their eligible neighbours are among them.
 
-    Args:
-        size: rows to keep, included rows counted in.
-        rules: the rules for `size`.
-        edges: the graph of n rows.
-        propagated: (n,) scores after the forward pass.
+    `size` counts included rows in, and `rules` are for `size`. Both are returned unchanged if at
+    least ⌈p·m⌉ rows, or none, are to be chosen.
 
     Returns:
         The number of picks, included rows counted in; the rules for it, where class quotas grow in
         proportion, up to the size of the class; and the decision, whose value is the number, or
-        None without thinning. `size` and `rules` are unchanged if at least ⌈p·m⌉ rows, or none, are
-        to be chosen.
+        None without thinning.
     """
     eligible = rules.eligible
     rows, included = int(eligible.sum()), rules.included
@@ -82,7 +76,7 @@ def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]
     `rows` and `among` are (n,) bool, and `rows` are part of `among`.
     """
     inside, total = (
-        int(marked_neighbours(edges.indptr, edges.indices, marked, np.flatnonzero(rows)).sum())
+        int(marked_neighbours(edges, marked, np.flatnonzero(rows)).sum())
         for marked in (rows, among)
     )
     return Fraction(inside, total) if total else Fraction(0)
@@ -91,12 +85,8 @@ def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]
 def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
     """Keep the included rows and, of each class, evenly spaced picks in their order.
 
-    Of c picks of a class, q are kept: those at the places ``⌊i·c/q⌋``, i = 0 … q − 1.
-
-    Args:
-        selection: of at least `size` rows; not changed.
-        size: rows to keep.
-        rules: the rules for `size`.
+    Of c picks of a class, q are kept: those at the places ``⌊i·c/q⌋``, i = 0 … q − 1. `rules` are
+    for `size`; `selection` has at least `size` rows.
     """
     wide, first = selection.order.size, selection.included
     if wide == size:
@@ -108,13 +98,5 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
         places = np.flatnonzero(classes == name)
         kept.append(first + places[np.arange(asked[name]) * places.size // asked[name]])
     at = np.sort(np.concatenate(kept))
-    ran_out = selection.ran_out_at
-    if ran_out is not None:
-        ran_out = int(np.searchsorted(at, ran_out))
-    return replace(
-        selection,
-        order=selection.order[at],
-        gains=selection.gains[at],
-        ran_out_at=ran_out if ran_out is not None and ran_out < size else None,
-        thinned_from=wide,
-    )
+    order, gains = selection.order[at], selection.gains[at]
+    return replace(selection, order=order, gains=gains, thinned_from=wide)

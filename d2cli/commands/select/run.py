@@ -188,13 +188,7 @@ def _choose(
 
 def _prefix(selection: Selection, size: int) -> Selection:
     """The selection of a smaller budget."""
-    ran_out = selection.ran_out_at
-    return replace(
-        selection,
-        order=selection.order[:size],
-        gains=selection.gains[:size],
-        ran_out_at=ran_out if ran_out is not None and ran_out < size else None,
-    )
+    return replace(selection, order=selection.order[:size], gains=selection.gains[:size])
 
 
 _HNSW_ONLY = ("--hnsw-m", "--ef-construction", "--ef")

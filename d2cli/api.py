@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.defaults import BALANCE, HOPS, MODES, Balance, EdgeRule, Kernel
+from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Bandwidth, EdgeRule, Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.build import build_graph
@@ -35,12 +35,9 @@ _OURS = MODES["default"]
 
 
 def prepare_edges(
-    graph: KnnGraph | Edges,
-    *,
-    edges: EdgeRule = _OURS.edges,
-    bandwidth: float | Literal["median"] = _OURS.bandwidth,
-    drop: NDArray[np.bool_] | None = None,
-) -> tuple[Edges, float]:
+    graph: KnnGraph | Edges, *, edges: EdgeRule = _OURS.edges,
+    bandwidth: Bandwidth = _OURS.bandwidth, drop: NDArray[np.bool_] | None = None,
+) -> tuple[Edges, float]:  # fmt: skip
     """The edges and the bandwidth σ that both message passes use.
 
     :func:`propagate` and :func:`select` call this. A program that calls both can call it once and
@@ -58,21 +55,12 @@ def prepare_edges(
 
 
 def propagate(
-    graph: KnnGraph | Edges,
-    scores: NDArray[np.floating],
-    *,
-    edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel,
-    bandwidth: float | Literal["median"] = _OURS.bandwidth,
-    gamma_forward: float = _OURS.gamma_forward,
-    hops: int = HOPS,
-    floor: float | None = _OURS.floor,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> NDArray[np.float64]:
-    """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j``.
-
-    Source: arXiv 2310.07931, equation 3.
+    graph: KnnGraph | Edges, scores: NDArray[np.floating], *, edges: EdgeRule = _OURS.edges,
+    kernel: Kernel = _OURS.kernel, bandwidth: Bandwidth = _OURS.bandwidth,
+    gamma_forward: float = _OURS.gamma_forward, hops: int = HOPS,
+    floor: float | None = _OURS.floor, threads: int | None = None, progress: Progress = silent,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j`` (arXiv 2310.07931, eq. 3).
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored and
@@ -111,24 +99,16 @@ def propagate(
 
 
 def own_scores(
-    graph: KnnGraph | Edges,
-    propagated: NDArray[np.floating],
-    *,
-    edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel,
-    bandwidth: float | Literal["median"] = _OURS.bandwidth,
-    gamma_forward: float = _OURS.gamma_forward,
-    hops: int = HOPS,
-    floor: float | None = _OURS.floor,
-    threads: int | None = None,
-) -> NDArray[np.float64]:
+    graph: KnnGraph | Edges, propagated: NDArray[np.floating], *, edges: EdgeRule = _OURS.edges,
+    kernel: Kernel = _OURS.kernel, bandwidth: Bandwidth = _OURS.bandwidth,
+    gamma_forward: float = _OURS.gamma_forward, hops: int = HOPS,
+    floor: float | None = _OURS.floor, threads: int | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
     """Estimate the scores that :func:`propagate` was given from its result; same options.
 
     The command line uses the estimate as difficulty for an automatic cutoff, because a file of
-    propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`.
-
-    Returns:
-        (n,) float64, a new array.
+    propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`. Returns a new
+    (n,) float64 array.
     """
     csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth)
     values = np.asarray(propagated, np.float64)
@@ -141,23 +121,14 @@ def own_scores(
 
 
 def select(
-    graph: KnnGraph | Edges,
-    propagated: NDArray[np.floating],
-    size: int,
-    *,
-    edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel,
-    bandwidth: float | Literal["median"] = _OURS.bandwidth,
-    gamma_reverse: float | Literal["auto"] = "auto",
-    clamped: bool = _OURS.clamped,
-    labels: ArrayLike | None = None,
-    balance: Balance = BALANCE,
-    include: NDArray[np.bool_] | None = None,
-    exclude: NDArray[np.bool_] | None = None,
+    graph: KnnGraph | Edges, propagated: NDArray[np.floating], size: int, *,
+    edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
+    bandwidth: Bandwidth = _OURS.bandwidth, gamma_reverse: float | Literal["auto"] = "auto",
+    clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
+    include: NDArray[np.bool_] | None = None, exclude: NDArray[np.bool_] | None = None,
     difficulty: NDArray[np.floating] | None = None,
-    cutoff: float | Literal["auto"] | None = None,
-    progress: Progress = silent,
-) -> Selection:
+    cutoff: float | Literal["auto"] | None = None, progress: Progress = silent,
+) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
     With a number for γ_r the order is that of the plain loop. With ``auto``, a small budget keeps
@@ -181,9 +152,6 @@ def select(
             :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
         progress: called with (stage, steps done, steps).
-
-    Returns:
-        The picks in order, with the automatic decisions: see :class:`~d2cli.Selection`.
 
     Raises:
         UsageError: if an option is out of range, or `size` rows cannot be picked.

@@ -12,6 +12,7 @@ Kernel = Literal["gaussian", "exponential"]
 HigherIs = Literal["harder", "easier", "better"]
 Transform = Literal["none", "shift", "minmax", "rank"]
 Balance = Literal["none", "proportional", "uniform"]
+Bandwidth = float | Literal["median"]
 ModeName = Literal["default", "paper", "reference"]
 RowOrder = Literal["index", "rank"]
 WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
@@ -74,7 +75,7 @@ class Mode:
 
     edges: EdgeRule
     kernel: Kernel
-    bandwidth: float | Literal["median"]
+    bandwidth: Bandwidth
     gamma_forward: float
     floor: float | None
     clamped: bool

@@ -15,7 +15,8 @@ COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any)
 @given(COUNTS, st.sampled_from(["proportional", "uniform"]), st.data())
 def test_quotas_equal_the_plain_loop(available, balance, data):
     budget = data.draw(st.integers(1, sum(available)))
-    quotas = class_quotas(np.array(available), budget, balance)
+    none = np.zeros(len(available), np.int64)
+    quotas = class_quotas(np.array(available), budget, balance, none)
     twin = naive.proportional_quotas if balance == "proportional" else naive.uniform_quotas
     assert quotas.tolist() == twin(available, budget)
     assert quotas.sum() == budget
@@ -35,18 +36,18 @@ def test_quotas_with_included_rows_equal_the_plain_loop(available, balance, data
 
 
 def test_quotas_by_hand():
-    counts = np.array([50, 30, 20])
-    assert class_quotas(counts, 10, "proportional").tolist() == [5, 3, 2]
-    assert class_quotas(counts, 11, "proportional").tolist() == [6, 3, 2]
-    assert class_quotas(counts, 70, "uniform").tolist() == [25, 25, 20]
-    assert class_quotas(counts, 10, "uniform").tolist() == [4, 3, 3]
+    counts, none = np.array([50, 30, 20]), np.zeros(3, np.int64)
+    assert class_quotas(counts, 10, "proportional", none).tolist() == [5, 3, 2]
+    assert class_quotas(counts, 11, "proportional", none).tolist() == [6, 3, 2]
+    assert class_quotas(counts, 70, "uniform", none).tolist() == [25, 25, 20]
+    assert class_quotas(counts, 10, "uniform", none).tolist() == [4, 3, 3]
     held = np.array([0, 0, 9])
     assert class_quotas(counts, 10, "uniform", held).tolist() == [1, 0, 9]
 
 
 def test_budget_above_the_available_rows_is_refused():
     with pytest.raises(DataError, match="cannot be picked"):
-        class_quotas(np.array([1, 2]), 4, "uniform")
+        class_quotas(np.array([1, 2]), 4, "uniform", np.array([0, 0]))
 
 
 @pytest.mark.parametrize(

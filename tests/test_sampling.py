@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -283,16 +282,6 @@ def test_select_refuses_bad_options(size, options, message):
 def test_select_refuses_bad_data(u, options, message):
     with pytest.raises(DataError, match=message):
         select(LINE, u, 1, **options)
-
-
-def test_quotas_must_sum_to_the_size():
-    from d2cli.messages.edges import edges_of
-
-    rules = replace(Rules.none(3), classes=np.zeros(3, np.int64), quotas=np.array([1]))
-    with pytest.raises(UsageError, match="sum to 1"):
-        greedy(
-            edges_of(LINE), np.ones(3), 2, kernel_name="gaussian", sigma=1.0, gamma=1.0, rules=rules
-        )
 
 
 def test_decisions_of_select_are_in_order():

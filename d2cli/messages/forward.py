@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import Kernel
+from d2cli.defaults import Bandwidth, Kernel
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
@@ -20,15 +19,10 @@ from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
-#: For x above this, exp(-x) < 2**-53: such a message does not change a float64 score of its size.
-_VANISHING = 53 * math.log(2)
-#: Sums of fewer than 2²⁰ values below 2**_SAFE_EXPONENT stay within float64.
-_SAFE_EXPONENT = 1000
-#: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest propagated score.
-_KEPT_BITS = 32
+_KEPT_BITS = 32  #: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest score
 
 
-def resolve_bandwidth(graph: KnnGraph | Edges, bandwidth: float | Literal["median"]) -> float:
+def resolve_bandwidth(graph: KnnGraph | Edges, bandwidth: Bandwidth) -> float:
     """The bandwidth σ: an edge of length σ has the weight 1/e at γ = 1.
 
     ``median`` is the median of all listed distances. If that is 0 (more than half of the distances
@@ -90,17 +84,9 @@ def weight(distance, gamma, sigma, squared):
 
 
 def forward(
-    edges: Edges,
-    scores: NDArray[np.float64],
-    *,
-    kernel_name: Kernel,
-    sigma: float,
-    gamma: float,
-    hops: int = 1,
-    floor: float | None = None,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> NDArray[np.float64]:
+    edges: Edges, scores: NDArray[np.float64], *, kernel_name: Kernel, sigma: float, gamma: float,
+    hops: int, floor: float | None, threads: int | None, progress: Progress = silent,
+) -> NDArray[np.float64]:  # fmt: skip
     """The forward pass of :func:`d2cli.api.propagate`; `gamma` is γ_f.
 
     `scores` are (n,) float64, finite, and may be negative; 0 `hops` return a copy of them. Each sum
@@ -139,16 +125,13 @@ def own_scores(
     estimate is exact up to rounding where neighbouring scores are equal. It is rounded to 2⁻³² of
     the largest u, so that equal scores stay equal: sums have rounding errors of about 2⁻⁵⁰.
 
-    Args:
-        passed: the forward pass: (n,) scores to (n,) propagated scores.
-        propagated: (n,) float64, finite; not changed.
-
-    Returns:
-        (n,) float64, a new array. Finite, unless the pass of ones overflows after many hops.
+    `passed` is the forward pass, from (n,) scores to (n,) propagated scores. Returns a new (n,)
+    float64 array, which is finite unless the pass of ones overflows after many hops.
     """
-    # Sums of means may overflow where u does not. Scaling by a power of two is exact.
+    # Sums of means may overflow where u does not. Scaling by a power of two is exact, and sums of
+    # fewer than 2²⁰ values below 2¹⁰⁰⁰ stay within float64.
     largest = int(np.frexp(np.abs(propagated).max(initial=0.0))[1])
-    exponent = max(0, largest - _SAFE_EXPONENT)
+    exponent = max(0, largest - 1000)
     u = np.ldexp(propagated, -exponent)
     means = u / passed(np.ones_like(u))
     steps = np.rint(np.ldexp(u - (passed(means) - means), _KEPT_BITS - (largest - exponent)))
@@ -163,11 +146,11 @@ def own_scores_decision(gamma: float, hops: int) -> Decision:
 
 
 def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
-    """The share of edges whose weight is below 2⁻⁵³, so that their messages vanish (0 … 1).
+    """The share of edges whose weight is below 2⁻⁵³ (0 … 1): their messages change no score.
 
     It can be 1 for raw distances on unnormalised features: then the messages have no effect.
     """
-    x = _VANISHING / gamma if gamma else math.inf
+    x = 53 * math.log(2) / gamma if gamma else math.inf
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
     if not edges.indices.size or farthest >= np.finfo(np.float32).max:
         return 0.0

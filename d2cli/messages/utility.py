@@ -70,11 +70,9 @@ def utility(
 
 def check_scores(scores: NDArray[np.float64], n: int) -> None:
     """Refuse scores that are not (n,) finite numbers."""
-    if scores.ndim != 1 or scores.size != n:
-        raise DataError(
-            f"scores must be one number for each of {n:,} rows, not {scores.shape}",
-            argument="scores",
-        )
+    if scores.shape != (n,):
+        message = f"scores must be one number for each of {n:,} rows, not {scores.shape}"
+        raise DataError(message, argument="scores")
     refuse_scores(scores, ~np.isfinite(scores), "score is {}")
 
 

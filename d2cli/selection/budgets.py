@@ -67,10 +67,7 @@ def cutoff_rows(
 
 
 def class_quotas(
-    available: NDArray[np.int64],
-    budget: int,
-    balance: Balance,
-    at_least: NDArray[np.int64] | None = None,
+    available: NDArray[np.int64], budget: int, balance: Balance, included: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The number of picks of each class; they sum to `budget` exactly.
 
@@ -80,19 +77,18 @@ def class_quotas(
         balance: ``proportional``: quotas in proportion to `available`, rounded by largest
             remainder. ``uniform``: equal quotas; a class with too few rows passes the rest on to
             the others. Ties go to the lowest class.
-        at_least: (C,) int64, included rows of each class. A class that has more of them than its
+        included: (C,) int64, included rows of each class. A class that has more of them than its
             share keeps them all, and the other classes share the remaining budget.
     """
     total = int(available.sum())
     if budget > total:
         raise DataError(f"{budget:,} of {total:,} rows cannot be picked")
-    fixed = np.zeros(available.size, np.int64) if at_least is None else at_least
     share = _proportional if balance == "proportional" else _uniform
     free = np.ones(available.size, np.bool_)
     while True:
-        quotas = fixed.copy()
-        quotas[free] = share(available[free], budget - int(fixed[~free].sum()))
-        short = free & (quotas < fixed)
+        quotas = included.copy()
+        quotas[free] = share(available[free], budget - int(included[~free].sum()))
+        short = free & (quotas < included)
         if not short.any():
             return quotas
         free &= ~short

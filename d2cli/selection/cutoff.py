@@ -109,20 +109,13 @@ def scattered(
 
 
 def within_quotas(
-    cutoff: Cutoff,
-    difficulty: NDArray[np.floating],
-    excluded: NDArray[np.bool_],
-    classes: NDArray[np.int64],
-    quotas: NDArray[np.int64],
-) -> Cutoff:
+    cutoff: Cutoff, difficulty: NDArray[np.floating], excluded: NDArray[np.bool_],
+    classes: NDArray[np.int64], quotas: NDArray[np.int64],
+) -> Cutoff:  # fmt: skip
     """Give back the easiest cut rows of each class that could not fill its quota otherwise.
 
-    Args:
-        cutoff: not changed.
-        difficulty: (n,) finite; of equal rows the highest is given back first.
-        excluded: (n,) bool, rows that take no part.
-        classes: (n,) int64, 0 … C-1.
-        quotas: (C,) int64, rows to keep of each class, at most those that take part.
+    Of equally difficult rows the highest is given back first. `excluded` is (n,) bool, rows that
+    take no part; `classes` and `quotas` are those of :class:`d2cli.selection.greedy.Rules`.
     """
     cut_rows = cutoff.cut_rows.copy()
     short = quotas - np.bincount(classes[~(cut_rows | excluded)], minlength=quotas.size)

@@ -15,9 +15,7 @@ from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel
-from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
-from d2cli.selection.budgets import check_size
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
 from d2cli.selection.sizes import outlasting
@@ -73,23 +71,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rows can be picked.
+    """Which rows can be picked; a row that is both included and left out is a DataError."""
 
-    Attributes:
-        include: (n,) bool, rows that are picked first, in the greedy order among themselves; they
-            send messages like any pick.
-        left_out: (n,) bool, rows that take no part: excluded rows and cut rows.
-        classes: (n,) int64 0 … C-1, or None; given together with `quotas`.
-        quotas: (C,) int64, number of picks of each class, included rows counted in; or None.
-
-    Raises:
-        DataError: for a row that is both in `include` and in `left_out`.
-    """
-
-    include: NDArray[np.bool_]
-    left_out: NDArray[np.bool_]
-    classes: NDArray[np.int64] | None = None
-    quotas: NDArray[np.int64] | None = None
+    include: NDArray[np.bool_]  # (n,), picked first; they send messages like any pick
+    left_out: NDArray[np.bool_]  # (n,), take no part: excluded rows and cut rows
+    classes: NDArray[np.int64] | None = None  # (n,), 0 … C-1; given together with `quotas`
+    quotas: NDArray[np.int64] | None = None  # (C,), picks of each class, included rows counted in
 
     def __post_init__(self) -> None:
         both = self.include & self.left_out
@@ -129,17 +116,10 @@ class Rules:
 
 
 def greedy(
-    edges: Edges,
-    propagated: NDArray[np.float64],
-    size: int,
-    *,
-    kernel_name: Kernel,
-    sigma: float,
-    gamma: float | Literal["auto"],
-    clamped: bool = True,
-    rules: Rules | None = None,
+    edges: Edges, propagated: NDArray[np.float64], size: int, *, kernel_name: Kernel, sigma: float,
+    gamma: float | Literal["auto"], clamped: bool = True, rules: Rules | None = None,
     progress: Progress = silent,
-) -> Selection:
+) -> Selection:  # fmt: skip
     """Pick the row k with the highest score, send its reverse message, and repeat `size` times.
 
     ``u_j ← u_j − e_kj(γ_r) · m(u_k)`` for every neighbour j of k that is not yet picked, with
@@ -156,8 +136,9 @@ def greedy(
 
     Args:
         edges: the graph of n rows, without the rows that `rules` leave out; not changed.
-        propagated: (n,) float64 scores after the forward pass; not changed.
-        size: number of picks, included rows counted in.
+        propagated: (n,) float64, finite scores after the forward pass; not changed.
+        size: number of picks, at least the included rows and at most the rows that take part; class
+            quotas sum to it.
         kernel_name, sigma: see :func:`d2cli.messages.forward.weight`.
         gamma: γ_r >= 0, no unit; or ``auto``, for clamped messages only.
         rules: which rows can be picked; None: each row.
@@ -168,15 +149,12 @@ def greedy(
         selection for that smaller size and the same γ_r.
 
     Raises:
-        UsageError: if an option is out of range or `size` cannot be picked under `rules`.
-        DataError: for scores that are not (n,) finite numbers.
+        UsageError: if `kernel_name` or `gamma` is out of range.
     """
-    n = edges.indptr.size - 1
-    check_scores(propagated, n)
     if gamma != "auto" and not isinstance(gamma, int | float | np.number):
         raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
-    rules, squared = rules or Rules.none(n), kernel_name == "gaussian"
+    rules, squared = rules or Rules.none(propagated.size), kernel_name == "gaussian"
     run = _Run(edges, propagated, size, squared, sigma, clamped, rules)
     if gamma != "auto":
         progress("select", 0, size)
@@ -222,15 +200,11 @@ class _Run:
     rules: Rules
 
     def __post_init__(self) -> None:
-        rules, size = self.rules, self.size
-        self.rest, self.included = rules.eligible, rules.included
-        check_size(size, self.included, self.included + int(self.rest.sum()))
-        self.asked = rules.asked(size)
-        if (total := self.included + int(self.asked.sum())) != size:
-            raise UsageError(f"class quotas sum to {total:,}, not to {size:,}")
+        self.rest, self.included = self.rules.eligible, self.rules.included
+        self.asked = self.rules.asked(self.size)
         self.classes = np.empty(0, np.int32)  # empty: one class
-        if rules.classes is not None:
-            self.classes = rules.classes.astype(np.int32)
+        if self.rules.classes is not None:
+            self.classes = self.rules.classes.astype(np.int32)
         self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
         self.tried: list[dict[str, float | bool]] = []
 

@@ -173,14 +173,11 @@ def open_bucket(queue, shelf, b):
     """
     workspace, here, size = queue.workspace, (shelf << SHELF) + b, 0
     place, at = workspace.heads[b], workspace.firsts[b]
-    while True:
+    while place >= 0 or at < workspace.firsts[b + 1]:
         if place >= 0:
             mine, place = place, workspace.links[place]
-        elif at < workspace.firsts[b + 1]:
-            mine = at
-            at += 1
         else:
-            break
+            mine, at = at, at + 1
         i = workspace.rows[mine]
         score = queue.scores[i]
         if score > queue.least:

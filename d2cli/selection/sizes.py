@@ -73,14 +73,10 @@ def outlasting(size: int, n: int) -> int:
 def greedy(
     ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, cutoff: bool, each: bool
 ) -> None:
-    """Account for :func:`d2cli.api.select` with clamped messages.
+    """Account for :func:`d2cli.api.select` with clamped messages: n rows, budgets of `sizes` rows.
 
-    Args:
-        ledger: changed in place; holds ``picks`` afterwards.
-        n: rows.
-        sizes: the budgets, in rows.
-        auto, cutoff: whether γ_r, and the cutoff, are automatic.
-        each: whether every budget has a run of its own; otherwise one run serves all.
+    `ledger` is changed in place and holds ``picks`` afterwards. `auto` and `cutoff` tell whether
+    γ_r and the cutoff are automatic, and `each` whether every budget has a run of its own.
     """
     ledger.stage = "select"
     for kept in sizes if each else (max(sizes),):

@@ -146,12 +146,12 @@ def own_scores_decision(gamma: float, hops: int) -> Decision:
 
 
 def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
-    """The share of edges whose weight is below 2⁻⁵³ (0 … 1): their messages change no score.
+    """The share of edges whose weight is below 2⁻⁵³, so that their messages vanish (0 … 1).
 
     It can be 1 for raw distances on unnormalised features: then the messages have no effect.
     """
     x = 53 * math.log(2) / gamma if gamma else math.inf
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
-    if not edges.indices.size or farthest >= np.finfo(np.float32).max:
+    if not edges.indices.size or farthest >= float(np.finfo(np.float32).max):
         return 0.0
     return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size

@@ -39,12 +39,9 @@ def check_size(size: int, included: int, taking_part: int) -> None:
 
 
 def cutoff_rows(
-    difficulty: NDArray[np.float64],
-    beta: float,
-    spared: NDArray[np.bool_],
-    *,
+    difficulty: NDArray[np.float64], beta: float, spared: NDArray[np.bool_], *,
     count: int | None = None,
-) -> NDArray[np.bool_]:
+) -> NDArray[np.bool_]:  # fmt: skip
     """The ⌊β·n⌋ hardest rows, or the `count` hardest; mislabelled rows are usually among them.
 
     Args:

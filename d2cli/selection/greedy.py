@@ -24,9 +24,7 @@ from d2cli.selection.sizes import outlasting
 #: score at 0.01, and nothing at 100.
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 GAMMA_TOLERANCE = 1.01  #: the bisection ends when γ_r is known to this ratio
-#: γ_r is also accepted if all scores of picks are above this share of the lowest score that would
-#: be picked without messages.
-LAST_KEEPS = 2 / 3
+LAST_KEEPS = 2 / 3  #: share of the lowest score picked without messages that picks must exceed
 
 _RULE = (
     "smallest γ_r for which the best score stays above 0 for n(1 − (1 − r)³) picks, r = share "

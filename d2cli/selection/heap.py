@@ -64,8 +64,10 @@ def rise(heap, place, u, hole, k):
 @borrowing_kernel
 def fall(heap, place, u, size, hole, k):
     """Put row k into an indexed heap of `size` rows at the free place `hole` or below it."""
-    first = ARITY * hole + 1
-    while first < size:
+    while True:
+        first = ARITY * hole + 1
+        if first >= size:
+            break
         best = first
         for child in range(first + 1, min(first + ARITY, size)):
             if before(u[heap[child]], heap[child], u[heap[best]], heap[best]):
@@ -74,5 +76,5 @@ def fall(heap, place, u, size, hole, k):
         if not before(u[c], c, u[k], k):
             break
         heap[hole], place[c] = c, hole
-        hole, first = best, ARITY * best + 1
+        hole = best
     heap[hole], place[k] = k, hole

@@ -1,7 +1,4 @@
-"""Sizes of a greedy run: how many rows it picks, the arrays of its queue, and its memory.
-
-Imports no numba: the kernels take their constants from here, and so does the plan.
-"""
+"""Sizes of a greedy run: its picks, the arrays of its queue, its memory. Imports no numba."""
 
 from __future__ import annotations
 

@@ -91,8 +91,9 @@ def scattered(
     degrees = np.diff(edges.indptr)
     counted = np.flatnonzero(~spared & (degrees > 0))
     near, degrees = marked_neighbours(edges, hard, counted), degrees[counted]
-    # Pairs: of the rows that are not hard, and of the hard rows.
-    (hard_ends, ends, alone, rows) = (
+    # Neighbours that are hard, all neighbours, rows that stand alone, and rows: each a pair of
+    # counts, for the rows that are not hard and for the hard rows.
+    hard_ends, ends, alone, rows = (
         [int(counts[kind].sum()) for kind in (~hard[counted], hard[counted])]
         for counts in (near, degrees, ALONE * near <= degrees, np.ones(counted.size, np.bool_))
     )

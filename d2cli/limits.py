@@ -1,6 +1,4 @@
-"""Allowed values of options that both the plan and the run check."""
-
-from __future__ import annotations
+"""Allowed values of options that both the plan and the run check; each raises UsageError."""
 
 from d2cli.defaults import MAX_HOPS, MAX_ROWS, MOST_NEIGHBORS, Method, choices
 from d2cli.errors import UsageError
@@ -13,19 +11,10 @@ def check_choice(name: str, value: object, literal: object) -> None:
 
 
 def check_search(
-    n_neighbors: int,
-    method: str,
-    recall: float,
-    hnsw_m: int,
-    ef_construction: int,
-    ef: int | None,
-    seed: int,
-) -> None:
-    """Check the options of :func:`d2cli.graph.build.build_graph`.
-
-    Raises:
-        UsageError: naming an option that is out of range.
-    """
+    n_neighbors: int, method: str, recall: float, hnsw_m: int, ef_construction: int,
+    ef: int | None, seed: int,
+) -> None:  # fmt: skip
+    """Check the options of :func:`d2cli.graph.build.build_graph`."""
     check_choice("method", method, Method)
     for name, value, least in (
         ("n_neighbors", n_neighbors, 1),
@@ -43,23 +32,14 @@ def check_search(
 
 
 def check_neighbors(n_neighbors: int, n: int) -> None:
-    """Check that k is at most n - 1, or at most 10,000 for fewer rows.
-
-    Raises:
-        UsageError: otherwise.
-    """
+    """Check that k is at most n - 1, or at most 10,000 for fewer rows."""
     most = max(MOST_NEIGHBORS, n - 1)
     if n_neighbors > most:
-        raise UsageError(
-            f"n_neighbors must be at most {most:,}, not {n_neighbors:,}: there are {n:,} rows"
-        )
+        given = f"{n_neighbors:,}: there are {n:,} rows"
+        raise UsageError(f"n_neighbors must be at most {most:,}, not {given}")
 
 
 def check_hops(hops: int) -> None:
-    """Check the number of forward passes.
-
-    Raises:
-        UsageError: if it is out of range.
-    """
+    """Check the number of forward passes."""
     if not 0 <= hops <= MAX_HOPS:
         raise UsageError(f"hops must be at least 0 and at most {MAX_HOPS:,}, not {hops}")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.graph.ivf import cell_search, cells, refine, routing
-from d2cli.graph.ivf.grouping import by_label, halved
+from d2cli.graph.ivf import cell_search, cells, refine
+from d2cli.graph.ivf.cells import by_label, halved
 from d2cli.graph.ivf.sizes import LARGEST, SMALLEST_MEAN
 from tests import naive_cells as naive
 
@@ -25,7 +25,7 @@ def clumps(n, d, seed, far=0.0):
 def arranged(points, count, probes, fewest=2, seed=0, threads=1):
     rng = np.random.default_rng(seed)
     centres = points[np.sort(rng.choice(len(points), count, replace=False))]
-    router = routing.Router(np.ascontiguousarray(centres), seed, threads)
+    router = cells.Router(np.ascontiguousarray(centres), seed, threads)
     moved = points.copy()
     return moved, cells.arrange(moved, router, probes, fewest)
 
@@ -49,7 +49,7 @@ def test_halved_parts_are_small_and_hold_every_member(n, most):
 
 def test_router_finds_the_nearest_cells():
     points, centres = clumps(200, 8, 1), clumps(40, 8, 2)
-    routed = routing.Router(centres, 0, 2).route(points, 5)
+    routed = cells.Router(centres, 0, 2).route(points, 5)
     for row, found in zip(points, routed, strict=True):
         squares = naive.nearest_cells(row, centres)
         assert [squares[c] for c in found] == pytest.approx(sorted(squares)[:5], rel=1e-4)
@@ -59,21 +59,21 @@ def test_router_finds_the_nearest_cells():
 def test_router_by_groups_finds_most_of_the_nearest_cells(monkeypatch, few_groups):
     points = clumps(1000, 16, 1)
     centres = points[::4].copy()
-    true = routing.Router(centres, 0, 1).route(points, 4)
-    monkeypatch.setattr(routing, "_FEW_CELLS", 100)
-    monkeypatch.setattr(routing, "_FEW_GROUPS", few_groups)
-    monkeypatch.setattr(routing, "_AROUND", 64)
-    found = routing.Router(centres, 0, 1).route(points, 4)
+    true = cells.Router(centres, 0, 1).route(points, 4)
+    monkeypatch.setattr(cells, "_FEW_CELLS", 100)
+    monkeypatch.setattr(cells, "_FEW_GROUPS", few_groups)
+    monkeypatch.setattr(cells, "_AROUND", 64)
+    found = cells.Router(centres, 0, 1).route(points, 4)
     assert all(len(set(row)) == 4 for row in found.tolist())
     assert (found == true).mean() > 0.9
-    again = routing.Router(centres, 0, 3).route(points, 4)
+    again = cells.Router(centres, 0, 3).route(points, 4)
     assert (again == found).all()
 
 
 def test_cut_groups_hold_every_row():
     points = clumps(90, 3, 6)
     labels = np.repeat([0, 2, 3, 4], [49, 3, 37, 1])  # no row has label 1
-    order, starts = routing._cut(points, *by_label(labels, 5), 8)
+    order, starts = cells._cut(points, *by_label(labels, 5), 8)
     assert sorted(order.tolist()) == list(range(90))
     assert {len({*labels[order[a:b]]}) for a, b in pairwise(starts)} == {1}
     sizes = np.diff(starts)
@@ -165,7 +165,7 @@ def test_exchange_equals_the_naive_loop(n, size, seed, small_blocks):
 def test_hoods_equal_the_naive_loop(n, reach, seed):
     points = clumps(n, 3, seed)
     _, positions = listed(points, min(5, n - 1), seed)
-    first = refine.Hoods(positions, reach, None, 2)
+    first = refine.Hoods(positions, reach, refine.NO_LINKS, 2)
     assert first.fresh.all()
     near = min(reach, positions.shape[1])
     expected = naive.followers(positions[:, :near], reach)
@@ -174,7 +174,7 @@ def test_hoods_equal_the_naive_loop(n, reach, seed):
         following = first.known[i, reach:]
         assert following[following >= 0].tolist() == expected[i]
     _, changed = listed(points, min(5, n - 1), seed + 1)
-    second = refine.Hoods(changed, reach, first, 2)
+    second = refine.Hoods(changed, reach, first.known, 2)
     for i in range(n):
         is_new = [k not in first.known[i] for k in second.known[i].tolist()]
         assert second.fresh[i].tolist() == is_new
@@ -186,7 +186,7 @@ def test_hop_equals_the_naive_loop(n, seed):
     moved, found = arranged(points, max(1, n // 6), 1, seed=seed)
     size = min(4, n - 1)
     distances, positions = cell_search.search_cells(moved, found, size, 1)
-    hoods = refine.Hoods(positions, 5, None, 1)
+    hoods = refine.Hoods(positions, 5, refine.NO_LINKS, 1)
     paths = refine._PATHS * hoods.known.shape[1]
     assert paths < hoods.known.shape[1] ** 2  # some are not followed
     expected = naive.after_hop(moved, distances, positions, hoods.known, paths)
@@ -196,7 +196,8 @@ def test_hop_equals_the_naive_loop(n, seed):
         assert kept == pytest.approx(expected[i], rel=1e-3, abs=1e-3)
     # Without fresh links, a pass changes nothing.
     before = positions.copy()
-    stale = refine.Hoods(positions, 3, refine.Hoods(positions, 3, None, 1), 1)
+    known = refine.Hoods(positions, 3, refine.NO_LINKS, 1).known
+    stale = refine.Hoods(positions, 3, known, 1)
     assert not stale.fresh.any()
     refine.hop(moved, found, stale, distances, positions, 1)
     assert (positions == before).all()
@@ -231,9 +232,9 @@ def test_choose_probes(monkeypatch):
     reduced = np.repeat(np.arange(len(shares)), np.round(shares * 20).astype(int))
     reduced = reduced[:, None].astype(np.float32)
     truth = type("Truth", (), {"rows": np.zeros(1, np.int64), "neighbors": np.arange(20)[None]})
-    chosen = lambda wanted, recall: routing.choose_probes(Ranked(), reduced, truth, wanted, recall)  # noqa: E731
-    monkeypatch.setattr(routing, "_FEWEST_PROBES", 2)
-    monkeypatch.setattr(routing, "_PASS_IN_PROBES", 1)
+    chosen = lambda wanted, recall: cells.choose_probes(Ranked(), reduced, truth, wanted, recall)  # noqa: E731
+    monkeypatch.setattr(cells, "_FEWEST_PROBES", 2)
+    monkeypatch.setattr(cells, "_PASS_IN_PROBES", 1)
     assert chosen(0.45, 0.999) == 2
     assert chosen(0.75, 0.95) == 4  # two more would be too many
     assert chosen(0.75, 0.9) == 5

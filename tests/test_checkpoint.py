@@ -11,7 +11,6 @@ from d2cli.files.output import checkpoint as module
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.graph import build
 from d2cli.graph.build import build_graph
-from d2cli.graph.exact import pairs
 from d2cli.graph.exact import search as exact
 from d2cli.graph.ivf import search as ivf
 
@@ -50,8 +49,8 @@ def points():
 def small_blocks(monkeypatch):
     """Small blocks, and few probes so that passes are needed."""
     monkeypatch.setattr(exact, "FEW_ROWS", 0)
-    monkeypatch.setattr(pairs, "PAIR_ROWS", 64)
-    monkeypatch.setattr(pairs, "_TOGETHER", 3)
+    monkeypatch.setattr(exact, "PAIR_ROWS", 64)
+    monkeypatch.setattr(exact, "_TOGETHER", 3)
     monkeypatch.setattr(ivf, "_LEFT_TO_HOPS", 50.0)
     monkeypatch.setattr(ivf, "_MOST_LEFT_TO_HOPS", 0.7)
 
@@ -94,8 +93,8 @@ def test_first_run_with_parts_prints_no_resumed_notice(folder, run_cli):
 
 
 def test_finished_pairs_are_not_multiplied_again(points, monkeypatch):
-    memory, products, real = Memory(4), [], pairs.product
-    monkeypatch.setattr(pairs, "product", lambda *a: products.append(1) or real(*a))
+    memory, products, real = Memory(4), [], exact.product
+    monkeypatch.setattr(exact, "product", lambda *a: products.append(1) or real(*a))
     with pytest.raises(Killed):
         build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
     before, memory.last = len(products), None

@@ -15,7 +15,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.graph import build
 from d2cli.graph import settings as search_settings
 from d2cli.graph.duplicates import find_duplicates
-from d2cli.graph.ivf import routing
+from d2cli.graph.ivf import cells
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.vectors import Group
 from tests import naive
@@ -127,9 +127,9 @@ def test_approximate_search_reaches_its_target_recall(method):
 @pytest.mark.parametrize("few_groups", [1000, 4], ids=["all groups", "index"])
 def test_ivf_with_groups_of_cells_reaches_its_target_recall(monkeypatch, few_groups):
     """The path taken for a million rows, with constants for a few thousand."""
-    monkeypatch.setattr(routing, "_FEW_CELLS", 30)
-    monkeypatch.setattr(routing, "_FEW_GROUPS", few_groups)
-    monkeypatch.setattr(routing, "_AROUND", 24)
+    monkeypatch.setattr(cells, "_FEW_CELLS", 30)
+    monkeypatch.setattr(cells, "_FEW_GROUPS", few_groups)
+    monkeypatch.setattr(cells, "_AROUND", 24)
     indices, real = [], hnswlib.Index
     monkeypatch.setattr(hnswlib, "Index", lambda *a: indices.append(a) or real(*a))
     values = clustered(2500, 16)

@@ -7,14 +7,14 @@ import pytest
 
 from d2cli.engine.checkpoints import NONE
 from d2cli.engine.threads import silent
-from d2cli.graph.exact import pairs
+from d2cli.graph.exact import search as exact
 from d2cli.graph.exact.screen import Screen
 from d2cli.graph.vectors import Group
 
 
 @pytest.mark.parametrize("blocks", [*range(1, 12), 40])
 def test_tournament_has_every_pair_once_and_no_block_twice_a_round(blocks):
-    met = [*pairs.tournament(blocks)]
+    met = [*exact.tournament(blocks)]
     assert sorted(met) == [*combinations_with_replacement(range(blocks), 2)]
     half = (blocks + blocks % 2) // 2 - blocks % 2
     for start in range(blocks, len(met), max(half, 1)):
@@ -27,13 +27,13 @@ def test_tournament_has_every_pair_once_and_no_block_twice_a_round(blocks):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_candidates_equal_a_naive_search(monkeypatch, n, some, threads):
     """Small integers: float32 is exact, and ties may be listed in any order."""
-    monkeypatch.setattr(pairs, "PAIR_ROWS", 64)
+    monkeypatch.setattr(exact, "PAIR_ROWS", 64)
     points = np.random.default_rng(n).integers(-4, 5, (n, 3)).astype(np.float32)
     rows = np.flatnonzero(np.arange(n) % 3 != 1) if some else None
     group = Group(points, rows)
     screen = Screen(group, threads)
     width, calls = min(7, len(group)), []
-    found, scores = pairs.candidates_of_all(
+    found, scores = exact.candidates_of_all(
         screen, width, threads,
         progress=lambda *a: calls.append(a), stage="here", checkpoint=NONE,
     )  # fmt: skip
@@ -44,7 +44,7 @@ def test_candidates_equal_a_naive_search(monkeypatch, n, some, threads):
     assert all(len({*row}) == width for row in found.tolist())
     assert calls[-1] == ("here", len(group), len(group))
     if threads > 1:
-        again = pairs.candidates_of_all(
+        again = exact.candidates_of_all(
             screen, width, 1, progress=silent, stage="", checkpoint=NONE
         )
         assert (again[1] == scores).all()

@@ -1,7 +1,7 @@
 """Saved state of a long build, so that a killed run can continue.
 
-Numerical code says where its work can continue and which arrays that takes. Where, how often and
-whether a state is stored is decided by the :class:`Checkpoint` that it is given
+Numerical code says where its work can continue and which arrays that takes. The given
+:class:`Checkpoint` decides where, how often and whether a state is stored
 (:mod:`d2cli.files.output.checkpoint` writes files).
 """
 
@@ -28,11 +28,8 @@ class Checkpoint:
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         """Replace the stage's last state, if enough time has passed since.
 
-        Args:
-            stage: the name of the stage.
-            state: returns the state. It is called in this thread, and only if the state is stored.
-                Other threads may change arrays meanwhile where the state says "not finished".
-            part: number of the part; parts are built one after another.
+        `state` is called in this thread, and only if the state is stored. Other threads may change
+        arrays meanwhile where the state says "not finished". Parts are built one after another.
         """
 
     def of_part(self, part: int) -> Checkpoint:

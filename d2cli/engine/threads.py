@@ -29,9 +29,8 @@ def thread_count(threads: int | None) -> int:
         UsageError: if `threads` is below 1.
     """
     if threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
     if threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     return threads
@@ -51,10 +50,7 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def each(
-        self,
-        work: Callable[[Item], None],
-        items: Sequence[Item],
-        ended: Callable[[Item], None] = lambda item: None,
+        self, work: Callable[[Item], None], items: Sequence[Item], ended: Callable[[Item], None]
     ) -> None:
         """Call ``work(item)`` for all items in the pool, and ``ended(item)`` here after each.
 
@@ -74,13 +70,9 @@ class Workers:
 
 
 def for_blocks(
-    work: Callable[[int, int], None],
-    n: int,
-    block: int,
-    threads: int,
-    progress: Progress = silent,
-    stage: str = "",
-) -> None:
+    work: Callable[[int, int], None], n: int, block: int, threads: int,
+    progress: Progress = silent, stage: str = "",
+) -> None:  # fmt: skip
     """Call ``work(start, stop)`` for each block of `block` rows of ``0 … n``, in threads.
 
     After each block, ``progress(stage, rows done, n)`` is called. The first exception of a block is

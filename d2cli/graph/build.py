@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from d2cli import defaults
 from d2cli.defaults import Method, Metric
-from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
+from d2cli.engine.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
-from d2cli.graph.duplicates import find_duplicates, spread
+from d2cli.graph.duplicates import find_duplicates
 from d2cli.graph.exact.search import Lists, exact_neighbors
 from d2cli.graph.hnsw import hnsw_neighbors
 from d2cli.graph.ivf.search import ivf_neighbors
@@ -26,16 +26,12 @@ from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import AIM_SAMPLE, RECALL_SAMPLE
 from d2cli.graph.vectors import Group, prepare
 from d2cli.limits import check_neighbors, check_search
+from d2cli.runtime.arrays import Bools, Floats, Int64
 from d2cli.runtime.decisions import Decision
-
-#: Options recorded for ``hnsw``.
-_HNSW_SETTINGS = ("hnsw_m", "ef_construction", "ef")
-#: Totals that the decision on the method records.
-_METHOD_NUMBERS = ("rows", "groups", "duplicates", "largest_group")
 
 
 def build_graph(
-    embeddings: NDArray[np.floating],
+    embeddings: Floats,
     n_neighbors: int = defaults.N_NEIGHBORS,
     *,
     metric: Metric = defaults.METRIC,
@@ -45,7 +41,7 @@ def build_graph(
     ef_construction: int = defaults.EF_CONSTRUCTION,
     ef: int | None = None,
     within: ArrayLike | None = None,
-    exclude: NDArray[np.bool_] | None = None,
+    exclude: Bools | None = None,
     threads: int | None = None,
     seed: int = defaults.SEED,
     progress: Progress = silent,
@@ -83,7 +79,7 @@ def build_graph(
     embeddings = np.asanyarray(embeddings)  # a memory map stays one
     exclude = None if exclude is None else np.asarray(exclude)
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)
-    n = vectors.shape[0]
+    n = len(vectors)
     check_neighbors(n_neighbors, n)
     settings = SearchSettings(
         n_neighbors, metric, method, recall, hnsw_m, ef_construction, ef, threads, seed=seed
@@ -98,19 +94,17 @@ def build_graph(
         begin = 0
         if (state := checkpoint.load("parts")) is not None:
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
-            search.tally = _Tally.restored(state["tally"])
+            search.tally = _Tally.restored(state)
         for part, rows in enumerate(groups[begin:], begin):
-            found = search(Group(vectors, rows), checkpoint.of_part(part))
-            neighbors[rows], distances[rows] = found
+            lists = search(Group(vectors, rows), checkpoint.of_part(part))
+            neighbors[rows], distances[rows] = lists
             done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
     excluded = None if exclude is None else exclude.copy()
-    return KnnGraph(neighbors, distances, excluded, search.info())
+    return KnnGraph(neighbors, distances, excluded, search.tally.info(settings))
 
 
-def _rows_of_groups(
-    n: int, within: ArrayLike | None, exclude: NDArray[np.bool_] | None
-) -> list[NDArray[np.int64]] | None:
+def _rows_of_groups(n: int, within: ArrayLike | None, exclude: Bools | None) -> list[Int64] | None:
     """The rows of each group, ascending; None if all rows are one group."""
     if within is None and exclude is None:
         return None
@@ -132,12 +126,9 @@ class _Tally:
     """Totals over the groups searched so far.
 
     Attributes:
-        methods: the methods used.
-        groups, rows: the groups and their rows.
         duplicates: rows that equal a lower row of their group.
         largest_group: the most distinct rows in one group.
-        sampled: rows on which the recall was measured.
-        recalled: the sum of recall · rows over these samples.
+        sampled, recalled: rows on which recall was measured, and the sum of recall · rows.
         approximate: groups that were searched approximately.
         decisions: those of the last approximate search.
     """
@@ -153,11 +144,30 @@ class _Tally:
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
-    def restored(cls, state: NDArray[np.uint8]) -> _Tally:
-        """The tally whose ``as_bytes(asdict(tally))`` is `state`."""
-        values = from_bytes(state)
+    def restored(cls, state: State) -> _Tally:
+        """The tally whose ``as_bytes(asdict(tally))`` is in a state."""
+        values = from_bytes(state["tally"])
         decisions = tuple(Decision(**decision) for decision in values.pop("decisions"))
         return cls(**values, decisions=decisions)
+
+    def info(self, settings: SearchSettings) -> BuildInfo:
+        """How the graph was built, once all groups are searched."""
+        methods = "+".join(sorted(self.methods)) or "exact"
+        # Several groups have different decisions, so those of one would mislead.
+        one = self.approximate == 1
+        decisions = self.decisions if one else ()
+        options = ("hnsw_m", "ef_construction", "ef") if one and "hnsw" in self.methods else ()
+        used = {name: getattr(settings, name) for name in options}
+        used |= {decision.name: decision.value for decision in decisions}
+        if methods != settings.method:
+            totals = ("rows", "groups", "duplicates", "largest_group")
+            numbers = {name: getattr(self, name) for name in totals} | {"k": settings.n_neighbors}
+            decisions = (Decision("method", methods, settings.method_rule, numbers), *decisions)
+        reached = self.recalled / self.sampled if self.sampled else None
+        target = settings.recall if self.sampled else None
+        return BuildInfo(
+            settings.metric, methods, settings.seed, reached, target, self.sampled, used, decisions
+        )
 
 
 class _GroupSearch:
@@ -173,57 +183,30 @@ class _GroupSearch:
         self.tally.rows += len(group)
         if duplicates is None:
             return self._search_distinct(group, checkpoint)
-        distinct = group.part(duplicates.first)
+        distinct = Group(group.vectors, group.rows_at(duplicates.first))
         self.tally.duplicates += len(group) - len(distinct)
         neighbors, distances = self._search_distinct(distinct, checkpoint)
-        neighbors, distances = spread(duplicates, distinct.number(neighbors), distances)
+        neighbors, distances = duplicates.spread(distinct.number(neighbors), distances)
         return group.listed(neighbors), distances
 
     def _search_distinct(self, group: Group, checkpoint: Checkpoint) -> Lists:
-        n, tally, settings = len(group), self.tally, self.settings
+        n, tally, settings, progress = len(group), self.tally, self.settings, self.progress
         k, threads = settings.n_neighbors, settings.threads
         method = settings.method_for(n)
         tally.methods.add(method)
         tally.largest_group = max(tally.largest_group, n)
         if method == "exact":
             return exact_neighbors(
-                group, k, threads=threads, progress=self.progress, checkpoint=checkpoint
+                group, k, threads=threads, progress=progress, checkpoint=checkpoint
             )
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
-        rows = np.concatenate([aim, judge])
-        truth = Truth.of(group, k, rows, threads, self.progress)
+        truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
         search = ivf_neighbors if method == "ivf" else hnsw_neighbors
         neighbors, distances, tally.decisions = search(
-            group, settings, truth.part(0, aim.size), self.progress, checkpoint
+            group, settings, truth.part(0, aim.size), progress, checkpoint
         )
-        reached = truth.part(aim.size, rows.size).recall(distances[judge])
+        reached = truth.part(aim.size, aim.size + judge.size).recall(distances[judge])
         tally.approximate += 1
         tally.sampled += judge.size
         tally.recalled += reached * judge.size
         return neighbors, distances
-
-    def info(self) -> BuildInfo:
-        """How the graph was built, once all groups are searched."""
-        tally, settings = self.tally, self.settings
-        methods = "+".join(sorted(tally.methods)) or "exact"
-        # Several groups have different decisions, so those of one would mislead.
-        one = tally.approximate == 1
-        decisions = tally.decisions if one else ()
-        options = _HNSW_SETTINGS if one and "hnsw" in tally.methods else ()
-        used = {name: getattr(settings, name) for name in options}
-        used |= {decision.name: decision.value for decision in decisions}
-        if methods != settings.method:
-            numbers = {name: getattr(tally, name) for name in _METHOD_NUMBERS}
-            numbers["k"] = settings.n_neighbors
-            rule = Decision("method", methods, settings.method_rule, numbers)
-            decisions = (rule, *decisions)
-        return BuildInfo(
-            metric=settings.metric,
-            method=methods,
-            seed=settings.seed,
-            recall=tally.recalled / tally.sampled if tally.sampled else None,
-            recall_target=settings.recall if tally.sampled else None,
-            recall_sample=tally.sampled,
-            settings=used,
-            decisions=decisions,
-        )

@@ -1,10 +1,8 @@
 """The kernel that checks the contract of :class:`~d2cli.graph.knn_graph.KnnGraph`."""
 
-from __future__ import annotations
-
 import numpy as np
-from numpy.typing import NDArray
 
+from d2cli.runtime.arrays import Float32, Int32
 from d2cli.runtime.jit import kernel
 
 _OUT_OF_RANGE, _SELF, _BAD_DISTANCE, _UNSORTED, _REPEATED, _NOT_AT_END = range(6)
@@ -18,9 +16,7 @@ _FAULTS = {
 }
 
 
-def first_fault(
-    neighbors: NDArray[np.int32], distances: NDArray[np.float32]
-) -> tuple[int, str] | None:
+def first_fault(neighbors: Int32, distances: Float32) -> tuple[int, str] | None:
     """The first row of lists (n, k) that breaks the contract and what is wrong with it, or None."""
     row, fault = _first_fault(neighbors, distances)
     return None if row < 0 else (int(row), _FAULTS[fault])
@@ -34,8 +30,7 @@ def _first_fault(neighbors, distances):
     for i in range(n):
         ended = False
         for p in range(k):
-            j = neighbors[i, p]
-            d = distances[i, p]
+            j, d = neighbors[i, p], distances[i, p]
             if j == -1:
                 if d != np.inf:
                     return i, _NOT_AT_END

@@ -4,8 +4,6 @@ Screening fills lists by float32 scores, ``|x|²/2 - q·x``, from matrix product
 by true distances, which are computed in float64 in the full dimension.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -17,10 +15,9 @@ from d2cli.runtime.prefetch import prefetch_row
 #: loop of 16 or 32 into scalar ones first.
 LANES = 64
 #: Candidates whose vectors are prefetched.
-_AHEAD = 4
+AHEAD = 4
 
 
-# -- lists -----------------------------------------------------------------------------------------
 @kernel
 def insert(distances, rows, distance, row):
     """Insert into a full list ascending by (distance, row); the last entry is dropped."""
@@ -29,21 +26,17 @@ def insert(distances, rows, distance, row):
         distances[place - 1] > distance
         or (distances[place - 1] == distance and rows[place - 1] > row)
     ):
-        distances[place] = distances[place - 1]
-        rows[place] = rows[place - 1]
+        distances[place], rows[place] = distances[place - 1], rows[place - 1]
         place -= 1
-    distances[place] = distance
-    rows[place] = row
+    distances[place], rows[place] = distance, row
 
 
-# -- screening -------------------------------------------------------------------------------------
 @kernel
 def below(halves, products, bound, spots):
-    """Find the scores halves - products, LANES of them, that are below `bound`.
+    """spots[:count] <- the places of LANES scores halves - products below `bound`; returns count.
 
-    Writes their places to spots[:count] and returns count. Most runs of scores have none: a few
-    vector compares reject such a run. In the others, places are gathered without branches, because
-    the processor cannot predict them.
+    Most runs of scores have none: a few vector compares reject such a run. In the others, places
+    are gathered without branches, because the processor cannot predict them.
     """
     some = False
     for c in range(LANES):
@@ -61,8 +54,7 @@ def ceiling(halves, products, whole, size, least):
     """A bound that is above at least `size` of the scores halves - products, and not many more.
 
     The first `whole` scores, a multiple of LANES, fall into LANES classes by their place modulo
-    LANES. The bound is the size-th smallest of the minima of the classes. `least` (LANES,) is a
-    buffer.
+    LANES. The bound is the size-th smallest minimum of a class. `least` (LANES,) is a buffer.
     """
     for c in range(LANES):
         least[c] = halves[c] - products[c]
@@ -79,8 +71,7 @@ def ceiling(halves, products, whole, size, least):
         # Equal minima count alike, so the bound may be one class too high but never too low.
         if smaller >= size - 1:
             bound = min(bound, mine)
-    # Slightly higher, because scores are compared by "<".
-    return bound + abs(bound) * np.float32(1e-6) + np.float32(1e-30)
+    return bound + abs(bound) * np.float32(1e-6) + np.float32(1e-30)  # higher, because of "<"
 
 
 @kernel
@@ -114,10 +105,9 @@ def keep_nearest(products, halves, first, best, rows):
 
 @kernel
 def keep_nearest_across(products, halves, first, best, rows):
-    """Merge the queries first, first + 1, … into the lists of the base rows.
+    """Merge the queries first, first + 1, … into the lists best, rows (c, size) of the base rows.
 
-    The mirror image of :func:`keep_nearest`, without a transposed copy of `products`: the score is
-    halves[q] - products[q, c], and the lists best, rows (c, size) belong to the columns.
+    As :func:`keep_nearest` of the transposed products, with the score halves[q] - products[q, c].
     """
     columns, size = products.shape[1], best.shape[1]
     whole = columns // LANES * LANES
@@ -165,13 +155,11 @@ def half_square_norms(vectors, out):
         out[r] = np.float32(0.5) * total
 
 
-# -- ranking ---------------------------------------------------------------------------------------
 @reordering_kernel
 def distance(a, b):
-    """Euclidean distance of two vectors, rounded to float32.
+    """Euclidean distance of two vectors, summed in float64 and rounded to float32.
 
-    Differences are squared and summed in float64, in an order that the compiler chooses so that it
-    can vectorise the loop. The result is rounded to 24 of 53 bits, which hides the order.
+    The compiler chooses the order of the sum; rounding to 24 of 53 bits hides the order.
     """
     total = 0.0
     for c in range(a.shape[0]):
@@ -190,13 +178,10 @@ def _keep(length, row, distances, rows):
 
 @kernel
 def rerank(vectors, rows, candidates, out_neighbors, out_distances):
-    """The k nearest candidates of each row by true distance.
+    """The k nearest candidates of each row by true distance, written to out_* (m, k).
 
-    Args:
-        vectors: (n, d).
-        rows: (m,) row numbers.
-        candidates: (m, c) row numbers without repeats, or -1. A row's own number is ignored.
-        out_neighbors, out_distances: (m, k), written.
+    `rows` (m,) are rows of the vectors (n, d); `candidates` (m, c) too, without repeats, or -1. A
+    row's own number is ignored.
     """
     count = candidates.shape[1]
     lengths = np.empty(count, np.float32)
@@ -205,7 +190,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
         # A loop without branches: vectors are fetched while sums are computed.
         vector = vectors[i]
         for p in range(count):
-            prefetch_row(vectors, mine[min(p + _AHEAD, count - 1)])
+            prefetch_row(vectors, mine[min(p + AHEAD, count - 1)])
             lengths[p] = distance(vector, vectors[max(mine[p], 0)])
         nearest, shortest = out_neighbors[r], out_distances[r]
         nearest[:] = -1
@@ -219,9 +204,9 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
 def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
     """The k nearest of each of `rows` (m,) in the rows `among`, by brute force; writes out_*."""
     for r in range(rows.shape[0]):
-        i = rows[r]
-        out_neighbors[r, :] = -1
-        out_distances[r, :] = np.inf
+        i, nearest, shortest = rows[r], out_neighbors[r], out_distances[r]
+        nearest[:] = -1
+        shortest[:] = np.inf
         for j in among:
             if j != i:
-                _keep(distance(vectors[i], vectors[j]), j, out_distances[r], out_neighbors[r])
+                _keep(distance(vectors[i], vectors[j]), j, shortest, nearest)

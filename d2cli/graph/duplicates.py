@@ -1,10 +1,8 @@
-"""Exactly equal rows: each distinct vector is searched for once, then its copies are listed again.
+"""Exactly equal rows: each distinct vector is searched for once; then its copies are listed too.
 
 Many equal rows make an approximate search fail: they fill each other's lists, and the search graph
-falls apart. Copies are put back at distance 0 afterwards.
+falls apart.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +12,8 @@ from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
 from d2cli.graph.vectors import Group
+from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel
-
-#: Rows hashed in one block.
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -31,17 +27,21 @@ class Duplicates:
         members: (n,) int32, the rows of each class, ascending.
     """
 
-    first: NDArray[np.int64]
-    label: NDArray[np.int32]
-    indptr: NDArray[np.int64]
-    members: NDArray[np.int32]
+    first: Int64
+    label: Int32
+    indptr: Int64
+    members: Int32
+
+    def spread(self, neighbors: Int32, distances: Float32) -> tuple[Int32, Float32]:
+        """Expand the lists (g, k) of the g distinct rows, numbered 0 … g-1, to lists (n, k)."""
+        shape = (self.label.size, neighbors.shape[1])
+        out = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
+        _spread(self.label, self.indptr, self.members, neighbors, distances, *out)
+        return out
 
 
 def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
-    """The classes of exactly equal rows, or None if all rows are distinct.
-
-    Rows of equal hash are compared as numbers (-0.0 equals 0.0).
-    """
+    """The classes of exactly equal rows (-0.0 equals 0.0), or None if all rows are distinct."""
     n, vectors = len(group), group.vectors
     hashes = np.empty(n, np.uint64)
     # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
@@ -54,15 +54,14 @@ def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
         with np.errstate(over="ignore"):  # sums wrap around
             _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 
-    for_blocks(hash_block, n, _BLOCK, threads)
+    for_blocks(hash_block, n, 4096, threads)
     by_hash = np.argsort(hashes, kind="stable")
     label = np.empty(n, np.int32)
     count = _label(vectors, group.all_rows(), hashes, by_hash, label)
     if count == n:
         return None
     members = np.argsort(label, kind="stable").astype(np.int32)
-    indptr = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(label, minlength=count), out=indptr[1:])
+    indptr = np.append(0, np.bincount(label).cumsum())
     return Duplicates(members[indptr[:-1]].astype(np.int64), label, indptr, members)
 
 
@@ -72,20 +71,6 @@ def _keys(count: int, number: type[np.unsignedinteger]) -> NDArray[np.unsignedin
     keys = np.random.default_rng(0).integers(0, np.iinfo(number).max, count, number) | number(1)
     keys.flags.writeable = False
     return keys
-
-
-def spread(
-    duplicates: Duplicates, neighbors: NDArray[np.int32], distances: NDArray[np.float32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Expand the lists (g, k) of the g distinct rows, numbered 0 … g-1, to lists (n, k) of all."""
-    n, k = duplicates.label.size, neighbors.shape[1]
-    out_neighbors = np.full((n, k), -1, np.int32)
-    out_distances = np.full((n, k), np.inf, np.float32)
-    _spread(
-        duplicates.label, duplicates.indptr, duplicates.members, neighbors, distances,
-        out_neighbors, out_distances,
-    )  # fmt: skip
-    return out_neighbors, out_distances
 
 
 @kernel
@@ -103,12 +88,11 @@ def _hash_rows(bits, keys, negative_zero, hashes):
 def _label(vectors, rows, hashes, by_hash, label):
     """Number the classes of equal rows by their lowest row, write label (n,), return their count.
 
-    Rows ascend within a run of equal hashes. Each row is compared with the first row of every class
-    that the run has so far; a run has several classes only if hashes collide.
+    Rows ascend within a run of equal hashes. A run has several classes only if hashes collide.
     """
     n = hashes.shape[0]
     first = np.empty(n, np.int32)
-    start = 0
+    start = count = 0
     while start < n:
         stop = start
         while stop < n and hashes[by_hash[stop]] == hashes[by_hash[start]]:
@@ -121,7 +105,6 @@ def _label(vectors, rows, hashes, by_hash, label):
                     break
             stop += 1
         start = stop
-    count = 0
     for i in range(n):
         if first[i] == i:
             label[i] = count
@@ -144,26 +127,22 @@ def _spread(label, indptr, members, neighbors, distances, out_neighbors, out_dis
     """List the copies of row i (distance 0), then those of each neighbour; ties by row number."""
     n, k = out_neighbors.shape
     for i in range(n):
-        g = label[i]
-        filled = 0
+        listed, lengths = out_neighbors[i], out_distances[i]
+        g, filled = label[i], 0
         for p in range(-1, neighbors.shape[1]):
             other = g if p < 0 else neighbors[g, p]
             d = np.float32(0.0) if p < 0 else distances[g, p]
-            if other < 0 or (filled == k and d > out_distances[i, k - 1]):
+            if other < 0 or (filled == k and d > lengths[k - 1]):
                 break
             for at in range(indptr[other], indptr[other + 1]):
                 j = members[at]
                 if j == i:
                     continue
-                if filled == k and (d > out_distances[i, k - 1] or j > out_neighbors[i, k - 1]):
+                if filled == k and (d > lengths[k - 1] or j > listed[k - 1]):
                     break  # members ascend, so the rest of this class sorts after the list's end
                 hole = min(filled, k - 1)
-                while (
-                    hole > 0 and out_distances[i, hole - 1] == d and out_neighbors[i, hole - 1] > j
-                ):
-                    out_neighbors[i, hole] = out_neighbors[i, hole - 1]
-                    out_distances[i, hole] = out_distances[i, hole - 1]
+                while hole > 0 and lengths[hole - 1] == d and listed[hole - 1] > j:
+                    listed[hole], lengths[hole] = listed[hole - 1], lengths[hole - 1]
                     hole -= 1
-                out_neighbors[i, hole] = j
-                out_distances[i, hole] = d
+                listed[hole], lengths[hole] = j, d
                 filled = min(filled + 1, k)

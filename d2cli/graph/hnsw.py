@@ -4,36 +4,28 @@ One thread builds the index, because the index depends on the order of insertion
 the queries, because a query does not change the index.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from functools import partial
 
 import hnswlib
 import numpy as np
-from numpy.typing import NDArray
 
-from d2cli.engine.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
-from d2cli.engine.threads import Progress, for_blocks, silent
+from d2cli.engine.checkpoints import Checkpoint, State, as_bytes, from_bytes
+from d2cli.engine.threads import Progress, for_blocks
 from d2cli.graph.distances import nearest_of_all, rerank
 from d2cli.graph.recall import ApproximateLists, Truth
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import INDEX_BLOCK
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime import stopping
+from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
 #: The doubling series of ef ends at the first value of at least this.
 _EF_MOST = 1600
-#: Rows ranked by true distance in one block.
-_RANK_BLOCK = 1024
 
 
 def hnsw_neighbors(
-    group: Group,
-    settings: SearchSettings,
-    truth: Truth,
-    progress: Progress = silent,
-    checkpoint: Checkpoint = NONE,
+    group: Group, settings: SearchSettings, truth: Truth, progress: Progress, checkpoint: Checkpoint
 ) -> ApproximateLists:
     """The k nearest neighbours of every row of a group, approximately.
 
@@ -48,7 +40,7 @@ def hnsw_neighbors(
     Returns:
         The lists. Memory: one float32 copy of the vectors and about 8·M + 124 bytes per row.
     """
-    n, d, k, threads = len(group), group.vectors.shape[1], settings.n_neighbors, settings.threads
+    n, k, threads, recall = len(group), settings.n_neighbors, settings.threads, settings.recall
     scale = power_of_two_scale(threads, group)
     ef, done, reached = settings.ef, 0, 0.0
     neighbors, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
@@ -57,7 +49,7 @@ def hnsw_neighbors(
         ef, reached, done = int(state["ef"]) or ef, float(state["reached"]), int(state["done"])
         neighbors[:done], distances[:done] = state["neighbors"], state["distances"]
     else:
-        index = hnswlib.Index("l2", d)
+        index = hnswlib.Index("l2", group.vectors.shape[1])
         index.init_index(n, settings.hnsw_m, settings.ef_construction, random_seed=settings.seed)
         for start in range(0, n, INDEX_BLOCK):
             stop = min(start + INDEX_BLOCK, n)
@@ -67,22 +59,18 @@ def hnsw_neighbors(
             stopping.check()
 
     def save(ef: int, done: int) -> None:
-        checkpoint.save(
-            "hnsw",
-            lambda: {
-                **_state_of(index),
-                "ef": np.int64(ef),
-                "reached": np.float64(reached),
-                "done": np.int64(done),
-                "neighbors": neighbors[:done],
-                "distances": distances[:done],
-            },
-        )
+        numbers = {"ef": np.int64(ef), "reached": np.float64(reached), "done": np.int64(done)}
+        lists = {"neighbors": neighbors[:done], "distances": distances[:done]}
+        checkpoint.save("hnsw", lambda: {**_state_of(index), **numbers, **lists})
 
     save(ef or 0, done)
-    search = _IndexSearch(index, group, scale, k, threads)
+    search = partial(_search, index, group, scale, k, threads)
     if ef is None:
-        ef, reached = _smallest_ef(search, truth, settings.recall)
+        ef, most = k, max(_EF_MOST, 2 * k)
+        while reached < recall and ef < most:
+            ef *= 2
+            index.set_ef(ef)
+            reached = truth.recall(search(truth.rows)[1])
     index.set_ef(max(ef, k + 1))
     for start in range(done, n, INDEX_BLOCK):
         stop = min(start + INDEX_BLOCK, n)
@@ -90,13 +78,11 @@ def hnsw_neighbors(
         progress("neighbors", stop, n)
         stopping.check()
         save(ef, stop)
-    decision = Decision(
-        "ef",
-        ef,
-        "first of 2k, 4k, 8k, … that reaches the recall on a sample",
-        {"recall": reached, "recall_target": settings.recall, "sample_rows": len(truth.rows)},
-    )
-    return neighbors, distances, (decision,) if settings.ef is None else ()
+    if settings.ef is not None:
+        return neighbors, distances, ()
+    rule = "first of 2k, 4k, 8k, … that reaches the recall on a sample"
+    numbers = {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)}
+    return neighbors, distances, (Decision("ef", ef, rule, numbers),)
 
 
 def _state_of(index: hnswlib.Index) -> State:
@@ -115,64 +101,42 @@ def _restored(state: State) -> hnswlib.Index:
     return index
 
 
-def _smallest_ef(search: _IndexSearch, truth: Truth, recall: float) -> tuple[int, float]:
-    """The first ef of 2k, 4k, 8k, … that reaches `recall` on `truth`, and its recall."""
-    ef = 2 * search.n_neighbors
-    while True:
-        search.index.set_ef(ef)
-        reached = truth.recall(search(truth.rows)[1])
-        if reached >= recall or ef >= _EF_MOST:
-            return ef, reached
-        ef *= 2
+def _search(
+    index: hnswlib.Index, group: Group, scale: float, k: int, threads: int, numbers: Int64
+) -> tuple[Int32, Float32]:
+    """The k nearest neighbours of these rows of the group, ranked by true distance."""
+    vectors, rows = group.vectors, group.rows_at(numbers)
+    neighbors, distances = np.empty((rows.size, k), np.int32), np.empty((rows.size, k), np.float32)
+    queries = (vectors[rows] * scale).astype(np.float32, copy=False)
+    candidates, lost = _candidates(index, queries, k + 1, threads)
+
+    def rank(a: int, b: int) -> None:
+        rerank(vectors, rows[a:b], candidates[a:b], neighbors[a:b], distances[a:b])
+
+    for_blocks(rank, rows.size, 1024, threads)
+    if lost.size:
+        found, lengths = neighbors[lost], distances[lost]
+        nearest_of_all(vectors, rows[lost], group.all_rows(), found, lengths)
+        neighbors[lost], distances[lost] = found, lengths
+    return neighbors, distances
 
 
-@dataclass(frozen=True)
-class _IndexSearch:
-    """Queries of one index."""
+def _candidates(
+    index: hnswlib.Index, queries: Float32, wanted: int, threads: int
+) -> tuple[Int64, Int64]:
+    """Candidates (m, wanted) of queries (m, d), and the places of those for which hnswlib fails.
 
-    index: hnswlib.Index
-    group: Group
-    scale: float
-    n_neighbors: int
-    threads: int
-
-    def __call__(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k nearest neighbours of these rows of the group, ranked by true distance."""
-        vectors, rows = self.group.vectors, self.group.rows_at(numbers)
-        neighbors = np.empty((rows.size, self.n_neighbors), np.int32)
-        distances = np.empty((rows.size, self.n_neighbors), np.float32)
-        candidates, lost = self._candidates(rows)
-
-        def rank(start: int, stop: int) -> None:
-            rerank(
-                vectors, rows[start:stop], candidates[start:stop],
-                neighbors[start:stop], distances[start:stop],
-            )  # fmt: skip
-
-        for_blocks(rank, rows.size, _RANK_BLOCK, self.threads)
-        if lost.size:
-            found, lengths = neighbors[lost], distances[lost]
-            nearest_of_all(vectors, rows[lost], self.group.all_rows(), found, lengths)
-            neighbors[lost], distances[lost] = found, lengths
-        return neighbors, distances
-
-    def _candidates(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Candidates (m, k + 1) of rows (m,), and the places of rows for which hnswlib fails.
-
-        hnswlib raises for a whole batch if it finds fewer than k + 1 candidates for one row, so the
-        rows of such a batch are queried one by one.
-        """
-        wanted = self.n_neighbors + 1
-        queries = (self.group.vectors[rows] * self.scale).astype(np.float32, copy=False)
-        try:
-            labels, _ = self.index.knn_query(queries, k=wanted, num_threads=self.threads)
-            return labels.astype(np.int64), np.empty(0, np.int64)
-        except RuntimeError:
-            found = np.full((rows.size, wanted), -1, np.int64)
-            lost = []
-            for r in range(rows.size):
-                try:
-                    found[r] = self.index.knn_query(queries[r], k=wanted, num_threads=1)[0][0]
-                except RuntimeError:
-                    lost.append(r)
-            return found, np.array(lost, np.int64)
+    hnswlib raises for a whole batch if it finds fewer than `wanted` candidates for one row, so the
+    rows of such a batch are queried one by one.
+    """
+    try:
+        labels, _ = index.knn_query(queries, k=wanted, num_threads=threads)
+        return labels.astype(np.int64), np.empty(0, np.int64)
+    except RuntimeError:
+        found, lost = np.full((len(queries), wanted), -1, np.int64), []
+        for r, query in enumerate(queries):
+            try:
+                found[r] = index.knn_query(query, k=wanted, num_threads=1)[0][0]
+            except RuntimeError:
+                lost.append(r)
+        return found, np.array(lost, np.int64)

@@ -2,39 +2,37 @@
 
 :class:`KnnGraph` holds the k nearest neighbours of each row; it is built and stored on disk.
 :class:`Edges` holds the edges under one rule in CSR form; messages are sent along them.
-
 The module loads no compiler until a graph is made, so that the plan can import it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
+from d2cli.runtime.arrays import Bools, Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
 #: Fills `neighbors` where a row has fewer than k neighbours; the distance there is +inf.
 MISSING = -1
+
+_GraphError = partial(DataError, argument="graph")
 
 
 class Edges(NamedTuple):
     """A sparse graph in CSR form (compressed sparse rows).
 
     - `indptr` is int64 (n + 1,), `indices` int32 (m,), `distances` float32 (m,);
-    - the neighbours of row i are ``indices[indptr[i]:indptr[i + 1]]``; `distances` has the same
-      layout;
+    - row i has the neighbours ``indices[indptr[i]:indptr[i + 1]]``; `distances` is laid out alike;
     - within a row, `indices` ascend without repeats and without i;
     - distances are finite and >= 0.
     """
 
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    distances: NDArray[np.float32]
+    indptr: Int64
+    indices: Int32
+    distances: Float32
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class BuildInfo:
         recall: recall@k measured on `recall_sample` rows; None if every search was exact.
         recall_target: the recall@k aimed at; None if every search was exact.
         settings: what an approximate search chose, by name; empty if several groups had one.
-        decisions: the automatic choices. They are empty for a graph that was read from a file.
+        decisions: the automatic choices; empty for a graph that was read from a file.
     """
 
     metric: str
@@ -75,9 +73,9 @@ class KnnGraph:
         DataError: if an array breaks this contract, naming the first such row.
     """
 
-    neighbors: NDArray[np.int32]
-    distances: NDArray[np.float32]
-    excluded: NDArray[np.bool_] | None = None
+    neighbors: Int32
+    distances: Float32
+    excluded: Bools | None = None
     info: BuildInfo = field(default_factory=lambda: BuildInfo("unknown", "unknown"))
 
     @property
@@ -94,33 +92,23 @@ class KnnGraph:
         """Check the contract, because kernels index arrays by these numbers without checks."""
         from d2cli.graph.contract import first_fault  # noqa: PLC0415, loads the compiler
 
-        neighbors, distances = self.neighbors, self.distances
+        neighbors, distances, excluded = self.neighbors, self.distances, self.excluded
         if neighbors.ndim != 2 or neighbors.shape != distances.shape or not neighbors.shape[1]:
-            raise DataError(
-                f"neighbors {neighbors.shape} and distances {distances.shape} must both be (n, k)",
-                argument="graph",
-            )
+            shapes = f"neighbors {neighbors.shape} and distances {distances.shape}"
+            raise _GraphError(f"{shapes} must both be (n, k)")
         if neighbors.dtype != np.int32 or distances.dtype != np.float32:
-            raise DataError(
-                f"neighbors must be int32 and distances float32, not {neighbors.dtype} and "
-                f"{distances.dtype}",
-                argument="graph",
-            )
-        if self.excluded is not None and self.excluded.shape != (self.n,):
-            raise DataError(
-                f"excluded must be ({self.n},), not {self.excluded.shape}", argument="graph"
-            )
+            dtypes = f"{neighbors.dtype} and {distances.dtype}"
+            raise _GraphError(f"neighbors must be int32 and distances float32, not {dtypes}")
+        if excluded is not None and excluded.shape != (self.n,):
+            raise _GraphError(f"excluded must be ({self.n},), not {excluded.shape}")
         if (fault := first_fault(neighbors, distances)) is not None:
-            raise DataError(fault[1], argument="graph", row=fault[0])
-        if self.excluded is not None:
-            lists = self.excluded & (neighbors[:, 0] != MISSING)
-            if lists.any():
-                row = int(np.argmax(lists))
-                raise DataError("is excluded but lists neighbours", argument="graph", row=row)
-            lists = (self.excluded[neighbors] & (neighbors != MISSING)).any(axis=1)
-            if lists.any():
-                row = int(np.argmax(lists))
-                raise DataError("lists an excluded row", argument="graph", row=row)
+            raise _GraphError(fault[1], row=fault[0])
+        if excluded is not None:
+            listed = neighbors != MISSING
+            if (wrong := excluded & listed[:, 0]).any():
+                raise _GraphError("is excluded but lists neighbours", row=int(np.argmax(wrong)))
+            if (wrong := (excluded[neighbors] & listed).any(axis=1)).any():
+                raise _GraphError("lists an excluded row", row=int(np.argmax(wrong)))
 
 
 def check_edges(edges: Edges) -> None:
@@ -132,29 +120,14 @@ def check_edges(edges: Edges) -> None:
     indptr, indices, distances = edges
     n = indptr.size - 1
     if (
-        indptr.dtype != np.int64
-        or indices.dtype != np.int32
-        or distances.dtype != np.float32
+        [array.dtype for array in edges] != [np.int64, np.int32, np.float32]
         or n < 1
         or indices.shape != distances.shape
-        or indptr[0] != 0
-        or indptr[-1] != indices.size
+        or (indptr[0], indptr[-1]) != (0, indices.size)
         or (np.diff(indptr) < 0).any()
     ):
-        raise DataError("edges are not in compressed sparse rows", argument="graph")
+        raise _GraphError("edges are not in compressed sparse rows")
     if indices.size and (indices.min() < 0 or indices.max() >= n):
-        raise DataError("edges lead to a row that does not exist", argument="graph")
+        raise _GraphError("edges lead to a row that does not exist")
     if not (distances >= 0).all():
-        raise DataError("an edge's distance is negative or NaN", argument="graph")
-
-
-def check_rows(n: int) -> None:
-    """Check that there are rows and that row numbers fit int32.
-
-    Raises:
-        DataError: otherwise.
-    """
-    if n == 0:
-        raise DataError("there are no rows", argument="embeddings")
-    if n > MAX_ROWS:
-        raise DataError(f"{n:,} rows are more than {MAX_ROWS:,}", argument="embeddings")
+        raise _GraphError("an edge's distance is negative or NaN")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from d2cli.engine.threads import Progress, silent
+from d2cli.engine.threads import Progress
 from d2cli.graph.exact.search import exact_neighbors_of
 from d2cli.graph.vectors import Group
+from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
-#: What an approximate search returns: neighbors (n, k) int32, rows of all vectors; distances (n, k)
-#: float32; and the settings that it chose itself.
-ApproximateLists = tuple[NDArray[np.int32], NDArray[np.float32], tuple[Decision, ...]]
+#: neighbors (n, k), rows of all vectors; distances (n, k); and what the search chose itself.
+ApproximateLists = tuple[Int32, Float32, tuple[Decision, ...]]
 
 
 @dataclass(frozen=True)
@@ -27,31 +26,23 @@ class Truth:
         distances: (m, k) float32, as in a graph.
     """
 
-    rows: NDArray[np.int64]
-    neighbors: NDArray[np.int32]
-    distances: NDArray[np.float32]
+    rows: Int64
+    neighbors: Int32
+    distances: Float32
 
     @classmethod
-    def of(
-        cls,
-        group: Group,
-        n_neighbors: int,
-        numbers: NDArray[np.int64],
-        threads: int,
-        progress: Progress = silent,
-    ) -> Truth:
+    def of(cls, group: Group, k: int, numbers: Int64, threads: int, progress: Progress) -> Truth:
         """Search exactly, within a group, for the rows with these numbers."""
         neighbors, distances = exact_neighbors_of(
-            group.rows_at(numbers), group, n_neighbors,
-            threads=threads, progress=progress, stage="sample",
-        )  # fmt: skip
+            group.rows_at(numbers), group, k, threads=threads, progress=progress, stage="sample"
+        )
         return cls(numbers, group.number(neighbors), distances)
 
     def part(self, start: int, stop: int) -> Truth:
         """Rows start … stop of the sample."""
         return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
 
-    def recall(self, distances: NDArray[np.float32]) -> float:
+    def recall(self, distances: Float32) -> float:
         """recall@k of lists for `rows` that have these distances (m, k).
 
         A listed neighbour counts if it is no farther than the true k-th neighbour, so ties count as
@@ -63,14 +54,12 @@ class Truth:
         hits = np.isfinite(distances) & (distances <= self.distances.max(axis=1, keepdims=True))
         return float(hits.sum() / possible.sum())
 
-    def share_among(self, candidates: NDArray[np.int32]) -> float:
+    def share_among(self, candidates: Int32) -> float:
         """The share of true neighbours that are among the candidates (m, c) of their row."""
         return float((self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2).mean())
 
 
-def sample_rows(
-    n: int, aim: int, judge: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sample_rows(n: int, aim: int, judge: int, seed: int) -> tuple[Int64, Int64]:
     """Two disjoint random samples of the rows 0 … n-1, sorted: to tune with, and to measure with.
 
     If n < `aim` + `judge`, the first sample gets a third of the rows.

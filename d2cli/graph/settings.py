@@ -1,9 +1,4 @@
-"""What a graph is built from and how: sizes of the embeddings, options of the search.
-
-The plan uses this module too, so it imports no kernel.
-"""
-
-from __future__ import annotations
+"""What a graph is built from and how. The plan uses this module, so it imports no kernel."""
 
 from dataclasses import dataclass
 
@@ -45,12 +40,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Options of :func:`d2cli.graph.build.build_graph`.
+    """Options of :func:`d2cli.graph.build.build_graph`, and three that only the plan reads.
 
     Attributes:
-        grouped: whether rows are searched in groups (labels, exclusions). Only the plan reads it.
-        taking_part: the share of rows that are searched. Only the plan reads it.
-        checkpoint: seconds between checkpoints; None for no checkpoints. Only the plan reads it.
+        grouped: whether rows are searched in groups (labels, exclusions).
+        taking_part: the share of rows that are searched.
+        checkpoint: seconds between checkpoints; None for no checkpoints.
     """
 
     n_neighbors: int = defaults.N_NEIGHBORS

@@ -1,7 +1,5 @@
 """Block sizes of the graph room, and the memory that building a graph needs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from d2cli.defaults import Metric
@@ -56,13 +54,16 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.hold("group", n * 16)
     ledger.stage = "neighbors"
     ledger.touch("duplicates", 24 * n)  # hashes, their order, groups of equal rows
-    method = settings.method_for(n)
+    method, group = settings.method_for(n), n if settings.grouped else None
     if method == "exact":
-        _search_exactly(ledger, matrix, settings)
+        ledger.hold("lists", n * k * 8)
+        among_themselves(ledger, matrix, k, settings.threads, group)
+        if settings.checkpoint is not None:
+            ledger.keep(n * (min(k + 1 + SPARE, n) + k) * 8)
     else:
         ledger.stage = "sample"
-        rows, among = min(AIM_SAMPLE + RECALL_SAMPLE, n), n if settings.grouped else None
-        compare(ledger, matrix, k, settings.threads, rows, among)
+        rows = min(AIM_SAMPLE + RECALL_SAMPLE, n)
+        compare(ledger, matrix, k, settings.threads, rows, group)
         {"ivf": search_cells, "hnsw": _search_index}[method](ledger, matrix, settings)
     ledger.free("embeddings", "vectors", "group")
     if settings.grouped:
@@ -72,14 +73,6 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
     ledger.touch("check", 4 * n)
 
 
-def _search_exactly(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
-    n, k = matrix.rows, settings.n_neighbors
-    ledger.hold("lists", n * k * 8)
-    among_themselves(ledger, matrix, k, settings.threads, n if settings.grouped else None)
-    if settings.checkpoint is not None:
-        ledger.keep(n * (min(k + 1 + SPARE, n) + k) * 8)
-
-
 def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
     """Memory of :func:`~d2cli.graph.hnsw.hnsw_neighbors`."""
     n, d, k, m = matrix.rows, matrix.width, settings.n_neighbors, settings.hnsw_m
@@ -87,8 +80,7 @@ def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> N
     # Bytes per row: the vector; 2m links and their count; label; lock; the links of upper levels
     # and the pointer to them; the table of labels.
     links = 4 * d + 8 * m + 4 + 8 + 40 + 8 + 4 + 56 + (4 * m + 4) / m
-    visited = 2 * (1 + settings.threads)
-    ledger.hold("index", n * (links + visited))
+    ledger.hold("index", n * (links + 2 * (1 + settings.threads)))  # and marks of visited rows
     block = 4 * min(n, INDEX_BLOCK) * d
     ledger.touch("block", block)
     if settings.checkpoint is not None:

@@ -5,16 +5,17 @@ unit length under ``cosine``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import Metric, choices
+from d2cli.defaults import MAX_ROWS, Metric, choices
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
-from d2cli.graph.knn_graph import check_rows
 from d2cli.graph.sizes import BLOCK_NUMBERS
+from d2cli.runtime.arrays import Floats, Int32, Int64
 
 #: Distances between longer vectors may not fit float32.
 _LARGEST_NORM = 1e38
@@ -24,6 +25,8 @@ _SMALLEST_NORM = float(np.finfo(np.float32).tiny)
 _SMALL, _LARGE = 1e-30, 1e30
 #: Squares of values within 2^±24 can be summed in float32 without overflow or underflow.
 _HARMLESS_EXPONENT = 24
+
+_Unusable = partial(DataError, argument="embeddings")
 
 
 def block_rows(d: int) -> int:
@@ -42,41 +45,31 @@ class Group:
         rows: (n,) int64, the rows of the group, ascending; None if they are all rows.
     """
 
-    vectors: NDArray[np.floating]
-    rows: NDArray[np.int64] | None = None
+    vectors: Floats
+    rows: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.vectors) if self.rows is None else len(self.rows)
 
-    def block(self, start: int, stop: int) -> NDArray[np.floating]:
+    def block(self, start: int, stop: int) -> Floats:
         """The vectors numbered start … stop; a view if the group is all rows."""
-        if self.rows is None:
-            return self.vectors[start:stop]
-        return self.vectors[self.rows[start:stop]]
-
-    def take(self, numbers: NDArray[np.integer]) -> NDArray[np.floating]:
-        """The vectors with these numbers."""
-        return self.vectors[self.rows_at(numbers)]
+        return self.vectors[slice(start, stop) if self.rows is None else self.rows[start:stop]]
 
     def rows_at(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """The rows with these numbers."""
         return numbers if self.rows is None else self.rows[numbers]
 
-    def all_rows(self) -> NDArray[np.int64]:
+    def all_rows(self) -> Int64:
         """The rows of the group, in the order of their numbers."""
         return np.arange(len(self.vectors)) if self.rows is None else self.rows
 
-    def listed(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    def listed(self, numbers: Int32) -> Int32:
         """The rows with these numbers; -1 stays -1."""
         if self.rows is None:
             return numbers
         return np.where(numbers < 0, -1, self.rows[numbers]).astype(np.int32)
 
-    def part(self, numbers: NDArray[np.int64]) -> Group:
-        """The group of the rows with these numbers, ascending."""
-        return Group(self.vectors, self.rows_at(numbers))
-
-    def number(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    def number(self, rows: Int32) -> Int32:
         """The numbers of these rows; -1 stays -1."""
         if self.rows is None:
             return rows
@@ -86,18 +79,15 @@ class Group:
 
 
 def prepare(
-    embeddings: NDArray[np.floating],
-    metric: Metric,
-    *,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> NDArray[np.floating]:
+    embeddings: Floats, metric: Metric, *, threads: int | None = None, progress: Progress = silent
+) -> Floats:
     """Check embeddings and convert them to the form that searches take.
 
     Args:
         embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped; is
             read in blocks and not changed.
         metric: ``euclidean`` or ``cosine``.
+        threads, progress: as for :func:`~d2cli.graph.build.build_graph`.
 
     Returns:
         (n, d), C-contiguous, native byte order. ``euclidean`` returns the embeddings themselves if
@@ -105,6 +95,7 @@ def prepare(
         to unit length. Copies are float64 for float64, otherwise float32.
 
     Raises:
+        UsageError: for another metric.
         DataError: for another shape or dtype, no rows, or a value that is not finite; under
             ``euclidean`` also for a vector longer than 1e38, and if all vectors are shorter than
             1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
@@ -112,94 +103,72 @@ def prepare(
     if metric not in choices(Metric):
         raise UsageError(f"metric must be one of {', '.join(choices(Metric))}, not {metric!r}")
     if embeddings.ndim != 2:
-        raise DataError(
-            f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}",
-            argument="embeddings",
-        )
+        raise _Unusable(f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}")
     dtype = embeddings.dtype.newbyteorder("=")
     if dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(
-            f"embeddings must be float16, float32 or float64, not {embeddings.dtype}",
-            "convert them: array.astype('float32')",
-            argument="embeddings",
-        )
+        wrong = f"embeddings must be float16, float32 or float64, not {embeddings.dtype}"
+        raise _Unusable(wrong, "convert them: array.astype('float32')")
     n, d = embeddings.shape
-    check_rows(n)
+    if n == 0:
+        raise _Unusable("there are no rows")
+    if n > MAX_ROWS:
+        raise _Unusable(f"{n:,} rows are more than {MAX_ROWS:,}")
     if d == 0:
-        raise DataError("embeddings have no columns", argument="embeddings")
-    as_is = (
-        metric == "euclidean"
-        and embeddings.dtype != np.float16
-        and embeddings.flags.c_contiguous
-        and embeddings.dtype.isnative
-    )
+        raise _Unusable("embeddings have no columns")
+    flags, cosine = embeddings.flags, metric == "cosine"
+    plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
+    as_is = plain and not cosine
     wide = np.float64 if dtype == np.float64 else np.float32
     vectors = embeddings if as_is else np.empty((n, d), wide)
-
     step = block_rows(d)
     longest = np.zeros(-(-n // step))
 
     def check(start: int, stop: int) -> None:
         block = embeddings[start:stop]
         norms = _norms(block)
-        if metric == "cosine" and not ((norms > _SMALL) & (norms < _LARGE)).all():
+        if cosine and not ((norms > _SMALL) & (norms < _LARGE)).all():
             block = _near_one(block)
             norms = _norms(block)
         _check_finite(block, norms, start)
         longest[start // step] = norms.max() or np.abs(block).max()
-        if metric == "cosine":
-            if not norms.all():
-                raise DataError(
-                    "is a zero vector, which has no direction under cosine",
-                    "drop it, or use --metric euclidean",
-                    argument="embeddings",
-                    row=start + int(np.argmin(norms)),
-                )
-            vectors[start:stop] = block / norms[:, None]
-        elif not as_is:
-            vectors[start:stop] = block
+        if cosine and not norms.all():
+            wrong = "is a zero vector, which has no direction under cosine"
+            row = start + int(np.argmin(norms))
+            raise _Unusable(wrong, "drop it, or use --metric euclidean", row=row)
+        if not as_is:
+            vectors[start:stop] = block / norms[:, None] if cosine else block
 
     for_blocks(check, n, step, thread_count(threads), progress, "read")
-    if metric == "euclidean" and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
-        raise DataError(
-            f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances",
-            "scale the embeddings up",
-            argument="embeddings",
-        )
+    if not cosine and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
+        wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
+        raise _Unusable(wrong, "scale the embeddings up")
     return vectors
 
 
-def _near_one(block: NDArray[np.floating]) -> NDArray[np.floating]:
+def _near_one(block: Floats) -> Floats:
     """Each row divided by a power of two, which keeps its direction without rounding."""
     largest = np.abs(block).max(axis=1)
     largest[~np.isfinite(largest)] = 1.0
     return np.ldexp(block.astype(np.float64), -np.frexp(largest)[1][:, None])
 
 
-def _norms(block: NDArray[np.floating]) -> NDArray[np.float64]:
+def _norms(block: Floats) -> NDArray[np.float64]:
     """Lengths of the rows, float64."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
 
 
-def _check_finite(block: NDArray[np.floating], norms: NDArray[np.float64], first_row: int) -> None:
+def _check_finite(block: Floats, norms: NDArray[np.float64], first_row: int) -> None:
     """Refuse a value that is not finite and a row that is too long."""
     if np.isfinite(norms).all() and norms.max() <= _LARGEST_NORM:
         return
     finite = np.isfinite(block)
     if not finite.all():
-        row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
-        raise DataError(
-            f"column {column} is {block[row, column]}",
-            argument="embeddings",
-            row=first_row + int(row),
-        )
-    raise DataError(
-        f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances",
-        "scale the embeddings down",
-        argument="embeddings",
-        row=first_row + int(np.argmax(~(norms <= _LARGEST_NORM))),
-    )
+        row, column = divmod(int(np.argmin(finite)), finite.shape[1])
+        raise _Unusable(f"column {column} is {block[row, column]}", row=first_row + row)
+    wrong = f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances"
+    row = first_row + int(np.argmax(~(norms <= _LARGEST_NORM)))
+    raise _Unusable(wrong, "scale the embeddings down", row=row)
 
 
 def power_of_two_scale(threads: int, *groups: Group) -> float:
@@ -212,8 +181,7 @@ def power_of_two_scale(threads: int, *groups: Group) -> float:
     exponent = int(np.frexp(largest)[1])
     if largest == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
         return 1.0
-    # Within the range of float32; denormals stay small.
-    return float(2.0 ** -np.clip(exponent, -120, 120))
+    return float(2.0 ** -np.clip(exponent, -120, 120))  # fits float32; denormals stay small
 
 
 def _largest(group: Group, threads: int) -> float:

@@ -1,7 +1,5 @@
 """Automatic choices and the numbers that led to them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

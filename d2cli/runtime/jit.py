@@ -1,7 +1,5 @@
 """Compilation of kernels, with a cache on disk if a folder for it can be written."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable
@@ -16,18 +14,14 @@ _IMPORT = re.compile(r"^from (d2cli[\w.]*) import", re.MULTILINE)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` so that it runs without the interpreter lock.
-
-    Sums keep the order of the source, because ties depend on it: no ``fastmath``.
-    """
+    """Compile `function` to run without the interpreter lock, sums in the order of the source."""
     return _compiled(function)
 
 
 def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel whose sums may be reordered so that they can be vectorised.
 
-    For sums that only screen or that are rounded afterwards. The result depends only on the
-    arguments. NaN and infinity keep their meaning.
+    For sums that only screen or that are rounded afterwards. NaN and infinity keep their meaning.
     """
     return _compiled(function, fastmath={"contract", "reassoc"})
 
@@ -43,18 +37,16 @@ def borrowing_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile with a cache on disk, beside the source or in the user's cache folder.
+    """Compile with a cache on disk, or without one if no folder can be written.
 
-    If neither folder can be written, or if numba's cache class has changed, each process compiles
-    the kernel.
+    Without one, or if numba's cache class has changed, each process compiles the kernel.
     """
     try:
         compiled = numba.njit(cache=True, nogil=True, **options)(function)
         if compiled is not function:
-            # numba checks only the kernel's own file, but the machine code also contains the
-            # kernels that it calls and the constants of their files. The stamp covers these files.
-            # It is part of the version because numba compares the version before it unpickles the
-            # types of arguments, which may name classes that only an older d2prune has.
+            # numba checks only the kernel's own file; the stamp covers the files of the kernels
+            # and constants that it uses too. numba compares the version before it unpickles types,
+            # which may name classes that only an older d2prune has.
             index = compiled._cache._cache_file
             index._version = (index._version, stamp(Path(function.__code__.co_filename)))
         return compiled
@@ -67,14 +59,12 @@ def stamp(path: Path) -> bytes:
     """A digest of one file with kernels and of all kernel files that it imports.
 
     A kernel file imports :mod:`d2cli.runtime.jit` or is named ``sizes.py``. Constants that kernels
-    use must be in kernel files; a test checks this. After a change of other files, no kernel is
-    compiled again.
+    use must be in kernel files; a test checks this.
     """
     digest = hashlib.blake2b()
     for one in sorted(kernel_files(path)):
         code = one.read_bytes()
-        digest.update(f"{one.relative_to(_PACKAGE)} {len(code)} ".encode())
-        digest.update(code)
+        digest.update(f"{one.relative_to(_PACKAGE)} {len(code)} ".encode() + code)
     return digest.digest()
 
 
@@ -86,16 +76,14 @@ def kernel_files(path: Path) -> set[Path]:
         one = waiting.pop()
         if one not in found:
             found.add(one)
-            waiting += [other for other in _imported(one) if _holds_kernels(other)]
+            for name in _IMPORT.findall(one.read_text("utf-8")):
+                other = _PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py")
+                waiting += [other] if _holds_kernels(other) else []
     return found
-
-
-def _imported(path: Path) -> list[Path]:
-    names = _IMPORT.findall(path.read_text(encoding="utf-8"))
-    files = [_PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py") for name in names]
-    return [file for file in files if file.is_file()]
 
 
 @cache
 def _holds_kernels(path: Path) -> bool:
+    if not path.is_file():
+        return False
     return path.name == "sizes.py" or "from d2cli.runtime.jit import" in path.read_text("utf-8")

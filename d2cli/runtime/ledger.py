@@ -1,7 +1,5 @@
 """An account of memory: what a run holds and frees, and the most that it holds at one time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,10 +1,9 @@
 """Memory that a run may still take, of the machine and of its control groups."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,9 @@ from d2cli.errors import DataError
 
 #: A limit of cgroup v1 above this means "no limit".
 _NO_LIMIT = 1 << 60
+#: The files of a limit and of what is used, and the inactive pages in ``memory.stat``, by version.
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,12 @@ class Available:
 def available_memory(root: Path = Path("/")) -> Available | None:
     """The minimum of what the machine and each enclosing control group have left.
 
-    Inactive pages of the file cache count as free, because the system reclaims them.
-
-    Args:
-        root: parent of ``proc``, for tests.
-
-    Returns:
-        None if the system does not report it.
+    Inactive pages of the file cache count as free, because the system reclaims them. None if the
+    system reports nothing. `root` is the parent of ``proc``, for tests.
     """
     found = [Available(size, "of the machine") for size in _of_machine(root)]
-    found += [
-        Available(left, f"within the limit of the control group {name}")
-        for _, left, name in _of_groups(root)
-    ]
+    for _, left, name in _of_groups(root):
+        found.append(Available(left, f"within the limit of the control group {name}"))
     return min(found, key=lambda one: one.size, default=None)
 
 
@@ -65,54 +60,41 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, where: str) -> NDArray[Any
             raise MemoryError
         return np.empty(shape, dtype)
     except MemoryError:
-        claim = " × ".join(f"{length:,}" for length in shape)
-        raise DataError(
-            f"{where}: {claim} values of type {dtype} take {size:,} bytes, more than there is "
-            "memory",
-            "a .npy file is read in place, without a copy in memory",
-        ) from None
+        values = " × ".join(f"{length:,}" for length in shape) + f" values of type {dtype}"
+        message = f"{where}: {values} take {size:,} bytes, more than there is memory"
+        hint = "a .npy file is read in place, without a copy in memory"
+        raise DataError(message, hint) from None
 
 
 @cache
 def _most() -> float:
     """:func:`total_memory`, cached because many files may ask; infinity if it is unknown."""
-    most = total_memory()
-    return math.inf if most is None else most
+    return total_memory() or math.inf
 
 
-def _of_machine(root: Path, what: str = "MemAvailable:") -> Iterator[int]:
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith(what):
-            yield int(line.split()[1]) * 1024
-            return
-    if root == Path("/"):  # macOS reports no free memory; all of it is a bound
-        try:
-            yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, OSError, ValueError):
-            return
+def _of_machine(root: Path, what: str = "MemAvailable:") -> list[int]:
+    lines = _lines(root / "proc/meminfo")
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith(what)]
+    if not found and root == Path("/"):  # macOS reports no free memory; all of it is a bound
+        with suppress(AttributeError, OSError, ValueError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return found
 
 
 def _of_groups(root: Path) -> Iterator[tuple[int, int, str]]:
     """(limit, bytes left, name) of every control group of this process, the innermost first."""
-    mounts = list(_mounts(root))
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         old = "memory" in controllers.split(",")
         if controllers and not old:
             continue
-        for is_old, inside, place in mounts:
-            if is_old is not old:
-                continue
-            # In a container, the root of the mount may be the group of the container itself.
-            below = os.path.relpath(path, inside) if _is_within(path, inside) else "."
-            folder = root / place.lstrip("/") / below
-            if not folder.is_dir():
-                folder = root / place.lstrip("/")
-            yield from _upwards(folder, root / place.lstrip("/"), old)
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+        for is_old, inside, place in _mounts(root):
+            if is_old is old:
+                # In a container, the root of the mount may be the group of the container itself.
+                below = os.path.relpath(path, inside) if Path(path).is_relative_to(inside) else "."
+                top = root / place.lstrip("/")
+                folder = top / below if (top / below).is_dir() else top
+                yield from _upwards(folder, top, _VERSION_1 if old else _VERSION_2)
 
 
 def _mounts(root: Path) -> Iterator[tuple[bool, str, str]]:
@@ -128,30 +110,20 @@ def _mounts(root: Path) -> Iterator[tuple[bool, str, str]]:
             yield True, fields[3], fields[4]
 
 
-def _upwards(folder: Path, top: Path, old: bool) -> Iterator[tuple[int, int, str]]:
-    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-    limit_name, used_name, idle_name = (
-        names if old else ("memory.max", "memory.current", "inactive_file")
-    )
-    while True:
-        limit, used = _number(folder / limit_name), _number(folder / used_name)
+def _upwards(folder: Path, top: Path, names: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
+    """Limits of the groups from `folder` up to `top`."""
+    for group in (folder, *folder.parents):
+        limit, used = (_number("".join(_lines(group / name))) for name in names[:2])
         if limit is not None and limit < _NO_LIMIT:
-            idle = 0
-            for line in _lines(folder / "memory.stat"):
-                name, _, value = line.partition(" ")
-                if name == idle_name and value.strip().isdecimal():
-                    idle = int(value)
-            taken = max(0, (used or 0) - idle)
-            name = "/" + str(folder.relative_to(top)).lstrip(".")
-            yield limit, max(0, limit - taken), name
-        if folder == top or top not in folder.parents:
+            stat = dict(line.partition(" ")[::2] for line in _lines(group / "memory.stat"))
+            taken = max(0, (used or 0) - (_number(stat.get(names[2], "")) or 0))
+            yield limit, max(0, limit - taken), "/" + str(group.relative_to(top)).lstrip(".")
+        if group == top:
             return
-        folder = folder.parent
 
 
-def _number(path: Path) -> int | None:
-    text = "".join(_lines(path)).strip()
-    return int(text) if text.isdecimal() else None  # "max" is no limit
+def _number(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() else None  # "max" is no limit
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,7 +1,5 @@
 """Prefetching: memory at scattered places is requested before it is used."""
 
-from __future__ import annotations
-
 import numba
 import numpy as np
 from llvmlite import ir
@@ -9,14 +7,11 @@ from numba.extending import intrinsic
 
 from d2cli.runtime.jit import borrowing_kernel
 
-#: Bytes of one cache line.
-_CACHE_LINE = 64
-
 
 def _instruction(locality):
-    """Signature and code generator of LLVM's ``llvm.prefetch`` at an address.
+    """Signature and code generator of ``llvm.prefetch`` at an address.
 
-    `locality` is LLVM's argument: 3 keeps the line in the cache, 0 is for memory used once.
+    `locality` is LLVM's: 3 keeps the line in the cache, 0 is for memory used once.
     """
 
     def generate(context, builder, signature, arguments):
@@ -25,8 +20,7 @@ def _instruction(locality):
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
         # No type suffix: LLVM adds the one of its version.
         fetch = builder.module.declare_intrinsic("llvm.prefetch", (), kind)
-        for_reading, data = flag(0), flag(1)
-        builder.call(fetch, [pointer, for_reading, flag(locality), data])
+        builder.call(fetch, [pointer, flag(0), flag(locality), flag(1)])  # to read; data
         return context.get_dummy_value()
 
     return numba.types.void(numba.types.intp), generate
@@ -53,12 +47,9 @@ def _prefetch_once(array, i):
 
 
 def _prefetch_row(array, i):
-    """Prefetch ``array[i]``, a row of a C-contiguous array.
-
-    If the row does not start at a cache line, its end may not be fetched.
-    """
+    """Prefetch ``array[i]``, a row of a C-contiguous array, perhaps without its last cache line."""
     first = np.intp(array.ctypes.data) + i * array.strides[0]
-    for offset in range(0, array.shape[1] * array.itemsize, _CACHE_LINE):
+    for offset in range(0, array.shape[1] * array.itemsize, 64):  # a cache line
         _prefetch_at(first + offset)  # type: ignore[call-arg]
 
 

@@ -7,8 +7,6 @@ not be interrupted: the renames that put outputs into place. They run inside :fu
 delays the request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,22 +23,14 @@ _REQUEST = _Request()
 
 
 def request(signal: int) -> None:
-    """Ask the run to stop; called by signal handlers. Only the first signal is stored.
-
-    Raises:
-        KeyboardInterrupt: unless inside :func:`shield`.
-    """
+    """Ask the run to stop, as signal handlers do, and :func:`check`. The first signal is stored."""
     if _REQUEST.signal is None:
         _REQUEST.signal = signal
     check()
 
 
 def check() -> None:
-    """Stop if that was requested. Called between blocks of work and between stages.
-
-    Raises:
-        KeyboardInterrupt: if a request is stored, unless inside :func:`shield`.
-    """
+    """Raise KeyboardInterrupt if a request is stored, unless inside :func:`shield`."""
     if _REQUEST.signal is not None and not _REQUEST.shields:
         raise KeyboardInterrupt
 

@@ -1,7 +1,5 @@
 """Sizes of memory as text."""
 
-from __future__ import annotations
-
 import re
 
 from d2cli.errors import UsageError
@@ -14,19 +12,17 @@ _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str, option: str) -> int:
-    """Bytes from ``8GiB`` (units of 1024), ``8GB`` (units of 1000) or a plain number.
+    """Bytes from ``8GiB`` (units of 1024), ``8GB`` (units of 1000) or a plain number above 0.
 
     Raises:
-        UsageError: for anything else, and for 0.
+        UsageError: for anything else.
     """
     match = _SIZE.fullmatch(text.lower())
     unit = _POWERS.get(match[2] or "b") if match else None
     size = round(float(match[1]) * unit) if match and unit else 0
     if not 0 < size < 1 << 62:
-        raise UsageError(
-            f"--{option} must be a size such as 8GiB, 8GB, 500MiB or a number of bytes, "
-            f"not {text!r}"
-        )
+        form = "a size such as 8GiB, 8GB, 500MiB or a number of bytes"
+        raise UsageError(f"--{option} must be {form}, not {text!r}")
     return size
 
 

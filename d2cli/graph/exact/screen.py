@@ -1,7 +1,5 @@
 """Candidates for nearest neighbours by float32 products, with a proven bound on all other rows."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -11,6 +9,7 @@ from d2cli.engine.threads import for_blocks
 from d2cli.graph.distances import half_square_norms, keep_nearest
 from d2cli.graph.exact.sizes import BASE_ROWS, CENTRE_ROWS, KEPT_NUMBERS
 from d2cli.graph.vectors import Group, block_rows, power_of_two_scale
+from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.products import product
 
@@ -19,7 +18,7 @@ _FLOAT32_STEP = 2.0**-24
 
 #: Candidates (m, w) int32 as rows of all vectors, -1 for none; and missed_from (m,) float64: every
 #: row that is no candidate is at least this far away (infinity if all rows are candidates).
-Candidates = tuple[NDArray[np.int32], NDArray[np.float64]]
+Candidates = tuple[Int32, NDArray[np.float64]]
 
 
 class Screen:
@@ -39,14 +38,14 @@ class Screen:
         vectors, d = group.vectors, group.vectors.shape[1]
         self.scale = power_of_two_scale(threads, group, *(() if asking is None else (asking,)))
         # Any centre is correct. In the dtype of the vectors, each subtraction rounds once.
-        some = group.take(np.arange(0, self.size, -(-self.size // CENTRE_ROWS))) * self.scale
-        centre = some.mean(axis=0, dtype=np.float64)
-        spread = np.square(some - centre).sum(axis=1).max()
+        some = group.rows_at(np.arange(0, self.size, -(-self.size // CENTRE_ROWS)))
+        sample = vectors[some] * self.scale
+        centre = sample.mean(axis=0, dtype=np.float64)
+        spread = np.square(sample - centre).sum(axis=1).max()
         # Rows around the origin need no centring.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
-        self.kept = None
-        if self.size * d <= KEPT_NUMBERS:
-            self.kept = self._centred(group.block(0, self.size))
+        few = self.size * d <= KEPT_NUMBERS
+        self.kept = self._centred(group.block(0, self.size)) if few else None
         self.halves = np.empty(self.size, np.float32)
 
         def measure(start: int, stop: int) -> None:
@@ -55,27 +54,26 @@ class Screen:
         for_blocks(measure, self.size, block_rows(d), threads)
         self.reach = float(2 * self.halves.max()) ** 0.5
 
-    def _centred(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    def _centred(self, rows: Floats) -> Float32:
         if self.scale != 1.0:
             rows = rows * self.scale
         if self.centre is not None:
             rows = rows - self.centre
         return rows.astype(np.float32, copy=False)
 
-    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+    def block(self, start: int, stop: int) -> Float32:
         """The rows numbered start … stop, scaled and centred."""
         if self.kept is not None:
             return self.kept[start:stop]
         return self._centred(self.group.block(start, stop))
 
-    def candidates(self, rows: NDArray[np.int64], width: int) -> Candidates:
+    def candidates(self, rows: Int64, width: int) -> Candidates:
         """`width` candidates for each of these rows (m,) of all vectors."""
-        n = self.size
         q = self._centred(self.group.vectors[rows])
         found = np.full((rows.size, width), -1, np.int32)
         scores = np.full((rows.size, width), np.inf, np.float32)
-        buffer = np.empty(rows.size * min(BASE_ROWS, n), np.float32)
-        for start in range(0, n, BASE_ROWS):
+        buffer = np.empty(rows.size * min(BASE_ROWS, self.size), np.float32)
+        for start in range(0, self.size, BASE_ROWS):
             base = self.block(start, start + BASE_ROWS)
             # A contiguous output: products are slower with gaps between rows.
             block = buffer[: q.shape[0] * base.shape[0]].reshape(q.shape[0], base.shape[0])
@@ -83,20 +81,15 @@ class Screen:
             keep_nearest(block, self.halves[start : start + BASE_ROWS], start, scores, found)
         return self._judged(q, found, scores)
 
-    def listed(
-        self, start: int, found: NDArray[np.int32], scores: NDArray[np.float32]
-    ) -> Candidates:
+    def listed(self, start: int, found: Int32, scores: Float32) -> Candidates:
         """Candidates from the lists of the group's rows number start, start + 1, ….
 
-        Args:
-            found: (m, w) int32, the w best numbers in the group for each of m rows.
-            scores: (m, w) float32, their scores, ascending.
+        `found` (m, w) holds the w best numbers in the group for each of m rows, `scores` (m, w)
+        their scores, ascending.
         """
         return self._judged(self.block(start, start + len(found)), found, scores)
 
-    def _judged(
-        self, q: NDArray[np.float32], found: NDArray[np.int32], scores: NDArray[np.float32]
-    ) -> Candidates:
+    def _judged(self, q: Float32, found: Int32, scores: Float32) -> Candidates:
         missed_from = np.full(len(q), np.inf)
         if found.shape[1] < self.size:
             _bound_what_is_missed(q, scores, self.reach, self.scale, missed_from)
@@ -117,11 +110,8 @@ def rounding(d):
 def _bound_what_is_missed(q, scores, reach, scale, missed_from):
     """missed_from[r] <- a lower bound of the distance from query r to every row not in its list.
 
-    Args:
-        q: (m, d), scaled and centred queries.
-        scores: (m, w), |x|²/2 - q·x of the listed rows, ascending.
-        reach: length of the longest x.
-        scale: the factor that queries and rows were scaled by.
+    `q` (m, d) are scaled and centred queries, `scores` (m, w) those of the listed rows, ascending,
+    `reach` the length of the longest row; `scale` is undone in the bound.
     """
     rounded = rounding(q.shape[1])
     for r in range(q.shape[0]):

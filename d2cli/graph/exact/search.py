@@ -10,41 +10,40 @@ The result equals that of a plain search, whatever the linear algebra library ro
 the number of threads.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
-from d2cli.engine.threads import Progress, for_blocks, silent
-from d2cli.graph.distances import nearest_of_all, rerank
-from d2cli.graph.exact.pairs import candidates_of_all
+from d2cli.engine.threads import Progress, Workers, for_blocks, silent
+from d2cli.graph.distances import keep_nearest, keep_nearest_across, nearest_of_all, rerank
 from d2cli.graph.exact.screen import Candidates, Screen
-from d2cli.graph.exact.sizes import FEW_ROWS, QUERIES, SPARE, SPARE_AGAIN
+from d2cli.graph.exact.sizes import FEW_ROWS, PAIR_ROWS, QUERIES, SPARE, SPARE_AGAIN
 from d2cli.graph.vectors import Group
-from d2cli.runtime.products import one_thread_per_product
+from d2cli.runtime.arrays import Float32, Int32, Int64
+from d2cli.runtime.products import one_thread_per_product, product
+
+#: Pairs of blocks between two checkpoints; all threads wait for each other there.
+_TOGETHER = 512
 
 #: neighbors (m, k) int32, rows of all vectors, and distances (m, k) float32.
-Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
+Lists = tuple[Int32, Float32]
+Pair = tuple[int, int]
 
 
 def exact_neighbors(
-    group: Group,
-    n_neighbors: int,
-    *,
-    threads: int = 1,
-    progress: Progress = silent,
-    stage: str = "neighbors",
-    checkpoint: Checkpoint = NONE,
-) -> Lists:
+    group: Group, n_neighbors: int, *, threads: int = 1, progress: Progress = silent,
+    stage: str = "neighbors", checkpoint: Checkpoint = NONE,
+) -> Lists:  # fmt: skip
     """The k nearest other rows, within a group, of every row of the group.
 
     Args:
         group: n >= 1 rows of vectors as :func:`~d2cli.graph.vectors.prepare` returns them.
         n_neighbors: k >= 1. If n <= k, places stay empty.
-        threads: number of threads. The result does not depend on it.
+        threads, progress: as for :func:`~d2cli.graph.build.build_graph`.
+        stage: the name of the stage that `progress` is called with.
         checkpoint: stores the lists of candidates, later the lists of proven rows.
 
     Returns:
@@ -58,11 +57,9 @@ def exact_neighbors(
             rows, group, n_neighbors, threads=threads, progress=progress, stage=stage
         )
     screen = Screen(group, threads)
-    width = _width(screen, n_neighbors, SPARE)
     with one_thread_per_product():
-        found, scores = candidates_of_all(
-            screen, width, threads, progress=progress, stage=stage, checkpoint=checkpoint
-        )
+        width = _width(screen, n_neighbors, SPARE)
+        found, scores = candidates_of_all(screen, width, threads, progress, stage, checkpoint)
 
         def first(start: int, stop: int) -> Candidates:
             return screen.listed(start, found[start:stop], scores[start:stop])
@@ -71,20 +68,15 @@ def exact_neighbors(
 
 
 def exact_neighbors_of(
-    rows: NDArray[np.int64],
-    group: Group,
-    n_neighbors: int,
-    *,
-    threads: int = 1,
-    progress: Progress = silent,
-    stage: str = "neighbors",
-) -> Lists:
+    rows: Int64, group: Group, n_neighbors: int, *, threads: int = 1,
+    progress: Progress = silent, stage: str = "neighbors",
+) -> Lists:  # fmt: skip
     """The k nearest rows of a group to each of `rows`, the row itself left out.
 
     Args:
         rows: (m,) rows of all vectors, inside or outside of the group. If they are the whole group,
             :func:`exact_neighbors` is faster.
-        group: as for :func:`exact_neighbors`.
+        group, n_neighbors, threads, progress, stage: as for :func:`exact_neighbors`.
 
     Returns:
         neighbors and distances (m, k), as for :func:`exact_neighbors`.
@@ -104,16 +96,73 @@ def _width(screen: Screen, k: int, spare: int) -> int:
     return min(k + 1 + spare, screen.size)
 
 
+def tournament(blocks: int) -> Iterator[Pair]:
+    """All pairs of blocks: first each block with itself, then rounds of a tournament.
+
+    The circle method orders the rounds: the first block keeps its place and the others rotate. No
+    two pairs of a round share a block, so threads seldom wait for the same lists.
+    """
+    yield from ((b, b) for b in range(blocks))
+    ring = [*range(blocks + blocks % 2)]
+    half = len(ring) // 2
+    for _ in ring[1:]:
+        for a, b in zip(ring[:half], reversed(ring[half:]), strict=True):
+            if max(a, b) < blocks:
+                yield min(a, b), max(a, b)
+        ring = [ring[0], ring[-1], *ring[1:-1]]
+
+
+def candidates_of_all(
+    screen: Screen, width: int, threads: int, progress: Progress, stage: str, checkpoint: Checkpoint
+) -> tuple[Int32, Float32]:
+    """The `width` best candidates of each row by the scores of `screen`; the row itself is one.
+
+    Each product of two blocks is used for the rows of both. If several rows tie for the last place
+    of a list, any of them may get it.
+
+    Returns:
+        numbers within the group (n, width) int32, and scores (n, width) float32, ascending.
+    """
+    n, blocks = screen.size, -(-screen.size // PAIR_ROWS)
+    found = np.full((n, width), -1, np.int32)
+    scores = np.full((n, width), np.inf, np.float32)
+    met = 0
+    if (kept := checkpoint.load("pairs")) is not None:
+        found, scores, met = kept["found"], kept["scores"], int(kept["met"])
+    writing = [Lock() for _ in range(blocks)]
+
+    def state() -> State:
+        return {"found": found, "scores": scores, "met": np.int64(met)}
+
+    def meet(pair: Pair) -> None:
+        a, b = (slice(block * PAIR_ROWS, min((block + 1) * PAIR_ROWS, n)) for block in pair)
+        here = screen.block(a.start, a.stop)
+        # NumPy recognises A @ A.T and computes only half of this symmetric product.
+        there = here if a == b else screen.block(b.start, b.stop)
+        products = product(here, there.T)
+        with writing[pair[0]]:
+            keep_nearest(products, screen.halves[b], b.start, scores[a], found[a])
+        if a != b:
+            with writing[pair[1]]:
+                keep_nearest_across(products, screen.halves[a], a.start, scores[b], found[b])
+
+    def ended(pair: Pair) -> None:
+        nonlocal met
+        met += 1
+        progress(stage, n * met // (blocks * (blocks + 1) // 2), n)
+
+    pairs = islice(tournament(blocks), met, None)
+    with Workers(threads) as workers:
+        while together := [*islice(pairs, _TOGETHER)]:
+            workers.each(meet, together, ended)
+            checkpoint.save("pairs", state)
+    return found, scores
+
+
 def _proven(
-    screen: Screen,
-    rows: NDArray[np.int64],
-    k: int,
-    first: Callable[[int, int], Candidates],
-    threads: int,
-    progress: Progress,
-    stage: str,
-    checkpoint: Checkpoint,
-) -> Lists:
+    screen: Screen, rows: Int64, k: int, first: Callable[[int, int], Candidates], threads: int,
+    progress: Progress, stage: str, checkpoint: Checkpoint,
+) -> Lists:  # fmt: skip
     """The nearest of each row; ``first(start, stop)`` returns the candidates of a block of rows."""
     neighbors = np.empty((rows.size, k), np.int32)
     distances = np.empty((rows.size, k), np.float32)
@@ -143,26 +192,21 @@ def _proven(
 
 
 def _rank(
-    screen: Screen,
-    queries: NDArray[np.int64],
-    candidates: Candidates,
-    found: NDArray[np.int32],
-    lengths: NDArray[np.float32],
-) -> NDArray[np.int64]:
+    screen: Screen, queries: Int64, candidates: Candidates, found: Int32, lengths: Float32
+) -> Int64:
     """Write the nearest candidates to found, lengths (m, k); return which queries are unproven."""
     numbers, missed_from = candidates
     rerank(screen.group.vectors, queries, numbers, found, lengths)
     return np.flatnonzero(~(lengths[:, -1] < missed_from) & ~np.isposinf(missed_from))
 
 
-def _look_again(screen: Screen, queries: NDArray[np.int64], k: int) -> Lists:
+def _look_again(screen: Screen, queries: Int64, k: int) -> Lists:
     """The nearest of queries that `SPARE` candidates left unproven."""
     found, lengths = np.empty((queries.size, k), np.int32), np.empty((queries.size, k), np.float32)
     candidates = screen.candidates(queries, _width(screen, k, SPARE_AGAIN))
     unproven = _rank(screen, queries, candidates, found, lengths)
     if unproven.size:
-        nearest, shortest = found[unproven], lengths[unproven]
-        among = screen.group.all_rows()
-        nearest_of_all(screen.group.vectors, queries[unproven], among, nearest, shortest)
+        group, nearest, shortest = screen.group, found[unproven], lengths[unproven]
+        nearest_of_all(group.vectors, queries[unproven], group.all_rows(), nearest, shortest)
         found[unproven], lengths[unproven] = nearest, shortest
     return found, lengths

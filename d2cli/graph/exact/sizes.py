@@ -1,7 +1,5 @@
 """Block sizes of the exact search, and the memory it needs."""
 
-from __future__ import annotations
-
 import math
 
 from d2cli.graph.settings import Matrix
@@ -29,20 +27,17 @@ def among_themselves(
 ) -> None:
     """Memory of :func:`~d2cli.graph.exact.search.exact_neighbors`.
 
-    Args:
-        group: rows of the group; None if all rows are one group.
+    `group` is the number of rows of the group; None if all rows are one group.
     """
     n = matrix.rows if group is None else group
     if n <= FEW_ROWS:
         compare(ledger, matrix, k, threads, n, group)
         return
-    block = min(n, PAIR_ROWS)
     kept, remade = _kept(matrix, group)
     # The second block of a pair is copied, scaled and centred.
-    tile = 4 * block * block + (block * matrix.width * (4 + 4 + matrix.wide) if remade else 0)
+    copies = PAIR_ROWS * matrix.width * (4 + 4 + matrix.wide) if remade else 0
     lists = 4 * n + 8 * n * min(k + 1 + SPARE, n)
-    with ledger.passing("screening", lists + kept + tile * threads):
-        _find_centre(ledger, matrix, n)
+    _screen(ledger, matrix, n, lists + kept + (4 * PAIR_ROWS * PAIR_ROWS + copies) * threads)
 
 
 def compare(
@@ -50,33 +45,28 @@ def compare(
 ) -> None:
     """Memory of :func:`~d2cli.graph.exact.search.exact_neighbors_of`.
 
-    Args:
-        rows: number of rows to search for.
-        among: number of rows to search in; None for all.
+    `rows` are searched for in `among` rows; None for all.
     """
     d, n = matrix.width, matrix.rows if among is None else among
     kept, remade = _kept(matrix, among)
     base = min(BASE_ROWS, n)
     query = QUERIES * (d * (matrix.wide + 4) + 8 * (k + 1 + SPARE))
     tile = 4 * QUERIES * base + (4 * d * base if remade else 0)
-    with ledger.passing("screening", 8 * rows + 4 * n + kept + (tile + query) * threads):
-        _find_centre(ledger, matrix, n)
+    _screen(ledger, matrix, n, 8 * rows + 4 * n + kept + (tile + query) * threads)
 
 
 def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
-    """Bytes of the scaled and centred rows that the screen keeps, and whether it makes them anew
-    for every block.
-    """
-    d, wide = matrix.width, matrix.wide
-    n = matrix.rows if among is None else among
-    if among is None and wide == 4:
+    """Bytes of scaled and centred rows that are kept, and whether they are made for each block."""
+    if among is None and matrix.wide == 4:
         return 0.0, False  # a view of the vectors
-    if n * d <= KEPT_NUMBERS:
-        return n * d * (4.0 if among is None else 4 + 2 * wide), False  # taken, then centred
+    numbers = matrix.width * (matrix.rows if among is None else among)
+    if numbers <= KEPT_NUMBERS:
+        return numbers * (4.0 if among is None else 4 + 2 * matrix.wide), False  # taken and centred
     return 0.0, True
 
 
-def _find_centre(ledger: Ledger, matrix: Matrix, n: int) -> None:
-    """A sample of the rows as they are, and centred and squared in float64."""
+def _screen(ledger: Ledger, matrix: Matrix, n: int, size: float) -> None:
+    """Screening in n rows: a sample of them for the centre, as is and squared in float64."""
     sample = math.ceil(n / math.ceil(n / CENTRE_ROWS))
-    ledger.touch("centre", sample * matrix.width * (matrix.wide + 16))
+    with ledger.passing("screening", size):
+        ledger.touch("centre", sample * matrix.width * (matrix.wide + 16))

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from d2cli.engine.threads import Progress, for_blocks, silent
 from d2cli.graph.distances import LANES, below, ceiling, half_square_norms, insert
-from d2cli.graph.ivf.cells import Cells
-from d2cli.graph.ivf.grouping import by_label
+from d2cli.graph.ivf.cells import Cells, by_label
 from d2cli.graph.ivf.sizes import CELL_QUERIES
+from d2cli.runtime.arrays import Float32, Int32
 from d2cli.runtime.jit import kernel, reordering_kernel
 from d2cli.runtime.products import product
 
 #: Most rows (of neighbouring cells) in one block. In a larger block, more rows probe the same cell.
 _JOIN_ROWS = 16384
-#: The number of blocks is a multiple of this, so that two or four threads end at the same time.
-_EVEN = 4
 #: A cell is centred before it is compared if |centre|² > _NEAR_ORIGIN · variance; float32 rounding
 #: errors would be too large otherwise.
 _NEAR_ORIGIN = 32
-#: Rows in one block while half squared norms are computed.
-_MEASURED_ROWS = 8192
 
 
 def search_cells(
-    reduced: NDArray[np.float32], cells: Cells, size: int, threads: int, progress: Progress = silent
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    reduced: Float32, cells: Cells, size: int, threads: int, progress: Progress = silent
+) -> tuple[Float32, Int32]:
     """The nearest positions in the cells that each row probes.
 
     Returns:
@@ -34,33 +29,25 @@ def search_cells(
         are +inf and -1.
     """
     n = len(reduced)
-    distances = np.full((n, size), np.inf, np.float32)
-    positions = np.full((n, size), -1, np.int32)
     halves = np.empty(n, np.float32)
 
     def measure(start: int, stop: int) -> None:
         half_square_norms(reduced[start:stop], halves[start:stop])
 
-    for_blocks(measure, n, _MEASURED_ROWS, threads)
-    joint = _Join(reduced, halves, cells, distances, positions)
-    shares = _EVEN * -(-n // (_EVEN * _JOIN_ROWS))
-    for_blocks(joint, n, -(-n // shares), threads, progress, "search")
-    return distances, positions
+    for_blocks(measure, n, 8192, threads)
+    join = _Join(reduced, halves, cells, size)
+    blocks = 4 * -(-n // (4 * _JOIN_ROWS))  # so that two or four threads end at the same time
+    for_blocks(join, n, -(-n // blocks), threads, progress, "search")
+    return join.distances, join.positions
 
 
 class _Join:
     """Compares blocks of rows with the cells that they probe."""
 
-    def __init__(
-        self,
-        reduced: NDArray[np.float32],
-        halves: NDArray[np.float32],
-        cells: Cells,
-        distances: NDArray[np.float32],
-        positions: NDArray[np.int32],
-    ) -> None:
+    def __init__(self, reduced: Float32, halves: Float32, cells: Cells, size: int) -> None:
         self.reduced, self.halves, self.cells = reduced, halves, cells
-        self.distances, self.positions = distances, positions
+        self.distances = np.full((len(reduced), size), np.inf, np.float32)
+        self.positions = np.full((len(reduced), size), -1, np.int32)
         sizes = np.diff(cells.starts)
         self.widest = int(sizes.max())
         squares = 2.0 * np.add.reduceat(halves, cells.starts[:-1], dtype=np.float64) / sizes
@@ -69,24 +56,23 @@ class _Join:
 
     def __call__(self, start: int, stop: int) -> None:
         """Fill the lists of the rows whose cells begin at positions start … stop."""
-        cells = self.cells
-        starts = cells.starts
+        starts = self.cells.starts
         first, last = np.searchsorted(starts[:-1], (start, stop)).tolist()
         if first == last:
             return
         workspace = _Workspace(self.widest, self.reduced.shape[1])
         # The own cell comes first: its rows fill the lists, so that few other rows are inserted.
         for cell in range(first, last):
-            begin, end = int(starts[cell]), int(starts[cell + 1])
-            self._compare(workspace, cell, np.arange(begin, end, dtype=np.int32))
-        begin, end = int(starts[first]), int(starts[last])
-        probes = cells.probes[begin:end, 1:]
+            own = np.arange(starts[cell], starts[cell + 1], dtype=np.int32)
+            self._compare(workspace, cell, own)
+        begin, end = starts[[first, last]].tolist()
+        probes = self.cells.probes[begin:end, 1:]
         visitors, ends = by_label(probes.ravel(), len(starts) - 1)
         visitors = visitors // np.int32(max(1, probes.shape[1])) + np.int32(begin)
         for cell in np.flatnonzero(np.diff(ends)).tolist():
             self._compare(workspace, cell, visitors[ends[cell] : ends[cell + 1]])
 
-    def _compare(self, workspace: _Workspace, cell: int, visitors: NDArray[np.int32]) -> None:
+    def _compare(self, workspace: _Workspace, cell: int, visitors: Int32) -> None:
         """Compare the rows at the positions `visitors` (ascending) with the rows of a cell."""
         first, last = self.cells.starts[cell : cell + 2].tolist()
         count = last - first
@@ -106,12 +92,10 @@ class _Join:
                 _centred(self.reduced, mine, centre, asking, own)
             else:
                 _gathered(self.reduced, self.halves, mine, asking, own)
-            scores = workspace.products[: len(mine) * count].reshape(len(mine), count)
-            product(asking, near.T, out=scores)
-            _admit(
-                mine, own, first, near_halves, workspace.products, count,
-                self.distances, self.positions,
-            )  # fmt: skip
+            products = workspace.products
+            product(asking, near.T, out=products[: len(mine) * count].reshape(len(mine), count))
+            lists = self.distances, self.positions
+            _admit(mine, own, first, near_halves, products, count, *lists)
 
 
 class _Workspace:
@@ -161,8 +145,7 @@ def _admit(which, query_halves, first, target_halves, products, count, distances
     spots, least = np.empty(LANES, np.int32), np.empty(LANES, np.float32)
     whole, most = count // LANES * LANES, distances.shape[1] + 1
     for q in range(which.shape[0]):
-        i = which[q]
-        own = query_halves[q]
+        i, own = which[q], query_halves[q]
         listed, rows = distances[i], positions[i]
         bound = np.float32(0.5) * listed[-1] - own
         if bound == np.inf and most <= LANES // 2 and whole:

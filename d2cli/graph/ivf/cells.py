@@ -1,22 +1,41 @@
-"""Groups rows into cells and chooses the cells that each row probes."""
+"""Cells: fits their centres, routes rows to the nearest centres and sorts the rows by cell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+import hnswlib
 import numpy as np
-from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.ivf.grouping import average, by_label, halved
-from d2cli.graph.ivf.routing import Router
-from d2cli.graph.ivf.sizes import LARGEST, SMALLEST_MEAN
+from d2cli.graph.distances import half_square_norms, keep_nearest
+from d2cli.graph.ivf.sizes import LARGEST, SMALLEST_MEAN, cell_count
+from d2cli.graph.recall import Truth
+from d2cli.runtime.arrays import Float32, Int32
 from d2cli.runtime.jit import kernel
+from d2cli.runtime.products import product
 
-#: Columns permuted in one block.
-_PERMUTED_COLUMNS = 64
-#: Cells whose means are computed in one block.
-_MEANS_CELLS = 32
+#: Rows per cell that the centres are fitted to.
+_SAMPLE_PER_CELL = 12
+#: Leading dimensions in which centres are fitted and rows are routed.
+_ROUTE_WIDTH = 96
+#: With more cells than this, a row is routed to a group of at most 8 cells first.
+_FEW_CELLS = 1024
+#: With more groups than this, an HNSW index finds the group of a row.
+_FEW_GROUPS = 1024
+#: Cells around the middle of a group that a row is compared with.
+_AROUND = 256
+#: Rows routed by one matrix product.
+_ROUTE_ROWS = 256
+#: With fewer probes, cells hardly overlap, and no links lead from one cell to the next.
+_FEWEST_PROBES = 4
+_MOST_PROBES = 32
+#: Share of the missed neighbours that :func:`~d2cli.graph.ivf.refine.exchange` finds; 0.2 to 0.4
+#: were measured.
+_EXCHANGED = 0.27
+#: A pass along the links costs about as much as this many more probes.
+_PASS_IN_PROBES = 2
 
 
 @dataclass(frozen=True)
@@ -30,18 +49,173 @@ class Cells:
         probes: (n, p) int32, the cells that the row at each position probes, its own first.
     """
 
-    order: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    centres: NDArray[np.float32]
-    probes: NDArray[np.int32]
+    order: Int32
+    starts: Int32
+    centres: Float32
+    probes: Int32
 
     @property
-    def of_position(self) -> NDArray[np.int32]:
+    def of_position(self) -> Int32:
         """The cell of each position, (n,) int32."""
         return np.repeat(np.arange(len(self.centres), dtype=np.int32), np.diff(self.starts))
 
 
-def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: int) -> Cells:
+class Router:
+    """Finds the cells whose centres (cells, w) are nearest to a row in its first w dimensions.
+
+    With at most _FEW_CELLS cells, a row is compared with all centres. With more, it is routed to a
+    group of cells (approximately the one with the nearest middle) and compared with the _AROUND
+    centres nearest to that middle. The cost per row is then constant, and nearly all of the nearest
+    centres are found.
+    """
+
+    def __init__(self, centres: Float32, seed: int, threads: int) -> None:
+        self.centres, self.seed, self.threads = centres, seed, threads
+        self._all = _Targets(centres)
+        self._groups = _Groups(self._all, seed, threads) if len(centres) > _FEW_CELLS else None
+
+    def over(self, centres: Float32) -> Router:
+        """A router to other centres with the same options."""
+        return Router(centres, self.seed, self.threads)
+
+    def route(self, rows: Float32, probes: int) -> Int32:
+        """The nearest cells (n, probes) of rows (n, m), nearest first. Needs probes <= cells."""
+        if self._groups is None:
+            return self._all.nearest_in_blocks(rows, probes, self.threads)
+        around, routed = self._groups.around, np.empty((len(rows), probes), np.int32)
+        width = self.centres.shape[1]
+        order, starts = by_label(self._groups.about_nearest(rows), len(around))
+
+        def find(start: int, stop: int) -> None:
+            for group in range(start, stop):
+                near = around[group]
+                targets = _Targets(self.centres[near])
+                for lo in range(starts[group], starts[group + 1], _ROUTE_ROWS):
+                    mine = order[lo : min(lo + _ROUTE_ROWS, starts[group + 1])]
+                    routed[mine] = near[targets.nearest(rows[mine, :width], probes)]
+
+        for_blocks(find, len(around), 16, self.threads)
+        return routed
+
+
+class _Targets:
+    """Points (count, w) that rows are compared with by matrix products."""
+
+    def __init__(self, points: Float32) -> None:
+        self.points, self.halves = points, np.empty(len(points), np.float32)
+        half_square_norms(points, self.halves)
+
+    def nearest(self, rows: Float32, size: int) -> Int32:
+        """The points (n, size) nearest to rows (n, m), nearest first."""
+        found = np.zeros((len(rows), size), np.int32)
+        scores = np.full(found.shape, np.inf, np.float32)
+        products = product(rows[:, : self.points.shape[1]], self.points.T)
+        keep_nearest(products, self.halves, 0, scores, found)
+        return found
+
+    def nearest_in_blocks(self, rows: Float32, size: int, threads: int) -> Int32:
+        """The same in blocks of rows."""
+        found = np.empty((len(rows), size), np.int32)
+
+        def find(start: int, stop: int) -> None:
+            found[start:stop] = self.nearest(rows[start:stop], size)
+
+        for_blocks(find, len(rows), _ROUTE_ROWS, threads)
+        return found
+
+
+class _Groups:
+    """Groups of near centres, and the search for the group of a row.
+
+    Attributes:
+        around: (groups, _AROUND) int32, the centres nearest to the middle of a group, unsorted.
+    """
+
+    def __init__(self, targets: _Targets, seed: int, threads: int) -> None:
+        centres, self._threads = targets.points, threads
+        order, starts = halved(centres, np.arange(len(centres)), 8)
+        middles = np.empty((len(starts) - 1, centres.shape[1]), np.float32)
+        average(centres[order], starts, middles)
+        self._middles, self._index = _Targets(middles), None
+        if len(middles) > _FEW_GROUPS:
+            leading = np.ascontiguousarray(middles[:, :16])
+            self._index = hnswlib.Index("l2", leading.shape[1])
+            self._index.init_index(len(leading), M=8, ef_construction=40, random_seed=seed)
+            # One thread, because the index depends on the order of insertion.
+            self._index.add_items(leading, num_threads=1)
+            self._index.set_ef(3)
+        size = min(_AROUND, len(centres))
+        self.around = np.empty((len(middles), size), np.int32)
+
+        def look_around(start: int, stop: int) -> None:
+            scores = targets.halves - product(middles[start:stop], centres.T)
+            self.around[start:stop] = np.argpartition(scores, size - 1, axis=1)[:, :size]
+
+        for_blocks(look_around, len(middles), _ROUTE_ROWS, threads)
+
+    def about_nearest(self, rows: Float32) -> Int32:
+        """The group (n,) whose middle is nearest to each of rows (n, m), approximately."""
+        if self._index is None:
+            return self._middles.nearest_in_blocks(rows, 1, self._threads)[:, 0]
+        index, found = self._index, np.empty(len(rows), np.int32)
+
+        def find(start: int, stop: int) -> None:
+            asking = rows[start:stop, : index.dim]
+            found[start:stop] = index.knn_query(asking, 1, num_threads=1)[0][:, 0]
+
+        for_blocks(find, len(rows), _ROUTE_ROWS, self._threads)
+        return found
+
+
+def fit_centres(reduced: Float32, rng: np.random.Generator, seed: int, threads: int) -> Router:
+    """A router to centres fitted by k-means on a sample; near centres have near numbers."""
+    n, count = len(reduced), cell_count(len(reduced))
+    size = min(n, _SAMPLE_PER_CELL * count)
+    sample = reduced[np.sort(rng.choice(n, size, replace=False)), :_ROUTE_WIDTH]
+    centres = sample[rng.choice(len(sample), count, replace=False)]
+    for _ in range(3):
+        nearest = Router(centres, seed, threads).route(sample, 1)[:, 0]
+        order, starts = by_label(nearest, len(centres))
+        order, starts = _cut(sample, order, starts, 2 * _SAMPLE_PER_CELL)
+        sample = sample[order]
+        centres = np.empty((len(starts) - 1, sample.shape[1]), np.float32)
+        average(sample, starts, centres)
+    by_place, _ = halved(centres, np.arange(len(centres)), 1)
+    return Router(centres[by_place], seed, threads)
+
+
+def _cut(points: Float32, order: Int32, starts: Int32, most: int) -> tuple[Int32, Int32]:
+    """Cut groups as :func:`by_label` returns them to at most `most` rows, and drop empty ones."""
+    members, sizes = [], []
+    for first, last in pairwise(starts.tolist()):
+        if last > first:  # a group of at most `most` rows stays one part, in its order
+            mine, ends = halved(points, order[first:last], most)
+            members.append(mine)
+            sizes.extend(np.diff(ends).tolist())
+    return np.concatenate(members), np.cumsum([0, *sizes], dtype=np.int32)
+
+
+def choose_probes(
+    router: Router, reduced: Float32, truth: Truth, wanted: float, recall: float
+) -> int:
+    """The number of cells to probe.
+
+    This is the smallest number that holds the share `wanted` of the true neighbours; passes along
+    the links find the others. If up to _PASS_IN_PROBES more probes reach `recall` without a pass,
+    the number that does is used.
+    """
+    most = min(_MOST_PROBES, len(router.centres))
+    looked = router.route(reduced[truth.rows], most)
+    near = truth.neighbors
+    own = router.route(reduced[near.ravel()], 1)[:, 0].reshape(near.shape)
+    held = np.cumsum((looked[:, None, :] == own[:, :, None]).mean(axis=(0, 1)))
+    found = 1.0 - (1.0 - held) * (1.0 - _EXCHANGED)
+    probes = max(1 + int(np.count_nonzero(held < wanted)), _FEWEST_PROBES)
+    alone = 1 + int(np.count_nonzero(found < recall))
+    return min(alone if probes < alone <= probes + _PASS_IN_PROBES else probes, most)
+
+
+def arrange(reduced: Float32, router: Router, probes: int, fewest: int) -> Cells:
     """Even out the sizes of the cells and sort the rows by cell; permutes `reduced` in place.
 
     Each row probes `probes` cells. They hold at least `fewest` rows, the row itself included.
@@ -64,14 +238,14 @@ def arrange(reduced: NDArray[np.float32], router: Router, probes: int, fewest: i
     def take_means(start: int, stop: int) -> None:
         average(reduced, starts[start : stop + 1], means[start:stop])
 
-    for_blocks(permute, reduced.shape[1], _PERMUTED_COLUMNS, router.threads)
-    for_blocks(take_means, len(centres), _MEANS_CELLS, router.threads)
+    for_blocks(permute, reduced.shape[1], 64, router.threads)
+    for_blocks(take_means, len(centres), 32, router.threads)
     return Cells(order, starts, means, routed[order])
 
 
 def _even_out(
-    reduced: NDArray[np.float32], router: Router, label: NDArray[np.int32], least: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    reduced: Float32, router: Router, label: Int32, least: int
+) -> tuple[Int32, Float32, Int32]:
     """Dissolve cells of fewer than `least` rows and cut cells of more than LARGEST times the mean.
 
     The cost of a cell is quadratic in its size. K-means leaves a large cell where float32 scores
@@ -81,24 +255,22 @@ def _even_out(
         the new cell of each row (n,), the new centres, and the new number of each old cell
         (cells,), -1 if the cell was dissolved or cut.
     """
-    n, count = len(reduced), len(router.centres)
+    n, (count, width) = len(reduced), router.centres.shape
     sizes = np.bincount(label, minlength=count)
     large = LARGEST * max(n // count, SMALLEST_MEAN)
     lasting = np.flatnonzero(sizes >= min(least, sizes.max()))
     homeless = np.flatnonzero(np.isin(label, lasting, invert=True, kind="table"))
     label = label.copy()
-    width = router.centres.shape[1]
     if len(homeless):
         nearest = router.over(router.centres[lasting]).route(reduced[homeless, :width], 1)[:, 0]
         label[homeless] = lasting[nearest]
     order, starts = by_label(label, count)
     renumbered = np.full(count, -1, np.int32)
-    centres: list[NDArray[np.float32]] = []
+    centres: list[Float32] = []
     for cell in lasting:
         mine = order[starts[cell] : starts[cell + 1]]
         if len(mine) <= large:
-            renumbered[cell] = len(centres)
-            label[mine] = len(centres)
+            renumbered[cell] = label[mine] = len(centres)
             centres.append(router.centres[cell])
             continue
         parts, ends = halved(reduced, mine, large // 2)
@@ -137,3 +309,71 @@ def _permute(rows, order):
             to = order[to]
         rows[to] = held
         done[to] = True
+
+
+@kernel
+def by_label(labels, count):
+    """Sort rows by their labels (n,) 0 … count - 1.
+
+    Returns order (n,) int32, the rows by (label, row), and starts (count + 1,) int32, the place in
+    `order` where each label begins.
+    """
+    # Counts are stored two places late, so that filling `order` moves the starts into place.
+    starts = np.zeros(count + 2, np.int32)
+    for i in range(labels.shape[0]):
+        starts[labels[i] + 2] += 1
+    for c in range(count):
+        starts[c + 2] += starts[c + 1]
+    order = np.empty(labels.shape[0], np.int32)
+    for i in range(labels.shape[0]):
+        order[starts[labels[i] + 1]] = i
+        starts[labels[i] + 1] += 1
+    return order, starts[: count + 1]
+
+
+@kernel
+def average(points, starts, means):
+    """means[c] <- the mean of points[starts[c]:starts[c + 1]], summed in order in float64."""
+    sums = np.empty(points.shape[1], np.float64)
+    for c in range(means.shape[0]):
+        sums[:] = 0
+        for i in range(starts[c], starts[c + 1]):
+            row = points[i]
+            for t in range(row.shape[0]):
+                sums[t] += row[t]
+        for t in range(sums.shape[0]):
+            means[c, t] = sums[t] / (starts[c + 1] - starts[c])
+
+
+@kernel
+def halved(points, members, most):
+    """Split rows recursively at the median of their widest coordinate, to `most` rows a part.
+
+    The members (m,) are rows of the points (n, d), m >= 1. Returns order (m,) int32, the members
+    part by part, and starts (parts + 1,) int32.
+    """
+    order = members.astype(np.int32)
+    starts = np.zeros(order.size + 1, np.int32)
+    first = parts = 0
+    waiting = [order.size]  # a stack of the ends of right halves that are not split yet
+    while waiting:
+        last = waiting[-1]
+        if last - first <= most:
+            parts += 1
+            starts[parts] = last
+            first = waiting.pop()
+            continue
+        mine = order[first:last]
+        widest, reach = 0, np.float32(-1)
+        for t in range(points.shape[1]):
+            low = high = points[mine[0], t]
+            for i in mine:
+                low, high = min(low, points[i, t]), max(high, points[i, t])
+            if high - low > reach:
+                widest, reach = t, high - low
+        along = np.empty(mine.size, points.dtype)
+        for r in range(mine.size):
+            along[r] = points[mine[r], widest]
+        order[first:last] = mine[np.argsort(along, kind="mergesort")]
+        waiting.append(first + mine.size // 2)
+    return order, starts[: parts + 1]

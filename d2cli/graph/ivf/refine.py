@@ -4,16 +4,15 @@ A form of NN-descent (Dong, Moses, Li 2011) whose result does not depend on thre
 gathers candidates from lists that do not change during the pass, and writes only its own list.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import Progress, for_blocks, silent
-from d2cli.graph.distances import insert, square_distance
+from d2cli.graph.distances import AHEAD, insert, square_distance
 from d2cli.graph.ivf.cells import Cells
+from d2cli.runtime.arrays import Float32, Int32
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.prefetch import prefetch_row
 
@@ -23,12 +22,12 @@ _SEEN = 2048
 _BLOCK = 4096
 #: Parts of the rows when lists are inverted.
 _PARTS = 8
-#: Candidates whose vectors are prefetched.
-_AHEAD = 4
 #: A path leads from a row to its a-th link and on to the b-th link of that row (a, b >= 1). It is
-#: followed if a · b <= _PATHS · links per row: for 24 links, less than half of 24² paths. On
-#: WordNet these lead to more than 80 % of the improvements.
+#: followed if a · b <= _PATHS · links per row. On WordNet, with 24 links, these are less than half
+#: of the paths and lead to more than 80 % of the improvements.
 _PATHS = 4
+#: `Hoods.known` before the first pass.
+NO_LINKS = np.empty((0, 0), np.int32)
 
 
 class Hoods:
@@ -41,11 +40,9 @@ class Hoods:
             fresh link are followed.
     """
 
-    def __init__(
-        self, positions: NDArray[np.int32], reach: int, before: Hoods | None, threads: int
-    ) -> None:
-        n = len(positions)
-        near = positions[:, :reach]
+    def __init__(self, positions: Int32, reach: int, before: Int32, threads: int) -> None:
+        """Link each row to the `reach` nearest; `before` is `known` of the pass before."""
+        n, near = len(positions), positions[:, :reach]
         self.known = known = np.full((n, 2 * reach), -1, np.int32)
         self.fresh = fresh = np.ones((n, 2 * reach), np.bool_)
         ranks = np.ascontiguousarray(near.T)  # each part reads all of it
@@ -53,19 +50,10 @@ class Hoods:
         def follow(start: int, stop: int) -> None:
             known[start:stop, : near.shape[1]] = near[start:stop]
             _list_followers(ranks, start, known[start:stop, reach:])
-            if before is not None:
-                _note_fresh(before.known[start:stop], known[start:stop], fresh[start:stop])
+            if before.size:
+                _note_fresh(before[start:stop], known[start:stop], fresh[start:stop])
 
         for_blocks(follow, n, _part(n), threads)
-
-    @classmethod
-    def of(cls, known: NDArray[np.int32]) -> Hoods | None:
-        """The links of the pass before, from a checkpoint; None if `known` is empty."""
-        if not known.size:
-            return None
-        before = cls.__new__(cls)
-        before.known, before.fresh = known, np.empty((0, 0), np.bool_)
-        return before
 
 
 def _part(n: int) -> int:
@@ -75,10 +63,7 @@ def _part(n: int) -> int:
 
 @kernel
 def _list_followers(followed, start, followers):
-    """followers[j] <- the first rows i with start + j in followed[:, i], by (rank, i).
-
-    Followed (ranks, n) holds the lists as columns; followers (count, reach).
-    """
+    """followers[j] <- the first rows i with start + j in followed[:, i], by (rank, i)."""
     count, reach = followers.shape
     filled = np.zeros(count, np.int32)
     for rank in range(followed.shape[0]):
@@ -99,19 +84,18 @@ def _note_fresh(before, now, fresh):
                     fresh[i, a] = False
 
 
-def exchange(distances: NDArray[np.float32], positions: NDArray[np.int32], threads: int) -> None:
-    """Offer every row to the rows that it lists.
+def exchange(distances: Float32, positions: Int32, threads: int) -> None:
+    """Offer every row to the rows that it lists, without computing a distance.
 
-    The lists (n, size) are changed in place and stay ascending. No distance is computed.
+    The lists (n, size) are changed in place and stay ascending.
     """
-    n = len(distances)
-    part = _part(n)
+    n, part = len(distances), _part(len(distances))
     farthest = distances[:, -1].copy()
     offers: list[tuple[NDArray[Any], ...]] = [()] * -(-n // _BLOCK)
 
     def collect(start: int, stop: int) -> None:
-        found = _offers(distances[start:stop], positions[start:stop], farthest, start, part)
-        offers[start // _BLOCK] = found
+        lists = distances[start:stop], positions[start:stop]
+        offers[start // _BLOCK] = _offers(*lists, farthest, start, part)
 
     def accept(start: int, stop: int) -> None:
         for ends, target, rows, squares in offers:
@@ -159,30 +143,21 @@ def _accept(target, rows, squares, distances, positions):
 
 
 def hop(
-    reduced: NDArray[np.float32],
-    cells: Cells,
-    hoods: Hoods,
-    distances: NDArray[np.float32],
-    positions: NDArray[np.int32],
-    threads: int,
-    progress: Progress = silent,
-) -> None:
+    reduced: Float32, cells: Cells, hoods: Hoods, distances: Float32, positions: Int32,
+    threads: int, progress: Progress = silent,
+) -> None:  # fmt: skip
     """One pass: improve the lists in place by the links of each row's links."""
-    known, fresh, cell_of = hoods.known, hoods.fresh, cells.of_position
-    n_cells = len(cells.centres)
+    links = hoods.known, hoods.fresh, cells.of_position, cells.probes, len(cells.centres)
 
     def walk(start: int, stop: int) -> None:
-        _hop(
-            reduced, start, stop, known, fresh, cell_of, cells.probes, n_cells, distances, positions
-        )
+        _hop(reduced, start, stop, *links, distances, positions)
 
     for_blocks(walk, len(reduced), _BLOCK, threads, progress, "refine")
 
 
 @kernel
 def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances, positions):
-    seen = np.empty(_SEEN, np.int32)
-    looked_into = np.full(n_cells, -1, np.int32)
+    seen, looked_into = np.empty(_SEEN, np.int32), np.full(n_cells, -1, np.int32)
     most = known.shape[1] * known.shape[1]
     # One place more: gathering without branches writes a candidate before it is counted.
     met, squares = np.empty(most + 1, np.int32), np.empty(most, np.float32)
@@ -194,7 +169,7 @@ def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances
         # A loop without branches: vectors are fetched while sums are computed.
         row = reduced[i]
         for c in range(count):
-            prefetch_row(reduced, met[min(c + _AHEAD, count - 1)])
+            prefetch_row(reduced, met[min(c + AHEAD, count - 1)])
             squares[c] = square_distance(row, reduced[met[c]])
         listed, rows = distances[i], positions[i]
         for c in range(count):
@@ -206,8 +181,7 @@ def _hop(reduced, start, stop, known, fresh, cell_of, probes, n_cells, distances
 def _meet(i, known, fresh, cell_of, looked_into, seen, met):
     """Write the candidates of row i to met[:count] and return count.
 
-    Most links of links are no candidates, and the processor cannot predict which. So candidates are
-    gathered without branches first; repeats are removed afterwards.
+    They are gathered without branches, which the processor could not predict, repeats included.
     """
     for a in range(known.shape[1]):
         prefetch_row(known, known[i, a])

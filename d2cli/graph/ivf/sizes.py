@@ -1,7 +1,5 @@
 """Block sizes of the ``ivf`` search, and the memory it needs."""
 
-from __future__ import annotations
-
 import math
 
 from d2cli.graph.settings import Matrix, SearchSettings
@@ -13,8 +11,6 @@ AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 8
 AXES_BLOCK = 1024
 #: Fewest dimensions kept while the final width is chosen.
 FIRST_WIDTH = 128
-#: Cells are about CELLS_PER_ROOT · √n.
-CELLS_PER_ROOT = 2.2
 #: Bounds of the mean number of rows per cell.
 SMALLEST_MEAN, LARGEST_MEAN = 32, 320
 #: A cell of more than LARGEST times the mean is cut. A mean below SMALLEST_MEAN counts as that.
@@ -28,25 +24,18 @@ STRICT = 0.97
 #: directions; the next one is taken when a pass gains too little.
 EFFORTS = ((6, (12, 16)), (20, (18, 24)), (30, (36,)))
 
-#: For more than FIRST_WIDTH dimensions: the share held while the final width is chosen, as found on
-#: learnt embeddings.
-_HELD_SHARE = 0.7
-#: Final width = _WIDTH + _WIDTH_SHARE · d, as found on learnt embeddings.
-_WIDTH, _WIDTH_SHARE = 64, 0.25
-#: Cells that a row is compared with, as found on learnt embeddings.
-_PROBES = 6
-#: Share of all list entries that are offered to the row they list.
-_OFFERED = 0.5
-
 
 def cell_count(n: int) -> int:
     """Number of cells for n rows."""
-    count = max(round(CELLS_PER_ROOT * math.sqrt(n)), n // LARGEST_MEAN)
+    count = max(round(2.2 * math.sqrt(n)), n // LARGEST_MEAN)
     return max(1, min(count, n // SMALLEST_MEAN))
 
 
 def search_cells(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
-    """Memory of :func:`~d2cli.graph.ivf.search.ivf_neighbors`; leaves the lists."""
+    """Memory of :func:`~d2cli.graph.ivf.search.ivf_neighbors`; leaves the lists.
+
+    The widths and the number of probes are those found on learnt embeddings.
+    """
     n, d, k = matrix.rows, matrix.width, settings.n_neighbors
     margin, reaches = EFFORTS[1 if settings.recall > STRICT else 0]
     size = min(k + margin, n - 1)
@@ -54,13 +43,12 @@ def search_cells(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> No
     ledger.stage = "reduce"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
     ledger.touch("axes", 8 * rows * d + 4 * d * d * (rows / AXES_BLOCK + 8))
-    held = min(d, max(FIRST_WIDTH, round(_HELD_SHARE * d)))
-    width = min(d, round(_WIDTH + _WIDTH_SHARE * d))
-    ledger.hold("reduced", 4 * n * held)
+    ledger.hold("reduced", 4 * n * min(d, max(FIRST_WIDTH, round(0.7 * d))))
+    width = min(d, round(64 + 0.25 * d))
 
     ledger.stage = "cells"
     cells = cell_count(n)
-    probes = min(_PROBES, cells)
+    probes = min(6, cells)
     ledger.hold("cells", n * (4 + 4 * probes + 8) + cells * 4 * width)
     ledger.touch("arranging", n * (8 * probes + 24))
 
@@ -72,8 +60,9 @@ def search_cells(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> No
     ledger.stage = "refine"
     links = n * 2 * reaches[0] * 5
     ledger.hold("links", links)
-    # The links of the pass before are held while new ones are made; the offers are made later.
-    ledger.touch("links before", max(links, n * size * 8 * _OFFERED))
+    # The links of the pass before are held while new ones are made. Later, half of all list entries
+    # are offered to the rows they list.
+    ledger.touch("links before", max(links, n * size * 4))
     if settings.checkpoint is not None:
         ledger.keep(n * (size * 8 + 8 * reaches[0]))
     ledger.free("links")

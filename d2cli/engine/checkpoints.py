@@ -5,8 +5,6 @@ Numerical code says where its work can continue and which arrays that takes. The
 (:mod:`d2cli.files.output.checkpoint` writes files).
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ class Checkpoint:
         arrays meanwhile where the state says "not finished". Parts are built one after another.
         """
 
-    def of_part(self, part: int) -> Checkpoint:
+    def of_part(self, part: int) -> "Checkpoint":
         """The checkpoint of one part."""
         return _Part(self, part)
 

@@ -4,8 +4,6 @@ Kernels release the interpreter lock and write only the rows of their own piece.
 depend on the number of threads, so results do not either.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -36,47 +34,39 @@ def thread_count(threads: int | None) -> int:
     return threads
 
 
-class Workers:
-    """A pool of threads; with one thread, work runs in the thread of the caller."""
+def each(
+    work: Callable[[Item], object], items: Sequence[Item], threads: int,
+    ended: Callable[[Item], object],
+) -> None:  # fmt: skip
+    """Call ``work(item)`` for all items in threads, and ``ended(item)`` here after each.
 
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=threads) if threads > 1 else None
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def each(
-        self, work: Callable[[Item], None], items: Sequence[Item], ended: Callable[[Item], None]
-    ) -> None:
-        """Call ``work(item)`` for all items in the pool, and ``ended(item)`` here after each.
-
-        The first exception is raised here; items that have not begun by then are dropped.
-        """
-        if self._pool is None or len(items) == 1:
-            for item in items:
-                work(item)
-                ended(item)
-                stopping.check()
-            return
-        futures = {self._pool.submit(work, item): item for item in items}
+    The first exception is raised here, after the running items have ended; other items are dropped.
+    One thread, or one item, runs in the thread of the caller.
+    """
+    if threads == 1 or len(items) == 1:
+        for item in items:
+            work(item)
+            ended(item)
+            stopping.check()
+        return
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        futures = {pool.submit(work, item): item for item in items}
         for future in as_completed(futures):
             future.result()
             ended(futures[future])
             stopping.check()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def for_blocks(
-    work: Callable[[int, int], None], n: int, block: int, threads: int,
+    work: Callable[[int, int], object], n: int, block: int, threads: int,
     progress: Progress = silent, stage: str = "",
 ) -> None:  # fmt: skip
-    """Call ``work(start, stop)`` for each block of `block` rows of ``0 … n``, in threads.
+    """Call ``work(start, stop)`` for each block of `block` rows of ``0 … n``, as :func:`each` does.
 
-    After each block, ``progress(stage, rows done, n)`` is called. The first exception of a block is
-    raised here after the running blocks have ended.
+    After each block, ``progress(stage, rows done, n)`` is called.
     """
     spans = [(start, min(start + block, n)) for start in range(0, n, block)]
     done = 0
@@ -86,5 +76,4 @@ def for_blocks(
         done += span[1] - span[0]
         progress(stage, done, n)
 
-    with Workers(threads if len(spans) > 1 else 1) as workers:
-        workers.each(lambda span: work(*span), spans, ended)
+    each(lambda span: work(*span), spans, threads, ended)

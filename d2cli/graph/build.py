@@ -3,17 +3,16 @@
 The only module of this room that others import to build a graph.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from d2cli import defaults
 from d2cli.defaults import Method, Metric
-from d2cli.engine.checkpoints import NONE, Checkpoint, State, as_bytes, from_bytes
+from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.duplicates import find_duplicates
@@ -63,8 +62,7 @@ def build_graph(
         threads: number of threads (default: every core). The result does not depend on it.
         seed: seed of the samples and of the index.
         progress: called as ``progress(stage, rows done, rows in all)``.
-        checkpoint: stores finished work and returns that of an earlier run of the same build. The
-            result does not depend on it.
+        checkpoint: stores finished work and returns that of an earlier run of the same build.
 
     Returns:
         The graph. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
@@ -77,7 +75,7 @@ def build_graph(
     threads = thread_count(threads)
     check_search(n_neighbors, method, recall, hnsw_m, ef_construction, ef, seed)
     embeddings = np.asanyarray(embeddings)  # a memory map stays one
-    exclude = None if exclude is None else np.asarray(exclude)
+    exclude = None if exclude is None else np.array(exclude)
     vectors = prepare(embeddings, metric, threads=threads, progress=progress)
     n = len(vectors)
     check_neighbors(n_neighbors, n)
@@ -94,14 +92,13 @@ def build_graph(
         begin = 0
         if (state := checkpoint.load("parts")) is not None:
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
-            search.tally = _Tally.restored(state)
+            search.tally = _Tally(**from_bytes(state["tally"]))
         for part, rows in enumerate(groups[begin:], begin):
             lists = search(Group(vectors, rows), checkpoint.of_part(part))
             neighbors[rows], distances[rows] = lists
             done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
-    excluded = None if exclude is None else exclude.copy()
-    return KnnGraph(neighbors, distances, excluded, search.tally.info(settings))
+    return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
 
 
 def _rows_of_groups(n: int, within: ArrayLike | None, exclude: Bools | None) -> list[Int64] | None:
@@ -123,39 +120,23 @@ def _rows_of_groups(n: int, within: ArrayLike | None, exclude: Bools | None) -> 
 
 @dataclass
 class _Tally:
-    """Totals over the groups searched so far.
-
-    Attributes:
-        duplicates: rows that equal a lower row of their group.
-        largest_group: the most distinct rows in one group.
-        sampled, recalled: rows on which recall was measured, and the sum of recall · rows.
-        approximate: groups that were searched approximately.
-        decisions: those of the last approximate search.
-    """
+    """Totals over the groups searched so far."""
 
     methods: set[str] = field(default_factory=set)
     groups: int = 0
     rows: int = 0
-    duplicates: int = 0
-    largest_group: int = 0
-    sampled: int = 0
-    recalled: float = 0.0
-    approximate: int = 0
-    decisions: tuple[Decision, ...] = ()
-
-    @classmethod
-    def restored(cls, state: State) -> _Tally:
-        """The tally whose ``as_bytes(asdict(tally))`` is in a state."""
-        values = from_bytes(state["tally"])
-        decisions = tuple(Decision(**decision) for decision in values.pop("decisions"))
-        return cls(**values, decisions=decisions)
+    duplicates: int = 0  # rows that equal a lower row of their group
+    largest_group: int = 0  # the most distinct rows in one group
+    sampled: int = 0  # rows on which recall was measured
+    recalled: float = 0.0  # the sum of recall · rows over these
+    approximate: int = 0  # approximate searches
+    decisions: tuple[dict[str, Any], ...] = ()  # of the last approximate search, as JSON
 
     def info(self, settings: SearchSettings) -> BuildInfo:
         """How the graph was built, once all groups are searched."""
         methods = "+".join(sorted(self.methods)) or "exact"
-        # Several groups have different decisions, so those of one would mislead.
-        one = self.approximate == 1
-        decisions = self.decisions if one else ()
+        one = self.approximate == 1  # the decisions of one group out of several would mislead
+        decisions = tuple(Decision(**values) for values in self.decisions) if one else ()
         options = ("hnsw_m", "ef_construction", "ef") if one and "hnsw" in self.methods else ()
         used = {name: getattr(settings, name) for name in options}
         used |= {decision.name: decision.value for decision in decisions}
@@ -202,9 +183,9 @@ class _GroupSearch:
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
         truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
         search = ivf_neighbors if method == "ivf" else hnsw_neighbors
-        neighbors, distances, tally.decisions = search(
-            group, settings, truth.part(0, aim.size), progress, checkpoint
-        )
+        aiming = truth.part(0, aim.size)
+        neighbors, distances, decisions = search(group, settings, aiming, progress, checkpoint)
+        tally.decisions = tuple(decision.as_json() for decision in decisions)
         reached = truth.part(aim.size, aim.size + judge.size).recall(distances[judge])
         tally.approximate += 1
         tally.sampled += judge.size

@@ -193,8 +193,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
             prefetch_row(vectors, mine[min(p + AHEAD, count - 1)])
             lengths[p] = distance(vector, vectors[max(mine[p], 0)])
         nearest, shortest = out_neighbors[r], out_distances[r]
-        nearest[:] = -1
-        shortest[:] = np.inf
+        nearest[:], shortest[:] = -1, np.inf
         for p in range(count):
             if mine[p] >= 0 and mine[p] != i:
                 _keep(lengths[p], mine[p], shortest, nearest)
@@ -205,8 +204,7 @@ def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
     """The k nearest of each of `rows` (m,) in the rows `among`, by brute force; writes out_*."""
     for r in range(rows.shape[0]):
         i, nearest, shortest = rows[r], out_neighbors[r], out_distances[r]
-        nearest[:] = -1
-        shortest[:] = np.inf
+        nearest[:], shortest[:] = -1, np.inf
         for j in among:
             if j != i:
                 _keep(distance(vectors[i], vectors[j]), j, shortest, nearest)

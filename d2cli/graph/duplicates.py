@@ -4,8 +4,8 @@ Many equal rows make an approximate search fail: they fill each other's lists, a
 falls apart.
 """
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +16,13 @@ from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Classes of equal rows. Rows are numbered within the group that was searched.
+class Duplicates(NamedTuple):
+    """Classes of equal rows. Rows are numbered within the group that was searched."""
 
-    Attributes:
-        first: (g,) int64, the lowest row of each class, ascending.
-        label: (n,) int32, the class of each row.
-        indptr: (g + 1,) int64. The rows of class c are ``members[indptr[c]:indptr[c + 1]]``.
-        members: (n,) int32, the rows of each class, ascending.
-    """
-
-    first: Int64
-    label: Int32
-    indptr: Int64
-    members: Int32
+    first: Int64  # (g,), the lowest row of each class, ascending
+    label: Int32  # (n,), the class of each row
+    indptr: Int64  # (g + 1,); the rows of class c are members[indptr[c]:indptr[c + 1]]
+    members: Int32  # (n,), the rows of each class, ascending
 
     def spread(self, neighbors: Int32, distances: Float32) -> tuple[Int32, Float32]:
         """Expand the lists (g, k) of the g distinct rows, numbered 0 … g-1, to lists (n, k)."""

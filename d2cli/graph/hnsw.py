@@ -20,9 +20,6 @@ from d2cli.runtime import stopping
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
-#: The doubling series of ef ends at the first value of at least this.
-_EF_MOST = 1600
-
 
 def hnsw_neighbors(
     group: Group, settings: SearchSettings, truth: Truth, progress: Progress, checkpoint: Checkpoint
@@ -66,7 +63,7 @@ def hnsw_neighbors(
     save(ef or 0, done)
     search = partial(_search, index, group, scale, k, threads)
     if ef is None:
-        ef, most = k, max(_EF_MOST, 2 * k)
+        ef, most = k, max(1600, 2 * k)
         while reached < recall and ef < most:
             ef *= 2
             index.set_ef(ef)

@@ -1,8 +1,6 @@
 """What approximate searches share: recall@k on a sample of rows, and the form of their result."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,29 +14,22 @@ from d2cli.runtime.decisions import Decision
 ApproximateLists = tuple[Int32, Float32, tuple[Decision, ...]]
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Exact neighbours of a sample of rows.
+class Truth(NamedTuple):
+    """Exact neighbours of a sample of rows."""
 
-    Attributes:
-        rows: (m,) int64, numbers within one group.
-        neighbors: (m, k) int32, numbers within the group.
-        distances: (m, k) float32, as in a graph.
-    """
-
-    rows: Int64
-    neighbors: Int32
-    distances: Float32
+    rows: Int64  # (m,), numbers within one group
+    neighbors: Int32  # (m, k), numbers within the group
+    distances: Float32  # (m, k), as in a graph
 
     @classmethod
-    def of(cls, group: Group, k: int, numbers: Int64, threads: int, progress: Progress) -> Truth:
+    def of(cls, group: Group, k: int, numbers: Int64, threads: int, progress: Progress) -> "Truth":
         """Search exactly, within a group, for the rows with these numbers."""
         neighbors, distances = exact_neighbors_of(
             group.rows_at(numbers), group, k, threads=threads, progress=progress, stage="sample"
         )
         return cls(numbers, group.number(neighbors), distances)
 
-    def part(self, start: int, stop: int) -> Truth:
+    def part(self, start: int, stop: int) -> "Truth":
         """Rows start … stop of the sample."""
         return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
 
@@ -53,10 +44,6 @@ class Truth:
             return 1.0
         hits = np.isfinite(distances) & (distances <= self.distances.max(axis=1, keepdims=True))
         return float(hits.sum() / possible.sum())
-
-    def share_among(self, candidates: Int32) -> float:
-        """The share of true neighbours that are among the candidates (m, c) of their row."""
-        return float((self.neighbors[:, :, None] == candidates[:, None, :]).any(axis=2).mean())
 
 
 def sample_rows(n: int, aim: int, judge: int, seed: int) -> tuple[Int64, Int64]:

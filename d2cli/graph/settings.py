@@ -8,24 +8,15 @@ from d2cli.defaults import EXACT_UP_TO, Method, Metric
 
 @dataclass(frozen=True)
 class Matrix:
-    """Embeddings as they are stored on disk.
+    """Embeddings as they are stored on disk."""
 
-    Attributes:
-        rows, width, itemsize: n, d and the bytes of one number.
-        mapped: whether the file is memory-mapped, rather than read into one copy.
-        largest_file: bytes of the largest file that is mapped while the copy is made; 0 if files
-            are read without a map.
-        reading: bytes of the buffers of the file reader.
-        plain: whether kernels can use the array as it is: C order, native byte order.
-    """
-
-    rows: int
-    width: int
-    itemsize: int
-    mapped: bool
-    largest_file: int = 0
-    reading: int = 0
-    plain: bool = True
+    rows: int  # n
+    width: int  # d
+    itemsize: int  # bytes of one number
+    mapped: bool  # whether the file is memory-mapped, rather than read into one copy
+    largest_file: int = 0  # bytes of the largest file mapped while the copy is made; 0: no map
+    reading: int = 0  # bytes of the buffers of the file reader
+    plain: bool = True  # whether kernels can use the array as it is: C order, native byte order
 
     @property
     def size(self) -> int:
@@ -40,13 +31,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Options of :func:`d2cli.graph.build.build_graph`, and three that only the plan reads.
-
-    Attributes:
-        grouped: whether rows are searched in groups (labels, exclusions).
-        taking_part: the share of rows that are searched.
-        checkpoint: seconds between checkpoints; None for no checkpoints.
-    """
+    """Options of :func:`d2cli.graph.build.build_graph`, and three that only the plan reads."""
 
     n_neighbors: int = defaults.N_NEIGHBORS
     metric: Metric = defaults.METRIC
@@ -56,9 +41,9 @@ class SearchSettings:
     ef_construction: int = defaults.EF_CONSTRUCTION
     ef: int | None = None
     threads: int = 1
-    grouped: bool = False
-    taking_part: float = 1.0
-    checkpoint: float | None = None
+    grouped: bool = False  # plan: whether rows are searched in groups (labels, exclusions)
+    taking_part: float = 1.0  # plan: the share of rows that are searched
+    checkpoint: float | None = None  # plan: seconds between checkpoints; None for no checkpoints
     seed: int = defaults.SEED
 
     def method_for(self, n: int) -> Method:

@@ -2,8 +2,6 @@
 unit length under ``cosine``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,10 +19,6 @@ from d2cli.runtime.arrays import Floats, Int32, Int64
 _LARGEST_NORM = 1e38
 #: If all vectors are shorter than this, float32 cannot hold their distances.
 _SMALLEST_NORM = float(np.finfo(np.float32).tiny)
-#: Under ``cosine``, rows outside of this range of lengths are first scaled near 1.
-_SMALL, _LARGE = 1e-30, 1e30
-#: Squares of values within 2^±24 can be summed in float32 without overflow or underflow.
-_HARMLESS_EXPONENT = 24
 
 _Unusable = partial(DataError, argument="embeddings")
 
@@ -126,7 +120,7 @@ def prepare(
     def check(start: int, stop: int) -> None:
         block = embeddings[start:stop]
         norms = _norms(block)
-        if cosine and not ((norms > _SMALL) & (norms < _LARGE)).all():
+        if cosine and not ((norms > 1e-30) & (norms < 1e30)).all():
             block = _near_one(block)
             norms = _norms(block)
         _check_finite(block, norms, start)
@@ -179,7 +173,7 @@ def power_of_two_scale(threads: int, *groups: Group) -> float:
     """
     largest = max(_largest(group, threads) for group in groups)
     exponent = int(np.frexp(largest)[1])
-    if largest == 0.0 or abs(exponent) <= _HARMLESS_EXPONENT:
+    if largest == 0.0 or abs(exponent) <= 24:  # squares can be summed in float32
         return 1.0
     return float(2.0 ** -np.clip(exponent, -120, 120))  # fits float32; denormals stay small
 

@@ -12,21 +12,13 @@ BASE = 213 * MIB
 
 @dataclass(frozen=True)
 class Estimate:
-    """The memory that a run is predicted to need.
+    """The memory that a run is predicted to need, in bytes."""
 
-    Attributes:
-        peak: the most resident memory in bytes, pages of memory-mapped inputs included.
-        stage: the stage in which the peak is reached.
-        parts: bytes by name at the peak, the largest first; they sum to `peak`.
-        mapped: the part of `peak` that is pages of mapped files; the system can reclaim them.
-        temporary: bytes of temporary files on disk, those of the outputs not counted.
-    """
-
-    peak: int
-    stage: str
-    parts: dict[str, int]
-    mapped: int
-    temporary: int = 0
+    peak: int  # the most resident memory, pages of memory-mapped inputs included
+    stage: str  # the stage in which the peak is reached
+    parts: dict[str, int]  # by name at the peak, the largest first; they sum to `peak`
+    mapped: int  # the part of `peak` that is pages of mapped files; the system can reclaim them
+    temporary: int = 0  # temporary files on disk, those of the outputs not counted
 
 
 @dataclass

@@ -4,10 +4,9 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,7 @@ _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 
 
-@dataclass(frozen=True)
-class Available:
+class Available(NamedTuple):
     """Bytes that may still be taken, and which limit that is."""
 
     size: int

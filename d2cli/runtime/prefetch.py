@@ -36,29 +36,27 @@ def _prefetch_once_at(typing, address):
     return _instruction(0)
 
 
-def _prefetch(array, i):
+def _kernel(function):
+    """Compile a function, or replace it by one that does nothing if the JIT is disabled."""
+    off = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+    return (lambda array, i: None) if off else borrowing_kernel(function)
+
+
+@_kernel
+def prefetch(array, i):
     """Prefetch the cache line of ``array[i]``. An `i` out of range is harmless."""
     _prefetch_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
 
 
-def _prefetch_once(array, i):
+@_kernel
+def prefetch_once(array, i):
     """The same for memory that is used only once."""
     _prefetch_once_at(np.intp(array.ctypes.data) + i * array.strides[0])  # type: ignore[call-arg]
 
 
-def _prefetch_row(array, i):
+@_kernel
+def prefetch_row(array, i):
     """Prefetch ``array[i]``, a row of a C-contiguous array, perhaps without its last cache line."""
     first = np.intp(array.ctypes.data) + i * array.strides[0]
     for offset in range(0, array.shape[1] * array.itemsize, 64):  # a cache line
         _prefetch_at(first + offset)  # type: ignore[call-arg]
-
-
-def _fetch_nothing(array, i):
-    """Replaces the functions above if the JIT is disabled."""
-
-
-if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-    prefetch = prefetch_once = prefetch_row = _fetch_nothing
-else:
-    prefetch, prefetch_once = borrowing_kernel(_prefetch), borrowing_kernel(_prefetch_once)
-    prefetch_row = borrowing_kernel(_prefetch_row)

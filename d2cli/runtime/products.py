@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 Number = TypeVar("Number", np.float32, np.float64)
+_libraries = cache(ThreadpoolController)  # the look-up of the loaded libraries takes milliseconds
 
 
 def product(
@@ -26,9 +27,3 @@ def product(
 def one_thread_per_product() -> AbstractContextManager[object]:
     """A context in which the sums of a product do not depend on the number of threads."""
     return _libraries().limit(limits=1, user_api="blas")
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """The loaded libraries, cached because the look-up takes milliseconds."""
-    return ThreadpoolController()

@@ -9,17 +9,10 @@ delays the request.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
-
-class _Request:
-    """The state of this process. Only the main thread handles signals."""
-
-    signal: int | None = None
-    shields = 0
-    written = False
-
-
-_REQUEST = _Request()
+#: The state of this process. Only the main thread handles signals.
+_REQUEST = SimpleNamespace(signal=None, shields=0, written=False)
 
 
 def request(signal: int) -> None:

@@ -22,36 +22,28 @@ Candidates = tuple[Int32, NDArray[np.float64]]
 
 
 class Screen:
-    """Finds candidates among the rows of a group by the score ``|x|²/2 - q·x`` in float32.
+    """Finds candidates among the n rows of a group by the score ``|x|²/2 - q·x`` in float32.
 
     Rows are scaled and centred first if that reduces rounding errors. A row is its own nearest
-    candidate; ranking by true distance drops it.
-
-    Attributes:
-        size: n, the number of rows in the group.
-        halves: (n,) float32, half the squared norms of the scaled and centred rows.
+    candidate; ranking by true distance drops it. `halves` (n,) are half the squared norms.
     """
 
     def __init__(self, group: Group, threads: int, asking: Group | None = None) -> None:
         """`asking` holds the rows to search for, if some of them are not in `group`."""
         self.group, self.size = group, len(group)
-        vectors, d = group.vectors, group.vectors.shape[1]
+        n, vectors, d = len(group), group.vectors, group.vectors.shape[1]
         self.scale = power_of_two_scale(threads, group, *(() if asking is None else (asking,)))
         # Any centre is correct. In the dtype of the vectors, each subtraction rounds once.
-        some = group.rows_at(np.arange(0, self.size, -(-self.size // CENTRE_ROWS)))
+        some = group.rows_at(np.arange(0, n, -(-n // CENTRE_ROWS)))
         sample = vectors[some] * self.scale
         centre = sample.mean(axis=0, dtype=np.float64)
         spread = np.square(sample - centre).sum(axis=1).max()
         # Rows around the origin need no centring.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
-        few = self.size * d <= KEPT_NUMBERS
-        self.kept = self._centred(group.block(0, self.size)) if few else None
-        self.halves = np.empty(self.size, np.float32)
-
-        def measure(start: int, stop: int) -> None:
-            half_square_norms(self.block(start, stop), self.halves[start:stop])
-
-        for_blocks(measure, self.size, block_rows(d), threads)
+        self.kept = self._centred(group.block(0, n)) if n * d <= KEPT_NUMBERS else None
+        self.halves = halves = np.empty(self.size, np.float32)
+        step = block_rows(d)
+        for_blocks(lambda a, b: half_square_norms(self.block(a, b), halves[a:b]), n, step, threads)
         self.reach = float(2 * self.halves.max()) ** 0.5
 
     def _centred(self, rows: Floats) -> Float32:
@@ -82,10 +74,9 @@ class Screen:
         return self._judged(q, found, scores)
 
     def listed(self, start: int, found: Int32, scores: Float32) -> Candidates:
-        """Candidates from the lists of the group's rows number start, start + 1, ….
+        """Candidates from the lists `found` (m, w), numbers in the group, and `scores`, ascending.
 
-        `found` (m, w) holds the w best numbers in the group for each of m rows, `scores` (m, w)
-        their scores, ascending.
+        The lists are those of the group's rows number start, start + 1, ….
         """
         return self._judged(self.block(start, start + len(found)), found, scores)
 

@@ -6,8 +6,7 @@
    of every row that the screen dropped. Other rows are screened again with more candidates, and
    then searched by brute force.
 
-The result equals that of a plain search, whatever the linear algebra library rounds to and whatever
-the number of threads.
+The result equals that of a plain search, for every linear algebra library and number of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from threading import Lock
 import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
-from d2cli.engine.threads import Progress, Workers, for_blocks, silent
+from d2cli.engine.threads import Progress, each, for_blocks, silent
 from d2cli.graph.distances import keep_nearest, keep_nearest_across, nearest_of_all, rerank
 from d2cli.graph.exact.screen import Candidates, Screen
 from d2cli.graph.exact.sizes import FEW_ROWS, PAIR_ROWS, QUERIES, SPARE, SPARE_AGAIN
@@ -30,7 +29,6 @@ _TOGETHER = 512
 
 #: neighbors (m, k) int32, rows of all vectors, and distances (m, k) float32.
 Lists = tuple[Int32, Float32]
-Pair = tuple[int, int]
 
 
 def exact_neighbors(
@@ -57,14 +55,13 @@ def exact_neighbors(
             rows, group, n_neighbors, threads=threads, progress=progress, stage=stage
         )
     screen = Screen(group, threads)
+    width = min(n_neighbors + 1 + SPARE, screen.size)  # 1 for the row itself
     with one_thread_per_product():
-        width = _width(screen, n_neighbors, SPARE)
         found, scores = candidates_of_all(screen, width, threads, progress, stage, checkpoint)
-
-        def first(start: int, stop: int) -> Candidates:
-            return screen.listed(start, found[start:stop], scores[start:stop])
-
-        return _proven(screen, rows, n_neighbors, first, threads, progress, "proof", checkpoint)
+        return _proven(
+            screen, rows, n_neighbors, lambda a, b: screen.listed(a, found[a:b], scores[a:b]),
+            threads, progress, "proof", checkpoint,
+        )  # fmt: skip
 
 
 def exact_neighbors_of(
@@ -73,34 +70,22 @@ def exact_neighbors_of(
 ) -> Lists:  # fmt: skip
     """The k nearest rows of a group to each of `rows`, the row itself left out.
 
-    Args:
-        rows: (m,) rows of all vectors, inside or outside of the group. If they are the whole group,
-            :func:`exact_neighbors` is faster.
-        group, n_neighbors, threads, progress, stage: as for :func:`exact_neighbors`.
-
-    Returns:
-        neighbors and distances (m, k), as for :func:`exact_neighbors`.
+    `rows` (m,) are rows of all vectors, in the group or not; for the whole group,
+    :func:`exact_neighbors` is faster. The other arguments, and the lists (m, k), are as there.
     """
     screen = Screen(group, threads, Group(group.vectors, rows))
-    width = _width(screen, n_neighbors, SPARE)
-
-    def first(start: int, stop: int) -> Candidates:
-        return screen.candidates(rows[start:stop], width)
-
+    width = min(n_neighbors + 1 + SPARE, screen.size)
     with one_thread_per_product():
-        return _proven(screen, rows, n_neighbors, first, threads, progress, stage, NONE)
+        return _proven(
+            screen, rows, n_neighbors, lambda a, b: screen.candidates(rows[a:b], width),
+            threads, progress, stage, NONE,
+        )  # fmt: skip
 
 
-def _width(screen: Screen, k: int, spare: int) -> int:
-    """Candidates per row: k, the row itself and `spare` more."""
-    return min(k + 1 + spare, screen.size)
+def tournament(blocks: int) -> Iterator[tuple[int, int]]:
+    """All pairs of blocks: first each block with itself, then the rounds of the circle method.
 
-
-def tournament(blocks: int) -> Iterator[Pair]:
-    """All pairs of blocks: first each block with itself, then rounds of a tournament.
-
-    The circle method orders the rounds: the first block keeps its place and the others rotate. No
-    two pairs of a round share a block, so threads seldom wait for the same lists.
+    No two pairs of a round share a block, so threads seldom wait for the same lists.
     """
     yield from ((b, b) for b in range(blocks))
     ring = [*range(blocks + blocks % 2)]
@@ -118,15 +103,11 @@ def candidates_of_all(
     """The `width` best candidates of each row by the scores of `screen`; the row itself is one.
 
     Each product of two blocks is used for the rows of both. If several rows tie for the last place
-    of a list, any of them may get it.
-
-    Returns:
-        numbers within the group (n, width) int32, and scores (n, width) float32, ascending.
+    of a list, any of them may get it. Returns numbers within the group and scores, both (n, width),
+    ascending by score.
     """
-    n, blocks = screen.size, -(-screen.size // PAIR_ROWS)
-    found = np.full((n, width), -1, np.int32)
-    scores = np.full((n, width), np.inf, np.float32)
-    met = 0
+    n, blocks, met = screen.size, -(-screen.size // PAIR_ROWS), 0
+    found, scores = np.full((n, width), -1, np.int32), np.full((n, width), np.inf, np.float32)
     if (kept := checkpoint.load("pairs")) is not None:
         found, scores, met = kept["found"], kept["scores"], int(kept["met"])
     writing = [Lock() for _ in range(blocks)]
@@ -134,7 +115,7 @@ def candidates_of_all(
     def state() -> State:
         return {"found": found, "scores": scores, "met": np.int64(met)}
 
-    def meet(pair: Pair) -> None:
+    def meet(pair: tuple[int, int]) -> None:
         a, b = (slice(block * PAIR_ROWS, min((block + 1) * PAIR_ROWS, n)) for block in pair)
         here = screen.block(a.start, a.stop)
         # NumPy recognises A @ A.T and computes only half of this symmetric product.
@@ -146,16 +127,15 @@ def candidates_of_all(
             with writing[pair[1]]:
                 keep_nearest_across(products, screen.halves[a], a.start, scores[b], found[b])
 
-    def ended(pair: Pair) -> None:
+    def ended(pair: tuple[int, int]) -> None:
         nonlocal met
         met += 1
         progress(stage, n * met // (blocks * (blocks + 1) // 2), n)
 
     pairs = islice(tournament(blocks), met, None)
-    with Workers(threads) as workers:
-        while together := [*islice(pairs, _TOGETHER)]:
-            workers.each(meet, together, ended)
-            checkpoint.save("pairs", state)
+    while together := [*islice(pairs, _TOGETHER)]:
+        each(meet, together, threads, ended)
+        checkpoint.save("pairs", state)
     return found, scores
 
 
@@ -164,8 +144,7 @@ def _proven(
     progress: Progress, stage: str, checkpoint: Checkpoint,
 ) -> Lists:  # fmt: skip
     """The nearest of each row; ``first(start, stop)`` returns the candidates of a block of rows."""
-    neighbors = np.empty((rows.size, k), np.int32)
-    distances = np.empty((rows.size, k), np.float32)
+    neighbors, distances = np.empty((rows.size, k), np.int32), np.empty((rows.size, k), np.float32)
     finished = np.zeros(-(-rows.size // QUERIES), np.bool_)
     if (kept := checkpoint.load("proof")) is not None:
         neighbors, distances, finished = (kept[x] for x in ("neighbors", "distances", "finished"))
@@ -203,7 +182,7 @@ def _rank(
 def _look_again(screen: Screen, queries: Int64, k: int) -> Lists:
     """The nearest of queries that `SPARE` candidates left unproven."""
     found, lengths = np.empty((queries.size, k), np.int32), np.empty((queries.size, k), np.float32)
-    candidates = screen.candidates(queries, _width(screen, k, SPARE_AGAIN))
+    candidates = screen.candidates(queries, min(k + 1 + SPARE_AGAIN, screen.size))
     unproven = _rank(screen, queries, candidates, found, lengths)
     if unproven.size:
         group, nearest, shortest = screen.group, found[unproven], lengths[unproven]

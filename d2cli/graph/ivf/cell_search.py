@@ -1,7 +1,5 @@
 """Compares each row with the rows of the cells that it probes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from d2cli.engine.threads import Progress, for_blocks, silent
@@ -14,31 +12,35 @@ from d2cli.runtime.products import product
 
 #: Most rows (of neighbouring cells) in one block. In a larger block, more rows probe the same cell.
 _JOIN_ROWS = 16384
-#: A cell is centred before it is compared if |centre|² > _NEAR_ORIGIN · variance; float32 rounding
-#: errors would be too large otherwise.
-_NEAR_ORIGIN = 32
 
 
 def search_cells(
     reduced: Float32, cells: Cells, size: int, threads: int, progress: Progress = silent
 ) -> tuple[Float32, Int32]:
-    """The nearest positions in the cells that each row probes.
+    """Squared distances (n, size), ascending, and positions (n, size), of the nearest rows.
 
-    Returns:
-        squared distances (n, size) float32, ascending, and positions (n, size) int32; empty places
-        are +inf and -1.
+    These are the nearest in the cells that each row probes; empty places are +inf and -1.
     """
     n = len(reduced)
     halves = np.empty(n, np.float32)
 
-    def measure(start: int, stop: int) -> None:
-        half_square_norms(reduced[start:stop], halves[start:stop])
-
-    for_blocks(measure, n, 8192, threads)
+    for_blocks(lambda a, b: half_square_norms(reduced[a:b], halves[a:b]), n, 8192, threads)
     join = _Join(reduced, halves, cells, size)
     blocks = 4 * -(-n // (4 * _JOIN_ROWS))  # so that two or four threads end at the same time
     for_blocks(join, n, -(-n // blocks), threads, progress, "search")
     return join.distances, join.positions
+
+
+class _Workspace:
+    """Buffers of one block."""
+
+    def __init__(self, widest: int, width: int) -> None:
+        self.targets = np.empty((widest, width), np.float32)
+        self.halves = np.empty(widest + LANES, np.float32)
+        self.queries = np.empty((CELL_QUERIES, width), np.float32)
+        self.own = np.empty(CELL_QUERIES, np.float32)
+        # LANES longer, because the last run of the last row reaches beyond its end.
+        self.products = np.zeros(CELL_QUERIES * widest + LANES, np.float32)
 
 
 class _Join:
@@ -52,7 +54,8 @@ class _Join:
         self.widest = int(sizes.max())
         squares = 2.0 * np.add.reduceat(halves, cells.starts[:-1], dtype=np.float64) / sizes
         centre = np.square(cells.centres, dtype=np.float64).sum(axis=1)
-        self.far = centre > _NEAR_ORIGIN * (squares - centre)
+        # Cells far from the origin are centred; float32 rounding errors would be too large.
+        self.far = centre > 32 * (squares - centre)
 
     def __call__(self, start: int, stop: int) -> None:
         """Fill the lists of the rows whose cells begin at positions start … stop."""
@@ -96,18 +99,6 @@ class _Join:
             product(asking, near.T, out=products[: len(mine) * count].reshape(len(mine), count))
             lists = self.distances, self.positions
             _admit(mine, own, first, near_halves, products, count, *lists)
-
-
-class _Workspace:
-    """Buffers of one block."""
-
-    def __init__(self, widest: int, width: int) -> None:
-        self.targets = np.empty((widest, width), np.float32)
-        self.halves = np.empty(widest + LANES, np.float32)
-        self.queries = np.empty((CELL_QUERIES, width), np.float32)
-        self.own = np.empty(CELL_QUERIES, np.float32)
-        # LANES longer, because the last run of the last row reaches beyond its end.
-        self.products = np.zeros(CELL_QUERIES * widest + LANES, np.float32)
 
 
 @reordering_kernel

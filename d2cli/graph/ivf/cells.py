@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import hnswlib
 import numpy as np
@@ -18,8 +18,6 @@ from d2cli.runtime.products import product
 
 #: Rows per cell that the centres are fitted to.
 _SAMPLE_PER_CELL = 12
-#: Leading dimensions in which centres are fitted and rows are routed.
-_ROUTE_WIDTH = 96
 #: With more cells than this, a row is routed to a group of at most 8 cells first.
 _FEW_CELLS = 1024
 #: With more groups than this, an HNSW index finds the group of a row.
@@ -38,21 +36,13 @@ _EXCHANGED = 0.27
 _PASS_IN_PROBES = 2
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Rows sorted by cell. A *position* is the place of a row in that order.
+class Cells(NamedTuple):
+    """Rows sorted by cell. A *position* is the place of a row in that order."""
 
-    Attributes:
-        order: (n,) int32, the row at each position.
-        starts: (cells + 1,) int32. Cell c has the positions starts[c] … starts[c + 1].
-        centres: (cells, m) float32.
-        probes: (n, p) int32, the cells that the row at each position probes, its own first.
-    """
-
-    order: Int32
-    starts: Int32
-    centres: Float32
-    probes: Int32
+    order: Int32  # (n,), the row at each position
+    starts: Int32  # (cells + 1,); cell c has the positions starts[c] … starts[c + 1]
+    centres: Float32  # (cells, m)
+    probes: Int32  # (n, p), the cells that the row at each position probes, its own first
 
     @property
     def of_position(self) -> Int32:
@@ -63,20 +53,15 @@ class Cells:
 class Router:
     """Finds the cells whose centres (cells, w) are nearest to a row in its first w dimensions.
 
-    With at most _FEW_CELLS cells, a row is compared with all centres. With more, it is routed to a
-    group of cells (approximately the one with the nearest middle) and compared with the _AROUND
-    centres nearest to that middle. The cost per row is then constant, and nearly all of the nearest
-    centres are found.
+    With more than _FEW_CELLS cells, a row is routed to a group of cells (approximately the one with
+    the nearest middle) and compared with the _AROUND centres nearest to that middle. The cost per
+    row is then constant, and nearly all of the nearest centres are found.
     """
 
     def __init__(self, centres: Float32, seed: int, threads: int) -> None:
         self.centres, self.seed, self.threads = centres, seed, threads
         self._all = _Targets(centres)
         self._groups = _Groups(self._all, seed, threads) if len(centres) > _FEW_CELLS else None
-
-    def over(self, centres: Float32) -> Router:
-        """A router to other centres with the same options."""
-        return Router(centres, self.seed, self.threads)
 
     def route(self, rows: Float32, probes: int) -> Int32:
         """The nearest cells (n, probes) of rows (n, m), nearest first. Needs probes <= cells."""
@@ -125,11 +110,7 @@ class _Targets:
 
 
 class _Groups:
-    """Groups of near centres, and the search for the group of a row.
-
-    Attributes:
-        around: (groups, _AROUND) int32, the centres nearest to the middle of a group, unsorted.
-    """
+    """Groups of near centres; `around` (groups, _AROUND) lists those nearest to each middle."""
 
     def __init__(self, targets: _Targets, seed: int, threads: int) -> None:
         centres, self._threads = targets.points, threads
@@ -168,10 +149,13 @@ class _Groups:
 
 
 def fit_centres(reduced: Float32, rng: np.random.Generator, seed: int, threads: int) -> Router:
-    """A router to centres fitted by k-means on a sample; near centres have near numbers."""
+    """A router to centres fitted by k-means on a sample, in the 96 leading dimensions.
+
+    Near centres have near numbers.
+    """
     n, count = len(reduced), cell_count(len(reduced))
     size = min(n, _SAMPLE_PER_CELL * count)
-    sample = reduced[np.sort(rng.choice(n, size, replace=False)), :_ROUTE_WIDTH]
+    sample = reduced[np.sort(rng.choice(n, size, replace=False)), :96]
     centres = sample[rng.choice(len(sample), count, replace=False)]
     for _ in range(3):
         nearest = Router(centres, seed, threads).route(sample, 1)[:, 0]
@@ -198,11 +182,10 @@ def _cut(points: Float32, order: Int32, starts: Int32, most: int) -> tuple[Int32
 def choose_probes(
     router: Router, reduced: Float32, truth: Truth, wanted: float, recall: float
 ) -> int:
-    """The number of cells to probe.
+    """The smallest number of cells that hold the share `wanted` of the true neighbours.
 
-    This is the smallest number that holds the share `wanted` of the true neighbours; passes along
-    the links find the others. If up to _PASS_IN_PROBES more probes reach `recall` without a pass,
-    the number that does is used.
+    Passes along the links find the others. If up to _PASS_IN_PROBES more cells reach `recall`
+    without a pass, that number is used.
     """
     most = min(_MOST_PROBES, len(router.centres))
     looked = router.route(reduced[truth.rows], most)
@@ -220,26 +203,23 @@ def arrange(reduced: Float32, router: Router, probes: int, fewest: int) -> Cells
 
     Each row probes `probes` cells. They hold at least `fewest` rows, the row itself included.
     """
-    probes = min(probes, len(router.centres))
+    probes, seed, threads = min(probes, len(router.centres)), router.seed, router.threads
     routed = router.route(reduced, probes)
     label, centres, renumbered = _even_out(reduced, router, routed[:, 0], -(-fewest // probes))
     probes = min(probes, len(centres))
     routed = renumbered[routed[:, :probes]]
     stale = np.flatnonzero((routed < 0).any(axis=1))
     if len(stale):
-        routed[stale] = router.over(centres).route(reduced[stale, : centres.shape[1]], probes)
+        among = Router(centres, seed, threads)
+        routed[stale] = among.route(reduced[stale, : centres.shape[1]], probes)
     _own_first(label, routed)
     order, starts = by_label(label, len(centres))
     means = np.empty((len(centres), reduced.shape[1]), np.float32)
 
-    def permute(start: int, stop: int) -> None:
-        _permute(reduced[:, start:stop], order)
-
-    def take_means(start: int, stop: int) -> None:
-        average(reduced, starts[start : stop + 1], means[start:stop])
-
-    for_blocks(permute, reduced.shape[1], 64, router.threads)
-    for_blocks(take_means, len(centres), 32, router.threads)
+    for_blocks(lambda a, b: _permute(reduced[:, a:b], order), reduced.shape[1], 64, threads)
+    for_blocks(
+        lambda a, b: average(reduced, starts[a : b + 1], means[a:b]), len(centres), 32, threads
+    )
     return Cells(order, starts, means, routed[order])
 
 
@@ -249,11 +229,8 @@ def _even_out(
     """Dissolve cells of fewer than `least` rows and cut cells of more than LARGEST times the mean.
 
     The cost of a cell is quadratic in its size. K-means leaves a large cell where float32 scores
-    cannot tell rows apart.
-
-    Returns:
-        the new cell of each row (n,), the new centres, and the new number of each old cell
-        (cells,), -1 if the cell was dissolved or cut.
+    cannot tell rows apart. Returns the new cell of each row (n,), the new centres, and the new
+    number of each old cell (cells,), -1 if the cell was dissolved or cut.
     """
     n, (count, width) = len(reduced), router.centres.shape
     sizes = np.bincount(label, minlength=count)
@@ -262,8 +239,8 @@ def _even_out(
     homeless = np.flatnonzero(np.isin(label, lasting, invert=True, kind="table"))
     label = label.copy()
     if len(homeless):
-        nearest = router.over(router.centres[lasting]).route(reduced[homeless, :width], 1)[:, 0]
-        label[homeless] = lasting[nearest]
+        among = Router(router.centres[lasting], router.seed, router.threads)
+        label[homeless] = lasting[among.route(reduced[homeless, :width], 1)[:, 0]]
     order, starts = by_label(label, count)
     renumbered = np.full(count, -1, np.int32)
     centres: list[Float32] = []
@@ -315,8 +292,7 @@ def _permute(rows, order):
 def by_label(labels, count):
     """Sort rows by their labels (n,) 0 … count - 1.
 
-    Returns order (n,) int32, the rows by (label, row), and starts (count + 1,) int32, the place in
-    `order` where each label begins.
+    Returns order (n,), the rows by (label, row), and starts (count + 1,), where each label begins.
     """
     # Counts are stored two places late, so that filling `order` moves the starts into place.
     starts = np.zeros(count + 2, np.int32)
@@ -347,10 +323,10 @@ def average(points, starts, means):
 
 @kernel
 def halved(points, members, most):
-    """Split rows recursively at the median of their widest coordinate, to `most` rows a part.
+    """Split the members (m,), m >= 1, of the points (n, d) into parts of at most `most` rows.
 
-    The members (m,) are rows of the points (n, d), m >= 1. Returns order (m,) int32, the members
-    part by part, and starts (parts + 1,) int32.
+    They are split recursively at the median of their widest coordinate. Returns order (m,), the
+    members part by part, and starts (parts + 1,).
     """
     order = members.astype(np.int32)
     starts = np.zeros(order.size + 1, np.int32)

@@ -1,6 +1,6 @@
 """Reduces the dimensions: principal axes, and the number of axes that keeps neighbours near."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from d2cli.engine.threads import for_blocks
 from d2cli.graph.distances import half_square_norms, keep_nearest
 from d2cli.graph.ivf.sizes import AXES_BLOCK, AXES_ROWS, AXES_ROWS_PER_DIMENSION, FIRST_WIDTH
 from d2cli.graph.recall import Truth
-from d2cli.graph.vectors import Group
+from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime.arrays import Float32, Floats
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.products import product
@@ -17,21 +17,13 @@ from d2cli.runtime.products import product
 _WIDTH_STEP = 32
 
 
-@dataclass(frozen=True)
-class Principal:
-    """Principal axes of ``vectors · scale``.
+class Principal(NamedTuple):
+    """Principal axes of ``vectors · scale``."""
 
-    Attributes:
-        scale: a power of two that scales values near 1.
-        mean: (d,) float32; None if the rows lie around the origin.
-        axes: (d, d) float32, one axis per column, largest variance first.
-        variances: (d,) float32.
-    """
-
-    scale: float
-    mean: Float32 | None
-    axes: Float32
-    variances: Float32
+    scale: float  # a power of two that scales values near 1
+    mean: Float32 | None  # (d,); None if the rows lie around the origin
+    axes: Float32  # (d, d), one axis per column, largest variance first
+    variances: Float32  # (d,)
 
     def centred(self, rows: Floats) -> Float32:
         """Scaled and centred rows, float32; the rows themselves if neither is needed."""
@@ -41,9 +33,9 @@ class Principal:
         return rows if self.mean is None else rows - self.mean
 
 
-def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads: int) -> Principal:
+def _principal_axes(group: Group, rng: np.random.Generator, threads: int) -> Principal:
     """Principal axes, estimated on a random sample of the rows."""
-    n, d = len(group), group.vectors.shape[1]
+    n, d, scale = len(group), group.vectors.shape[1], power_of_two_scale(threads, group)
     size = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
     sample = group.vectors[group.rows_at(np.sort(rng.choice(n, size, replace=False)))] * scale
     sample = sample.astype(np.float32, copy=False)
@@ -51,10 +43,10 @@ def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads
     sample -= mean
     products = np.empty((-(-size // AXES_BLOCK), d, d), np.float32)
 
-    def multiply(start: int, stop: int) -> None:
-        product(sample[start:stop].T, sample[start:stop], out=products[start // AXES_BLOCK])
-
-    for_blocks(multiply, size, AXES_BLOCK, threads)
+    for_blocks(
+        lambda a, b: product(sample[a:b].T, sample[a:b], out=products[a // AXES_BLOCK]),
+        size, AXES_BLOCK, threads,
+    )  # fmt: skip
     variances, axes = np.linalg.eigh(products.sum(axis=0))
     variances = np.maximum(variances[::-1], 0)
     around = mean @ mean <= variances.sum() / size  # centring would change only rounding errors
@@ -63,18 +55,18 @@ def principal_axes(group: Group, scale: float, rng: np.random.Generator, threads
 
 
 def reduce_dimensions(
-    group: Group, principal: Principal, truth: Truth, list_size: int, wanted: float, threads: int
-) -> Float32:
+    group: Group, truth: Truth, list_size: int, wanted: float, rng: np.random.Generator,
+    threads: int,
+) -> Float32:  # fmt: skip
     """Coordinates (n, width) float32 on the first principal axes.
 
     The width is the smallest multiple of 32 for which at least the share `wanted` of the true
     neighbours are among the `list_size` nearest rows; if there is none, all axes.
     """
-    d = group.vectors.shape[1]
-    truth = truth.part(0, 128)
-    # The first try holds 90 % of the variance.
+    d, truth = group.vectors.shape[1], truth.part(0, 128)
+    principal = _principal_axes(group, rng, threads)
     variance = np.cumsum(principal.variances)
-    width = int(np.searchsorted(variance, 0.9 * variance[-1])) + 1
+    width = int(np.searchsorted(variance, 0.9 * variance[-1])) + 1  # for the first try
     held = min(d, max(FIRST_WIDTH, -(-width // _WIDTH_STEP) * _WIDTH_STEP))
     while True:
         reduced = _project(group, principal, held, threads)
@@ -91,10 +83,10 @@ def _project(group: Group, principal: Principal, width: int, threads: int) -> Fl
     axes = np.ascontiguousarray(principal.axes[:, :width])
     reduced = np.empty((len(group), width), np.float32)
 
-    def turn(start: int, stop: int) -> None:
-        product(principal.centred(group.block(start, stop)), axes, out=reduced[start:stop])
-
-    for_blocks(turn, len(group), AXES_BLOCK, threads)
+    for_blocks(
+        lambda a, b: product(principal.centred(group.block(a, b)), axes, out=reduced[a:b]),
+        len(group), AXES_BLOCK, threads,
+    )  # fmt: skip
     return reduced
 
 
@@ -103,8 +95,8 @@ def _shares_kept(
 ) -> list[tuple[int, float]]:
     """(width, share of true neighbours among the `list_size` nearest in that many dimensions).
 
-    The share is the highest recall that a search in these dimensions can reach. The widths are the
-    multiples of 32 below the number of columns, and all columns.
+    The share bounds the recall of a search in these dimensions. The widths are the multiples of 32
+    below the number of columns, and all columns.
     """
     held = reduced.shape[1]
     widths = [*range(_WIDTH_STEP, held, _WIDTH_STEP), held]
@@ -126,7 +118,9 @@ def _shares_kept(
                 keep_nearest(products, halves, lo, scores[w, start:stop], found[w, start:stop])
 
     for_blocks(compare, len(queries), 64, threads)
-    return [(width, truth.share_among(f)) for width, f in zip(widths, found, strict=True)]
+    near = truth.neighbors[:, :, None]
+    shares = [float((near == lists[:, None, :]).any(axis=2).mean()) for lists in found]
+    return [*zip(widths, shares, strict=True)]
 
 
 def _narrow(reduced: Float32, width: int) -> Float32:

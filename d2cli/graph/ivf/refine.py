@@ -53,12 +53,7 @@ class Hoods:
             if before.size:
                 _note_fresh(before[start:stop], known[start:stop], fresh[start:stop])
 
-        for_blocks(follow, n, _part(n), threads)
-
-
-def _part(n: int) -> int:
-    """Number of rows in one of _PARTS parts."""
-    return max(1, -(-n // _PARTS))
+        for_blocks(follow, n, -(-n // _PARTS), threads)
 
 
 @kernel
@@ -89,7 +84,7 @@ def exchange(distances: Float32, positions: Int32, threads: int) -> None:
 
     The lists (n, size) are changed in place and stay ascending.
     """
-    n, part = len(distances), _part(len(distances))
+    n, part = len(distances), -(-len(distances) // _PARTS)
     farthest = distances[:, -1].copy()
     offers: list[tuple[NDArray[Any], ...]] = [()] * -(-n // _BLOCK)
 

@@ -20,25 +20,19 @@ from d2cli.engine.threads import Progress, for_blocks
 from d2cli.graph.distances import rerank
 from d2cli.graph.ivf.cell_search import search_cells
 from d2cli.graph.ivf.cells import arrange, choose_probes, fit_centres
-from d2cli.graph.ivf.reduce import principal_axes, reduce_dimensions
+from d2cli.graph.ivf.reduce import reduce_dimensions
 from d2cli.graph.ivf.refine import NO_LINKS, Hoods, exchange, hop
 from d2cli.graph.ivf.sizes import EFFORTS, STRICT
 from d2cli.graph.recall import ApproximateLists, Truth
 from d2cli.graph.settings import SearchSettings
-from d2cli.graph.vectors import Group, power_of_two_scale
+from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.products import one_thread_per_product
 
-#: Share of the allowed loss, 1 - recall, that the reduction of dimensions may take.
-_LOST_BY_REDUCING = 0.15
 #: The probed cells may miss a share of min(_LEFT_TO_HOPS · (1 - recall), _MOST_LEFT_TO_HOPS) of the
 #: true neighbours; passes along the links find most of these.
 _LEFT_TO_HOPS, _MOST_LEFT_TO_HOPS = 7.0, 0.16
-#: A pass that gains less than this share of 1 - recall is the last with its reach.
-_LEAST_GAIN = 0.12
-#: Most passes of one effort.
-_MOST_PASSES = 8
 
 
 def ivf_neighbors(
@@ -59,15 +53,14 @@ def ivf_neighbors(
     vectors, seed, threads = group.vectors, settings.seed, settings.threads
     rng = np.random.default_rng(seed)
     lost = 1.0 - recall
-    near, held = 1.0 - _LOST_BY_REDUCING * lost, 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
+    near, held = 1.0 - 0.15 * lost, 1.0 - min(_LEFT_TO_HOPS * lost, _MOST_LEFT_TO_HOPS)
+    least_gain = 0.12 * lost  # a pass that gains less is the last with its reach
     # Aim higher by half the standard error of the aiming sample, or a quarter of the allowed loss.
     aim = recall + min(0.0025, 0.25 * lost)
     efforts = EFFORTS[1:] if recall > STRICT else EFFORTS
     with one_thread_per_product():
-        principal = principal_axes(group, power_of_two_scale(threads, group), rng, threads)
         # True neighbours must be among the k + 10 nearest in the reduced space.
-        among = min(k + 10, n - 1)
-        reduced = reduce_dimensions(group, principal, truth, among, near, threads)
+        reduced = reduce_dimensions(group, truth, min(k + 10, n - 1), near, rng, threads)
         router = fit_centres(reduced, rng, seed, threads)
         probes = choose_probes(router, reduced, truth, held, recall)
         cells = arrange(reduced, router, probes, k + 1)
@@ -102,7 +95,7 @@ def ivf_neighbors(
                     known=known, reached=np.float64(reached), passes=np.int64(passes),
                     widened=np.int64(widened),
                 ))  # fmt: skip
-                if reached >= aim or passes == _MOST_PASSES or widened == len(reaches):
+                if reached >= aim or passes == 8 or widened == len(reaches):
                     break
                 hoods = Hoods(positions, reaches[widened], known, threads)
                 hop(reduced, cells, hoods, distances, positions, threads, progress)
@@ -110,7 +103,7 @@ def ivf_neighbors(
                 before, reached = reached, measure(positions)
                 known, passes = hoods.known, passes + 1
                 del hoods  # frees `fresh`
-                if reached - before < _LEAST_GAIN * lost:
+                if reached - before < least_gain:
                     widened, known = widened + 1, NO_LINKS  # all links of the next reach are fresh
             del distances, known
             if reached >= recall:
@@ -125,7 +118,7 @@ def ivf_neighbors(
         for_blocks(rank, n, 2048, threads, progress, "rank")
     axes = f"fewest that keep {near:.4f} of the true neighbours near"
     probed = f"fewest cells per row that hold {held:.3f} of the true neighbours, at least 4"
-    passed = f"until a sample reaches the recall or a pass gains less than {_LEAST_GAIN * lost:.4f}"
+    passed = f"until a sample reaches the recall or a pass gains less than {least_gain:.4f}"
     recalls = {"recall": reached, "recall_target": recall, "sample_rows": len(truth.rows)}
     decisions = (
         Decision("dimensions", reduced.shape[1], axes, {"all": vectors.shape[1]}),

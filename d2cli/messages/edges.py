@@ -9,8 +9,7 @@ from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_choice
 from d2cli.runtime.jit import kernel
 
-#: Sorting a row of up to about this many edges is a plain insertion sort.
-_SHORT_ROW = 64
+_SHORT_ROW = 64  #: rows of up to about this many edges are sorted by plain insertion
 
 
 def edges_of(
@@ -22,15 +21,12 @@ def edges_of(
         graph: n rows, k listed neighbours each; not changed.
         rule: ``union``: i and j are neighbours if i lists j or j lists i; if both do and the
             distances differ, the smaller distance counts. ``directed``: the neighbours of i are
-            the rows that i lists. ``mutual``: both list each other.
+            the rows that i lists. ``mutual``: both list each other. Others are a UsageError.
         left_out: (n,) bool, rows whose edges are dropped.
 
     Returns:
         The edges. The arrays are views of arrays with room for all 2·n·k listed edges (``union``)
         or n·k (the others). Memory beyond the result is O(n), or O(n·k) for ``mutual``.
-
-    Raises:
-        UsageError: for an unknown rule.
     """
     check_choice("edges", rule, EdgeRule)
     keep = np.ones(graph.n, np.bool_) if left_out is None else ~left_out

@@ -15,7 +15,6 @@ from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_choice, check_hops
 from d2cli.messages.sizes import BLOCK_ROWS
-from d2cli.messages.utility import check_scores
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
@@ -94,7 +93,6 @@ def forward(
     """
     check_kernel(kernel_name, gamma, "gamma_forward")
     check_hops(hops)
-    check_scores(scores, edges.indptr.size - 1)
     squared, sent_at_least = kernel_name == "gaussian", -math.inf if floor is None else floor
     u = scores
     for _ in range(hops):

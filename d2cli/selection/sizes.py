@@ -17,8 +17,7 @@ BUCKETS = 1 << SHELF  #: buckets per shelf
 CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
 # -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
-#: An automatic γ_r picks at least this share of the rows; evidence/README.md has measurements.
-SPREAD = Fraction(1, 10)
+SPREAD = Fraction(1, 10)  #: least share of the rows that an automatic γ_r picks: evidence/README.md
 SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered
 
 # -- memory ----------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.defaults import MAX_ROWS, Metric, choices
+from d2cli.defaults import MAX_ROWS, Metric
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
-from d2cli.errors import DataError, UsageError
+from d2cli.errors import DataError
 from d2cli.graph.sizes import BLOCK_NUMBERS
+from d2cli.limits import check_choice
 from d2cli.runtime.arrays import Floats, Int32, Int64
 
 #: Distances between longer vectors may not fit float32.
@@ -94,8 +95,7 @@ def prepare(
             ``euclidean`` also for a vector longer than 1e38, and if all vectors are shorter than
             1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
     """
-    if metric not in choices(Metric):
-        raise UsageError(f"metric must be one of {', '.join(choices(Metric))}, not {metric!r}")
+    check_choice("metric", metric, Metric)
     if embeddings.ndim != 2:
         raise _Unusable(f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}")
     dtype = embeddings.dtype.newbyteorder("=")

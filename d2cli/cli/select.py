@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from d2cli.cli.drive import drive
 from d2cli.commands.requests import SelectRequest
+from d2cli.errors import UsageError
 
 if TYPE_CHECKING:
     from d2cli.commands.finish import Summary, Terminal
@@ -27,7 +28,13 @@ Examples:
 
 
 def run(request: SelectRequest) -> None:
-    """Open the inputs, then plan or work."""
+    """Open the inputs, then plan or work.
+
+    Raises:
+        UsageError: if both the summary and the selection would go to standard output.
+    """
+    if request.run.json and request.output.out == "-":
+        raise UsageError("--json and --out - both want standard output")
     from d2cli.commands.select.inputs import open_select_job
     from d2cli.commands.select.plan import plan_select
 

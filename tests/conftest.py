@@ -67,16 +67,6 @@ def select(run_cli):
     return lambda *args: run_cli("select", "-k", 4, "--threads", 1, *args)
 
 
-@pytest.fixture
-def reference_machine(monkeypatch):
-    """Plans need not look at the machine for half a second each."""
-    from d2cli.planning.speed import Speed
-
-    from d2cli.commands import plan
-
-    monkeypatch.setattr(plan, "measure", lambda threads: Speed())
-
-
 #: One command, and on standard error how many kernels it compiled and how many bytes of shared
 #: libraries were resident at its end.
 _COUNTING = """

@@ -15,8 +15,10 @@ from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions
 from d2cli.defaults import EXACT_UP_TO
 from d2cli.errors import LimitError
+from d2cli.files.epochs import Epochs
 from d2cli.files.graph_file import GraphFile
-from d2cli.files.sources import Layout
+from d2cli.files.sizes import Ids
+from d2cli.files.sources import Layout, Source
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Estimate
 from d2cli.runtime.memory import Available, available_memory
@@ -309,6 +311,15 @@ def _place(target: str) -> str:
 
 
 # -- from what was opened to what the memory formulas take -----------------------------------------
+def ids_of(frame: Header, *joined: Source | Epochs | None) -> Ids | None:
+    """The ids that outputs carry: those of the frame, else of the first joined input with ids.
+
+    `joined` are in the order in which the run joins them (:class:`~d2cli.files.frame.Frame`).
+    """
+    headers = (frame, *(one.layout() for one in joined if one is not None))
+    return next((one.id_sizes for one in headers if one.id_sizes is not None), None)
+
+
 def matrix_of(emb: Layout) -> Matrix:
     """Embeddings as they lie on disk."""
     return Matrix(

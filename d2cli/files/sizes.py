@@ -50,6 +50,13 @@ def id_bytes(ids: Ids | None) -> float:
     return 0.0 if ids is None else ids.in_table
 
 
+def _stored_id_bytes(ending: str, ids: Ids | None) -> float:
+    """Bytes of an id in a table on disk. Only Arrow stores offsets."""
+    if ids is None or ending == ".arrow":
+        return id_bytes(ids)
+    return ids.length
+
+
 def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
     """Read ids and check that they are unique (:meth:`Source.ids`).
 
@@ -98,7 +105,7 @@ def score_bytes(ending: str, n: int, kinds: int, ids: Ids | None) -> int:
     """Bytes of a file of n scores of some `kinds`; ``.npy`` holds one kind and no ids."""
     if ending == ".npy":
         return _SCORE[ending] * n + _NPY_HEADER
-    return round(n * (_SCORE[ending] * kinds + id_bytes(ids))) + _TABLE_HEADER
+    return round(n * (_SCORE[ending] * kinds + _stored_id_bytes(ending, ids))) + _TABLE_HEADER
 
 
 def selection_bytes(
@@ -113,8 +120,8 @@ def selection_bytes(
     """
     rows = n - size if complement else size
     if ending in _KEPT_ROW:
-        row = (_DROPPED_ROW if complement else _KEPT_ROW)[ending] + id_bytes(ids)
-        return round(rows * row) + _TABLE_HEADER
+        row = (_DROPPED_ROW if complement else _KEPT_ROW)[ending]
+        return round(rows * (row + _stored_id_bytes(ending, ids))) + _TABLE_HEADER
     if written_as == "mask":
         return n + _NPY_HEADER if ending == ".npy" else 2 * n
     if ending == ".npy":

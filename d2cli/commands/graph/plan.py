@@ -6,6 +6,7 @@ from d2cli.commands.graph.inputs import GraphJob
 from d2cli.commands.plan import (
     Plan,
     describe_search,
+    ids_of,
     lighter_ways,
     matrix_of,
     search_notes,
@@ -21,6 +22,7 @@ from d2cli.runtime.ledger import Estimate, Ledger
 def plan_graph(job: GraphJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     layouts, emb = job.inputs.layouts, job.emb.layout()
+    ids = ids_of(emb, job.within)
     check_neighbors(job.options.n_neighbors, emb.rows)
     search = search_of(
         job.options, job.threads, grouped=len(layouts) > 1, checkpoint=job.request.checkpoint
@@ -28,7 +30,7 @@ def plan_graph(job: GraphJob) -> Plan:
 
     def run(matrix: Matrix, search: SearchSettings) -> Estimate:
         ledger = Ledger()
-        read_ids(ledger, emb.id_sizes)
+        read_ids(ledger, ids)
         build(ledger, matrix, search)
         return ledger.estimate()
 
@@ -38,7 +40,7 @@ def plan_graph(job: GraphJob) -> Plan:
         layouts,
         describe_search(search, emb.rows),
         run(matrix, search),
-        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, emb.id_sizes))],
+        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids))],
         job.threads,
         search_notes(search),
         lambda: lighter_ways(matrix, search, run),

@@ -8,6 +8,7 @@ from d2cli.commands.plan import (
     Plan,
     Variant,
     describe_search,
+    ids_of,
     lighter_ways,
     matrix_of,
     search_notes,
@@ -29,11 +30,12 @@ def plan_select(job: SelectJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     request, settings, layouts = job.request, job.settings, job.inputs.layouts
     emb = None if job.emb is None or job.graph is not None else job.emb.layout()
+    joined = (job.propagated, job.scores, job.cutoff_scores, job.labels, job.within)
     if job.graph is not None:
-        ids, n = job.graph.id_sizes, job.graph.n
+        n, ids = job.graph.n, ids_of(job.graph, *joined)
     else:
         assert emb is not None
-        ids, n = emb.id_sizes, emb.rows
+        n, ids = emb.rows, ids_of(emb, *joined)
     out = request.output
     sizes = tuple(settle_size(budget, n) for budget in request.budgets)
     targets = name_targets(out, list(zip(request.budgets, sizes, strict=True)))

@@ -46,6 +46,8 @@ _DECODING_TIMES = 6
 _DECODING_BYTES = 56 << 20
 #: The same for each of many columns that are decoded together.
 _DECODING_A_COLUMN = 4 << 20
+#: Bytes before each text in a parquet page: its length.
+_TEXT_LENGTH = 4
 
 
 @contextmanager
@@ -356,7 +358,7 @@ class ColumnField(Field):
 
     def id_bytes(self) -> float:
         found = self.table.value_bytes(self.name) if self.is_text else None
-        return super().id_bytes() if found is None else found
+        return super().id_bytes() if found is None else max(found - _TEXT_LENGTH, 1.0)
 
     def buffer_bytes(self, by_rows: bool) -> int:
         return self.table.buffer_bytes([self.name])

@@ -120,10 +120,21 @@ class Inputs:
         """What a plan says of each input, without reading data."""
         return [one.layout() for one in self._opened if one.layout is not None]
 
-    @cached_property
+    @property
     def described(self) -> dict[str, Any]:
         """What provenance records of each input: path, size, rows, fingerprint."""
-        return dict(self._descriptions())
+        return self._at_first[0]
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """Where the inputs lie and when each was last changed, as the run begins."""
+        return self._at_first[1]
+
+    @cached_property
+    def _at_first(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Descriptions and times of change, taken together when a run first asks for either."""
+        described = dict(self._descriptions())
+        return described, whereabouts(described)
 
     def _descriptions(self) -> Iterator[tuple[str, Any]]:
         several: dict[str, list[Any]] = {}
@@ -135,11 +146,6 @@ class Inputs:
                     yield one.name, several[one.name]
             elif one.describe is not None:
                 yield one.name, one.describe()
-
-    @cached_property
-    def found(self) -> dict[str, Any]:
-        """Where the inputs lie and when each was last changed, as the run begins."""
-        return whereabouts(self.described)
 
     def changed(self) -> list[str]:
         """Notices of inputs that are no longer what they were when the run began."""

@@ -28,6 +28,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock = Clock()
+    _ = job.inputs.described  # as they are before anything is read
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)

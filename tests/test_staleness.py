@@ -1,5 +1,6 @@
 """Outputs whose inputs have changed since are refused; all others are accepted."""
 
+import importlib
 import json
 import os
 import shutil
@@ -8,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.commands import graph as step
 from d2cli.files.provenance import fingerprint as module
 
 PICK = ["--graph", "g.arrow", "--propagated", "p.npy", "--size", 9]
@@ -145,21 +145,126 @@ def test_incomplete_section_run(staged, select, run):
     assert select(*PICK)[0] == (1 if run and run != 3 else 0)
 
 
-def test_input_changed_during_the_run_prints_a_notice(data, run_cli, monkeypatch):
-    real = step.graph_of
+# -- inputs that change during the run -------------------------------------------------------------
+GRAPH = ["--graph", "g.arrow"]
+DATA = ["--emb", "emb.npy", "--scores", "scores.npy"]
+#: By command: the line, its output, the function after which the input changes, the input, and a
+#: later step with what it says of the change.
+MEANWHILE = {
+    "graph": (
+        ["graph", "--emb", "emb.npy", "--out", "h.arrow"], "h.arrow", "graph.run.graph_of", "emb",
+        ["propagate", "--graph", "h.arrow", "--scores", "scores.npy", "--out", "q.npy"],
+        "error: h.arrow: was built from emb.npy, which has changed since",
+    ),
+    "propagate": (
+        ["propagate", *GRAPH, "--scores", "scores.npy", "--out", "q.npy"], "q.npy",
+        "propagate.run.prepare_edges", "scores",
+        ["select", *GRAPH, "--propagated", "q.npy", "--size", 9],
+        "error: q.npy: was propagated from scores.npy, which has changed since",
+    ),
+    "select": (
+        ["select", *DATA, "--size", 9], "selected.npy", "select.run.select", "emb",
+        ["report", *DATA, "--selected", "selected.npy", "--map", "none", "--out", "r.html"],
+        "error: selected.npy: was selected from other embeddings than emb.npy",
+    ),
+    "select --graph": (
+        ["select", *GRAPH, "--scores", "scores.npy", "--size", 9], "selected.npy",
+        "select.run.select", "scores",
+        ["report", *DATA, "--selected", "selected.npy", "--map", "none", "--out", "r.html"],
+        "notice: selected.npy: was selected by other scores than --scores",
+    ),
+    "score": (
+        ["score", "--kind", "prototypicality", "--emb", "emb.npy", "--out", "o.npy"], "o.npy",
+        "score.run.compute", "emb", None, "",
+    ),
+    "report": (
+        ["report", *DATA, "--selected", "kept.npy", "--map", "none", "--out", "r.html"], "r.html",
+        "report.run.measure", "scores", None, "",
+    ),
+    "compare": (
+        ["compare", *DATA, "--methods", "random", "--size", 9, "--out", "c.html"], "c.html",
+        "compare.run.graph_of", "scores", None, "",
+    ),
+}  # fmt: skip
 
-    def meanwhile(*args):
-        graph = real(*args)
-        change("emb.npy")
-        return graph
 
-    monkeypatch.setattr(step, "graph_of", meanwhile)
-    code, _, err = run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")
+def change_after(monkeypatch, function, path, changed):
+    """Call ``changed(path)`` when `function` of a command has returned for the first time."""
+    module, _, name = f"d2cli.commands.{function}".rpartition(".")
+    step = importlib.import_module(module)
+    real, calls = getattr(step, name), []
+
+    def meanwhile(*args, **options):
+        result = real(*args, **options)
+        if not calls:
+            changed(path)
+        calls.append(name)
+        return result
+
+    monkeypatch.setattr(step, name, meanwhile)
+    return calls
+
+
+@pytest.mark.parametrize("command", MEANWHILE)
+def test_input_changed_during_the_run_prints_a_notice(staged, run_cli, monkeypatch, command):
+    np.save("kept.npy", np.arange(5))
+    line, out, function, name, later, said = MEANWHILE[command]
+    path = f"{name}.npy"
+    before = module.fingerprint([Path(path)])
+    with monkeypatch.context() as patch:
+        calls = change_after(patch, function, path, change)
+        code, _, err = run_cli(*line)
+    assert code == 0, err
+    assert calls
+    assert module.fingerprint([Path(path)]) != before
+    assert f"notice: {path}: was changed while it was used; make the output again\n" in err
+    recorded = json.loads(Path(f"{out}.json").read_text())["inputs"][name]
+    assert recorded["fingerprint"] == before
+    if later:
+        code, _, err = run_cli(*later)
+        assert code == (1 if said.startswith("error") else 0)
+        assert f"{said}\n" in err
+
+
+@pytest.mark.parametrize("command", MEANWHILE)
+def test_unchanged_inputs_print_no_notice(staged, run_cli, command):
+    np.save("kept.npy", np.arange(5))
+    code, _, err = run_cli(*MEANWHILE[command][0])
+    assert (code, "changed" in err) == (0, False), err
+
+
+@pytest.mark.parametrize("command", MEANWHILE)
+def test_sampled_input_changed_during_the_run_prints_a_notice(
+    staged, run_cli, monkeypatch, command
+):
+    """The change is between the pieces that the fingerprint reads: only the time tells."""
+    np.save("kept.npy", np.arange(5))
+    line, _, function, name, _, _ = MEANWHILE[command]
+    path = f"{name}.npy"
+    later = os.stat(path).st_mtime_ns + 10**9
+
+    def change_the_middle(path):
+        content = bytearray(Path(path).read_bytes())
+        content[len(content) // 2] ^= 1
+        Path(path).write_bytes(content)
+        os.utime(path, ns=(later, later))
+
+    monkeypatch.setattr(module, "WHOLE_UP_TO", 256)
+    monkeypatch.setattr(module, "_PIECE", 128)  # the first and the last 128 bytes are read
+    before = module.fingerprint([Path(path)])
+    change_after(monkeypatch, function, path, change_the_middle)
+    code, _, err = run_cli(*line)
+    assert code == 0, err
+    assert module.fingerprint([Path(path)]) == before
+    assert f"notice: {path}: was changed while it was used; make the output again\n" in err
+
+
+def test_labels_changed_while_a_graph_reads_its_inputs_are_noticed(data, run_cli, monkeypatch):
+    change_after(monkeypatch, "graph.run.read_graph_data", "labels.npy", change)
+    line = ["graph", "--emb", "emb.npy", "--within", "labels.npy", "--out", "g.arrow"]
+    code, _, err = run_cli(*line)
     assert code == 0
-    assert "notice: emb.npy: was changed while it was used; make the output again\n" in err
-    monkeypatch.undo()
-    args = ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p.npy"]
-    assert run_cli(*args)[0] == 1
+    assert "notice: labels.npy: was changed while it was used; make the output again\n" in err
 
 
 def test_fingerprint_reads_little_of_many_files(tmp_path):

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.cli.main import run
-from d2cli.commands import forecast as forecasts
 from d2cli.commands import pilot
 from d2cli.commands import plan as plans
 from d2cli.commands.select import plan as select_plan
@@ -562,9 +561,9 @@ def test_forecast_exponent_is_between_0_and_2():
 
 
 def test_forecast_far_beyond_the_sample_prints_a_notice():
-    rows = 1000 * forecasts.FAR
-    assert forecasts.Forecast({"graph": 1.0}, rows, (500, 1000), 2).notices() == []
-    (notice,) = forecasts.Forecast({"graph": 1.0}, 2 * rows, (500, 1000), 2).notices()
+    rows = 1000 * plans.FAR
+    assert plans.Forecast({"graph": 1.0}, rows, (500, 1000), 2).notices() == []
+    (notice,) = plans.Forecast({"graph": 1.0}, 2 * rows, (500, 1000), 2).notices()
     assert "extrapolated from 1/16 of the rows" in notice
 
 

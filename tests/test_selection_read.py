@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2cli.commands.report.inputs import read_report_inputs
+from d2cli.commands.report.inputs import open_report_job, read_report_data
 from d2cli.commands.requests import Input, ReportOptions, ReportRequest
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.selection_file import open_selection
 from d2cli.files.sources import open_source
@@ -46,7 +46,9 @@ FORMS = [
 
 
 @pytest.mark.parametrize("complement", [False, True])
-@pytest.mark.parametrize(("out", "options"), FORMS, ids=lambda v: " ".join(v) if v else "index")
+@pytest.mark.parametrize(
+    ("out", "options"), FORMS, ids=lambda v: v if isinstance(v, str) else " ".join(v) or "index"
+)
 def test_every_format_is_read_back(frame, select, out, options, complement):
     if complement and "--order" in options:
         pytest.skip("what is dropped has no rank")
@@ -56,9 +58,9 @@ def test_every_format_is_read_back(frame, select, out, options, complement):
     assert select(*IDS, *options, *extra, "--out", out)[0] == 0
     found = open_selection(out).read(frame)
     assert found.rows.tolist() == sorted(order.tolist())
-    assert found.dropped == complement
-    assert found.recorded("counts", "kept") == 16
-    assert found.recorded("counts", "kept", "deeper") is None
+    assert found.file.dropped == complement
+    assert found.file.recorded("counts", "kept") == 16
+    assert found.file.recorded("counts", "kept", "deeper") is None
     ranked = not complement and ("--order" in options or out in ("k.csv", "k.parquet", "k.arrow"))
     assert (found.order is not None) == ranked
     if ranked:
@@ -71,13 +73,13 @@ def test_every_format_is_read_back(frame, select, out, options, complement):
 def test_table_metadata_replaces_a_missing_sidecar(frame, select, ending):
     assert select(*IDS, "--complement", "--out", f"k.{ending}")[0] == 0
     Path(f"k.{ending}.json").unlink()
-    assert open_selection(f"k.{ending}").read(frame).dropped
+    assert open_selection(f"k.{ending}").read(frame).file.dropped
 
 
 def test_without_provenance_the_type_decides(frame):
     np.save("rows.npy", np.array([3, 1]))
     found = open_selection("rows.npy").read(frame)
-    assert (found.rows.tolist(), found.order, found.provenance) == ([1, 3], None, {})
+    assert (found.rows.tolist(), found.order, found.file.provenance) == ([1, 3], None, {})
     Path("ids.txt").write_text("\n".join(IDS_OF(frame, [7, 2])) + "\n")
     assert open_selection("ids.txt").read(frame).rows.tolist() == [2, 7]
     np.save("mask.npy", np.arange(40) < 2)
@@ -134,10 +136,12 @@ def test_other_outputs_and_damaged_provenance_are_refused(frame, select, run_cli
 
 # -- against the data of a report -----------------------------------------------------------------
 def asked(selected, scores="scores.npy", emb="emb.npy", **options):
-    return read_report_inputs(
-        ReportRequest(Input([emb]), Input([scores]), selected, "r.html",
-                      options=ReportOptions(**options))
+    """The data of a report on `selected`."""
+    request = ReportRequest(
+        emb=Input([emb]), scores=Input([scores]), selected=tuple(selected), out="r.html",
+        options=ReportOptions(**options),
     )  # fmt: skip
+    return read_report_data(open_report_job(request))
 
 
 def test_a_selection_of_other_data_is_refused(data, select):
@@ -170,8 +174,8 @@ def test_selections_of_different_settings_need_options(data, select):
     assert select(*rows, "--out", "a.npy")[0] == 0
     other = ["--metric", "cosine", "--higher-is", "easier", "--score-transform", "rank"]
     assert select(*rows, *other, "--out", "b.npy")[0] == 0
-    for told, option in (({}, "--higher-is"), ({"higher_is": "easier"}, "--metric")):
-        with pytest.raises(Exception, match="selections") as error:
+    for told, option in (({}, "--metric"), ({"metric": "cosine"}, "--higher-is")):
+        with pytest.raises(UsageError, match="selections") as error:
             asked(["a.npy", "b.npy"], **told)
         assert option in error.value.hint
     found = asked(["?.npy"], higher_is="easier", metric="cosine")
@@ -225,7 +229,7 @@ def test_any_damage_to_a_sidecar_is_refused_or_harmless(data, select, run_cli):
                 assert "\n" not in error.message
                 refused += 1
             else:
-                assert found.rows.size == (31 if found.dropped else 9)
+                assert found.rows.size == (31 if found.file.dropped else 9)
                 accepted.append(changed)
     assert refused > 100
     for first in range(0, 24, 8):  # a report takes at most 8 selections

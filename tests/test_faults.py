@@ -202,7 +202,7 @@ def test_interruption_is_checked_between_blocks():
 
         def work(start, stop, done=done):
             done.append(start)
-            stopping._WISH.signal = signal.SIGINT
+            stopping._REQUEST.signal = signal.SIGINT
 
         with pytest.raises(KeyboardInterrupt):
             for_blocks(work, 100, 1, threads)
@@ -289,9 +289,12 @@ def test_a_folder_that_vanishes(old, select, monkeypatch):
     assert code == 1
     assert err.endswith("cannot be written (No such file or directory)\n")
     os.mkdir("there")
-    monkeypatch.setattr(step, "prepare_edges", lambda *a, **o: os.rmdir("there"))
-    monkeypatch.setattr(step, "_select_all", lambda *a: [])
-    assert select(*ARGS, "--out", "there/k.npy")[0] == 1
+    monkeypatch.setattr(np, "save", real)
+    edges = step.prepare_edges
+    monkeypatch.setattr(step, "prepare_edges", lambda *a, **o: os.rmdir("there") or edges(*a, **o))
+    code, _, err = select(*ARGS, "--out", "there/k.npy")
+    assert code == 1
+    assert err.endswith("there/k.npy.json: cannot be written (No such file or directory)\n")
 
 
 @pytest.fixture

@@ -394,7 +394,8 @@ def test_select_and_propagate_read_the_direction(scored, run_cli, source):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4"]
     done(run_cli(*base, "--scores", "bare.npy", *TOLD, "--out", "told.npy"))
     err = done(run_cli(*base, "--scores", *source, "--out", "known.npy"))
-    assert "of aum a high score is recorded as easier: read as --higher-is easier" in err
+    told = "using --higher-is easier --score-transform shift\n"
+    assert f"aum scores are recorded as higher = easier; {told}" in err
     assert Path("known.npy").read_bytes() == Path("told.npy").read_bytes()
     recorded = beside("known.npy")["parameters"]
     assert (recorded["higher_is"], recorded["score_transform"]) == ("easier", "shift")
@@ -426,7 +427,10 @@ def test_what_is_given_counts_and_is_noticed(scored, run_cli):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4"]
     el2n = ["--scores", "both.parquet", "--scores-key", "el2n"]
     err = done(run_cli(*base, *el2n, "--higher-is", "easier"))
-    assert "--higher-is easier is used, as given, though of el2n a high score is recorded" in err
+    assert (
+        "using --higher-is easier as given, although el2n scores are recorded as higher = harder"
+        in err
+    )
     assert beside("selected.npy")["parameters"]["higher_is"] == "easier"
     err = done(run_cli(*base, *el2n, "--higher-is", "better"))  # read alike
     assert "notice" not in err
@@ -441,10 +445,11 @@ def test_the_cutoff_goes_by_the_direction(scored, run_cli):
     cut = ["--cutoff", "0.25", "--cutoff-scores"]
     done(run_cli(*base, *cut, "bare.npy", "--cutoff-higher-is", "easier", "--out", "told.npy"))
     err = done(run_cli(*base, *cut, "aum.npy", "--out", "known.npy"))
-    assert "read as --cutoff-higher-is easier" in err
+    assert "notice: aum.npy: aum scores are recorded as higher = easier; using --cutoff-" in err
+    assert "--cutoff-higher-is easier\n" in err
     assert Path("known.npy").read_bytes() == Path("told.npy").read_bytes()
     err = done(run_cli(*base, *cut, "aum.npy", "--cutoff-higher-is", "harder"))
-    assert "--cutoff-higher-is harder is used, as given" in err
+    assert "using --cutoff-higher-is harder as given, although aum scores are recorded" in err
 
 
 def test_provenance_that_cannot_be_believed(scored, run_cli):

@@ -174,9 +174,10 @@ def settle_direction(
         )
     elif options.higher_is is None and _reversed(was):
         notice = (
-            f"{source.name}: {kind} scores are recorded as higher = {was}; using --{option} {was} "
-            f"--score-transform {settled.score_transform}"
+            f"{source.name}: {kind} scores are recorded as higher = {was}; using --{option} {was}"
         )
+        if option == "higher-is":  # scores for the cutoff are only ordered
+            notice += f" --score-transform {settled.score_transform}"
     return replace(settled, notices=(notice,)) if notice else settled
 
 

@@ -131,6 +131,18 @@ def test_equal_budgets_are_compared_once(compare):
     assert [c["ratio"] for c in found["comparison"]] == ["0.3"]
 
 
+def test_budgets_are_compared_in_the_order_of_their_first_mention(compare):
+    rng = np.random.default_rng(0)
+    np.save("emb.npy", rng.random((5000, 2), np.float32))
+    np.save("scores.npy", rng.random(5000))
+    line = ["--ratio", ".01", "--ratio", ".014", "--size", 50, "--methods", "random", "--json"]
+    found = numbers(compare(*line))["comparison"]
+    assert [(c["kept"], c["ratio"], c["size"]) for c in found] == [
+        (50, ".01", None),
+        (70, ".014", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

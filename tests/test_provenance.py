@@ -251,6 +251,44 @@ def test_damaged_sidecars_are_refused(staged, select, part, value, says):
     assert says in err.splitlines()[0]
 
 
+# -- decisions ------------------------------------------------------------------------------------
+STEPS = {
+    "graph": (["graph", "--emb", "emb.npy", "--out", "g2.arrow"], "g2.arrow", {"method"}),
+    "propagate": (
+        ["propagate", "--graph", "g.arrow", "--scores", "scores.npy", "--out", "p2.npy"],
+        "p2.npy",
+        {"higher_is", "bandwidth"},
+    ),
+    "select": (
+        ["select", "--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.1"],
+        "selected.npy",
+        {"method", "higher_is", "bandwidth", "cutoff_scores", "cutoff", "thinning"}
+        | {"gamma_reverse"},
+    ),
+    "score": (
+        ["score", "--kind", "knn-distance", "--emb", "emb.npy", "--out", "o.npy"],
+        "o.npy",
+        {"method"},
+    ),
+}
+
+
+@pytest.mark.parametrize("command", STEPS)
+def test_decisions_are_recorded_as_json(staged, run_cli, command):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    line, out, names = STEPS[command]
+    assert run_cli(*line)[0] == 0
+    text = Path(f"{out}.json").read_text(encoding="utf-8")
+    decisions = json.loads(text, parse_constant=refuse)["decisions"]
+    assert {decision["name"] for decision in decisions} == names
+    for decision in decisions:
+        assert set(decision) == {"name", "value", "rule", "numbers"}
+        assert isinstance(decision["rule"], str) and decision["rule"]
+        assert isinstance(decision["numbers"], dict)
+
+
 # -- fingerprints ---------------------------------------------------------------------------------
 @given(st.binary(min_size=1, max_size=50), st.integers(0, 49), st.integers(1, 255))
 def test_fingerprint_changes_with_any_byte_of_a_small_file(tmp_path_factory, content, at, flip):

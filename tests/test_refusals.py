@@ -594,6 +594,11 @@ USAGE = [
     ("--ratio 0.5 --id-column key", "--id-column key: no input has a column of this name"),
     ("--ratio 0.5 --keep 3", "--keep"),
     ("--ratio 0.5 --propagated scores.npy", "--propagated belongs to a graph"),
+    ("--ratio 0.5 --cutoff-higher-is easier", "--cutoff-higher-is needs --cutoff-scores"),
+    (
+        "--ratio 0.5 --cutoff 0.1 --cutoff-higher-is harder",
+        "--cutoff-higher-is needs --cutoff-scores",
+    ),
 ]
 
 

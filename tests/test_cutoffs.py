@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate, select
@@ -46,13 +46,10 @@ def between(scores, above):
 @given(SCORES)
 def test_two_groups_equals_the_plain_loop(values):
     found, twin = hard_rows(np.array(values, float)), naive_cutoff.hard(values)
-    if found == twin:
-        return
-    # Rounding can only decide between equal values.
-    if 0 in (found, twin):
+    if found != twin and 0 in (found, twin):  # rounding decides at the bound of 0.7
         share = between(values, max(found, twin)) / len(values) ** 2 / np.var(values)
         assert share == pytest.approx(0.7, rel=1e-12)
-    else:
+    elif found != twin:  # rounding decides between thresholds of equal variance
         assert between(values, found) == pytest.approx(between(values, twin), rel=1e-12)
 
 
@@ -146,8 +143,8 @@ def test_at_most_half_of_the_rows_count_as_hard():
 def test_two_groups_do_not_depend_on_scale(values, power):
     scores = np.array(values)
     scaled = np.ldexp(scores, -abs(power))
-    if (np.ldexp(scaled, abs(power)) == scores).all():
-        assert hard_rows(scaled) == hard_rows(scores)
+    assume((np.ldexp(scaled, abs(power)) == scores).all())  # exact, also below the normal numbers
+    assert hard_rows(scaled) == hard_rows(scores)
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential"])
@@ -282,7 +279,7 @@ def test_cutoff_decision_without_two_groups():
     found = cutoff.automatic_cutoff(scores, 5, np.zeros(100, bool), edges_to([[]] * 100)).decision
     assert found.value == found.numbers["hard"] == 0
     assert found.numbers["above_threshold"] > 20
-    assert found.numbers["variance_share"] == pytest.approx(2 / math.pi, abs=0.04)
+    assert found.numbers["variance_share"] == pytest.approx(2 / math.pi, rel=0.06)
     assert "lowest_hard_score" not in found.numbers
 
 

@@ -78,6 +78,22 @@ def already_run():
     return set()
 
 
+@pytest.mark.parametrize(
+    ("found", "least"),
+    [
+        (lambda path: [line for line in shell_lines(path) if line.startswith("d2prune ")], 20),
+        (lambda path: blocks(path, "python"), 3),
+        (lambda path: _LINK.findall(path.read_text()), 30),
+        (lambda path: _FILE.findall(path.read_text()), 30),
+        (lambda path: _TARGET.findall(path.read_text()), 5),
+    ],
+    ids=["commands", "python", "links", "files", "targets"],
+)
+def test_pages_have_what_is_checked(found, least):
+    """The tests below check every match: this one, that the patterns match."""
+    assert sum(len(found(path)) for path in PAGES) >= least
+
+
 @page
 def test_commands_run_as_written(path, folder, already_run, monkeypatch, capsys):
     monkeypatch.chdir(folder)

@@ -56,6 +56,7 @@ def test_graphs_are_cached_by_the_rows_that_are_cut(evidence, data, tmp_path):
 
 def test_every_planned_method_selects_its_budget(evidence, data):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
+    assert evidence["plan"].FIXED and evidence["plan"].TUNED
     for method in evidence["plan"].FIXED:
         rows, _ = evidence["methods"].choose(method, arrays, 12, {})
         assert len({*rows.tolist()}) == 12, method

@@ -1,10 +1,10 @@
-"""A reader reads any file, or refuses it with a `D2Error`.
+"""Readers of input files under fuzzing: they read any file, or refuse it with a `D2Error`.
 
     python -m tests.fuzz.readers CORPUS -max_total_time=600
 
-The first byte of an input says what it is read as, the rest is the file. What a reader raises
-besides is kept as a finding, one for each place that raises it, and fuzzing goes on; crashes,
-hangs and runaway memory end the run, as libFuzzer has it.
+The first byte of an input selects the reader; the rest is the file. Any other exception is a
+finding. The first input for each place that raises one is kept, and fuzzing continues. A crash, a
+timeout or too much memory ends the run; libFuzzer reports it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ with atheris.instrument_imports(include=["d2cli", "zipfile", "numpy.lib"]):
 
 from tests.fuzz.seeds import seeds
 
-#: Address space. Nothing that is read here needs a hundredth of it.
+#: Limit of the address space in bytes. Inputs of a few KiB need far less.
 ROOM = 3 << 30
-#: Where findings are kept.
+#: The folder of the findings.
 FINDINGS = Path(os.environ.get("D2PRUNE_FINDINGS", "build/fuzz/findings"))
 FOLDER = Path(tempfile.mkdtemp(prefix="d2prune-fuzz-", dir="/dev/shm"))
 FILE = str(FOLDER / "input")
@@ -48,7 +48,7 @@ def _embeddings() -> None:
     source = open_source([FILE], "embeddings", "emb")
     matrix = source.matrix()
     assert matrix.shape[0] == source.n
-    float(np.asarray(matrix[-1:], np.float64).sum())  # a missing page of the map would crash
+    float(np.asarray(matrix[-1:], np.float64).sum())  # reads the last page of a memory map
     source.ids()
 
 
@@ -66,11 +66,12 @@ def _labels() -> None:
 
 
 def _rows() -> None:
-    Frame(6, "emb").mask([FILE], "exclude", None)
+    Frame(6, "emb").mask([open_source([FILE], "rows", "exclude", key_option=None)])
 
 
 def _rows_by_id() -> None:
-    Frame(2, "emb", pa.array(["id1", "id2"], pa.large_string())).mask([FILE], "exclude", None)
+    frame = Frame(2, "emb", pa.array(["id1", "id2"], pa.large_string()))
+    frame.mask([open_source([FILE], "rows", "exclude", key_option=None)])
 
 
 def _graph() -> None:
@@ -87,14 +88,14 @@ READERS = (_embeddings, _scores, _labels, _rows, _rows_by_id, _graph, _sidecar)
 
 
 def read(data: bytes) -> None:
-    """One input: a `D2Error`, or no error at all."""
+    """Read one input; anything but success or a `D2Error` that names the file is a finding."""
     if not data:
         return
     Path(FILE).write_bytes(data[1:])
     try:
         READERS[data[0] % len(READERS)]()
     except D2Error as error:
-        if "input" in error.message:  # the file is named
+        if "input" in error.message:  # the name of the file
             return
         _keep(data, error)
     except Exception as error:
@@ -102,7 +103,7 @@ def read(data: bytes) -> None:
 
 
 def _keep(data: bytes, error: Exception) -> None:
-    """Keep the first input that led to this error at this place."""
+    """Keep the first input that raises this error at this place."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "d2cli" in f.filename]
     place = f"{type(error).__name__} {Path(frames[-1].filename).name} {frames[-1].name}"
     kept = FINDINGS / hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
@@ -113,7 +114,7 @@ def _keep(data: bytes, error: Exception) -> None:
 
 
 def write_seeds(corpus: Path) -> None:
-    """Every seed for every reader."""
+    """Write every seed once for each reader."""
     corpus.mkdir(parents=True, exist_ok=True)
     for number, content in enumerate(seeds()):
         for reader in range(len(READERS)):
@@ -121,9 +122,9 @@ def write_seeds(corpus: Path) -> None:
 
 
 def main() -> None:
-    """Fuzz until libFuzzer's own options say stop."""
+    """Fuzz until an option of libFuzzer stops it."""
     FINDINGS.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("error")  # a warning is a second line on standard error
+    warnings.simplefilter("error")  # a warning would be printed beside the error
     write_seeds(Path(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
     atheris.Setup(sys.argv, read)

@@ -1,4 +1,4 @@
-"""Small good files of every format, from which mutation starts."""
+"""Seeds: small valid files of every format, which the fuzzer mutates."""
 
 from __future__ import annotations
 

@@ -16,50 +16,36 @@ from d2cli.errors import DataError
 
 #: Bytes that are read at a time, approximately.
 BLOCK_BYTES = 1 << 24
-#: Bytes of an id of which only the type is known.
-_USUAL_ID = 16.0
 
 
 class Field(ABC):
     """One array in one file.
 
     Attributes:
-        path: the file.
-        name: the name of the array in the file; empty if the file holds one unnamed array.
+        path, name: the file, and the array's name; empty if the file holds one unnamed array.
         shape: (n,), (n, d) or any other shape; known without reading the data. The second length
             of a column of lists is 0: :meth:`width` finds it.
         dtype: NumPy's type of the values; object for values that are neither numbers nor text.
         refusal: why the field cannot be read; raised when the field is chosen.
         exact: whether `n` is counted; if not, it is estimated from the beginning of the file.
+        width_shows_late: whether the width of a row is known only from the data.
     """
 
     refusal: DataError | None = None
     exact = True
-    #: Whether the width of a row is known only from the data.
     width_shows_late = False
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
-
-    @property
-    def n(self) -> int:
-        """The number of rows."""
-        return self.shape[0] if self.shape else 0
+        #: The number of rows.
+        self.n = shape[0] if shape else 0
+        #: Whether the values are strings; whether they are numbers or booleans.
+        self.is_text, self.is_number = dtype.kind in "US", dtype.kind in "fiub"
 
     @property
     def where(self) -> str:
         """The file, and the field's name if it has one, for messages."""
         return f"{self.path}: {self.name}" if self.name else str(self.path)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the values are strings."""
-        return self.dtype.kind in "US"
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the values are numbers or booleans."""
-        return self.dtype.kind in "fiub"
 
     def width(self) -> int:
         """The number of values in a row. For a column of lists this reads the first rows."""
@@ -71,13 +57,14 @@ class Field(ABC):
 
     def id_bytes(self) -> float:
         """Mean bytes of a value that is used as an id; reads no data."""
-        return _USUAL_ID if self.is_text else 8.0
+        return 16.0 if self.is_text else 8.0  # the usual length of a text
 
     def buffer_bytes(self, by_rows: bool) -> int:
-        """Bytes of the buffers while the field is read: by :meth:`blocks`, or :meth:`pieces`.
+        """Bytes of the buffers while the field is read.
 
         Args:
-            by_rows: whether all columns of a row are read together, as :meth:`blocks` does.
+            by_rows: whether it is read by :meth:`blocks` (all columns of a row together) or by
+                :meth:`pieces`.
         """
         return 0
 
@@ -89,31 +76,31 @@ class Field(ABC):
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The rows in order, in blocks. A block may be a view; the next one may overwrite it."""
 
-    def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """(first row, first column, part of the array), in the order that is cheapest to read."""
+    def numbered_blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(first row, block) for each of :meth:`blocks`."""
         start = 0
         for block in self.blocks():
-            yield start, 0, block
-            start += block.shape[0]
+            yield start, block
+            start += len(block)
+
+    def pieces(self) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """(first row, first column, part of the array), in the order that is cheapest to read."""
+        return ((start, 0, block) for start, block in self.numbered_blocks())
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
         """(layer, first row, block of rows) along the first of three axes, in order.
 
         An array of two axes is one layer. `wanted` are consecutive layers; others are skipped.
         """
-        start = 0
-        for block in self.blocks() if 0 in wanted else ():
-            yield 0, start, block
-            start += block.shape[0]
+        return ((0, start, block) for start, block in self.numbered_blocks() if 0 in wanted)
 
     def column(self) -> pa.Array:
         """A one-dimensional field, text or numbers, as one Arrow array without nulls."""
         blocks = [np.ascontiguousarray(block) for block in self.blocks()]
         return pa.array(np.concatenate(blocks) if blocks else np.empty(0, self.dtype))
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """(start, stop) of blocks of about :data:`BLOCK_BYTES`."""
-        row = max(1, self.dtype.itemsize * math.prod(self.shape[1:]))
-        step = max(1, BLOCK_BYTES // row)
-        for start in range(0, self.n, step):
-            yield start, min(start + step, self.n)
+    def spans(self, rows: int, width: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of blocks of about :data:`BLOCK_BYTES` of `rows` of `width` values."""
+        step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
+        for start in range(0, rows, step):
+            yield start, min(start + step, rows)

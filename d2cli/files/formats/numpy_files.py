@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import lzma
 import math
 import struct
@@ -11,8 +10,10 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -24,39 +25,43 @@ from d2cli.runtime.memory import allocate
 
 #: The longest header that is read, in bytes: NumPy's own limit for untrusted files.
 _HEADER_MOST = 10_000
-#: The struct format of the header's length, by format version.
-_LENGTHS = {(1, 0): "<H", (2, 0): "<I"}
-_LONGEST = 2**63 - 1
-#: The highest compression ratio of deflate, from zlib's documentation.
-_DEFLATE_RATIO = 1032
+_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+#: The highest compression ratio, by method; that of deflate is from zlib's documentation.
+_RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _SAVE_AGAIN = "save it again: numpy.save(path, numpy.asarray(values, dtype='float32'))"
+_COPY_AGAIN = "make or copy the file again"
 _UNZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    EOFError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError,
+    OSError, EOFError,
     ValueError,  # a member name that is not UTF-8
     MemoryError,  # a damaged lzma header can ask for a window of any size
-)
+)  # fmt: skip
+
+
+class _Header(NamedTuple):
+    """A ``.npy`` header, and the offset of the data behind it."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data; 0 for pickled data, whose size is not known."""
+        return 0 if self.dtype.hasobject else math.prod(self.shape) * self.dtype.itemsize
 
 
 def npy_fields(path: Path) -> list[Field]:
     """The one array of a ``.npy`` file, memory-mapped."""
     with path.open("rb") as file:
-        shape, fortran, dtype = _header(file, str(path))
-        offset = file.tell()
-    _check_size(path.stat().st_size - offset, shape, dtype, str(path))
-    return [NpyField(path, shape, fortran, dtype, offset)]
+        header = _header(file, path.stat().st_size, str(path))
+    return [NpyField(path, "", header)]
 
 
 def npz_fields(path: Path) -> list[Field]:
     """The arrays of a ``.npz`` file; reads their headers only."""
     fields: list[Field] = []
-    names: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -64,20 +69,11 @@ def npz_fields(path: Path) -> list[Field]:
             if twice:
                 raise DataError(f"{path}: contains {twice[0]} more than once")
             for entry in archive.infolist():
-                if not entry.filename.endswith(".npy"):
-                    continue
-                name = entry.filename[: -len(".npy")]
-                where = f"{path}: {name}"
-                with archive.open(entry) as member:
-                    shape, fortran, dtype = _header(member, where)
-                    header = member.tell()
-                _check_packed(entry, where)
-                held = entry.file_size - header
-                _check_size(held, shape, dtype, where)
-                if not dtype.hasobject and held > math.prod(shape) * dtype.itemsize:
-                    # zipfile verifies the checksum only of a member that is read to its end.
-                    raise DataError(f"{where}: holds {held:,} bytes, more than its header claims")
-                fields.append(NpzField(path, name, shape, fortran, dtype, entry.filename))
+                name = entry.filename.removesuffix(".npy")
+                if name != entry.filename:
+                    with archive.open(entry) as member:
+                        header = _header(member, entry.file_size, f"{path}: {name}", entry)
+                    fields.append(NpzField(path, name, header))
     except _UNZIP_ERRORS as error:
         raise DataError(f"{path}: is not a readable .npz file ({error})") from None
     if any(name.endswith("data.pkl") for name in names):
@@ -91,202 +87,150 @@ def npz_fields(path: Path) -> list[Field]:
     return fields
 
 
-def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and dtype from a ``.npy`` header."""
+def _header(file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None) -> _Header:
+    """The header of a ``.npy`` file of `size` bytes, or of a member of a ``.npz``, checked."""
+
+    def read(count: int) -> bytes:
+        if count > _HEADER_MOST:  # NumPy would read it before it checks anything
+            raise DataError(f"{where}: claims a .npy header of {count:,} bytes", _SAVE_AGAIN)
+        return file.read(count)
+
+    source: Any = SimpleNamespace(read=read)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy warns about headers written by Python 2
-            version = npy_format.read_magic(file)
-            if version not in _LENGTHS:
+            version = npy_format.read_magic(source)
+            if version not in _READERS:
                 raise DataError(f"{where}: .npy version {version} is not supported", _SAVE_AGAIN)
-            start = _header_bytes(file, _LENGTHS[version], where)
-            if version == (1, 0):
-                header = npy_format.read_array_header_1_0(start, max_header_size=_HEADER_MOST)
-            else:
-                header = npy_format.read_array_header_2_0(start, max_header_size=_HEADER_MOST)
+            found = _READERS[version](source, max_header_size=_HEADER_MOST)
     except DataError:
         raise
     except Exception as error:  # a damaged header can raise almost any exception in NumPy
-        raise DataError(f"{where}: the .npy header cannot be read ({_brief(error)})") from None
-    shape, fortran, dtype = header
-    if not all(type(length) is int and 0 <= length <= _LONGEST for length in shape):
-        raise DataError(f"{where}: the header claims the shape {shape}")
-    if not dtype.itemsize:  # an empty file could claim any number of them
-        raise DataError(f"{where}: its values have 0 bytes each ({dtype})", _SAVE_AGAIN)
-    return shape, fortran, dtype
-
-
-def _header_bytes(file: IO[bytes], form: str, where: str) -> IO[bytes]:
-    """The header with its length in front.
-
-    NumPy would read as many bytes as the length claims before it checks anything.
-    """
-    length = file.read(struct.calcsize(form))
-    (claimed,) = struct.unpack(form, length)
-    if claimed > _HEADER_MOST:
-        raise DataError(f"{where}: claims a .npy header of {claimed:,} bytes", _SAVE_AGAIN)
-    return io.BytesIO(length + file.read(claimed))
-
-
-def _brief(error: Exception) -> str:
-    """The first line of an error, without the header that NumPy appends to it."""
-    text = str(error).strip()
-    return text.splitlines()[0].split(": ")[0].rstrip() if text else type(error).__name__
-
-
-def _check_size(held: int, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    if dtype.hasobject:  # pickled: its size is not known
-        return
-    claimed = math.prod(shape) * dtype.itemsize
-    if held < claimed:
+        # NumPy appends the header to its message.
+        reason = str(error).strip().partition("\n")[0].partition(": ")[0].rstrip()
+        reason = reason or type(error).__name__
+        raise DataError(f"{where}: the .npy header cannot be read ({reason})") from None
+    header = _Header(*found, file.tell())
+    if not all(type(length) is int and 0 <= length < 2**63 for length in header.shape):
+        raise DataError(f"{where}: the header claims the shape {header.shape}")
+    if not header.dtype.itemsize:  # an empty file could claim any number of them
+        raise DataError(f"{where}: its values have 0 bytes each ({header.dtype})", _SAVE_AGAIN)
+    if entry and size > _RATIOS.get(entry.compress_type, math.inf) * entry.compress_size:
         raise DataError(
-            f"{where}: is cut off: the header claims {claimed:,} bytes of data, and the file has "
-            f"{held:,}",
-            "make or copy the file again",
-        )
-
-
-def _check_packed(entry: zipfile.ZipInfo, where: str) -> None:
-    """Refuse a member that claims a size that its compressed bytes cannot hold."""
-    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE_RATIO}.get(entry.compress_type)
-    if ratio is not None and entry.file_size > ratio * entry.compress_size:
+            f"{where}: claims to unpack {entry.compress_size:,} bytes to {size:,}, "
+            "which is impossible", _COPY_AGAIN,
+        )  # fmt: skip
+    held = size - header.offset
+    if held < header.size:
         raise DataError(
-            f"{where}: claims to unpack {entry.compress_size:,} bytes to {entry.file_size:,}, "
-            "which is impossible",
-            "make or copy the file again",
-        )
+            f"{where}: is cut off: the header claims {header.size:,} bytes of data, and the file "
+            f"has {held:,}", _COPY_AGAIN,
+        )  # fmt: skip
+    if entry and held > header.size and not header.dtype.hasobject:
+        # zipfile verifies the checksum only of a member that is read to its end.
+        raise DataError(f"{where}: holds {held:,} bytes, more than its header claims")
+    return header
 
 
 class _ArrayField(Field):
     """An array in NumPy's own format."""
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        super().__init__(path, name, shape, dtype)
-        if dtype.hasobject:
+    def __init__(self, path: Path, name: str, header: _Header) -> None:
+        super().__init__(path, name, header.shape, header.dtype)
+        self._header = header
+        if header.dtype.hasobject:
             self.refusal = DataError(
                 f"{self.where}: holds pickled Python objects (dtype object), which are not read",
                 _SAVE_AGAIN,
             )
 
-    def layer_spans(self, wanted: range) -> Iterator[tuple[int, int, int]]:
-        """(layer, start, stop) of blocks of rows, for every layer up to the last wanted one."""
-        rows, width = self.shape[-2:]
-        step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
-        for layer in range(wanted.stop):
-            for start in range(0, rows, step):
-                yield layer, start, min(start + step, rows)
-
 
 class NpyField(_ArrayField):
     """The array of a ``.npy`` file."""
 
-    def __init__(
-        self, path: Path, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int
-    ) -> None:
-        super().__init__(path, "", shape, dtype)
-        #: Whether it is in C order and native byte order, so that kernels can use it directly.
-        self.is_plain = not fortran and dtype.isnative
-        self._order, self._offset = "F" if fortran else "C", offset
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is in C order and native byte order, so that kernels can use it directly."""
+        return not self._header.fortran and self.dtype.isnative
 
     @property
     def mapped_bytes(self) -> int:
         """Bytes of the array on disk."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self._header.size
 
-    def mapped(self) -> NDArray[Any] | None:
+    def mapped(self) -> NDArray[Any]:
         """The array, memory-mapped; nothing is read."""
         if not math.prod(self.shape):
             return np.empty(self.shape, self.dtype)
-        return np.memmap(
-            self.path,
-            self.dtype,
-            "r",
-            self._offset,
-            self.shape,
-            self._order,  # type: ignore[call-overload]
-        )
+        _, fortran, _, offset = self._header
+        order: Any = "F" if fortran else "C"
+        return np.memmap(self.path, self.dtype, "r", offset, self.shape, order)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         array = self.mapped()
-        assert array is not None
-        for start, stop in self.spans():
+        for start, stop in self.spans(self.n, math.prod(self.shape[1:])):
             yield array[start:stop]
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        # Each block has its own map, so that the pages of earlier blocks can leave memory.
         rows, width = self.shape[-2:]
-        for layer, start, stop in self.layer_spans(wanted):
-            if layer not in wanted:
-                continue
-            if self._order == "F":
-                array = self.mapped()
-                assert array is not None
-                yield layer, start, (array if array.ndim == 2 else array[layer])[start:stop]
-                continue
-            offset = self._offset + (layer * rows + start) * width * self.dtype.itemsize
-            yield layer, start, np.memmap(self.path, self.dtype, "r", offset, (stop - start, width))
+        whole = self.mapped().reshape(-1, rows, width) if self._header.fortran else None
+        for layer in wanted:
+            for start, stop in self.spans(rows, width):
+                if whole is not None:
+                    yield layer, start, whole[layer, start:stop]
+                    continue
+                # Each block has its own map, so that the pages of earlier blocks can leave memory.
+                skipped = (layer * rows + start) * width * self.dtype.itemsize
+                at, shape = self._header.offset + skipped, (stop - start, width)
+                yield layer, start, np.memmap(self.path, self.dtype, "r", at, shape)
 
 
 class NpzField(_ArrayField):
     """One member of a ``.npz`` file, unpacked while it is read."""
 
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        shape: tuple[int, ...],
-        fortran: bool,
-        dtype: np.dtype,
-        entry: str,
-    ) -> None:
-        super().__init__(path, name, shape, dtype)
-        self._fortran, self._entry = fortran, entry
-
     def buffer_bytes(self, by_rows: bool) -> int:
         return BLOCK_BYTES
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self._entry) as member:
-                _header(member, self.where)
-                if self._fortran and len(self.shape) > 1:  # column order cannot be streamed by rows
-                    whole = self._take(member, math.prod(self.shape))
-                    yield whole.reshape(self.shape, order="F")
-                    return
-                width = math.prod(self.shape[1:])
-                for start, stop in self.spans():
-                    rows = self._take(member, (stop - start) * width)
-                    yield rows.reshape(stop - start, *self.shape[1:])
-        except _UNZIP_ERRORS as error:
-            raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
+        with self._data() as member:
+            if self._header.fortran:  # column order cannot be streamed by rows
+                yield self._take(member, self.shape[::-1]).T
+                return
+            for start, stop in self.spans(self.n, math.prod(self.shape[1:])):
+                yield self._take(member, (stop - start, *self.shape[1:]))
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
         if len(self.shape) == 2:
             yield from super().layers(wanted)
             return
-        if self._fortran:
-            whole = next(iter(self.blocks()))
-            for layer, start, stop in self.layer_spans(wanted):
-                if layer in wanted:
-                    yield layer, start, whole[layer, start:stop]
-            return
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self._entry) as member:
-                _header(member, self.where)
-                for layer, start, stop in self.layer_spans(wanted):
-                    rows = self._take(member, (stop - start) * self.shape[2])
+        _, rows, width = self.shape
+        with self._data() as member:
+            whole = self._take(member, self.shape[::-1]).T if self._header.fortran else None
+            for layer in range(wanted.stop):
+                for start, stop in self.spans(rows, width):
+                    if whole is None:
+                        block = self._take(member, (stop - start, width))
+                    else:
+                        block = whole[layer, start:stop]
                     if layer in wanted:
-                        yield layer, start, rows.reshape(stop - start, self.shape[2])
+                        yield layer, start, block
+
+    @contextmanager
+    def _data(self) -> Iterator[Any]:
+        """The member, opened behind its header."""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.name}.npy") as member:
+                member.read(self._header.offset)
+                yield member
         except _UNZIP_ERRORS as error:
             raise DataError(f"{self.where}: cannot be unpacked ({error})") from None
 
-    def _take(self, member: IO[bytes], count: int) -> NDArray[Any]:
-        values = allocate((count,), self.dtype, self.where)
-        view, got = memoryview(values.view(np.uint8).data), 0
-        while got < len(view):
-            piece = member.read(min(len(view) - got, BLOCK_BYTES))
-            if not piece:
-                raise DataError(f"{self.where}: is cut off")
-            view[got : got + len(piece)] = piece
-            got += len(piece)
-        return values
+    def _take(self, member: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """The next values, in C order."""
+        values = allocate((math.prod(shape),), self.dtype, self.where)
+        rest = memoryview(values.view(np.uint8).data)
+        while rest and (got := member.readinto(rest[:BLOCK_BYTES])):
+            rest = rest[got:]
+        if rest:
+            raise DataError(f"{self.where}: is cut off")
+        return values.reshape(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -34,14 +34,10 @@ class Layout:
     """What the headers of an input say; a plan needs nothing else.
 
     Attributes:
-        option: the option's name, without dashes.
-        role: what the rows are.
-        name: the name of the input in messages.
-        paths: the files.
+        option, role, name, paths: as of the :class:`Source`.
         size: bytes of all files on disk.
-        rows: the number of rows.
+        rows, width: the number of rows, and of values in a row; 1 for scores and labels.
         exact: whether `rows` is counted; if not, it is estimated from the beginning of a file.
-        width: values in a row; 1 for scores and labels.
         dtype: NumPy's type of the values.
         mapped: whether the data are one memory-mapped array.
         plain: whether that array is in C order and native byte order.
@@ -80,7 +76,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one option, in order: one field per file.
+    """The rows of one option, in order.
 
     Attributes:
         role: what the rows are.
@@ -142,26 +138,19 @@ class Source:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
         alone = parts[0] if len(parts) == 1 and isinstance(parts[0], NpyField) else None
-        by_rows = self.role == "outputs"
+        mapped = [part.mapped_bytes for part in parts if isinstance(part, NpyField)]
         return Layout(
-            option=self.option,
-            role=self.role,
-            name=self.name,
-            paths=self.paths,
+            option=self.option, role=self.role, name=self.name, paths=self.paths,
             size=sum(path.stat().st_size for path in self.paths),
             rows=self.n if rows is None else rows,
-            exact=self.exact,
-            width=width,
+            exact=self.exact, width=width,
             dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
-            mapped=alone is not None,
-            plain=alone is None or alone.is_plain,
-            largest_mapped=max(
-                (part.mapped_bytes for part in parts if isinstance(part, NpyField)), default=0
-            ),
-            reading=max((part.buffer_bytes(by_rows) for part in parts), default=0),
+            mapped=alone is not None, plain=alone is None or alone.is_plain,
+            largest_mapped=max(mapped, default=0),
+            reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
             ids=ids[0].id_bytes() if ids else None,
             text_ids=bool(ids) and ids[0].is_text,
-        )
+        )  # fmt: skip
 
     @staticmethod
     def _common_width(widths: dict[Field, int]) -> int:
@@ -180,10 +169,9 @@ class Source:
 
         The copy is float64 if a file is float64, else float32.
         """
-        if len(self.parts) == 1:
-            mapped = self.parts[0].mapped()
-            if mapped is not None:
-                return mapped
+        mapped = self.parts[0].mapped() if len(self.parts) == 1 else None
+        if mapped is not None:
+            return mapped
         width = self._common_width({part: part.width() for part in self.parts if part.n})
         types = {part.dtype.newbyteorder("=") for part in self.parts}
         unusable = [t for t in types if t.kind != "f"]
@@ -202,9 +190,8 @@ class Source:
             for first, column, block in part.pieces():
                 rows = first + block.shape[0]
                 if start + rows > shape[0]:
-                    raise DataError(
-                        f"{part.where}: has more rows than its header claims ({part.n:,})"
-                    )
+                    says = f"has more rows than its header claims ({part.n:,})"
+                    raise DataError(f"{part.where}: {says}")
                 place = out[start + first : start + rows]
                 if block.ndim == 2:
                     place = place[:, column : column + block.shape[1]]
@@ -239,15 +226,13 @@ class Source:
 
 def _joined(parts: list[Field]) -> pa.Array:
     """The columns of several files as one Arrow array."""
-    arrays = []
+    arrays: list[pa.Array] = []
     for part in parts:
         with arrow_errors(part.where):
             arrays.append(broadened(part.column()))
-    for part, array in zip(parts, arrays, strict=True):
-        if array.type != arrays[0].type:
-            raise DataError(
-                f"{part.where}: is {array.type}, but {arrays[0].type} in {parts[0].path}"
-            )
+        kind, first = arrays[-1].type, arrays[0].type
+        if kind != first:
+            raise DataError(f"{part.where}: is {kind}, but {first} in {parts[0].path}")
     return pa.concat_arrays(arrays)
 
 
@@ -263,7 +248,8 @@ def broadened(values: pa.Array) -> pa.Array:
 
 def check_unique(ids: pa.Array, place: Callable[[int], str]) -> None:
     """Refuse a repeated id; `place` names the file and row of a row number."""
-    _, first, times = np.unique(_codes(ids), return_index=True, return_counts=True)
+    codes = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _, first, times = np.unique(codes, return_index=True, return_counts=True)
     if (times > 1).any():
         again = int(first[np.argmax(times > 1)])
         raise DataError(
@@ -272,21 +258,10 @@ def check_unique(ids: pa.Array, place: Callable[[int], str]) -> None:
         )
 
 
-def _codes(values: pa.Array) -> NDArray[Any]:
-    """An integer for each value; equal values have equal integers."""
-    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-
-
 def open_source(
-    arguments: list[str],
-    role: Role,
-    option: str,
-    key: str | None = None,
-    id_column: str | None = None,
-    *,
-    key_option: str | None = "",
-    skim: bool = False,
-) -> Source:
+    arguments: list[str], role: Role, option: str, key: str | None = None,
+    id_column: str | None = None, *, key_option: str | None = "", skim: bool = False,
+) -> Source:  # fmt: skip
     """Find the files of an option and choose the field of each. Reads headers only, except of CSV.
 
     Args:
@@ -307,9 +282,8 @@ def open_source(
             parts.append(choose(fields, wanted))
             id_parts.extend(find_ids(fields, id_column))
     if id_parts and len(id_parts) != len(parts):
-        raise DataError(
-            f"{parts[0].path}: only some files of --{option} have the column {id_parts[0].name}"
-        )
+        says = f"only some files of --{option} have the column {id_parts[0].name}"
+        raise DataError(f"{parts[0].path}: {says}")
     source = Source(role, option, parts, id_parts)
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
@@ -332,17 +306,15 @@ def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
     by_kind: dict[Format, list[Path]] = {}
     for path in files:
         by_kind.setdefault(sniff(path), []).append(path)
-    kinds = [kind for kind in _KINDS if kind in by_kind]
-    for kind in kinds[:-1]:
+    *kinds, last = (kind for kind in _KINDS if kind in by_kind)
+    for kind in kinds:
         fields = file_fields(by_kind[kind][0], kind, wanted.skim)
-        try:
+        with suppress(DataError):
             choose(fields, wanted)
-        except DataError:
-            continue
-        kinds = [kind]
-        break
-    for path in by_kind[kinds[-1]]:
-        yield file_fields(path, kinds[-1], wanted.skim)
+            last = kind
+            break
+    for path in by_kind[last]:
+        yield file_fields(path, last, wanted.skim)
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,6 @@ _KINDS = {"embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "
 _PANDAS_INDEX = ("", "__index_level_0__")
 #: The value of --id-column that turns off the search for an id column.
 NO_IDS = "none"
-#: The number of names that a message lists.
-_MOST_NAMES = 20
-#: The number of characters of a name that a message shows.
-_LONG_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,10 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     """
     path, role, key = fields[0].path, wanted.role, wanted.key
     if len(fields) == 1 and not fields[0].name:
-        if key is not None:
-            raise DataError(
-                f"{path}: is a plain array and has no {key!r}", f"leave --{wanted.key_option} out"
-            )
-        return _fit(fields[0], role)
+        if key is None:
+            return _fit(fields[0], role)
+        hint = f"leave --{wanted.key_option} out"
+        raise DataError(f"{path}: is a plain array and has no {key!r}", hint)
     listing = f"it has: {_names(fields)}"
     if key is not None:
         for f in fields:
@@ -101,37 +96,30 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
         if not fields[0].n:  # a CSV without rows has no types
             raise DataError(f"{path}: there are no rows")
         raise DataError(f"{path}: has no column or member that could be {role}", listing)
-    raise DataError(f"{path}: {_names(candidates)} could all be {role}", _hint(wanted))
-
-
-def _hint(wanted: Wanted) -> str:
-    if wanted.role == "rows":
-        return "name the right column 'index' or 'id'"
+    hint = f"name one with --{wanted.key_option}"
     if wanted.key_option is None:
-        return "give a file that has only this field"
-    return f"name one with --{wanted.key_option}"
+        hint = "give a file that has only this field"
+    if role == "rows":
+        hint = "name the right column 'index' or 'id'"
+    raise DataError(f"{path}: {_names(candidates)} could all be {role}", hint)
 
 
 def _names(fields: list[Field]) -> str:
-    """The names to choose from, for messages; a long list is cut."""
-    names = [f.name if len(f.name) <= _LONG_NAME else f"{f.name[:_LONG_NAME]}…" for f in fields]
-    shown = names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"… ({len(names)})"]
-    return ", ".join(shown)
+    """The names to choose from, for messages: at most 20 names of at most 40 characters."""
+    names = [f.name if len(f.name) <= 40 else f"{f.name[:40]}…" for f in fields]
+    return ", ".join(names if len(names) <= 20 else [*names[:20], f"… ({len(names)})"])
 
 
 def _suits(f: Field, role: Role) -> bool:
     """Whether a field is possible for this role if the user gives no key."""
-    if role == "images":
-        return len(f.shape) in _FORMS[role][0] and f.is_number
     if role in _FORMS:
-        return len(f.shape) in _FORMS[role][0] and f.dtype.kind == "f"
+        fits = f.is_number if role == "images" else f.dtype.kind == "f"
+        return len(f.shape) in _FORMS[role][0] and fits
     if len(f.shape) != 1:
         return False
-    if role == "texts":
-        return f.is_text
-    if role in ("labels", "rows"):
-        return f.dtype.kind in "iubUS"
-    return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
+    if role == "scores":
+        return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
+    return f.is_text if role == "texts" else f.dtype.kind in "iubUS"
 
 
 def _fit(f: Field, role: Role) -> Field:
@@ -140,19 +128,16 @@ def _fit(f: Field, role: Role) -> Field:
         raise f.refusal
     dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
     if len(f.shape) not in dimensions:
-        hint = None
-        if len(f.shape) == 2 and f.shape[1] == 1:
-            hint = "save the one column: array[:, 0]"
+        column = len(f.shape) == 2 and f.shape[1] == 1
+        hint = "save the one column: array[:, 0]" if column else None
         raise DataError(f"{f.where}: {role} must be {form}, not {f.shape}", hint)
     if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")
     if f.dtype.kind not in good:
-        kind = {"O": "of an unsupported type", "U": "text", "S": "text"}.get(
-            f.dtype.kind, str(f.dtype)
-        )
+        kind = {"O": "of an unsupported type", "U": "text", "S": "text"}.get(f.dtype.kind)
         asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
-        raise DataError(f"{f.where}: {role} must be {asked}, not {kind}")
+        raise DataError(f"{f.where}: {role} must be {asked}, not {kind or f.dtype}")
     return f
 
 
@@ -162,12 +147,12 @@ def find_ids(fields: list[Field], id_column: str | None) -> list[Field]:
         return []
     for name in ID_NAMES if id_column is None else (id_column,):
         for f in fields:
-            if f.name == name and (len(f.shape) == 1 or id_column is not None):
-                if f.dtype.kind in "iuUS" and len(f.shape) == 1:
+            flat = len(f.shape) == 1
+            if f.name == name and (flat or id_column is not None):
+                if flat and f.dtype.kind in "iuUS":
                     return [f]
                 raise DataError(
-                    f"{f.where}: ids must be integers or text, not "
-                    f"{f.dtype if len(f.shape) == 1 else 'lists'}",
+                    f"{f.where}: ids must be integers or text, not {f.dtype if flat else 'lists'}",
                     f"--id-column {NO_IDS} joins by row",
                 )
     return []

@@ -87,7 +87,9 @@ def npz_fields(path: Path) -> list[Field]:
     return fields
 
 
-def _header(file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None) -> _Header:
+def _header(
+    file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None
+) -> _Header:
     """The header of a ``.npy`` file of `size` bytes, or of a member of a ``.npz``, checked."""
 
     def read(count: int) -> bytes:

@@ -1,18 +1,15 @@
-"""Tables: parquet, Arrow files and streams, CSV. Columns become fields.
-
-A column of lists never becomes Python lists: the flat value buffer of each batch is checked and
-reshaped.
-"""
+"""Tables: parquet, Arrow files and streams, CSV. Columns become fields."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,10 +30,8 @@ BATCH_BYTES = 1 << 22
 COLUMNS_AT_A_TIME = 16
 #: Arrow types that are read as text. Parquet gives text as binary if its writer set no type.
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
-#: The most digits of the number at the end of a column name such as ``emb_767``.
-_DIGITS_MOST = 9
-#: The number of characters of an Arrow error that a message repeats.
-_REASON_MOST = 300
+#: The prefix and the number of a column name such as ``emb_767``.
+_NUMBERED = re.compile(r"((?:.*[^0-9])?0*?)([1-9][0-9]{0,8}|0)", re.DOTALL)
 #: Bytes of a CSV that are read if it is skimmed.
 _CSV_HEAD = 1 << 18
 #: Arrow decodes a parquet column in this many times its size (pages, dictionaries, a batch, and
@@ -57,14 +52,7 @@ def arrow_errors(where: object) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{where}: cannot be read ({reason[:_REASON_MOST]})") from None
-
-
-class _ColumnSize(NamedTuple):
-    """Statistics of a parquet column: values in a row, and uncompressed bytes of a row."""
-
-    width: int
-    row_bytes: float
+        raise DataError(f"{where}: cannot be read ({reason[:300]})") from None
 
 
 class TableFile:
@@ -74,10 +62,8 @@ class TableFile:
     true only at its beginning.
 
     Attributes:
-        path, kind: the file and its format.
-        schema: the Arrow schema.
-        n: the number of rows.
-        exact: whether `n` is counted; false if it is estimated from the beginning of a CSV.
+        path, kind, schema: the file, its format and its Arrow schema.
+        n, exact: the number of rows, and whether it is counted or estimated.
     """
 
     def __init__(self, path: Path, kind: Format, *, skim: bool = False) -> None:
@@ -86,9 +72,8 @@ class TableFile:
             if kind == "parquet":
                 # An open file, because Arrow's own paths must be UTF-8.
                 source = pa.OSFile(os.fsencode(path))
-                self._parquet = pa.parquet.ParquetFile(
-                    source, pre_buffer=False, buffer_size=1 << 20
-                )
+                options = {"pre_buffer": False, "buffer_size": 1 << 20}
+                self._parquet = pa.parquet.ParquetFile(source, **options)
                 self.schema, self.n = self._parquet.schema_arrow, self._parquet.metadata.num_rows
             elif kind == "csv":
                 self._open_csv(skim)
@@ -98,13 +83,12 @@ class TableFile:
             raise DataError(f"{path}: claims to have {self.n:,} rows")
 
     def _open_csv(self, skim: bool) -> None:
-        size = self.path.stat().st_size
-        head = None
+        size, head = self.path.stat().st_size, None
         if skim and size > _CSV_HEAD:
             with self.path.open("rb") as file:
                 head = file.read(_CSV_HEAD)
             head = head[: head.rfind(b"\n") + 1] or head
-        self.table = read_csv(self.path, head)
+        self.table = _read_csv(self.path, head)
         self.schema, self.exact = self.table.schema, head is None
         rows = self.table.num_rows
         self.n = rows if head is None else round(rows * size / len(head))
@@ -158,19 +142,19 @@ class TableFile:
         """Every column, and every family of numbered columns as one matrix."""
         with arrow_errors(self.path):
             times = Counter(self.schema.names)  # Arrow cannot select a repeated name
-            columns = [
-                ColumnField(self, column.name, column.type)
-                for column in self.schema
-                if times[column.name] == 1
-            ]
+            once = [column for column in self.schema if times[column.name] == 1]
+            columns = [ColumnField(self, column.name, column.type) for column in once]
         if not columns:
             raise DataError(f"{self.path}: has no columns, or only columns of the same name")
         return [*columns, *_families(self, columns)]
 
     # -- sizes from headers, computed only when a plan asks ----------------------------------------
     @cached_property
-    def _column_sizes(self) -> dict[str, _ColumnSize]:
-        """Statistics of each parquet column, from the first row group that has rows."""
+    def _column_sizes(self) -> dict[str, tuple[int, float]]:
+        """Values and uncompressed bytes of a row in each column of a parquet file.
+
+        The numbers are those of the first row group that has rows.
+        """
         about = self._parquet.metadata
         groups = (about.row_group(i) for i in range(about.num_row_groups))
         group = next((group for group in groups if group.num_rows), None)
@@ -182,16 +166,15 @@ class TableFile:
             name = chunk.path_in_schema  # of a list "name.list.element"
             while name not in names and "." in name:
                 name = name.rpartition(".")[0]
-            sizes[name] = _ColumnSize(
-                chunk.num_values // group.num_rows, chunk.total_uncompressed_size / group.num_rows
-            )
+            size = chunk.total_uncompressed_size / group.num_rows
+            sizes[name] = chunk.num_values // group.num_rows, size
         return sizes
 
     def list_width(self, name: str) -> int:
         """The length of the lists in a column: the mean of a parquet row group, or the first."""
         with arrow_errors(f"{self.path}: {name}"):
             if self.kind == "parquet":
-                return self._column_sizes.get(name, _ColumnSize(0, 0.0)).width
+                return self._column_sizes.get(name, (0, 0.0))[0]
             for batch in self._ipc_batches(self.schema.get_field_index(name)):
                 if batch.num_rows:
                     batch.validate()  # the offsets of a damaged batch can be missing
@@ -202,7 +185,7 @@ class TableFile:
     def value_bytes(self, name: str) -> float | None:
         """Mean uncompressed bytes of a value of a parquet column; None if the header has none."""
         found = self._column_sizes.get(name) if self.kind == "parquet" else None
-        return found.row_bytes if found else None
+        return found[1] if found else None
 
     def buffer_bytes(self, names: list[str]) -> int:
         """Bytes of the buffers while these columns are read together."""
@@ -228,14 +211,10 @@ def write_table(table: pa.Table, path: Path, ending: str) -> None:
                 writer.write_table(table)
 
 
-def read_csv(path: Path, head: bytes | None = None) -> pa.Table:
-    """A CSV, TSV or plain list.
+def _read_csv(path: Path, head: bytes | None) -> pa.Table:
+    """A CSV, TSV or plain list, or only its `head`, whose last row may be cut.
 
     A first line of numbers is data, unless it counts 0, 1, 2, … as pandas writes it.
-
-    Args:
-        path: the file.
-        head: the beginning of the file, to be read instead of all of it; the last row may be cut.
     """
     with path.open("rb") as file:
         first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
@@ -258,28 +237,17 @@ def read_csv(path: Path, head: bytes | None = None) -> pa.Table:
         return pa.OSFile(os.fsencode(path)) if head is None else pa.BufferReader(head)
 
     table = pa.csv.read_csv(content(), **options)
-    times = Counter(table.schema.names)
-    whole = [
-        column.name
-        for column in table.schema
-        if pa.types.is_integer(column.type) and times[column.name] == 1
-    ]
-    if not whole:
-        return table
     # 007 is a name, not a number: a column with leading zeros stays text.
-    as_text = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(whole, pa.string()), include_columns=whole
-    )
-    texts = pa.csv.read_csv(content(), **options, convert_options=as_text)
-    named = {
-        name: texts[name]
-        for name in whole
-        if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py()
-    }
-    if not named:
-        return table
-    columns = [named.get(name, table.column(i)) for i, name in enumerate(table.schema.names)]
-    return pa.table(columns, names=table.schema.names)
+    times = Counter(table.schema.names)
+    whole = [c.name for c in table.schema if pa.types.is_integer(c.type) and times[c.name] == 1]
+    if whole:
+        types = dict.fromkeys(whole, pa.string())
+        as_text = pa.csv.ConvertOptions(column_types=types, include_columns=whole)
+        texts = pa.csv.read_csv(content(), **options, convert_options=as_text)
+        for name in whole:
+            if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
+                table = table.set_column(table.schema.get_field_index(name), name, texts[name])
+    return table
 
 
 def _is_number(cell: str) -> bool:
@@ -297,24 +265,17 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
     """
     found: dict[str, dict[int, ColumnField]] = {}
     for column in columns:
-        number = _trailing_number(column.name)
-        if number and len(number) <= _DIGITS_MOST and len(column.shape) == 1:
-            prefix = column.name[: -len(number)]
-            prefix = prefix[:-1] if prefix.endswith(("_", ".")) else prefix
-            found.setdefault(prefix, {})[int(number)] = column
+        numbered = _NUMBERED.fullmatch(column.name)
+        if numbered and len(column.shape) == 1:
+            prefix = numbered[1][:-1] if numbered[1].endswith(("_", ".")) else numbered[1]
+            found.setdefault(prefix, {})[int(numbered[2])] = column
     families = []
     for prefix, members in found.items():
         ordered = [members[i] for i in range(len(members)) if i in members]
-        floats = [m.dtype for m in ordered if m.dtype.kind == "f"]
+        floats = any(member.dtype.kind == "f" for member in ordered)
         if len(ordered) == len(members) > 1 and (floats or table.kind == "csv"):
             families.append(FamilyField(table, prefix, ordered))
     return families
-
-
-def _trailing_number(name: str) -> str:
-    """The digits at the end of a name without leading zeros; "0" if all are zeros."""
-    digits = name[len(name.rstrip("0123456789")) :]
-    return digits.lstrip("0") or digits[-1:]
 
 
 def _numpy_type(kind: pa.DataType) -> np.dtype:
@@ -328,12 +289,6 @@ def _numpy_type(kind: pa.DataType) -> np.dtype:
     return np.dtype(object)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
 class ColumnField(Field):
     """One column: numbers, text, or one list of numbers per row."""
 
@@ -341,20 +296,15 @@ class ColumnField(Field):
         if isinstance(kind, pa.BaseExtensionType):  # such as fixed_shape_tensor
             kind = kind.storage_type
         self.table, self.kind, self.exact = table, kind, table.exact
+        fixed = pa.types.is_fixed_size_list(kind)
+        self.width_shows_late = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         shape: tuple[int, ...] = (table.n,)
-        dtype = _numpy_type(kind)
-        self._is_list = _is_list(kind)
-        self._width: int | None = None
-        if self._is_list:
-            self.width_shows_late = not pa.types.is_fixed_size_list(kind)
-            shape = (table.n, 0 if self.width_shows_late else kind.list_size)
-            dtype = _numpy_type(kind.value_type)
-        super().__init__(table.path, name, shape, dtype)
+        if fixed or self.width_shows_late:
+            shape, kind = (table.n, kind.list_size if fixed else 0), kind.value_type
+        super().__init__(table.path, name, shape, _numpy_type(kind))
 
     def header_width(self) -> int:
-        if self.width_shows_late:
-            return self.table.list_width(self.name)
-        return super().header_width()
+        return self.table.list_width(self.name) if self.width_shows_late else super().width()
 
     def id_bytes(self) -> float:
         found = self.table.value_bytes(self.name) if self.is_text else None
@@ -364,61 +314,32 @@ class ColumnField(Field):
         return self.table.buffer_bytes([self.name])
 
     def width(self) -> int:
-        if not self.width_shows_late:
-            return super().width()
-        if self._width is None:
-            self._width = 0
-            for _, batch in self.table.batches([self.name], 1024):
-                if batch.num_rows:
-                    first = batch.column(self.name)[0]
-                    self._width = len(first) if first.is_valid else 0
-                    break
-        return self._width
+        return self._late_width if self.width_shows_late else super().width()
+
+    @cached_property
+    def _late_width(self) -> int:
+        """The length of the first list."""
+        batches = self.table.batches([self.name], 1024)
+        batch = next((batch for _, batch in batches if batch.num_rows), None)
+        first = None if batch is None else batch.column(self.name)[0]
+        return len(first) if first is not None and first.is_valid else 0
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        rows = BATCH_BYTES // (4 * max(1, self.width() if self._is_list else 1))
-        width = self.width() if self._is_list else 0
-        for start, batch in self.table.batches([self.name], rows):
-            values = self._values(batch, start)
-            if self._is_list:
-                yield self._matrix(values, start, width)
-            else:
+        width = self.width() if len(self.shape) == 2 else None
+        for start, values in self._batches(BATCH_BYTES // (4 * max(1, width or 1))):
+            if width is None:
                 yield values.to_numpy(zero_copy_only=False)
+            else:
+                yield list_matrix(values, width, self.where, start)
 
     def column(self) -> pa.Array:
-        """The whole column as one Arrow array; nulls are refused."""
-        pieces = []
-        for start, batch in self.table.batches([self.name], 1 << 20):
-            pieces.append(self._values(batch, start))
-        if not pieces:
-            return pa.array([], self.kind)
-        whole = pa.chunked_array(pieces).combine_chunks()
-        return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+        pieces = [values for _, values in self._batches(1 << 20)]
+        return pa.concat_arrays(pieces) if pieces else pa.array([], self.kind)
 
-    def _values(self, batch: pa.RecordBatch, start: int) -> pa.Array:
-        """The column in a batch, dictionary-decoded; nulls are refused."""
-        values = batch.column(self.name)  # by name, because parquet also reads "name.part"
-        if isinstance(values, pa.ExtensionArray):
-            values = values.storage
-        values = _plain(values)
-        _refuse_nulls(values, self.where, start)
-        return values
-
-    def _matrix(self, lists: pa.Array, start: int, width: int) -> NDArray[Any]:
-        if not pa.types.is_fixed_size_list(self.kind):
-            lengths = np.diff(lists.offsets.to_numpy())
-            ragged = lengths != width
-            if ragged.any():
-                row = int(np.argmax(ragged))
-                raise DataError(
-                    f"{self.where}: row {start + row} has {lengths[row]} values, "
-                    f"the rows before have {width}"
-                )
-        values = _plain(lists.flatten())
-        if values.null_count:
-            at = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{self.where}: row {start + at // width}, column {at % width} is null")
-        return values.to_numpy(zero_copy_only=False).reshape(len(lists), width)
+    def _batches(self, rows: int) -> Iterator[tuple[int, pa.Array]]:
+        """(first row, values without nulls) of batches of about `rows` rows."""
+        for start, batch in self.table.batches([self.name], rows):
+            yield start, _values(batch, self.name, self.where, start)
 
 
 class FamilyField(Field):
@@ -452,10 +373,17 @@ class FamilyField(Field):
         for start, batch in self.table.batches(names, rows):
             block = np.empty((batch.num_rows, len(names)), self.dtype)
             for c, name in enumerate(names):
-                values = _plain(batch.column(name))
-                _refuse_nulls(values, f"{self.path}: {name}", start)
+                values = _values(batch, name, f"{self.path}: {name}", start)
                 block[:, c] = values.to_numpy(zero_copy_only=False)
             yield start, block
+
+
+def _values(batch: pa.RecordBatch, name: str, where: str, start: int) -> pa.Array:
+    """A column of a batch, decoded; nulls are refused."""
+    values = batch.column(name)  # by name, because parquet also reads "name.part"
+    values = _plain(values.storage if isinstance(values, pa.ExtensionArray) else values)
+    refuse_nulls(values, where, start)
+    return values
 
 
 def _plain(values: pa.Array) -> pa.Array:
@@ -463,7 +391,34 @@ def _plain(values: pa.Array) -> pa.Array:
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
-def _refuse_nulls(values: pa.Array, where: str, start: int) -> None:
+def list_matrix(lists: pa.Array, width: int, where: str, start: int = 0) -> NDArray[Any]:
+    """Lists of `width` numbers as a matrix, without a copy; others and nulls are refused.
+
+    Args:
+        where, start: the place of the first list, for messages.
+    """
+    if not pa.types.is_fixed_size_list(lists.type):
+        lengths = np.diff(lists.offsets.to_numpy())
+        ragged = lengths != width
+        if ragged.any():
+            row = int(np.argmax(ragged))
+            raise DataError(
+                f"{where}: row {start + row} has {lengths[row]} values, "
+                f"the rows before have {width}"
+            )
+    values = _plain(lists.flatten())
     if values.null_count:
-        row = start + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise DataError(f"{where}: row {row} is null")
+        row, column = divmod(first_null(values), width)
+        raise DataError(f"{where}: row {start + row}, column {column} is null")
+    return values.to_numpy(zero_copy_only=False).reshape(len(lists), width)
+
+
+def refuse_nulls(values: pa.Array | pa.ChunkedArray, where: str, start: int = 0) -> None:
+    """Refuse a null; `where` and `start` as of :func:`list_matrix`."""
+    if values.null_count:
+        raise DataError(f"{where}: row {start + first_null(values)} is null")
+
+
+def first_null(values: pa.Array | pa.ChunkedArray) -> int:
+    """The place of the first null."""
+    return int(pc.index(values.is_null(), True).as_py())

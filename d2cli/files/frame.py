@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS
+from d2cli.files.formats.tables import first_null
 from d2cli.files.sources import Reordered, Source
 
 
@@ -26,8 +27,7 @@ class Frame:
     def __init__(
         self, n: int, name: str, ids: pa.Array | None = None, could_have_ids: bool = False
     ) -> None:
-        self.n, self.name, self.ids = n, name, ids
-        self.could_have_ids = could_have_ids
+        self.n, self.name, self.ids, self.could_have_ids = n, name, ids, could_have_ids
         self.notices: list[str] = []
 
     @classmethod
@@ -57,18 +57,21 @@ class Frame:
                     f"{source.name}: has {source.n:,} rows, {self.name} has {self.n:,}",
                     "inputs are joined row by row unless both have ids",
                 )
-            self._note_one_sided_ids(source, theirs)
+            one_sided = (self.ids is None) != (theirs is None)
+            if self.could_have_ids and source.has_columns and one_sided:
+                lacking = self.name if self.ids is None else source.name
+                self.notices.append(
+                    f"{lacking}: has no id column of the expected name; {source.name} is joined to "
+                    f"{self.name} row by row"
+                )
             self.ids = theirs if self.ids is None else self.ids
             return None
-        if self.ids.type != theirs.type:
-            raise DataError(
-                f"{source.name}: ids are {theirs.type}, but {self.ids.type} in {self.name}"
-            )
+        self._check_type(theirs, source)
         if self.ids.equals(theirs):
             return None
         at = pc.index_in(self.ids, value_set=theirs)
         if at.null_count:
-            row = int(np.argmax(at.is_null().to_numpy(zero_copy_only=False)))
+            row = first_null(at)
             raise DataError(
                 f"{source.name}: has no id {self.ids[row].as_py()!r} (row {row} of {self.name}, "
                 f"one of {at.null_count:,} missing ids)"
@@ -80,13 +83,10 @@ class Frame:
             )
         return at.to_numpy().astype(np.int64)
 
-    def _note_one_sided_ids(self, source: Source, theirs: pa.Array | None) -> None:
-        """Notice that only one of two tables has ids: their orders may differ."""
-        if self.could_have_ids and source.has_columns and (self.ids is None) != (theirs is None):
-            lacking = self.name if self.ids is None else source.name
-            self.notices.append(
-                f"{lacking}: has no id column of the expected name; {source.name} is joined to "
-                f"{self.name} row by row"
+    def _check_type(self, ids: pa.Array, source: Source) -> None:
+        if self.ids is not None and ids.type != self.ids.type:
+            raise DataError(
+                f"{source.name}: ids are {ids.type}, but {self.ids.type} in {self.name}"
             )
 
     def vector(self, source: Source) -> tuple[NDArray[np.float64], Source | Reordered]:
@@ -124,37 +124,24 @@ class Frame:
                 values = source.column() if ids is None else ids
                 mask[self.rows_with_ids(values, source)] = True
                 continue
-            values = source.column()
-            if pa.types.is_boolean(values.type):
-                if len(values) != self.n:
-                    raise DataError(
-                        f"{source.name}: the mask has {len(values):,} values, {self.name} has "
-                        f"{self.n:,} rows"
-                    )
-                mask |= values.to_numpy(zero_copy_only=False)
-            else:
-                mask[self.row_numbers(values, source)] = True
+            mask[self.listed(source.column(), source)] = True
         return mask
 
-    def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
-        """The row in the frame of each id, in the order of `values`."""
-        if self.ids is None:
-            raise DataError(
-                f"{source.name}: lists ids, but no input has ids",
-                "name the id column with --id-column, or list row numbers",
-            )
-        if values.type != self.ids.type:
-            raise DataError(
-                f"{source.name}: ids are {values.type}, but {self.ids.type} in {self.name}"
-            )
-        at = pc.index_in(values, value_set=self.ids)
-        if at.null_count:
-            row = int(np.argmax(at.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
-        return at.to_numpy().astype(np.int64)
+    def listed(self, values: pa.Array, source: Source, mask: bool = False) -> NDArray[np.int64]:
+        """The rows of a mask or of row numbers, as int64; others are refused.
 
-    def row_numbers(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
-        """`values` as int64 row numbers of the frame; other numbers are refused."""
+        Args:
+            values: booleans or row numbers.
+            source: where they are from.
+            mask: whether integers are a mask too.
+        """
+        if mask or pa.types.is_boolean(values.type):
+            if len(values) != self.n:
+                raise DataError(
+                    f"{source.name}: the mask has {len(values):,} values, {self.name} has "
+                    f"{self.n:,} rows"
+                )
+            return np.flatnonzero(values.to_numpy(zero_copy_only=False)).astype(np.int64)
         rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
         wrong = (rows < 0) | (rows >= self.n)
         if wrong.any():
@@ -164,3 +151,17 @@ class Frame:
                 f"(0 … {self.n - 1:,})"
             )
         return rows
+
+    def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
+        """The row in the frame of each id, in the order of `values`."""
+        if self.ids is None:
+            raise DataError(
+                f"{source.name}: lists ids, but no input has ids",
+                "name the id column with --id-column, or list row numbers",
+            )
+        self._check_type(values, source)
+        at = pc.index_in(values, value_set=self.ids)
+        if at.null_count:
+            row = first_null(at)
+            raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
+        return at.to_numpy().astype(np.int64)

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.tables import TableFile, arrow_errors
+from d2cli.files.formats.tables import TableFile, arrow_errors, list_matrix, refuse_nulls
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
 from d2cli.files.paths import check_regular, sniff
@@ -30,22 +28,16 @@ from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
 #: The types of what provenance records of a graph; a missing entry has a default.
 _RECORDED: dict[str, tuple[type, ...]] = {
-    "metric": (str,),
-    "method": (str,),
-    "seed": (int,),
-    "recall": (int, float, type(None)),
-    "recall_target": (int, float, type(None)),
-    "recall_sample": (int,),
-    "settings": (dict,),
-}
+    "metric": (str,), "method": (str,), "seed": (int,), "recall": (int, float, type(None)),
+    "recall_target": (int, float, type(None)), "recall_sample": (int,), "settings": (dict,),
+}  # fmt: skip
 
 
 class GraphFile:
     """An opened graph file: the header is read and checked, the rows are not.
 
     Attributes:
-        path: the file.
-        size: bytes on disk.
+        path, size: the file, and its bytes on disk.
         n, n_neighbors: the shape of the lists of neighbours.
         info: how the graph was built.
         ids: mean bytes of an id; None if the file has no ids.
@@ -102,16 +94,18 @@ class GraphFile:
         Raises:
             DataError: naming the file, and the first row that breaks the contract.
         """
-        path = self.path
+        path, k, ids, excluded = self.path, self.n_neighbors, None, None
         with arrow_errors(path):
             table = self._table.table
             table.validate(full=True)
-            neighbors = _lists(path, table, "neighbors")
-            distances = _lists(path, table, "distances")
-            excluded = None
+            neighbors, distances = (
+                list_matrix(_whole(path, table, name), k, f"{path}: {name}")
+                for name in ("neighbors", "distances")
+            )
             if "excluded" in table.column_names:
                 excluded = _whole(path, table, "excluded").to_numpy(zero_copy_only=False)
-            ids = _ids(path, table) if "id" in table.column_names else None
+            if "id" in table.column_names:
+                ids = _ids(path, table)
         with blame(graph=str(path)):
             graph = KnnGraph(neighbors, distances, excluded, self.info)
         return StoredGraph(self, graph, ids)
@@ -127,13 +121,7 @@ class GraphFile:
 
 @dataclass(frozen=True)
 class StoredGraph:
-    """The content of a graph file.
-
-    Attributes:
-        file: the opened file.
-        graph: the graph; its arrays are memory-mapped if the file is not compressed.
-        ids: (n,) the ids of the rows, or None.
-    """
+    """The content of a graph file: the graph, memory-mapped if possible, and the (n,) ids."""
 
     file: GraphFile
     graph: KnnGraph
@@ -164,11 +152,9 @@ def read_graph(path: str | Path) -> KnnGraph:
 
 
 def write_graph(
-    path: str | Path,
-    graph: KnnGraph,
-    ids: pa.Array | None = None,
+    path: str | Path, graph: KnnGraph, ids: pa.Array | None = None,
     provenance: dict[str, Any] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write a graph; an existing file is replaced when the new one is complete.
 
     Args:
@@ -205,26 +191,16 @@ def store_graph(
 
 def graph_section(graph: KnnGraph) -> dict[str, Any]:
     """The section ``graph`` of provenance: how the graph was built."""
-    info = graph.info
-    return {
-        "n_neighbors": graph.n_neighbors,
-        "metric": info.metric,
-        "method": info.method,
-        "seed": info.seed,
-        "recall": info.recall,
-        "recall_target": info.recall_target,
-        "recall_sample": info.recall_sample,
-        "settings": info.settings,
-    }
+    recorded = {name: getattr(graph.info, name) for name in _RECORDED}
+    return {"n_neighbors": graph.n_neighbors, **recorded}
 
 
 def _build_info(path: Path, section: dict[str, Any]) -> BuildInfo:
     """The inverse of :func:`graph_section`; values of a wrong type are refused."""
     for name, types in _RECORDED.items():
         if name in section and type(section[name]) not in types:
-            raise DataError(
-                f"{path}: its 'd2prune' metadata says {name} is {str(section[name])[:40]!r}", _MAKE
-            )
+            says = f"its 'd2prune' metadata says {name} is {str(section[name])[:40]!r}"
+            raise DataError(f"{path}: {says}", _MAKE)
     known = {name: section[name] for name in _RECORDED if name in section}
     return BuildInfo(**{"metric": "unknown", "method": "unknown", **known})
 
@@ -236,11 +212,7 @@ def _ids(path: Path, table: pa.Table) -> pa.Array:
         at = table.column_names.index("id")
         table = table.set_column(at, "id", column.cast(column.type.value_type))
     ids = _whole(path, table, "id")
-    if not (
-        pa.types.is_integer(ids.type)
-        or pa.types.is_string(ids.type)
-        or pa.types.is_large_string(ids.type)
-    ):
+    if not (pa.types.is_integer(ids.type) or str(ids.type) in ("string", "large_string")):
         raise DataError(f"{path}: ids must be integers or text, not {ids.type}")
     ids = broadened(ids)
     check_unique(ids, lambda row: f"{path}: id: row {row}")
@@ -250,9 +222,7 @@ def _ids(path: Path, table: pa.Table) -> pa.Array:
 def _whole(path: Path, table: pa.Table, name: str) -> pa.Array:
     """A column as one array; nulls are refused."""
     column = table.column(name)
-    if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise DataError(f"{path}: {name}: row {row} is null")
+    refuse_nulls(column, f"{path}: {name}")
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
@@ -264,13 +234,3 @@ def _check_lists(path: Path, kinds: dict[str, pa.DataType], name: str, kind: pa.
     found = kinds[name]
     if not pa.types.is_fixed_size_list(found) or found.value_type != kind:
         raise DataError(f"{path}: {name} must be fixed_size_list<{kind}>, not {found}")
-
-
-def _lists(path: Path, table: pa.Table, name: str) -> NDArray[Any]:
-    """A column of fixed-size lists as (n, k), without a copy if the table is one batch."""
-    column = _whole(path, table, name)
-    values = column.flatten()
-    if values.null_count:
-        at = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise DataError(f"{path}: {name}: row {at // column.type.list_size} holds a null")
-    return values.to_numpy().reshape(len(column), column.type.list_size)

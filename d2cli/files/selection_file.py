@@ -272,11 +272,10 @@ class SelectionFile:
         values = source.id_values() if source.id_parts else source.column()
         assert values is not None
         written_as = self.recorded("parameters", "as")
-        if pa.types.is_boolean(values.type) or written_as == "mask":
-            return _from_mask(values, source, frame), False
-        if by_id or written_as == "id" or part.is_text:
+        mask = pa.types.is_boolean(values.type) or written_as == "mask"
+        if not mask and (by_id or written_as == "id" or part.is_text):
             return frame.rows_with_ids(values, source), True
-        return frame.row_numbers(values, source), False
+        return frame.listed(values, source, mask), False
 
 
 class StoredSelection(NamedTuple):
@@ -330,14 +329,6 @@ def _provenance(path: Path, field: Field) -> dict[str, Any]:
             if isinstance(one, dict) and one.get("path") == []:
                 raise DataError(f"{path}: its provenance is damaged: {name} has no path", hint)
     return found
-
-
-def _from_mask(values: pa.Array, source: Source, frame: Frame) -> NDArray[np.int64]:
-    if len(values) != frame.n:
-        raise DataError(
-            f"{source.name}: the mask has {len(values):,} values, {frame.name} has {frame.n:,} rows"
-        )
-    return np.flatnonzero(values.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def _with_uids(part: Field, frame: Frame) -> NDArray[np.int64]:

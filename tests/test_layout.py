@@ -79,12 +79,12 @@ def test_layout_equals_the_data(form, tmp_path):
     assert (header.rows, header.width) == source.matrix().shape == (N, D)
     assert header.size == path.stat().st_size
     assert header.mapped == (form == "npy")
-    assert (header.ids is not None) == bool(source.id_parts)
+    assert (header.id_sizes is not None) == bool(source.id_parts)
     if form != "csv":
         assert header.dtype == np.float32
-    if header.ids is not None:
-        assert header.text_ids
-        assert 6 <= header.ids <= 16
+    if header.id_sizes is not None:
+        assert header.id_sizes.text
+        assert 6 <= header.id_sizes.length <= 16
 
 
 @pytest.mark.parametrize("form", ["npy", "list", "fixed", "zstd"])
@@ -192,8 +192,8 @@ def test_open_graph_reads_the_shape(tmp_path):
     write_graph(tmp_path / "g.arrow", graph, pa.array([f"{i:08}" for i in range(9)]))
     header = open_graph(tmp_path / "g.arrow")
     assert (header.n, header.n_neighbors, header.method) == (9, 3, "unknown")
-    assert header.text_ids
-    assert header.ids > 8
+    assert header.id_sizes.text
+    assert header.id_sizes.length > 8
     assert header.paths == [tmp_path / "g.arrow"]
 
 

@@ -40,8 +40,7 @@ class GraphFile:
         path, size: the file, and its bytes on disk.
         n, n_neighbors: the shape of the lists of neighbours.
         info: how the graph was built.
-        ids: mean bytes of an id; None if the file has no ids.
-        text_ids: whether the ids are text.
+        id_sizes: the sizes of the ids; None if the file has none.
         provenance: how the graph was built; its sections ``graph`` and ``inputs`` are dicts.
     """
 
@@ -67,11 +66,11 @@ class GraphFile:
         self.n, self.n_neighbors = self._table.n, int(kinds["neighbors"].list_size)
         if self.n == 0:
             raise DataError(f"{path}: there are no rows")
-        self.text_ids = "id" in kinds and not pa.types.is_integer(kinds["id"])
-        self.ids: float | None = None
+        self.id_sizes: Ids | None = None
         if "id" in kinds:
+            text = not pa.types.is_integer(kinds["id"])
             beyond = max(0.0, self.size - self.n * self.n_neighbors * 8.0) / self.n
-            self.ids = beyond if self.text_ids else 8.0
+            self.id_sizes = Ids(self.n, beyond if text else 8.0, text)
 
     @property
     def method(self) -> str:
@@ -82,11 +81,6 @@ class GraphFile:
     def paths(self) -> list[Path]:
         """The file, as a list of one."""
         return [self.path]
-
-    @property
-    def id_sizes(self) -> Ids | None:
-        """The sizes of the ids, for :mod:`d2cli.files.sizes`."""
-        return None if self.ids is None else Ids(self.n, self.ids, self.text_ids)
 
     def load(self) -> StoredGraph:
         """Read the rows and check them against the contract of :class:`KnnGraph`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -23,27 +22,21 @@ from d2cli.files.paths import check_regular, sniff
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.sources import Layout, Source, file_fields
 
-#: The endings of tables, which have columns; other formats have one value per row.
-TABLES = (".csv", ".parquet", ".arrow")
-#: The endings of all formats.
-FORMS = (".npy", ".txt", *TABLES)
+#: The endings of tables, which have columns, and of formats with one value per row.
+_TABLES = (".csv", ".parquet", ".arrow")
+_FORMS = (".npy", ".txt", *_TABLES)
 #: The number of lines that are written at a time.
 _LINES = 1 << 16
 #: NumPy's type of DataComp uids: the two halves of 32 hexadecimal digits.
 _DATACOMP = np.dtype("u8,u8")
 #: The types of recorded values, by section and name; each value may be missing or null.
 _RECORDED: dict[tuple[str, str], tuple[type, ...]] = {
-    ("counts", "kept"): (int,),
-    ("counts", "rows"): (int,),
-    ("graph", "metric"): (str,),
-    ("parameters", "as"): (str,),
-    ("parameters", "complement"): (bool,),
-    ("parameters", "gamma_reverse"): (str, int, float),
-    ("parameters", "higher_is"): (str,),
-    ("parameters", "order"): (str,),
-    ("selection", "gamma_reverse"): (int, float),
+    ("counts", "kept"): (int,), ("counts", "rows"): (int,), ("graph", "metric"): (str,),
+    ("parameters", "as"): (str,), ("parameters", "complement"): (bool,),
+    ("parameters", "gamma_reverse"): (str, int, float), ("parameters", "higher_is"): (str,),
+    ("parameters", "order"): (str,), ("selection", "gamma_reverse"): (int, float),
     ("selection", "messages_ran_out_at"): (int,),
-}
+}  # fmt: skip
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -78,12 +71,12 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
         DataError: if the ids are no DataComp uids and must be.
     """
     ending = Path(target).suffix.lower()
-    if target != "-" and ending not in FORMS:
+    if target != "-" and ending not in _FORMS:
         raise UsageError(
             f"{target}: the ending gives the format, and {ending or 'none'} is not known",
-            f"use one of {', '.join(FORMS)}, or - for text on standard output",
+            f"use one of {', '.join(_FORMS)}, or - for text on standard output",
         )
-    if written_as != "index" and ending in TABLES:
+    if written_as != "index" and ending in _TABLES:
         raise UsageError(f"{target}: --as is for .npy and text; tables have all columns")
     if written_as in ("id", "datacomp-uid") and ids is None:
         raise UsageError(
@@ -93,22 +86,17 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
         raise UsageError(f"{target}: --as datacomp-uid is written to .npy only")
     if by_rank and written_as in ("mask", "datacomp-uid"):
         raise UsageError(f"--order rank has no meaning with --as {written_as}")
-    if written_as == "datacomp-uid":
-        _check_uids(target, ids)
-
-
-def _check_uids(target: str, ids: pa.Array) -> None:
-    good = (
-        pc.match_substring_regex(ids, "^[0-9a-fA-F]{32}$").to_numpy(zero_copy_only=False)
-        if pa.types.is_large_string(ids.type)
-        else np.zeros(len(ids), np.bool_)
-    )
-    if not good.all():
-        row = int(np.argmin(good))
-        raise DataError(
-            f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid, which has "
-            "32 hexadecimal digits"
-        )
+    if written_as == "datacomp-uid" and ids is not None:
+        good = np.zeros(len(ids), np.bool_)
+        if pa.types.is_large_string(ids.type):
+            matches = pc.match_substring_regex(ids, "^[0-9a-fA-F]{32}$")
+            good = matches.to_numpy(zero_copy_only=False)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise DataError(
+                f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid, which "
+                "has 32 hexadecimal digits"
+            )
 
 
 def store_selection(
@@ -128,23 +116,17 @@ def store_selection(
 
 def print_selection(file: IO[str], kept: Kept, written_as: WrittenAs) -> None:
     """Write `kept` as text, one value per line."""
-    for lines in _lines(kept, written_as):
-        file.write("\n".join(lines) + "\n")
-
-
-def _lines(kept: Kept, written_as: WrittenAs) -> Iterator[list[str]]:
     values = _values(kept, written_as)
-    if values.dtype == np.bool_:
-        values = values.astype(np.int8)
+    values = values.astype(np.int8) if written_as == "mask" else values
     for start in range(0, values.size, _LINES):
         lines = [str(value) for value in values[start : start + _LINES].tolist()]
-        for line in lines:
-            if "\n" in line or "\r" in line:
-                raise DataError(
-                    f"the id {line!r} has a line break and cannot be written as a line of text",
-                    "write .npy or a table instead",
-                )
-        yield lines
+        broken = next((line for line in lines if "\n" in line or "\r" in line), None)
+        if broken is not None:
+            raise DataError(
+                f"the id {broken!r} has a line break and cannot be written as a line of text",
+                "write .npy or a table instead",
+            )
+        file.write("\n".join(lines) + "\n")
 
 
 def _values(kept: Kept, written_as: WrittenAs) -> NDArray[Any]:
@@ -155,25 +137,14 @@ def _values(kept: Kept, written_as: WrittenAs) -> NDArray[Any]:
         mask = np.zeros(kept.n, np.bool_)
         mask[kept.index] = True
         return mask
-    ids = _ids(kept)
-    if written_as == "datacomp-uid":
-        return _datacomp(ids)
+    assert kept.ids is not None, "check_form refuses --as id without ids"
+    ids = kept.ids.take(pa.array(kept.index))
+    if written_as == "datacomp-uid":  # the two 16-digit halves of each uid, sorted and unique
+        halves = bytes.fromhex("".join(ids.to_pylist()))
+        return np.unique(np.frombuffer(halves, ">u8,>u8").astype(_DATACOMP))
     if pa.types.is_integer(ids.type):
         return ids.to_numpy(zero_copy_only=False)
     return np.array(ids.to_pylist(), dtype=np.str_)
-
-
-def _ids(kept: Kept) -> pa.Array:
-    assert kept.ids is not None, "check_form refuses --as id without ids"
-    return kept.ids.take(pa.array(kept.index))
-
-
-def _datacomp(ids: pa.Array) -> NDArray[Any]:
-    """DataComp's format: the two 16-digit halves of each uid as ``u8,u8``, sorted and unique."""
-    halves = np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), ">u8").reshape(-1, 2)
-    out = np.empty(len(ids), _DATACOMP)
-    out["f0"], out["f1"] = halves[:, 0], halves[:, 1]
-    return np.unique(out)
 
 
 def _table(kept: Kept) -> pa.Table:
@@ -181,9 +152,8 @@ def _table(kept: Kept) -> pa.Table:
     if "rank" in kept.columns:
         columns["rank"] = kept.columns["rank"]
     if kept.ids is not None:
-        columns["id"] = _ids(kept)
-    columns.update({name: c for name, c in kept.columns.items() if name != "rank"})
-    return pa.table(columns)
+        columns["id"] = kept.ids.take(columns["index"])
+    return pa.table({**columns, **kept.columns})
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -203,10 +173,9 @@ class SelectionFile:
         check_regular(path)
         self.path = path
         self._fields = file_fields(path, sniff(path), skim)
-        self.provenance = _provenance(path, self._fields[0])
-        self.dropped = bool(self.recorded("parameters", "complement"))
         first = self._fields[0]
-        self.n = first.n
+        self.n, self.provenance = first.n, _provenance(path, first)
+        self.dropped = bool(self.recorded("parameters", "complement"))
         self.kept: int | None = self.recorded("counts", "kept")
         if self.kept is None and first.dtype.kind != "b":
             self.kept = first.n
@@ -254,7 +223,11 @@ class SelectionFile:
             raise DataError(f"{path}: no row is kept")
         order = gains = None
         if not self.dropped and "rank" in table:
-            place = np.argsort(_ranks(path, table["rank"]))
+            ranks = np.concatenate(list(table["rank"].blocks()))
+            counted = np.array_equal(np.sort(ranks), np.arange(ranks.size))
+            if ranks.dtype.kind not in "iu" or not counted:
+                raise DataError(f"{path}: rank must count 0 … {ranks.size - 1:,}, each once")
+            place = np.argsort(ranks)
             order = listed[place]
             if "gain" in table:
                 gains = np.concatenate(list(table["gain"].blocks())).astype(np.float64)[place]
@@ -279,7 +252,7 @@ class SelectionFile:
 
 
 class StoredSelection(NamedTuple):
-    """The content of a selection file, as rows of a frame of n rows.
+    """The content of a selection file, as rows of a frame.
 
     Attributes:
         file: the opened file.
@@ -316,18 +289,17 @@ def _provenance(path: Path, field: Field) -> dict[str, Any]:
     if found.get("command") != "select":
         raise DataError(f"{path}: is no selection: d2prune {found.get('command')} made it")
     hint = "make the selection again with d2prune select"
+    damaged = f"{path}: its provenance is damaged"
     for (section, name), types in _RECORDED.items():
         value = (found.get(section) or {}).get(name)
         if value is not None and type(value) not in types:
-            raise DataError(
-                f"{path}: its provenance is damaged: {section}.{name} is {str(value)[:40]!r}", hint
-            )
+            raise DataError(f"{damaged}: {section}.{name} is {str(value)[:40]!r}", hint)
     # A null section is the same as a missing one.
     found = {name: value for name, value in found.items() if value is not None}
     for name, described in found.get("inputs", {}).items():
         for one in described if isinstance(described, list) else [described]:
             if isinstance(one, dict) and one.get("path") == []:
-                raise DataError(f"{path}: its provenance is damaged: {name} has no path", hint)
+                raise DataError(f"{damaged}: {name} has no path", hint)
     return found
 
 
@@ -347,10 +319,3 @@ def _with_uids(part: Field, frame: Frame) -> NDArray[np.int64]:
             raise DataError(f"{part.where}: row {place}: {frame.name} has no such uid")
         rows[place] = row
     return rows
-
-
-def _ranks(path: Path, part: Field) -> NDArray[np.int64]:
-    ranks = np.concatenate(list(part.blocks()))
-    if ranks.dtype.kind not in "iu" or not np.array_equal(np.sort(ranks), np.arange(ranks.size)):
-        raise DataError(f"{path}: rank must count 0 … {ranks.size - 1:,}, each once")
-    return ranks.astype(np.int64)

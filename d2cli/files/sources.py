@@ -43,8 +43,7 @@ class Layout:
         plain: whether that array is in C order and native byte order.
         largest_mapped: bytes of the largest single ``.npy`` file.
         reading: bytes of the buffers while the files are read.
-        ids: mean bytes of an id; None if the files carry no ids.
-        text_ids: whether the ids are text.
+        id_sizes: the sizes of the ids; None if the files carry none.
     """
 
     option: str
@@ -60,18 +59,12 @@ class Layout:
     plain: bool
     largest_mapped: int
     reading: int
-    ids: float | None
-    text_ids: bool
+    id_sizes: Ids | None
 
     @property
     def type_name(self) -> str:
         """The type of the values, for messages."""
         return "text" if self.dtype.kind in "US" else str(self.dtype)
-
-    @property
-    def id_sizes(self) -> Ids | None:
-        """The sizes of the ids, for :mod:`d2cli.files.sizes`."""
-        return None if self.ids is None else Ids(self.rows, self.ids, self.text_ids)
 
 
 @dataclass(frozen=True)
@@ -138,18 +131,17 @@ class Source:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
         alone = parts[0] if len(parts) == 1 and isinstance(parts[0], NpyField) else None
+        rows = self.n if rows is None else rows
         mapped = [part.mapped_bytes for part in parts if isinstance(part, NpyField)]
         return Layout(
             option=self.option, role=self.role, name=self.name, paths=self.paths,
             size=sum(path.stat().st_size for path in self.paths),
-            rows=self.n if rows is None else rows,
-            exact=self.exact, width=width,
+            rows=rows, exact=self.exact, width=width,
             dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
             mapped=alone is not None, plain=alone is None or alone.is_plain,
             largest_mapped=max(mapped, default=0),
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
-            ids=ids[0].id_bytes() if ids else None,
-            text_ids=bool(ids) and ids[0].is_text,
+            id_sizes=Ids(rows, ids[0].id_bytes(), ids[0].is_text) if ids else None,
         )  # fmt: skip
 
     @staticmethod

@@ -12,24 +12,19 @@ Guarantees, on a file system with POSIX semantics:
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from d2cli.errors import OutputError, UsageError
 from d2cli.files.output.temporary import Lease, lock, sweep
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
-
-#: Seconds to wait for another run that is renaming its outputs in the same folder.
-_PATIENCE = 10.0
 
 
 class Outputs:
@@ -56,30 +51,24 @@ class Outputs:
     def _temporary(self, final: Path) -> Path:
         """A temporary path beside `final`. Its length does not depend on that of `final`."""
         if final.parent not in self._leases:
-            try:
+            with _naming(final):
                 self._leases[final.parent] = Lease(final.parent)
-            except OSError as error:
-                raise _unwritable(final, error) from None
         return self._leases[final.parent].temporary()
 
     def __enter__(self) -> Outputs:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         try:
-            if kind is None:
+            if error is None:
                 self._finish()
         finally:
             with stopping.shield():
                 for lease in self._leases.values():
                     lease.end()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise _unwritable(self._moves[-1].final if self._moves else "output", error) from None
+            with _naming(self._moves[-1].final if self._moves else "output"):
+                raise error
 
     def _finish(self) -> None:
         for move in self._moves:
@@ -91,12 +80,9 @@ class Outputs:
         folders = sorted({move.final.parent for move in self._moves})
         stopping.check()
         with stopping.shield(), _alone_in(folders), _Undo(self._temporary) as undo:
-            bridges = [
-                step
-                for move in data
-                if (new := beside.get(sidecar_path(move.target)))
-                and (step := self._bridged(move, new))
-            ]
+            pairs = [(move, beside.get(sidecar_path(move.target))) for move in data]
+            steps = (self._bridged(move, sidecar) for move, sidecar in pairs if sidecar)
+            bridges = [step for step in steps if step]
             bridged = {step.final for step in bridges}
             last = [move for move in beside.values() if move.final in bridged]
             first = [*(move for move in beside.values() if move not in last), *bridges]
@@ -146,7 +132,7 @@ class _Undo:
         backup = None
         if final.exists():
             backup = self._name(final)
-            with contextlib.suppress(OSError):  # some file systems have no links
+            with suppress(OSError):  # some file systems have no links
                 os.link(final, backup)
         os.replace(source, final)
         self._done.append((final, backup))
@@ -154,16 +140,9 @@ class _Undo:
     def __enter__(self) -> _Undo:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            return
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         stuck = []
-        for final, backup in reversed(self._done):
+        for final, backup in reversed(self._done) if error else ():
             try:
                 if backup is None:
                     final.unlink()
@@ -181,8 +160,8 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
     """Lock folders, so that no other run renames outputs in them at the same time.
 
     Without the lock, two runs with the same output could leave the output of one with the sidecar
-    of the other. If a folder cannot be locked, or the other run hangs, the run goes on: the
-    fingerprint in the sidecar reveals such a mixture.
+    of the other. If a folder cannot be locked within 10 seconds, the run goes on: the fingerprint
+    in the sidecar reveals such a mixture.
     """
     with ExitStack() as stack:
         for folder in folders:
@@ -191,25 +170,21 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
             except OSError:  # not readable, or missing: then the renames fail
                 continue
             stack.callback(os.close, handle)
-            until = time.monotonic() + _PATIENCE
-            with contextlib.suppress(OSError):
+            until = time.monotonic() + 10.0
+            with suppress(OSError):
                 while not lock(handle, wait=False) and time.monotonic() < until:
                     time.sleep(0.01)
         yield
 
 
 @contextmanager
-def _naming(place: Path) -> Iterator[None]:
+def _naming(place: object) -> Iterator[None]:
     """Turn an OSError into an OutputError that names the file."""
     try:
         yield
     except OSError as error:
-        raise _unwritable(place, error) from None
-
-
-def _unwritable(place: object, error: OSError) -> OutputError:
-    reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
-    return OutputError(f"{place}: cannot be written ({reason})")
+        reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
+        raise OutputError(f"{place}: cannot be written ({reason})") from None
 
 
 def resolve(target: Path) -> Path:
@@ -218,7 +193,7 @@ def resolve(target: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Write the file's content to disk (fsync)."""
+    """Write the content of a file, or the names in a folder, to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -227,7 +202,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Write the names in a folder to disk, if the file system supports it."""
+    """:func:`_flush`, if the file system supports it for folders."""
     try:
         _flush(folder)
     except OSError as error:
@@ -247,26 +222,23 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
     inputs = list(inputs)
     folders = set()
     for place in (Path(target), sidecar_path(target)):
-        try:
-            _check_place(place, inputs)
-            folders.add(resolve(place).parent)
-        except OSError as error:  # a name too long, a cycle of links
-            raise _unwritable(place, error) from None
+        with _naming(place):  # a name too long, a cycle of links
+            folders.add(_check_place(place, inputs))
     for folder in folders:
         sweep(folder)
 
 
-def _check_place(place: Path, inputs: list[Path]) -> None:
+def _check_place(place: Path, inputs: list[Path]) -> Path:
+    """The folder of a file that can be written."""
     final = resolve(place)
     folder = final.parent
     if not folder.is_dir():
         raise OutputError(f"{place}: the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{place}: the folder {folder} cannot be written")
-    if not final.exists():
-        return
-    if not stat.S_ISREG(final.stat().st_mode):
-        raise OutputError(f"{place}: is not a regular file", "choose another name for --out")
-    for path in inputs:
-        if path.exists() and os.path.samefile(final, path):
+    if final.exists():
+        if not stat.S_ISREG(final.stat().st_mode):
+            raise OutputError(f"{place}: is not a regular file", "choose another name for --out")
+        if any(path.exists() and os.path.samefile(final, path) for path in inputs):
             raise UsageError(f"{place}: the output would overwrite this input")
+    return folder

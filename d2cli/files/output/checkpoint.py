@@ -1,21 +1,17 @@
 """Checkpoints of a long build, in a hidden folder beside its output.
 
-``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file per stage. OUTPUT is a hash of the output's
-name, BUILD a hash of everything that shapes the result. A checkpoint of other data, options or
-versions therefore has another name and is never loaded.
+``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file per stage, replaced as a whole, that ends with a
+checksum. OUTPUT is a hash of the output's name, BUILD a hash of everything that shapes the result.
+A checkpoint of other data, options or versions therefore has another name and is never loaded.
 
 The checkpoint of another build of the same output is removed when this build saves its first state,
 or ends without an error. Until then it stays, so that a mistyped option does not cost a long build
-its checkpoint.
-
-Each file is replaced as a whole and ends with a checksum. The run that writes locks the file
-``lock`` in the folder; a second run of the same build keeps no checkpoint. If a checkpoint cannot
-be written, the build continues with a notice.
+its checkpoint. The run that writes locks the file ``lock`` in the folder; a second run of the same
+build keeps no checkpoint. If a checkpoint cannot be written, the build continues with a notice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -24,6 +20,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,8 +32,6 @@ from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.files.output.atomic import resolve
 from d2cli.files.output.temporary import lock
 
-#: The largest share of the time that saving may take.
-_SHARE = 0.05
 #: Bytes that are written at a time.
 _CHUNK = 1 << 22
 _FOLDER = re.compile(r"\.d2prune-([0-9a-f]{16})-[0-9a-f]{16}\.checkpoint")
@@ -49,11 +44,7 @@ def unheard(text: str) -> None:
 
 
 class FileCheckpoint(Checkpoint):
-    """Keeps states in files. A context: at its end, if there is no error, the files are removed.
-
-    Attributes:
-        folder: the folder of the files.
-    """
+    """States in files in :attr:`folder`, removed if the context ends without an error."""
 
     def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
         """States of an earlier run of the same build can be loaded at once.
@@ -68,16 +59,15 @@ class FileCheckpoint(Checkpoint):
         self._output = _digest(os.fsencode(final.name))
         self.folder = final.parent / f".d2prune-{self._output}-{_digest(_json(build))}.checkpoint"
         self._seconds, self._tell = seconds, tell
-        self._next = time.monotonic() + seconds
-        self._told = self._off = False
+        self._next, self._told, self._off = time.monotonic() + seconds, False, False
         self._lock: int | None = None
         self._saved: set[str] = set()
 
     def __enter__(self) -> FileCheckpoint:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, _: object, error: object, trace: object) -> None:
+        if error is None:
             self._clear_others()
             if self.folder.is_dir() and self._own():
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -101,13 +91,12 @@ class FileCheckpoint(Checkpoint):
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         if self._off or time.monotonic() < self._next:
             return
-        began = time.monotonic()
+        began, half = time.monotonic(), self.folder / f"{stage}.tmp"
         try:
             self.folder.mkdir(exist_ok=True)
             if not self._own():
                 self._off = True  # another run of the same build keeps the checkpoint
                 return
-            half = self.folder / f"{stage}.tmp"
             with half.open("wb") as file:
                 _write(file, state(), part)
                 file.flush()
@@ -118,26 +107,27 @@ class FileCheckpoint(Checkpoint):
             self._saved.add(stage)
         except OSError as error:
             self._off = True
-            with contextlib.suppress(OSError):
-                (self.folder / f"{stage}.tmp").unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
             self._tell(f"no checkpoint can be written ({error.strerror}): a kill loses the work")
         now = time.monotonic()
-        self._next = now + max(self._seconds, (now - began) / _SHARE if self._seconds else 0.0)
+        # Saving takes at most 5 % of the time.
+        self._next = now + max(self._seconds, 20 * (now - began) if self._seconds else 0.0)
 
     def _clear_others(self) -> None:
         """Remove checkpoints of other builds of the same output, unless their runs are alive."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             for name in os.listdir(self.folder.parent):
                 found = _FOLDER.fullmatch(name)
                 if found and found[1] == self._output and name != self.folder.name:
-                    with contextlib.suppress(OSError):
+                    with suppress(OSError):
                         _clear(self.folder.parent / name)
 
     def _own(self) -> bool:
         """Whether this run holds the lock of the folder; takes the lock if it is free."""
         if self._lock is None:
-            handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
-            with contextlib.suppress(OSError):  # without locks, assume that no other run is alive
+            handle = _open_lock(self.folder)
+            with suppress(OSError):  # without locks, assume that no other run is alive
                 if not lock(handle, wait=False):
                     os.close(handle)
                     return False
@@ -145,7 +135,7 @@ class FileCheckpoint(Checkpoint):
         return True
 
 
-@contextlib.contextmanager
+@contextmanager
 def kept(
     output: str | Path, build: object, seconds: float | None, tell: Tell
 ) -> Iterator[Checkpoint]:
@@ -160,9 +150,13 @@ def kept(
         yield checkpoint
 
 
+def _open_lock(folder: Path) -> int:
+    return os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+
+
 def _clear(folder: Path) -> None:
     """Remove a checkpoint, unless its run holds the lock."""
-    handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+    handle = _open_lock(folder)
     try:
         if lock(handle, wait=False):
             shutil.rmtree(folder, ignore_errors=True)
@@ -194,9 +188,8 @@ def _write(file: BinaryIO, state: State, part: int) -> None:
     for name in sorted(arrays):
         content = arrays[name].reshape(-1).view(np.uint8)
         for start in range(0, len(content), _CHUNK):
-            piece = content[
-                start : start + _CHUNK
-            ].tobytes()  # a copy, because other threads may change it
+            # A copy, because other threads may change the array.
+            piece = content[start : start + _CHUNK].tobytes()
             digest.update(piece)
             file.write(piece)
     file.write(digest.digest())

@@ -13,7 +13,6 @@ file systems do not share locks between hosts. Without locks nothing is ever rem
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -23,6 +22,7 @@ import secrets
 import stat
 import time
 import weakref
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Lease:
                 self._run = folder / f".d2prune-{_host()}-{secrets.token_hex(6)}"
                 path = Path(f"{self._run}.lock")
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     lock(handle, wait=True)
                 if _is_at(handle, path):
                     break
@@ -74,7 +74,7 @@ def _remove(lock_path: Path, handle: int, paths: list[Path]) -> None:
     """Remove the lock file last: temporary files without a lock file belong to a dead run."""
     with stopping.shield():  # an exception inside a finalizer is lost and would end it half way
         for path in [*paths, lock_path]:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 path.unlink(missing_ok=True)
         os.close(handle)
 
@@ -85,16 +85,15 @@ def sweep(folder: Path) -> None:
     A run that is killed after the rename of a sidecar and before that of a new output leaves a
     sidecar without an output. Such a sidecar is removed too.
     """
-    try:
+    names: list[str] = []
+    with suppress(OSError):
         names = os.listdir(folder)
-    except OSError:
-        return
     runs: dict[str, list[Path]] = {}
     for name in names:
         if found := _NAME.fullmatch(name):
             runs.setdefault(found[1], []).append(folder / name)
     for run, paths in runs.items():
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             _clear(folder, run, paths, names)
 
 
@@ -109,7 +108,9 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
         if handle is not None and not lock(handle, wait=False):
             return
         paths = [p for p in paths if p != lock_path and stat.S_ISREG(os.lstat(p).st_mode)]
-        if f"-{_host()}-" not in run and not _untouched([*paths, lock_path]):
+        times = [path.lstat().st_ctime for path in (*paths, lock_path) if path.exists()]
+        unchanged = time.time() - max(times, default=0.0)
+        if f"-{_host()}-" not in run and unchanged <= _LONG_AGO:
             return
         with stopping.shield():
             _clear_orphans(folder, paths, names)
@@ -122,24 +123,15 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
             os.close(handle)
 
 
-def _untouched(paths: list[Path]) -> bool:
-    """Whether no file has changed for :data:`_LONG_AGO` seconds."""
-    times = [path.lstat().st_ctime for path in paths if path.exists()]
-    return time.time() - max(times, default=0.0) > _LONG_AGO
-
-
 def _clear_orphans(folder: Path, temporaries: list[Path], names: list[str]) -> None:
     """Remove sidecars without an output whose fingerprint is that of one of the temporaries."""
     there = set(names)
     alone = [n for n in names if n.endswith(".json") and n.removesuffix(".json") not in there]
-    if not alone:
-        return
-    dead = {fingerprint([path]) for path in temporaries if path.exists()}
-    for name in alone:
-        path = folder / name
+    dead = {fingerprint([path]) for path in temporaries if alone and path.exists()}
+    for path in (folder / name for name in alone):
         content = load_json(path)
         if is_provenance(content) and content["output"].get("fingerprint") in dead:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 path.unlink()
 
 

@@ -13,13 +13,14 @@ from d2cli.errors import DataError
 from d2cli.files.formats.choice import Role
 from d2cli.files.graph_file import GraphFile, open_graph
 from d2cli.files.provenance.fingerprint import (
+    changes,
     describe,
     describe_files,
     fingerprint,
     fingerprint_of,
+    refuse_stale,
     whereabouts,
 )
-from d2cli.files.provenance.staleness import changes, refuse_stale
 from d2cli.files.sources import Layout, Source, open_source
 
 #: What a plan reads of an input.

@@ -33,9 +33,8 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
-from d2cli.files.provenance.fingerprint import fingerprint_of
+from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
-from d2cli.files.provenance.staleness import SECOND_HAND, refuse_stale
 from d2cli.files.sources import Reordered, Source, blame
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.utility import utility

@@ -1,14 +1,21 @@
-"""How provenance describes inputs: paths, sizes, fingerprints and times of change."""
+"""How provenance describes inputs, and whether they have changed since an output was made.
+
+Provenance records the paths, sizes, fingerprints and times of change of all inputs. A recorded
+input that no longer exists is ignored, because files move. A recorded input that exists with other
+content is refused, unless the user allows it. If a fingerprint reads only a part of the file and
+only the time of change differs, the content may or may not have changed: that is a notice.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from d2cli.errors import DataError
 from d2cli.files.sources import Source
 
 #: The most bytes of one file that a fingerprint reads; a file up to this size is read whole.
@@ -17,6 +24,8 @@ WHOLE_UP_TO = 8 << 20
 _ALL_UP_TO = 64 << 20
 #: Bytes of one piece of a larger file.
 _PIECE = 1 << 16
+#: The name of inputs of an earlier step, copied from the provenance of an input.
+SECOND_HAND = "propagated_from"
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -24,8 +33,8 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
     Of a file above 8 MiB it reads 128 pieces of 64 KiB, evenly spaced, with the first and the last
     bytes. A file that was made again differs nearly everywhere. One value changed by hand in a
-    large file can be missed; :mod:`d2cli.files.provenance.staleness` then compares times of change.
-    Of more than 8 files it reads 64 MiB in total, or 128 KiB of each if that is more.
+    large file can be missed; :func:`changes` then compares times of change. Of more than 8 files it
+    reads 64 MiB in total, or 128 KiB of each if that is more.
     """
     paths = list(paths)
     most = _most_pieces(len(paths))
@@ -98,9 +107,86 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     """The current folder, where relative paths begin, and each file's time of change in ns."""
     times: dict[str, list[int]] = {}
     for name, one in described_inputs(inputs):
-        with contextlib.suppress(OSError, TypeError, ValueError):  # copied from other provenance
+        with suppress(OSError, TypeError, ValueError):  # copied from other provenance
             times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in paths_of(one))
     try:
         return {"folder": os.getcwd(), "modified_ns": times}
     except OSError:  # the current folder has been removed
         return {}
+
+
+class Change(NamedTuple):
+    """An input that has changed, or may have; `path` is its first file.
+
+    `certain` says whether the content differs; if not, only the time of change differs.
+    """
+
+    path: str
+    certain: bool
+
+
+def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Change]:
+    """The inputs that have changed since the provenance of a sidecar was written.
+
+    Args:
+        provenance: as :func:`~d2cli.files.provenance.sidecar.read_sidecar` returns it. Without the
+            section ``run`` the folder of its paths is not known, and nothing is checked.
+        ignore: names of inputs that the caller checks itself.
+    """
+    run = provenance.get("run")
+    if not isinstance(run, dict) or not isinstance(run.get("folder"), str):
+        return
+    then = run.get("modified_ns")
+    for name, one in described_inputs(provenance.get("inputs", {})):
+        if name in (*ignore, SECOND_HAND):
+            continue
+        try:
+            paths = [Path(run["folder"], path) for path in paths_of(one)]
+            there = [path for path in paths if path.is_file()]
+        except (TypeError, ValueError):  # not a path
+            continue
+        if not there:
+            continue
+        certain = len(there) < len(paths) or _differs(paths, one)
+        known = then.get(name) if isinstance(then, dict) else None
+        touched = isinstance(known, list) and any(p.stat().st_mtime_ns not in known for p in there)
+        if certain or (touched and is_sampled(paths)):
+            yield Change(str(paths_of(one)[0]), certain)
+
+
+def _differs(paths: list[Path], one: dict[str, Any]) -> bool:
+    """Whether the size or fingerprint of files differs from the recorded one."""
+    try:
+        size = sum(path.stat().st_size for path in paths)
+        return size != one.get("size") or fingerprint(paths) != one.get("fingerprint")
+    except OSError:  # one of several files is missing or unreadable
+        return True
+
+
+def refuse_stale(
+    output: str, provenance: dict[str, Any], made: str, hint: str, allowed: bool, *ignore: str
+) -> list[str]:
+    """Refuse changed inputs; return notices of those that may have changed or are allowed.
+
+    Args:
+        output: the file that was made from the inputs, for messages.
+        provenance: of `output`.
+        made: a verb for messages, such as "built from".
+        hint: how to make `output` again.
+        allowed: whether changed inputs give a notice instead of an error.
+        ignore: names of inputs that the caller checks itself.
+
+    Raises:
+        DataError: if an input has changed and `allowed` is false.
+    """
+    notices = []
+    for change in changes(provenance, ignore):
+        says = f"{output}: was {made} {change.path}, "
+        if not change.certain:
+            notices.append(says + "whose date has changed since; size and compared parts have not")
+            continue
+        says += "which has changed since"
+        if not allowed:
+            raise DataError(says, f"{hint}; --allow-stale uses it anyway")
+        notices.append(says)
+    return notices

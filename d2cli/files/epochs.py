@@ -19,12 +19,9 @@ from d2cli.files.sources import Layout, Source, open_source
 
 @dataclass(frozen=True)
 class Epochs:
-    """Outputs of n rows and C classes, for several epochs in order.
+    """Outputs of `n` rows and `classes` classes, for several epochs in order.
 
-    Attributes:
-        source: each part is a file of one epoch, (n, C), or of several, (epochs, n, C).
-        n: the number of rows of each epoch.
-        classes: C.
+    Each part of `source` is a file of one epoch, (n, classes), or of several, (epochs, n, classes).
     """
 
     source: Source
@@ -57,9 +54,8 @@ class Epochs:
 
     def frame(self) -> Frame:
         """A frame of the rows, in the order of the first file."""
-        first = self._rows_of_part(0)
-        ids = None if first is None else first.ids()
-        return Frame(self.n, self.source.parts[0].where, ids, self.source.has_columns)
+        first = self._part(0)
+        return Frame(self.n, first.name, first.ids(), self.source.has_columns)
 
     def blocks(
         self, frame: Frame, wanted: range
@@ -103,25 +99,22 @@ class Epochs:
                 f"in Python: z = numpy.load({str(part.path)!r}); "
                 "numpy.save('outputs.npy', z.transpose(1, 0, 2))",
             )
+        hint = "the shape must be (epochs, n, classes), or (n, classes) of one epoch"
+        if len(self.source.parts) > 1:
+            hint = "each of several files is one epoch; put the rows of an epoch into one file"
         raise DataError(
             f"{part.where}: has the shape {part.shape}, so {self.n:,} rows an epoch, and "
-            f"{frame.name} has {frame.n:,}",
-            "each of several files is one epoch; put the rows of an epoch into one file"
-            if len(self.source.parts) > 1
-            else "the shape must be (epochs, n, classes), or (n, classes) of one epoch",
-        )
+            f"{frame.name} has {frame.n:,}", hint,
+        )  # fmt: skip
 
-    def _rows_of_part(self, at: int) -> Source | None:
-        """One file as a source of n rows with ids, or None if it has no ids."""
-        if not self.source.id_parts:
-            return None
-        source = self.source
-        return Source(source.role, source.option, [source.parts[at]], [source.id_parts[at]])
+    def _part(self, at: int) -> Source:
+        """One file as a source of n rows, with its ids."""
+        source, part = self.source, slice(at, at + 1)
+        return Source(source.role, source.option, source.parts[part], source.id_parts[part])
 
     def _places(self, frame: Frame, at: int) -> NDArray[np.int64] | None:
         """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
-        source = self._rows_of_part(at)
-        rows = None if source is None else frame.rows_of(source)
+        rows = frame.rows_of(self._part(at)) if self.source.id_parts else None
         if rows is None:
             return None
         places = np.full(self.n, -1, np.int64)
@@ -138,22 +131,21 @@ def open_epochs(
         DataError: if a file cannot be used, or files differ in rows or classes.
     """
     source = open_source(arguments, "outputs", option, key, id_column, skim=skim)
-    rows, classes = {}, {}
+    shapes = []
     for part in source.parts:
         if not part.n:
             raise DataError(f"{part.where}: there are no rows")
-        classes[part.where] = part.shape[2] if len(part.shape) == 3 else part.header_width()
-        rows[part.where] = part.shape[-2]
-    for what, numbers in (("rows", rows), ("classes", classes)):
-        first = next(iter(numbers))
-        for where, number in numbers.items():
-            if number != numbers[first]:
+        classes = part.shape[2] if len(part.shape) == 3 else part.header_width()
+        shapes.append({"rows": part.shape[-2], "classes": classes})
+    first = shapes[0]
+    for what in first:
+        for part, shape in zip(source.parts, shapes, strict=True):
+            if shape[what] != first[what]:
                 raise DataError(
-                    f"{where}: has {number:,} {what}, {first} has {numbers[first]:,}",
-                    "each of several files is one epoch, in natural order",
-                )
-    first = source.parts[0].where
-    return Epochs(source, rows[first], classes[first])
+                    f"{part.where}: has {shape[what]:,} {what}, {source.parts[0].where} has "
+                    f"{first[what]:,}", "each of several files is one epoch, in natural order",
+                )  # fmt: skip
+    return Epochs(source, first["rows"], first["classes"])
 
 
 def epoch_range(text: str | None, count: int) -> range:

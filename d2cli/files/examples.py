@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import ColumnField
 from d2cli.files.paths import expand, sniff
 from d2cli.files.sources import Source, open_source
+
+T = TypeVar("T")
 
 #: The number of lines, or rows of a table, that are read at a time.
 _BATCH = 1 << 16
@@ -49,17 +51,13 @@ class LinesField(Field):
                 yield np.array([line.rstrip(b"\r\n") for line in lines], object)
 
 
-def are_lines(files: list[Path]) -> bool:
-    """Whether all files are plain text, read as one text per line."""
-    return all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
-
-
 def open_texts(
     paths: list[str], key: str | None, id_column: str | None, *, skim: bool = False
 ) -> Source:
     """One text per row: the lines of ``.txt`` files, or a text column of other files."""
     files = expand(paths, "texts")
-    if key is None and are_lines(files):
+    lines = all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
+    if key is None and lines:
         return Source("texts", "texts", [LinesField(path, skim) for path in files])
     return open_source(paths, "texts", "texts", key, id_column, skim=skim)
 
@@ -71,9 +69,8 @@ def open_images(
     source = open_source(paths, "images", "images", key, id_column, skim=skim)
     for part in source.parts:
         if len(part.shape) == 4 and part.shape[3] not in (1, 3):
-            hint = None
-            if part.shape[1] in (1, 3):
-                hint = "the channels must be the last axis: images.transpose(0, 2, 3, 1)"
+            last = "the channels must be the last axis: images.transpose(0, 2, 3, 1)"
+            hint = last if part.shape[1] in (1, 3) else None
             raise DataError(f"{part.where}: images must have 1 or 3 channels: {part.shape}", hint)
         if 0 in part.shape:
             raise DataError(f"{part.where}: images have no pixels: {part.shape}")
@@ -82,20 +79,7 @@ def open_images(
 
 def texts_at(source: Source, rows: NDArray[np.int64]) -> list[str | None]:
     """The texts of some rows of the source, in the order of `rows`; None for a null."""
-    found: dict[int, str | None] = {}
-    for first, part, wanted in _by_part(source, rows):
-        columns = _numbered(part)
-        if isinstance(part, ColumnField):
-            blocks = part.table.batches([part.name], _BATCH)
-            columns = ((start, batch.column(part.name)) for start, batch in blocks)
-        for start, values in columns:
-            for row in wanted[(wanted >= start) & (wanted < start + len(values))].tolist():
-                value = values[row - start]
-                value = value.as_py() if isinstance(value, pa.Scalar) else value
-                if isinstance(value, bytes):
-                    value = _decoded(value, f"{part.where}: row {row}")
-                found[first + row] = None if value is None else str(value)
-    return [found[row] for row in rows.tolist()]
+    return _converted(source, rows, _text)
 
 
 def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
@@ -104,38 +88,39 @@ def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]
     Raises:
         DataError: if pixels are neither integers 0 … 255 nor floats 0 … 1.
     """
-    found: dict[int, NDArray[np.uint8]] = {}
-    for first, part, wanted in _by_part(source, rows):
-        mapped = part.mapped()
-        blocks = _numbered(part) if mapped is None else iter([(0, mapped)])
-        for start, values in blocks:
-            for row in wanted[(wanted >= start) & (wanted < start + len(values))].tolist():
-                found[first + row] = _pixels(values[row - start], f"{part.where}: row {row}")
-    return [found[row] for row in rows.tolist()]
+    return _converted(source, rows, _pixels)
 
 
-def _by_part(
-    source: Source, rows: NDArray[np.int64]
-) -> Iterator[tuple[int, Field, NDArray[np.int64]]]:
-    """(first row of a file, its field, the wanted rows in it) for each file with wanted rows."""
+def _converted(
+    source: Source, rows: NDArray[np.int64], convert: Callable[[Any, str], T]
+) -> list[T]:
+    """The result of `convert` for the value of each row and its place in words."""
+    found: dict[int, T] = {}
     first = 0
     for part in source.parts:
         wanted = np.unique(rows[(rows >= first) & (rows < first + part.n)]) - first
-        if wanted.size:
-            yield first, part, wanted
+        for start, values in _blocks(part) if wanted.size else ():
+            for row in wanted[(wanted >= start) & (wanted < start + len(values))].tolist():
+                value = values[row - start]
+                value = value.as_py() if isinstance(value, pa.Scalar) else value
+                found[first + row] = convert(value, f"{part.where}: row {row}")
         first += part.n
+    return [found[row] for row in rows.tolist()]
 
 
-def _numbered(part: Field) -> Iterator[tuple[int, Any]]:
-    start = 0
-    for block in part.blocks():
-        yield start, block
-        start += len(block)
+def _blocks(part: Field) -> Iterator[tuple[int, Any]]:
+    """(first row, values) in order: Arrow's own for a column, one map for a file that has one."""
+    if isinstance(part, ColumnField):
+        blocks = part.table.batches([part.name], _BATCH)
+        return ((start, batch.column(part.name)) for start, batch in blocks)
+    mapped = part.mapped()
+    return part.numbered_blocks() if mapped is None else iter([(0, mapped)])
 
 
-def _decoded(text: bytes, where: str) -> str:
+def _text(value: Any, where: str) -> str | None:
     try:
-        return text.decode("utf-8")
+        value = value.decode("utf-8") if isinstance(value, bytes) else value
+        return None if value is None else str(value)
     except UnicodeDecodeError:
         raise DataError(f"{where}: is not UTF-8 text") from None
 

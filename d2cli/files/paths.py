@@ -15,36 +15,21 @@ from d2cli.errors import DataError, UsageError
 
 Format = Literal["npy", "npz", "parquet", "arrow", "arrow-stream", "csv"]
 
-_MAGIC: tuple[tuple[bytes, Format], ...] = (
-    (b"\x93NUMPY", "npy"),
-    (b"PK\x03\x04", "npz"),
-    (b"PK\x05\x06", "npz"),
-    (b"PAR1", "parquet"),
-    (b"ARROW1", "arrow"),
-    (b"\xff\xff\xff\xff", "arrow-stream"),
-)
+#: The first bytes of each format; CSV is any other text.
+_MAGIC: dict[bytes, Format] = {
+    b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"PK\x05\x06": "npz", b"PAR1": "parquet",
+    b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow-stream",
+}  # fmt: skip
 #: File name endings that count as data in a folder.
 _ENDINGS = {".npy", ".npz", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".txt"}
-#: Bytes that are read to find the format.
-_HEAD = 4096
-
-_UNPICKLE = (
-    "unpickling can run any code; convert the file in Python: "
-    "import numpy; d = numpy.load({path!r}, allow_pickle=True); "
-    "numpy.save('scores.npy', numpy.asarray(d['el2n']))"
-)
 
 
 def expand(arguments: list[str], option: str) -> list[Path]:
-    """The files that paths, folders and globs name; those of each argument in natural order.
+    """The files that the `arguments` of `option` name, those of each argument in natural order.
 
-    Natural order compares numbers by value: shard 2 comes before shard 10. A folder stands for the
-    data files directly in it; hidden files, names that begin with ``_`` and other endings are
-    skipped.
-
-    Args:
-        arguments: paths, folders and globs.
-        option: the option that they were given to, without dashes, for messages.
+    Natural order compares numbers by value: shard 2 comes before shard 10. An argument is a path, a
+    glob, or a folder, which stands for the data files directly in it; hidden files, names that
+    begin with ``_`` and other endings are skipped.
 
     Raises:
         DataError: if an argument names no file.
@@ -59,9 +44,9 @@ def expand(arguments: list[str], option: str) -> list[Path]:
             if path.is_dir():
                 files = [p for p in path.iterdir() if _is_data(p)]
                 if not files:
+                    hint = f"data files end in {', '.join(sorted(_ENDINGS))}"
                     raise DataError(
-                        f"{argument}: the folder holds no data files for --{option}",
-                        f"data files end in {', '.join(sorted(_ENDINGS))}",
+                        f"{argument}: the folder holds no data files for --{option}", hint
                     )
             elif not glob.has_magic(argument) or path.exists():
                 files = [path]
@@ -106,20 +91,18 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
 
 
 def _is_data(path: Path) -> bool:
-    return (
-        path.suffix.lower() in _ENDINGS and not path.name.startswith((".", "_")) and path.is_file()
-    )
+    known = path.suffix.lower() in _ENDINGS and not path.name.startswith((".", "_"))
+    return known and path.is_file()
 
 
 def check_regular(path: Path) -> None:
     """Refuse a missing file, and folders, pipes, sockets and devices."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        link = f", where the link leads ({os.readlink(path)})" if path.is_symlink() else ""
-        raise DataError(f"{path}: no such file or folder{link}") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    with _system_errors(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            link = f", where the link leads ({os.readlink(path)})" if path.is_symlink() else ""
+            raise DataError(f"{path}: no such file or folder{link}") from None
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: is not a regular file")
 
@@ -131,21 +114,22 @@ def sniff(path: Path) -> Format:
         DataError: if the file is empty, unreadable, a pickle, or of an unknown binary format.
     """
     with _system_errors(path), path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(4096)
     if not head:
         raise DataError(f"{path}: the file is empty")
-    for magic, kind in _MAGIC:
+    for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         raise DataError(
-            f"{path}: is a pickle; pickles are not read", _UNPICKLE.format(path=str(path))
+            f"{path}: is a pickle; pickles are not read",
+            "unpickling can run any code; convert the file in Python: "
+            f"import numpy; d = numpy.load({str(path)!r}, allow_pickle=True); "
+            "numpy.save('scores.npy', numpy.asarray(d['el2n']))",
         )
     if head.startswith(b"FEA1"):
         raise DataError(f"{path}: is Feather version 1", "write it again as Feather version 2")
     if b"\0" in head:
-        raise DataError(
-            f"{path}: is not .npy, .npz, parquet, Arrow or CSV",
-            "if the file was cut off or damaged, make it again",
-        )
+        hint = "if the file was cut off or damaged, make it again"
+        raise DataError(f"{path}: is not .npy, .npz, parquet, Arrow or CSV", hint)
     return "csv"

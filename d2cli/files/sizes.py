@@ -27,13 +27,7 @@ _ENCODED_COLUMN = 3 * MIB
 
 @dataclass(frozen=True)
 class Ids:
-    """The ids of an input.
-
-    Attributes:
-        rows: the number of ids.
-        length: mean bytes of an id; 8 for integers.
-        text: whether the ids are text.
-    """
+    """The ids of an input: their number, mean bytes (8 for integers), and whether they are text."""
 
     rows: int
     length: float

@@ -82,7 +82,7 @@ def describe_files(paths: list[Path], rows: int) -> dict[str, Any]:
     }
 
 
-def described_inputs(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _described_inputs(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name, description) of the inputs in provenance; a repeated option gives several."""
     for name, value in inputs.items():
         for one in value if isinstance(value, list) else [value]:
@@ -90,7 +90,7 @@ def described_inputs(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
                 yield name, one
 
 
-def paths_of(described: dict[str, Any]) -> list[str]:
+def _paths_of(described: dict[str, Any]) -> list[str]:
     """The paths of an input, as :func:`describe_files` wrote them."""
     path = described["path"]
     return [path] if isinstance(path, str) else list(path)
@@ -106,9 +106,9 @@ def fingerprint_of(provenance: dict[str, Any], name: str) -> str | None:
 def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     """The current folder, where relative paths begin, and each file's time of change in ns."""
     times: dict[str, list[int]] = {}
-    for name, one in described_inputs(inputs):
+    for name, one in _described_inputs(inputs):
         with suppress(OSError, TypeError, ValueError):  # copied from other provenance
-            times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in paths_of(one))
+            times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in _paths_of(one))
     try:
         return {"folder": os.getcwd(), "modified_ns": times}
     except OSError:  # the current folder has been removed
@@ -137,11 +137,11 @@ def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterato
     if not isinstance(run, dict) or not isinstance(run.get("folder"), str):
         return
     then = run.get("modified_ns")
-    for name, one in described_inputs(provenance.get("inputs", {})):
+    for name, one in _described_inputs(provenance.get("inputs", {})):
         if name in (*ignore, SECOND_HAND):
             continue
         try:
-            paths = [Path(run["folder"], path) for path in paths_of(one)]
+            paths = [Path(run["folder"], path) for path in _paths_of(one)]
             there = [path for path in paths if path.is_file()]
         except (TypeError, ValueError):  # not a path
             continue
@@ -151,7 +151,7 @@ def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterato
         known = then.get(name) if isinstance(then, dict) else None
         touched = isinstance(known, list) and any(p.stat().st_mtime_ns not in known for p in there)
         if certain or (touched and is_sampled(paths)):
-            yield Change(str(paths_of(one)[0]), certain)
+            yield Change(str(_paths_of(one)[0]), certain)
 
 
 def _differs(paths: list[Path], one: dict[str, Any]) -> bool:
@@ -181,12 +181,10 @@ def refuse_stale(
     """
     notices = []
     for change in changes(provenance, ignore):
-        says = f"{output}: was {made} {change.path}, "
+        why = "which has changed since"
         if not change.certain:
-            notices.append(says + "whose date has changed since; size and compared parts have not")
-            continue
-        says += "which has changed since"
-        if not allowed:
-            raise DataError(says, f"{hint}; --allow-stale uses it anyway")
-        notices.append(says)
+            why = "whose date has changed since; size and compared parts have not"
+        notices.append(f"{output}: was {made} {change.path}, {why}")
+        if change.certain and not allowed:
+            raise DataError(notices[-1], f"{hint}; --allow-stale uses it anyway")
     return notices

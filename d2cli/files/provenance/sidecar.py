@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -22,42 +23,31 @@ from d2cli.version import __version__
 FORMAT_VERSION = 1
 #: The key of provenance in the metadata of Arrow and parquet schemas.
 KEY = b"d2prune"
-#: The most bytes of a file that is read as a sidecar.
-_SIDECAR_MOST = 1 << 28
 #: The sections that every sidecar has.
 _NEEDED = ("parameters", "inputs", "output")
 #: The sections that are objects if they are there. `run` is checked where it is used.
 _SECTIONS = (*_NEEDED, "counts", "graph", "messages", "scores", "selection", "versions")
 #: The key of the provenance of an output that is being replaced.
 _PREVIOUS = "previous"
-#: The number of times that an output and its sidecar are read if another run is replacing them.
-_TRIES = 3
-#: The packages whose versions are recorded.
-_PACKAGES = ("numpy", "pyarrow", "numba", "hnswlib")
 
 
 def new_provenance(command: str, parameters: dict[str, Any], **sections: Any) -> dict[str, Any]:
     """The part of an output's provenance that is the same for equal runs."""
+    packages = {name: version(name) for name in ("numpy", "pyarrow", "numba", "hnswlib")}
     return {
         "format_version": FORMAT_VERSION,
         "program": "d2prune",
         "command": command,
-        "versions": {
-            "d2prune": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
+        "versions": {"d2prune": __version__, "python": platform.python_version(), **packages},
         "parameters": parameters,
         **sections,
     }
 
 
-def fault_in(provenance: dict[str, Any]) -> str | None:
+def _fault_in(provenance: dict[str, Any]) -> str | None:
     """The fault of damaged provenance, or None: a section that is neither an object nor null."""
-    for name in _SECTIONS:
-        if not isinstance(provenance.get(name), dict | None):
-            return f"{name!r} is not an object"
-    return None
+    wrong = (name for name in _SECTIONS if not isinstance(provenance.get(name), dict | None))
+    return next((f"{name!r} is not an object" for name in wrong), None)
 
 
 # -- in the metadata of an output -----------------------------------------------------------------
@@ -69,12 +59,7 @@ def as_metadata(provenance: dict[str, Any]) -> dict[bytes, bytes]:
 def from_metadata(
     path: Path, metadata: dict[bytes, bytes] | None, hint: str = "make the file again"
 ) -> dict[str, Any] | None:
-    """The provenance in the metadata of a schema, or None if there is none.
-
-    Args:
-        path: the file, for messages.
-        metadata: of the schema.
-        hint: how to make the file again.
+    """The provenance in the `metadata` of a schema, or None; `hint` says how to make `path` again.
 
     Raises:
         DataError: if the provenance is damaged or of another format version.
@@ -92,7 +77,7 @@ def from_metadata(
             f"{path}: has format version {str(number)[:40]}, this program reads {FORMAT_VERSION}",
             f"install a newer d2prune, or {hint}",
         )
-    if fault := fault_in(provenance):
+    if fault := _fault_in(provenance):
         raise DataError(f"{path}: its 'd2prune' metadata is damaged: {fault}", hint)
     return dict(provenance)
 
@@ -106,10 +91,9 @@ def sidecar_path(output: str | Path) -> Path:
 def write_sidecar(
     path: Path, output: Path, provenance: dict[str, Any], run: dict[str, Any]
 ) -> None:
-    """Write a sidecar.
+    """Write a sidecar to `path`.
 
     Args:
-        path: where to write.
         output: the output as far as it is written now, whose content is described.
         provenance: of :func:`new_provenance`.
         run: the part that differs between runs; added to :func:`whereabouts` of the inputs.
@@ -129,24 +113,24 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         DataError: if the output has changed since, or the provenance is damaged.
     """
     beside = sidecar_path(output)
-    for _ in range(_TRIES):
+    for _ in range(3):  # another run may be replacing both
         content = load_json(beside)
         if not isinstance(content, dict) or content.get("program") != "d2prune":
             return None
         check_regular(output)
         fitting = _fitting(content, fingerprint([output]))
         if fitting is not None:
-            if fault := fault_in(fitting):
+            if fault := _fault_in(fitting):
                 raise DataError(f"{output}: {beside} is damaged: {fault}", "make the output again")
             return fitting
+    fault = _fault_in(content)
+    says = f"{beside} is damaged: {fault}"
+    if not fault:
+        says = f"{beside} is damaged, or of another version of d2prune"
+    if is_provenance(content):
+        says = f"is not the file that {beside} describes: it has changed since"
     hint = f"make it again, or remove {beside} if the change was intended"
-    if not is_provenance(content):
-        fault = fault_in(content)
-        why = f": {fault}" if fault else ", or of another version of d2prune"
-        raise DataError(f"{output}: {beside} is damaged{why}", hint)
-    raise DataError(
-        f"{output}: is not the file that {beside} describes: it has changed since", hint
-    )
+    raise DataError(f"{output}: {says}", hint)
 
 
 def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
@@ -161,10 +145,9 @@ def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
         The new provenance, with the old one inside. None if `old` is missing or does not describe
         `output`.
     """
-    try:
+    fitting = None
+    with suppress(OSError):
         fitting = _fitting(load_json(old), fingerprint([output]))
-    except OSError:
-        return None
     if fitting is None:
         return None
     after = json.loads(new.read_text(encoding="utf-8"))
@@ -172,13 +155,11 @@ def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file, or None if it cannot be read."""
-    try:
-        if not path.is_file() or path.stat().st_size > _SIDECAR_MOST:  # reading a pipe would wait
-            return None
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    """The content of a JSON file, or None if it cannot be read or has more than 256 MiB."""
+    with suppress(OSError, ValueError, RecursionError):
+        if path.is_file() and path.stat().st_size <= 1 << 28:  # reading a pipe would wait
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
 def is_provenance(content: Any) -> TypeGuard[dict[str, Any]]:

@@ -32,7 +32,7 @@ Job = TypeVar("Job")
 def drive(
     request: Request,
     options: RunOptions,
-    opened: Callable[[Request, bool], Job],
+    open_job: Callable[[Request, bool], Job],
     plan: Callable[[Job], Plan],
     work: Callable[[Job, Terminal], Summary],
 ) -> None:
@@ -41,7 +41,7 @@ def drive(
     Args:
         request: what to do.
         options: how the run goes.
-        opened: opens and settles ``(request, skim)``; with `skim` a plan is all that follows.
+        open_job: opens and settles ``(request, skim)``; with `skim` a plan is all that follows.
         plan: views what was opened.
         work: does the work and writes the outputs.
     """
@@ -51,13 +51,13 @@ def drive(
     if options.pilot and not options.plan:
         raise UsageError("--pilot forecasts the time of a plan: give --plan too")
     limit = None if options.max_memory is None else parse_size(options.max_memory, "max-memory")
-    job = opened(request, options.plan and not options.pilot)
+    job = open_job(request, options.plan and not options.pilot)
     if options.plan:
         found = plan(job)
         if options.pilot:
             from d2cli.commands.pilot import forecast
 
-            time = forecast(request, job, opened, work, found.threads)
+            time = forecast(request, job, open_job, work, found.threads)
             found = dataclasses.replace(found, time=time)
         _show_plan(found, limit)
         return

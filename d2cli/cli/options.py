@@ -42,7 +42,7 @@ def parser_of(request: type[Request], run: Callable[[Request], None]) -> Callabl
 
     def command(context: typer.Context, **values: Any) -> None:
         CONSOLE.remember(values["quiet"], values["json"], values["debug"])
-        run(_filled(request, values, named=_named(context)))
+        run(_filled(request, values, named=_given(context)))
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = {p.name: p for p in (context, *_parameters(request))}  # a shared key stands once
@@ -109,7 +109,7 @@ def _parameter(name: str, kind: Any, default: Any, option: Option) -> inspect.Pa
 def _filled(request: type[Request], values: dict[str, Any], **more: Any) -> Request:
     """The request that the parsed values make; what was not given keeps the field's default."""
     filled: dict[str, Any] = {}
-    lacking: dict[str, str] = {}  # of each key that was given, an input that was not
+    inputs_of_keys: dict[str, str] = {}  # by each key given: the first input it can name
     used: set[str] = set()
     for field, kind, option in _options(request):
         if option is None:
@@ -119,7 +119,7 @@ def _filled(request: type[Request], values: dict[str, Any], **more: Any) -> Requ
         if kind == Input | None:
             key = values[_name(option.key)] if option.key else None
             if key is not None and option.key:
-                lacking.setdefault(option.key, option.flags[0])
+                inputs_of_keys.setdefault(option.key, option.flags[0])
                 used |= {option.key} if value else set()
             value = Input(list(value), key) if value else None
         elif field.default == ():
@@ -127,7 +127,7 @@ def _filled(request: type[Request], values: dict[str, Any], **more: Any) -> Requ
         elif option.parse is not None:
             value = field.default if value is None else option.parse(value, option.flags[-1])
         filled[field.name] = value
-    for key, flag in lacking.items():
+    for key, flag in inputs_of_keys.items():
         if key not in used:
             raise UsageError(f"{key} names something in {flag}, which is not given")
     return request(**filled, **more)
@@ -146,7 +146,7 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _named(context: typer.Context) -> frozenset[str]:
+def _given(context: typer.Context) -> frozenset[str]:
     """The options that stand on the command line, as they are written."""
     return frozenset(
         parameter.opts[-1]

@@ -41,7 +41,7 @@ class Output:
 
     Attributes:
         target: its path, or ``-`` for standard output.
-        provenance: the part that is the same for the same run.
+        provenance: the part that does not differ between equal runs.
         store: writes the data to a path, or to the stream of ``-``.
     """
 
@@ -56,7 +56,7 @@ class Summary:
 
     Attributes:
         outputs: the files that were written, as they were asked for.
-        provenance: the part that is the same for the same run.
+        provenance: the part that does not differ between equal runs.
         run: what differs from run to run: seconds by stage, threads, peak memory in bytes.
         lines: (label, text) for people.
         notices: what the user should know, one line each.
@@ -92,7 +92,7 @@ def finish(
     decisions: tuple[Decision, ...] = (),
     terminal: Terminal | None = None,
 ) -> Summary:
-    """Write the outputs, all or none, and sum up the run.
+    """Write the files, all or none, and sum up the run. An output ``-`` is printed as it comes.
 
     Args:
         inputs: what the outputs were made from; compared with their state at the beginning.
@@ -105,18 +105,18 @@ def finish(
         decisions: the automatic choices.
         terminal: has the stream of an output named ``-``.
     """
-    with Outputs() as placed:
+    with Outputs() as files:
         for output in outputs:
             if output.target == "-":
                 _print(output, terminal.stdout if terminal else None)
                 continue
-            note = placed.place(sidecar_path(output.target))
-            data = placed.place(output.target)
+            sidecar = files.place(sidecar_path(output.target))
+            path = files.place(output.target)
             with clock.stage("write"):
-                output.store(data)
-            run = {**clock.run(threads), **inputs.found}
-            write_sidecar(note, data, output.provenance, run)
-    run = {**clock.run(threads), **inputs.found}
+                output.store(path)
+            run = {**clock.run(threads), **inputs.whereabouts}
+            write_sidecar(sidecar, path, output.provenance, run)
+    run = {**clock.run(threads), **inputs.whereabouts}
     return Summary(
         [output.target for output in outputs],
         outputs[0].provenance if provenance is None else provenance,

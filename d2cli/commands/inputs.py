@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class _Opened:
 class Inputs:
     """Opens the inputs of one run and remembers them in the order of opening.
 
-    Opening reads headers only. :attr:`described` is made once, before any data is read: it says
-    what the outputs were made from, and :meth:`changed` compares the files with it at the end.
+    Opening reads headers only. :meth:`describe`, before any data is read, says what the outputs are
+    made from, and :meth:`changed` compares the files with that at the end.
 
     Attributes:
         id_column: as the user gave it.
@@ -52,6 +52,7 @@ class Inputs:
     def __init__(self, id_column: str | None = None, skim: bool = False) -> None:
         self.id_column, self.skim = id_column, skim
         self._opened: list[_Opened] = []
+        self._described: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def source(
         self,
@@ -124,18 +125,19 @@ class Inputs:
     @property
     def described(self) -> dict[str, Any]:
         """What provenance records of each input: path, size, rows, fingerprint."""
-        return self._at_first[0]
+        return self.describe()[0]
 
     @property
-    def found(self) -> dict[str, Any]:
-        """Where the inputs lie and when each was last changed, as the run begins."""
-        return self._at_first[1]
+    def whereabouts(self) -> dict[str, Any]:
+        """Where the inputs lie and when each was last changed, as of :meth:`describe`."""
+        return self.describe()[1]
 
-    @cached_property
-    def _at_first(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Descriptions and times of change, taken together when a run first asks for either."""
-        described = dict(self._descriptions())
-        return described, whereabouts(described)
+    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take :attr:`described` and :attr:`whereabouts` together, once, as the run begins."""
+        if self._described is None:
+            described = dict(self._descriptions())
+            self._described = described, whereabouts(described)
+        return self._described
 
     def _descriptions(self) -> Iterator[tuple[str, Any]]:
         several: dict[str, list[Any]] = {}
@@ -152,7 +154,7 @@ class Inputs:
         """Notices of inputs that are no longer what they were when the run began."""
         return [
             f"{change.path}: was changed while it was used; make the output again"
-            for change in changes({"inputs": self.described, "run": self.found})
+            for change in changes({"inputs": self.described, "run": self.whereabouts})
         ]
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from d2cli.commands.finish import Summary, Terminal
 from d2cli.commands.plan import Forecast, search_of
-from d2cli.commands.requests import Input
+from d2cli.commands.requests import Input, MessageOptions, ScoreOptions
+from d2cli.commands.settle import Direction, Messages, settle_graph
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, write_graph
 from d2cli.files.selection_file import SelectionFile
@@ -35,19 +36,19 @@ _MOST_EXPONENT = 2.0
 def forecast(
     request: Any,
     job: Any,
-    opened: Callable[[Any, bool], Any],
+    open_job: Callable[[Any, bool], Any],
     work: Callable[[Any, Terminal], Summary],
     threads: int,
 ) -> Forecast:
     """Run `request` on samples of doubling size, and extrapolate the time of each stage.
 
-    Between the last two sizes, a stage took t₁ and t₂ seconds for m₁ and m₂ rows; for n rows it is
-    given ``t₂ (n / m₂)^e`` with ``e = log(t₂ / t₁) / log(m₂ / m₁)``, 0 ≤ e ≤ 2.
+    At the last two sample sizes m₁ < m₂ a stage took t₁ and t₂ seconds; for n rows it is given
+    ``t₂ (n / m₂)^e`` with ``e = log(t₂ / t₁) / log(m₂ / m₁)``, 0 ≤ e ≤ 2.
 
     Args:
         request: the request of any command.
-        job: that request, opened.
-        opened, work: open a request and run it.
+        job: that request, open_job.
+        open_job, work: open a request and run it.
         threads: how many the run uses.
 
     Raises:
@@ -60,7 +61,7 @@ def forecast(
 
         def timed(m: int) -> dict[str, float]:
             sample = sampler.request(m, Path(folder))
-            return dict(work(opened(sample, False), Terminal()).run["seconds"])
+            return dict(work(open_job(sample, False), Terminal()).run["seconds"])
 
         m = before = min(FIRST_ROWS, sampler.n)
         first = timed(m)  # loads the compiled kernels, or compiles them
@@ -92,8 +93,8 @@ def _exponent(t1: float, t2: float, m1: int, m2: int) -> float:
 class _Sampler:
     """Writes the inputs of a request again, for some of the rows.
 
-    What is one number a row is read whole and joined first. Rows are random where embeddings are
-    memory-mapped, else the first ones.
+    Inputs with one value per row are read whole and joined first. Rows are random where embeddings
+    are memory-mapped, else the first ones.
     """
 
     def __init__(self, request: Any, job: Any) -> None:
@@ -132,7 +133,7 @@ class _Sampler:
         changed: dict[str, Any] = {}
         for field in fields(self._request):
             value = getattr(self._request, field.name)
-            if value in (None, ()) or field.name in ("named", "run"):
+            if value in (None, ()) or field.name == "run":
                 continue
             if field.name in ("images", "texts", "id_column", "checkpoint"):
                 changed[field.name] = None
@@ -152,7 +153,21 @@ class _Sampler:
                 changed[field.name] = (str(self._values(field.name, rows, folder)),)
             elif field.name == "selected":
                 changed["selected"] = tuple(self._selected(rows, folder))
-        return replace(self._request, **changed)
+        return replace(self._request, **changed, **dict(self._settled()))
+
+    def _settled(self) -> Iterator[tuple[str, Any]]:
+        """(field of the request, options as the run settled them).
+
+        A sample has no provenance from which a run could settle them again.
+        """
+        settled = getattr(self._job, "settings", self._job)
+        if isinstance(direction := getattr(settled, "direction", None), Direction):
+            yield "score_options", ScoreOptions(**direction.recorded)
+        if isinstance(messages := getattr(settled, "messages", None), Messages):
+            yield "messages", MessageOptions(**messages.recorded)
+        if getattr(self._job, "cutoff_scores", None) is not None:
+            yield "cutoff_higher_is", settled.cutoff_direction.higher_is
+        yield "named", frozenset()
 
     def _options(self, options: Any, folder: Path) -> Any:
         """Options with an output in `folder`, and with the method that all rows would take."""
@@ -160,7 +175,9 @@ class _Sampler:
             suffix = Path(options.out or "selected.npy").suffix
             return replace(options, out=str(folder / f"out-{{size}}{suffix}"))
         if hasattr(options, "method"):
-            return replace(options, method=search_of(options, threads=1).method_for(self.n))
+            messages = getattr(getattr(self._job, "settings", None), "messages", None)
+            search = search_of(settle_graph(options, exact=bool(messages and messages.exact)), 1)
+            return replace(options, method=search.method_for(self.n))
         return options
 
     def _values(self, name: str, rows: NDArray[np.int64], folder: Path) -> Path:
@@ -178,7 +195,7 @@ class _Sampler:
         return path
 
     def _some_lists(self, rows: NDArray[np.int64]) -> KnnGraph:
-        """The lists of `rows`, led to other rows of the sample: as long as before, and as far."""
+        """The lists of `rows`, as long and as far as before; their neighbours are in the sample."""
         assert self._loaded is not None
         graph, m = self._loaded.graph, rows.size
         steps = 1 + np.arange(graph.n_neighbors) * max(1, (m - 1) // graph.n_neighbors)
@@ -218,7 +235,7 @@ class _Sampler:
 
 
 def _first_rows(emb: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Some rows of the embeddings: of a memory map any, else `rows` are the first."""
+    """Rows of the embeddings: any `rows` of a memory map, else the first."""
     if emb.layout().mapped:
         return emb.matrix()[rows]
     blocks, found = [], 0

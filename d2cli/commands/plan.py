@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from d2cli.commands.inputs import Header
-from d2cli.commands.requests import GraphOptions
+from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.defaults import EXACT_UP_TO
 from d2cli.errors import LimitError
 from d2cli.files.epochs import Epochs
@@ -94,7 +94,7 @@ class Forecast:
 class Variant:
     """Another way to run, and the memory that it would need."""
 
-    option: str
+    change: str
     peak: int
 
 
@@ -125,12 +125,12 @@ class Plan:
     time: Forecast | None = None
 
     @property
-    def read(self) -> int:
+    def read_bytes(self) -> int:
         """Bytes of all inputs. A run reads each once, and mapped ones again if memory is short."""
         return sum(layout.size for layout in self.reads)
 
     @property
-    def written(self) -> int:
+    def written_bytes(self) -> int:
         """Bytes that outputs take on disk, with their provenance."""
         return sum(size + SIDECAR_BYTES for target, size in self.writes if target != "-")
 
@@ -142,7 +142,7 @@ class Plan:
         fitting = [v for v in lower if v.peak <= limit]
         best = fitting[0] if fitting else min(lower, key=lambda v: v.peak)
         verb = "needs" if fitting else "is not enough, but needs only"
-        return f"{best.option} {verb} about {binary(best.peak)}"
+        return f"{best.change} {verb} about {binary(best.peak)}"
 
     def notices(self) -> list[str]:
         """What the user should know before the run."""
@@ -184,13 +184,13 @@ class Plan:
                 "available_bytes": available.size if available else None,
             },
             "disk": {
-                "written_bytes": self.written,
-                "temporary_bytes": self.written + self.estimate.temporary,
+                "written_bytes": self.written_bytes,
+                "temporary_bytes": self.written_bytes + self.estimate.temporary,
                 "outputs": [{"path": path, "bytes": size} for path, size in self.writes],
             },
             "io": {
-                "read_bytes": self.read,
-                "written_bytes": self.written + self.estimate.temporary,
+                "read_bytes": self.read_bytes,
+                "written_bytes": self.written_bytes + self.estimate.temporary,
             },
             **({} if self.time is None else {"pilot": self.time.as_json()}),
             "notices": self.notices(),
@@ -216,9 +216,8 @@ class Plan:
             lines.append(
                 ("disk", f"checkpoints of a long build, at most {binary(estimate.temporary)}")
             )
-        lines.append(
-            ("io", f"{binary(self.read)} read, {binary(self.written + estimate.temporary)} written")
-        )
+        written = self.written_bytes + estimate.temporary
+        lines.append(("io", f"{binary(self.read_bytes)} read, {binary(written)} written"))
         return [*lines, *([] if self.time is None else [self.time.line()])]
 
 
@@ -338,13 +337,7 @@ def search_of(
 ) -> SearchSettings:
     """A search as the memory formulas take it."""
     return SearchSettings(
-        n_neighbors=options.n_neighbors,
-        metric=options.metric,
-        method=options.method,
-        recall=options.recall,
-        hnsw_m=options.hnsw_m,
-        ef_construction=options.ef_construction,
-        ef=options.ef,
+        **as_parameters(options),
         threads=threads,
         grouped=grouped,
         taking_part=taking_part,

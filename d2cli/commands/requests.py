@@ -1,8 +1,8 @@
 """What each command is asked to do: one dataclass a command, one field an option.
 
 A field's metadata says how the command line spells the option (:class:`Option`); ``cli/options.py``
-makes the parser from it. A new option is one field here. A value is None where the user said
-nothing and something else decides (:mod:`d2cli.commands.settle`).
+makes the parser from it. A new option is one field here. None: not given, and something else
+decides (:mod:`d2cli.commands.settle`); of ``checkpoint``: off.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Option:
         help: one sentence.
         metavar: what help calls the value; None: after its type.
         parse: makes the value from ``(text, flag)``; None: as typer reads the field's type.
-        key: of an input, the option that names a column or member in its files; None: there is
-            none of its own.
+        key: the option that names a column or member of this input; None: no such option.
         required: whether the command line must give it.
     """
 
@@ -74,12 +73,12 @@ class Input:
 
 
 def option(group: str, flags: str, default: Any, help: str, **more: Any) -> Any:
-    """A field that is one option; with a default of ``()`` it may repeat, and holds a tuple."""
+    """A field for one option. With the default ``()`` it may repeat, and holds a tuple."""
     found = Option(tuple(flags.split()), group, help, **more)
     return dataclasses.field(default=default, metadata={"option": found})
 
 
-def source(name: str, metavar: str, help: str, group: str = INPUTS) -> Any:
+def input_option(name: str, metavar: str, help: str, group: str = INPUTS) -> Any:
     """A field that is an input: ``--name``, which may repeat, and ``--name-key``."""
     return option(group, f"--{name}", None, help, metavar=metavar, key=f"--{name}-key")
 
@@ -151,7 +150,8 @@ def _id_column() -> Any:
 
 def _exclude() -> Any:
     return option(ROWS, "--exclude", (),
-        "Rows to leave out: row numbers, a boolean mask, or ids.", metavar="I")  # fmt: skip
+        "Rows to leave out: row numbers, a boolean mask, or ids; may repeat.",
+        metavar="I")  # fmt: skip
 
 
 def _allow_stale() -> Any:
@@ -221,15 +221,15 @@ class GraphOptions:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What the scores mean; None where nobody said."""
+    """What the scores mean; None: not given."""
 
     higher_is: HigherIs | None = option(INPUTS, "--higher-is", None,
         "Meaning of a high score: harder (EL2N, forgetting, loss), easier (AUM, confidence), "
         "better (CLIP similarity). [default: as recorded, else "
         f"{defaults.HIGHER_IS}]")  # fmt: skip
     score_transform: Transform | None = option(INPUTS, "--score-transform", None,
-        "Transform that makes scores at least 0, as messages need. [default: "
-        f"{defaults.TRANSFORM}]")  # fmt: skip
+        "Transform that makes scores at least 0, as messages need. [default: shift if scores are "
+        f"recorded as easier, else {defaults.TRANSFORM}]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class MessageOptions:
         f"σ, in units of distance. {_by_mode(_OURS.bandwidth)}",
         metavar="median|FLOAT", parse=number_or(MEDIAN))  # fmt: skip
     gamma_forward: float | None = option(MESSAGES, "--gamma-forward", None,
-        f"γ_f. [default: {_OURS.gamma_forward}]")  # fmt: skip
+        f"γ_f. {_by_mode(f'{_OURS.gamma_forward:g}')}")  # fmt: skip
     hops: int | None = option(MESSAGES, "--hops", None,
         f"Forward passes. [default: {defaults.HOPS}]")  # fmt: skip
 
@@ -267,7 +267,8 @@ class OutputOptions:
 
     out: str | None = option(OUTPUT, "--out", None,
         "Output file; its ending sets the format: .npy .txt .csv .parquet .arrow; - is text on "
-        "stdout; {ratio} or {size} stands for the budget. [default: selected.npy]",
+        "stdout; {ratio} or {size} stands for the budget. [default: selected.npy; of several "
+        "budgets selected_{ratio}.npy, or selected_{size}.npy if a --size is given]",
         metavar="O")  # fmt: skip
     written_as: WrittenAs = option(OUTPUT, "--as", defaults.AS, "Content of .npy and text outputs.")
     order: RowOrder = option(OUTPUT, "--order", defaults.ORDER,
@@ -280,12 +281,12 @@ class OutputOptions:
 class GraphRequest:
     """``d2prune graph``."""
 
-    emb: Input | None = source("emb", "E", EMBEDDINGS)
+    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
     id_column: str | None = _id_column()
     out: str = option(OUTPUT, "--out", "", "The graph file.", metavar="G.arrow", required=True)
     within: Input | None = option(ROWS, "--within", None,
-        "Labels: neighbours are looked for inside the same label only.",
-        metavar="L", key="--labels-key")  # fmt: skip
+        "Labels: neighbours are looked for inside the same label only; --labels-key names their "
+        "column.", metavar="L", key="--labels-key")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
     options: GraphOptions = GraphOptions()
     checkpoint: float | None = _checkpoint()
@@ -298,7 +299,7 @@ class PropagateRequest:
     """``d2prune propagate``."""
 
     graph: str = option(INPUTS, "--graph", "", "The graph file.", metavar="G.arrow", required=True)
-    scores: Input | None = source("scores", "S", SCORE)
+    scores: Input | None = input_option("scores", "S", SCORE)
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
     out: str = option(OUTPUT, "--out", "",
@@ -313,8 +314,8 @@ class PropagateRequest:
 class SelectRequest:
     """``d2prune select``."""
 
-    emb: Input | None = source("emb", "E", EMBEDDINGS)
-    scores: Input | None = source("scores", "S", SCORE)
+    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    scores: Input | None = input_option("scores", "S", SCORE)
     graph: str | None = option(INPUTS, "--graph", None, GRAPH_FILE, metavar="G.arrow")
     propagated: str | None = option(INPUTS, "--propagated", None,
         "Propagated scores, in place of --scores.", metavar="P.npy")  # fmt: skip
@@ -330,21 +331,22 @@ class SelectRequest:
         "Fraction of hardest rows dropped first; auto depends on scores and budget. [default: "
         "auto; 0 with --higher-is better, or if γ_r is a number]",
         metavar="auto|BETA", parse=number_or(AUTO))  # fmt: skip
-    cutoff_scores: Input | None = source(
+    cutoff_scores: Input | None = input_option(
         "cutoff-scores", "C", "Scores that --cutoff uses, if not S.", group=SELECTION
     )
     cutoff_higher_is: HigherIs | None = option(SELECTION, "--cutoff-higher-is", None,
         "Meaning of a high score in C. [default: as recorded, else harder]")  # fmt: skip
     output: OutputOptions = OutputOptions()
-    labels: Input | None = source("labels", "L", "One label a row, for --balance.", ROWS)
+    labels: Input | None = input_option("labels", "L", "One label a row, for --balance.", ROWS)
     balance: Balance = option(ROWS, "--balance", defaults.BALANCE,
         "Share the budget among the labels.")  # fmt: skip
     include: tuple[str, ...] = option(ROWS, "--include", (),
-        "Rows already chosen: they count as picked first.", metavar="I")  # fmt: skip
+        "Rows that count as picked first: row numbers, a boolean mask, or ids; may "
+        "repeat.", metavar="I")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
     within: Input | None = option(ROWS, "--within", None,
-        "Labels: neighbours are looked for inside the same label only.",
-        metavar="L", key="--labels-key")  # fmt: skip
+        "Labels: neighbours are looked for inside the same label only; --labels-key names their "
+        "column too.", metavar="L", key="--labels-key")  # fmt: skip
     graph_options: GraphOptions = GraphOptions()
     messages: MessageOptions = MessageOptions()
     allow_stale: bool = _allow_stale()
@@ -365,14 +367,14 @@ class ScoreRequest:
     kinds: tuple[str, ...] = option(SCORES, "--kind", (),
         f"Kind of score; may repeat: {', '.join(choices(ScoreKind))}.",
         metavar="KIND", required=True)  # fmt: skip
-    logits: Input | None = source(
+    logits: Input | None = input_option(
         "logits", "Z",
         "A model's logits, (epochs, n, classes), or (n, classes) of one epoch: a file, or a "
         "folder, glob or repeated option with one file an epoch.",
     )  # fmt: skip
-    probs: Input | None = source("probs", "P", "Probabilities in the same form, not logits.")
-    labels: Input | None = source("labels", "L", "One label a row: the number of its class.")
-    emb: Input | None = source("emb", "E", EMBEDDINGS)
+    probs: Input | None = input_option("probs", "P", "Probabilities in the same form, not logits.")
+    labels: Input | None = input_option("labels", "L", "One label a row: the number of its class.")
+    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
     graph: str | None = option(INPUTS, "--graph", None,
         "A graph file, for knn-distance and label-disagreement. [default: one is "
         "built]", metavar="G.arrow")  # fmt: skip
@@ -414,13 +416,15 @@ class ReportOptions:
 class ReportRequest:
     """``d2prune report``."""
 
-    emb: Input | None = source("emb", "E", EMBEDDINGS)
-    scores: Input | None = source("scores", "S", SCORE)
+    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    scores: Input | None = input_option("scores", "S", SCORE)
     selected: tuple[str, ...] = option(INPUTS, "--selected", (),
         "A selection that select wrote, in any format; may repeat.", metavar="O")  # fmt: skip
-    labels: Input | None = source("labels", "L", "One label a row, for counts by class.")
-    images: Input | None = source("images", "X", "One image a row, as examples: (n, h, w[, 3]).")
-    texts: Input | None = source(
+    labels: Input | None = input_option("labels", "L", "One label a row, for counts by class.")
+    images: Input | None = input_option(
+        "images", "X", "One image a row, as examples: (n, h, w[, 3])."
+    )
+    texts: Input | None = input_option(
         "texts", "T", "One text a row, as examples: lines of a .txt, or a column of text."
     )
     id_column: str | None = _id_column()
@@ -438,7 +442,7 @@ class CompareOptions:
         f"Methods to compare, of {', '.join(choices(CompareMethod))}; may repeat. [default: "
         "all]", metavar="M[,M…]", parse=method_names)  # fmt: skip
     gamma_reverse: float | Literal["auto"] = option(SELECTION, "--gamma-reverse", AUTO,
-        "γ_r of d2.", metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
+        "γ_r of d2. [default: auto]", metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
     cutoff: float = option(SELECTION, "--cutoff", defaults.COMPARED_CUTOFF,
         "Fraction of hardest rows that cutoff and ccs drop first.", metavar="BETA")  # fmt: skip
     strata: int = option(SELECTION, "--strata", defaults.STRATA, "Number of score strata of ccs.")
@@ -450,9 +454,9 @@ class CompareOptions:
 class CompareRequest:
     """``d2prune compare``."""
 
-    emb: Input | None = source("emb", "E", EMBEDDINGS)
-    scores: Input | None = source("scores", "S", SCORE)
-    labels: Input | None = source("labels", "L", "One label a row, for classes and moderate.")
+    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    scores: Input | None = input_option("scores", "S", SCORE)
+    labels: Input | None = input_option("labels", "L", "One label a row, for classes and moderate.")
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
     ratio: tuple[str, ...] = _ratio("Fraction of all rows that each method keeps; may repeat.")
@@ -474,6 +478,6 @@ def budgets_of(ratios: tuple[str, ...], sizes: tuple[int, ...]) -> list[Budget]:
     return [*(Budget(ratio=r) for r in ratios), *(Budget(size=s) for s in sizes)]
 
 
-def recorded(options: Any) -> dict[str, Any]:
+def as_parameters(options: Any) -> dict[str, Any]:
     """The fields of a dataclass of options as a dictionary, for provenance."""
     return dataclasses.asdict(options)

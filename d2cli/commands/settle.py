@@ -1,6 +1,7 @@
 """Defaults, recorded settings and what the user typed become one immutable object, once.
 
-Run, plan, summary and provenance all read these; nothing later asks again what is automatic.
+Run, plan, summary and provenance all read these. What depends on data, γ_r and the cutoff, may stay
+``auto``: it is decided for each budget.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def settle_direction(
     """What the scores mean: as given, else as recorded, else the default.
 
     An explicit ``--higher-is`` overrides the recorded direction, with a notice. Use it to keep easy
-    examples. If recorded scores are turned round they would nearly all be negative: then the
-    transform is ``shift`` unless one is given.
+    examples. With a recorded direction and ``easier``, the transform is ``shift`` unless one is
+    given: most values would be negative.
 
     Args:
         source: the scores, whose provenance may record a direction; None: there are none.
@@ -192,7 +193,7 @@ def _reversed(higher_is: str) -> bool:
 
 # -- budgets ---------------------------------------------------------------------------------------
 def settle_size(budget: Budget, n: int, taking_part: int | None = None, included: int = 0) -> int:
-    """A budget in rows, of `n` of which `taking_part` may be kept and `included` must be."""
+    """A budget in rows. n: all; taking_part: those that can be kept; included: that must be."""
     size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
     check_size(size, included, n if taking_part is None else taking_part)
     return size
@@ -217,7 +218,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "gamma_forward": lambda value: _is_number(value) and value >= 0,
     "hops": lambda value: type(value) is int and 0 <= value <= MAX_HOPS,
 }
-#: What a propagated file has settled. Another value given later would be believed and not used.
+#: Settings that the propagated file has fixed; another value is refused.
 _FIXED = ("mode", "gamma_forward", "hops", "higher_is", "score_transform")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from d2cli.commands.compare.inputs import CompareData
 from d2cli.commands.measure import Ruler
-from d2cli.commands.requests import Budget, recorded
+from d2cli.commands.requests import Budget, as_parameters
 from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.balance import class_balance
@@ -40,9 +40,8 @@ def measure(
                 entry |= _d2_run(d2_runs[size])
             methods.append(entry)
         shared = shared_rows(list(by_method.values()), data.frame.n)
-        comparison.append(
-            {**recorded(budgets[size]), "kept": size, "methods": methods, "shared": shared.tolist()}
-        )
+        budget = as_parameters(budgets[size])
+        comparison.append({**budget, "kept": size, "methods": methods, "shared": shared.tolist()})
     progress("measure", total, total)
     return comparison
 

@@ -12,7 +12,7 @@ from d2cli.commands.finish import Clock, Summary, Terminal, finish
 from d2cli.commands.graph.run import describe_graph, graph_notices, graph_of
 from d2cli.commands.measure import Ruler, vectors_of
 from d2cli.commands.pages import COMPARE_NEEDS, page_output, page_provenance
-from d2cli.commands.requests import recorded
+from d2cli.commands.requests import as_parameters
 
 
 def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
@@ -22,7 +22,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock, options, progress = Clock(), job.options, terminal.progress
-    described = job.inputs.described
+    job.inputs.describe()
     with clock.stage("read"):
         data = read_compare_data(job)
         budgets = job.budgets(data.frame.n)
@@ -39,12 +39,12 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         progress("measure", 0, 1)
         ruler = Ruler(vectors, options.measured_rows, job.graph.seed, job.threads)
         comparison = measure(data, ruler, budgets, chosen, chooser.d2_runs, progress)
-    settled = {**recorded(job.graph), **job.direction.recorded, **recorded(options)}
+    settled = {**as_parameters(job.graph), **job.direction.recorded, **as_parameters(options)}
     provenance = page_provenance(
         "compare",
         {**settled, "id_column": job.request.id_column},
         COMPARE_NEEDS,
-        inputs=described,
+        inputs=job.inputs.described,
         comparison=comparison,
     )
     notices = [*data.frame.notices, *job.direction.notices, *graph_notices(graph)]

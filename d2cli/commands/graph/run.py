@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
 from d2cli.commands.inputs import Inputs
-from d2cli.commands.requests import GraphOptions, recorded
+from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
 from d2cli.files.graph_file import graph_section, store_graph
@@ -28,7 +28,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock = Clock()
-    _ = job.inputs.described  # as they are before anything is read
+    job.inputs.describe()
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)
@@ -40,7 +40,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
             )  # fmt: skip
         provenance = new_provenance(
             "graph",
-            {**recorded(options), "id_column": job.request.id_column},
+            {**as_parameters(options), "id_column": job.request.id_column},
             inputs=job.inputs.described,
             counts=counts(graph),
             graph=graph_section(graph),
@@ -82,7 +82,7 @@ def graph_of(
     with blame(embeddings=emb, within=within):
         return build_graph(
             emb.matrix(),
-            **recorded(options),
+            **as_parameters(options),
             within=labels,
             exclude=excluded,
             threads=threads,
@@ -104,9 +104,9 @@ def build_key(
     described = inputs.described["emb"]
     return {
         "versions": new_provenance("graph", {})["versions"],
-        "options": recorded(options),
+        "options": as_parameters(options),
         "emb": {key: value for key, value in described.items() if key != "path"},
-        "modified": inputs.found.get("modified_ns", {}).get("emb"),
+        "modified": inputs.whereabouts.get("modified_ns", {}).get("emb"),
         "within": digest_of(labels),
         "exclude": digest_of(excluded),
     }

@@ -31,7 +31,8 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock = Clock()
-    messages, described = job.messages, job.inputs.described
+    messages = job.messages
+    job.inputs.describe()
     with clock.stage("read"):
         data = read_propagate_data(job)
     with clock.stage("propagate"):
@@ -43,7 +44,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     provenance = new_provenance(
         "propagate",
         {**job.direction.recorded, **messages.recorded, "id_column": job.request.id_column},
-        inputs=described,
+        inputs=job.inputs.described,
         counts={"rows": data.graph.n, "edges": int(edges.indices.size)},
         messages={"sigma": sigma},
         decisions=[decision.as_json() for decision in decisions],

@@ -8,7 +8,7 @@ from d2cli.commands.report.inputs import ReportData, ReportJob, read_report_data
 from d2cli.commands.report.measures import SelectionMeasures, measure
 from d2cli.commands.report.numbers import as_numbers
 from d2cli.commands.report.page import map_rows, report_page
-from d2cli.commands.requests import recorded
+from d2cli.commands.requests import as_parameters
 
 
 def run_report(job: ReportJob, terminal: Terminal) -> Summary:
@@ -18,7 +18,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock, options, progress = Clock(), job.request.options, terminal.progress
-    described = job.inputs.described
+    job.inputs.describe()
     with clock.stage("read"):
         data = read_report_data(job)
     with clock.stage("measure"):
@@ -33,9 +33,9 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
     settled = {"metric": data.metric, "higher_is": data.higher_is}
     provenance = page_provenance(
         "report",
-        {**recorded(options), **settled, "id_column": job.request.id_column},
+        {**as_parameters(options), **settled, "id_column": job.request.id_column},
         REPORT_NEEDS,
-        inputs=described,
+        inputs=job.inputs.described,
         report=numbers,
     )
     several = len(measures.selections) > 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
-from d2cli.commands.requests import recorded
+from d2cli.commands.requests import as_parameters
 from d2cli.commands.score.compute import Scored, compute
 from d2cli.commands.score.inputs import ScoreData, ScoreJob, read_score_data, unused_options
 from d2cli.difficulty.kinds import KINDS
@@ -25,7 +25,7 @@ def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock = Clock()
-    _ = job.inputs.described  # as they are before anything is read
+    job.inputs.describe()
     with clock.stage("read"):
         data = read_score_data(job)
     with clock.stage("score"):
@@ -72,7 +72,7 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
     if "prototypicality" in request.kinds:
         parameters["n_clusters"] = request.n_clusters
     if job.builds:
-        parameters.update(recorded(request.graph_options))
+        parameters.update(as_parameters(request.graph_options))
     sections: dict[str, Any] = {}
     if scored.graph is not None:
         sections["graph"] = graph_section(scored.graph)

@@ -46,7 +46,7 @@ _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
 
 @dataclass(frozen=True)
 class SelectSettings:
-    """All that was settled before any work.
+    """All that is settled before any work.
 
     Attributes:
         direction: of the scores.
@@ -63,6 +63,11 @@ class SelectSettings:
     cutoff: float | Literal["auto"]
     cutoff_direction: Direction
     threads: int
+
+    @property
+    def automatic(self) -> bool:
+        """Whether something is decided for each budget, so that smaller ones are no prefixes."""
+        return AUTO in (self.gamma_reverse, self.cutoff)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,8 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     emb = inputs.source(request.emb, "embeddings", "emb", described=graph is None)
-    inherited, propagated_from = _recorded(request)
+    propagated_from = _propagated_from(request)
+    inherited = propagated_from.get("parameters", {})
     if propagated_from and request.scores is None:
         inputs.add(SECOND_HAND, [], None, lambda: propagated_from["inputs"].get("scores", {}))
     given = None if request.propagated is None else Input([request.propagated])
@@ -168,18 +174,18 @@ def _check(request: SelectRequest) -> None:
         raise UsageError("--complement has no rank: dropped rows were never picked")
 
 
-def _recorded(request: SelectRequest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters and the provenance of the propagated file; empty if nothing is recorded."""
+def _propagated_from(request: SelectRequest) -> dict[str, Any]:
+    """The provenance of the propagated file; empty if nothing is recorded."""
     path = request.propagated
     if path is None:
-        return {}, {}
+        return {}
     provenance = read_sidecar(Path(path))
     if provenance is not None and provenance.get("command") == "propagate":
         check_recorded(provenance["parameters"], path)
-        return provenance["parameters"], provenance
+        return provenance
     if late := [name for name in _PROPAGATE_ONLY if name in request.named]:
         raise UsageError(f"{late[0]} is for propagate, and {path} is propagated already")
-    return {}, {}
+    return {}
 
 
 def _settle(
@@ -212,7 +218,16 @@ def _settle(
     )  # fmt: skip
 
 
-def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[str]:
+@dataclass(frozen=True)
+class Target:
+    """One output: its path or ``-``, and its budget with the size in rows."""
+
+    path: str
+    budget: Budget
+    size: int
+
+
+def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[Target]:
     """The output of each budget, which stands beside its size in rows.
 
     Raises:
@@ -228,10 +243,11 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
     for budget, size in budgets:
         if "{ratio}" in out and budget.ratio is None:
             raise UsageError("{ratio} in --out needs every budget to be a --ratio", "use {size}")
-        targets.append(out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size)))
-    if len(set(targets)) < len(targets):
+        path = out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size))
+        targets.append(Target(path, budget, size))
+    if len({target.path for target in targets}) < len(targets):
         raise UsageError(
-            f"several budgets would be written to {targets[0]}",
+            f"several budgets would be written to {targets[0].path}",
             "put {ratio} or {size} into --out, for example --out kept_{ratio}.npy",
         )
     return targets
@@ -256,7 +272,7 @@ def read_select_data(job: SelectJob) -> SelectData:
 
 
 def _read_graph(job: SelectJob) -> SelectData:
-    """The frame, and the graph file if there is one, checked against what it was made from."""
+    """The frame, and the graph file if there is one; what was made from others is refused."""
     if job.graph is None:
         assert job.emb is not None
         return SelectData(Frame.of(job.emb))
@@ -264,29 +280,28 @@ def _read_graph(job: SelectJob) -> SelectData:
         check_built_from(job.graph, job.emb)
     loaded, request = job.graph.load(), job.request
     frame = Frame(job.graph.n, str(request.graph), loaded.ids, loaded.ids is not None)
-    notices = stale_graph(job.graph, request.allow_stale)
-    if job.propagated_from:
-        again = (
-            f"run: d2prune propagate --graph {request.graph} --scores SCORES "
-            f"--out {request.propagated}"
-        )
-        built_on = fingerprint_of(job.propagated_from, "graph")
-        if built_on != job.inputs.described["graph"]["fingerprint"]:
-            raise DataError(
-                f"{request.propagated}: was propagated on another graph than {request.graph}", again
-            )
-        notices += refuse_stale(
-            str(request.propagated), job.propagated_from, "propagated from", again,
-            request.allow_stale, "graph",
-        )  # fmt: skip
-        scores = job.propagated_from["inputs"].get("scores", {})
-        known = job.inputs.described.get("scores", {}).get("fingerprint")
-        if job.scores is not None and scores.get("fingerprint") not in (None, known):
-            raise DataError(
-                f"{request.propagated}: was not propagated from {job.scores.name}",
-                "give the scores that it was made from; --cutoff-scores may be others",
-            )
+    notices = [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
     return SelectData(frame, notices, loaded.graph)
+
+
+def _stale_propagated(job: SelectJob) -> list[str]:
+    """Refuse propagated scores of another graph or other scores; notices if stale is allowed."""
+    request, made_from = job.request, job.propagated_from
+    if not made_from:
+        return []
+    path = str(request.propagated)
+    again = f"run: d2prune propagate --graph {request.graph} --scores SCORES --out {path}"
+    if fingerprint_of(made_from, "graph") != job.inputs.described["graph"]["fingerprint"]:
+        raise DataError(f"{path}: was propagated on another graph than {request.graph}", again)
+    stale = refuse_stale(path, made_from, "propagated from", again, request.allow_stale, "graph")
+    scores = made_from["inputs"].get("scores", {}).get("fingerprint")
+    known = job.inputs.described.get("scores", {}).get("fingerprint")
+    if job.scores is not None and scores not in (None, known):
+        raise DataError(
+            f"{path}: was not propagated from {job.scores.name}",
+            "give the scores that it was made from; --cutoff-scores may be others",
+        )
+    return stale
 
 
 def _read_scores(job: SelectJob, data: SelectData) -> None:

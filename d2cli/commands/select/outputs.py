@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.commands.finish import Output
-from d2cli.commands.requests import AUTO, Budget, OutputOptions, recorded
-from d2cli.commands.select.inputs import SelectData, SelectJob
+from d2cli.commands.requests import AUTO, OutputOptions, as_parameters
+from d2cli.commands.select.inputs import SelectData, SelectJob, Target
 from d2cli.files.graph_file import graph_section
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
@@ -25,8 +25,7 @@ from d2cli.selection.greedy import GAMMA_HIGH, GAMMA_LOW, Selection
 class Picked:
     """The selection of one budget, and where it goes."""
 
-    target: str
-    budget: Budget
+    target: Target
     selection: Selection
 
 
@@ -42,10 +41,10 @@ class Outcome:
     picked: list[Picked]
 
 
-def check_targets(options: OutputOptions, targets: list[str], ids: pa.Array | None) -> None:
+def check_formats(options: OutputOptions, targets: list[Target], ids: pa.Array | None) -> None:
     """Refuse a format that is not known, or that the rows' `ids` cannot fill."""
     for target in targets:
-        check_form(target, options.written_as, ids, options.order == "rank")
+        check_form(target.path, options.written_as, ids, options.order == "rank")
 
 
 def outputs_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[Output]:
@@ -56,42 +55,42 @@ def outputs_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[Outpu
 def _output(job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked) -> Output:
     written_as = job.request.output.written_as
     provenance = _provenance(job, data, outcome, picked)
-    kept = _kept(job, data, outcome, picked.selection)
+    kept = _rows_to_write(job, data, outcome, picked.selection)
 
     def store(place: Any) -> None:
-        if picked.target == "-":
+        if picked.target.path == "-":
             print_selection(place, kept, written_as)
         else:
-            ending = Path(picked.target).suffix.lower()
+            ending = Path(picked.target.path).suffix.lower()
             store_selection(place, ending, kept, written_as, provenance)
 
-    return Output(picked.target, provenance, store)
+    return Output(picked.target.path, provenance, store)
 
 
 def _provenance(
     job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked
 ) -> dict[str, Any]:
-    """The part of an output's provenance that is the same for the same run."""
+    """The part of an output's provenance that does not differ between equal runs."""
     request, settings, selection = job.request, job.settings, picked.selection
-    ratio = picked.budget.ratio
+    ratio = picked.target.budget.ratio
     left_out = 0 if data.left_out is None else int(data.left_out.sum())
     decisions = (*outcome.decisions, *selection.decisions)
     return new_provenance(
         "select",
         {
-            **({} if job.graph is not None else recorded(request.graph_options)),
+            **({} if job.graph is not None else as_parameters(request.graph_options)),
             **settings.direction.recorded,
             **settings.messages.recorded,
             "gamma_reverse": settings.gamma_reverse,
             "balance": request.balance,
             "cutoff": settings.cutoff,
-            "cutoff_higher_is": request.cutoff_higher_is,
+            "cutoff_higher_is": job.cutoff_scores and settings.cutoff_direction.higher_is,
             "id_column": request.id_column,
             "order": request.output.order,
             "as": request.output.written_as,
             "complement": request.output.complement,
             "ratio": None if ratio is None else float(ratio),
-            "size": picked.budget.size,
+            "size": picked.target.budget.size,
         },
         inputs=job.inputs.described,
         messages={"sigma": outcome.sigma},
@@ -136,7 +135,9 @@ def whole_provenance(outputs: list[Output]) -> dict[str, Any]:
     }
 
 
-def _kept(job: SelectJob, data: SelectData, outcome: Outcome, selection: Selection) -> Kept:
+def _rows_to_write(
+    job: SelectJob, data: SelectData, outcome: Outcome, selection: Selection
+) -> Kept:
     """The rows to write with their columns, in the order of writing."""
     n, options = data.frame.n, job.request.output
     columns: dict[str, pa.Array] = {}
@@ -166,7 +167,7 @@ def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[s
         label, size = "kept", picked.selection.order.size
         if job.request.output.complement:
             label, size = "dropped", n - size
-        place = "standard output" if picked.target == "-" else picked.target
+        place = "standard output" if picked.target.path == "-" else picked.target.path
         lines.append((label, f"{size:,} of {n:,} rows ({size / n:.1%}) → {place}"))
     return lines
 
@@ -176,7 +177,7 @@ def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tup
     auto = " (auto)"
     cut_lines, gamma_lines = [], []
     for picked in outcome.picked:
-        name, selection = _named(outcome, picked), picked.selection
+        name, selection = _label(outcome, picked), picked.selection
         if cut := data.cut + selection.cut:
             share = f"the hardest {cut:,} rows ({cut / data.frame.n:.1%}) left out"
             cut_lines.append(
@@ -198,15 +199,15 @@ def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tup
 def budget_notices(job: SelectJob, outcome: Outcome) -> list[str]:
     """What the user should know about the picks of each budget."""
     return [
-        _named(outcome, picked) + notice
+        _label(outcome, picked) + notice
         for picked in outcome.picked
         for notice in _pick_notices(job, picked.selection)
     ]
 
 
-def _named(outcome: Outcome, picked: Picked) -> str:
+def _label(outcome: Outcome, picked: Picked) -> str:
     """Which of several budgets a line is about."""
-    return f"{picked.target}: " if len(outcome.picked) > 1 else ""
+    return f"{picked.target.path}: " if len(outcome.picked) > 1 else ""
 
 
 def _pick_notices(job: SelectJob, selection: Selection) -> list[str]:

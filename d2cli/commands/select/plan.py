@@ -37,9 +37,9 @@ def plan_select(job: SelectJob) -> Plan:
         assert emb is not None
         n, ids = emb.rows, ids_of(emb, *joined)
     out = request.output
-    sizes = tuple(settle_size(budget, n) for budget in request.budgets)
-    targets = name_targets(out, list(zip(request.budgets, sizes, strict=True)))
-    auto, beta = settings.gamma_reverse == AUTO, settings.cutoff
+    targets = name_targets(out, [(one, settle_size(one, n)) for one in request.budgets])
+    sizes = tuple(target.size for target in targets)
+    beta = settings.cutoff
     vectors = [one for one in (job.scores, job.propagated, job.cutoff_scores) if one is not None]
     labels = [one for one in (job.labels, job.within) if one is not None]
     check_neighbors(settings.graph.n_neighbors, n)
@@ -68,11 +68,12 @@ def plan_select(job: SelectJob) -> Plan:
         message_sizes.forward(ledger, n, hops, own_scores=beta == AUTO)
         selection_sizes.greedy(
             ledger, n, sizes,
-            auto=auto, cutoff=beta == AUTO, each=auto or beta == AUTO or request.balance != "none",
+            auto=settings.gamma_reverse == AUTO, cutoff=beta == AUTO,
+            each=settings.automatic or request.balance != "none",
         )  # fmt: skip
-        for target, size in zip(targets, sizes, strict=True):
-            rows = n - size if out.complement else size
-            file_sizes.write(ledger, Path(target).suffix.lower(), rows, 5, ids)
+        for target in targets:
+            rows = n - target.size if out.complement else target.size
+            file_sizes.write(ledger, Path(target.path).suffix.lower(), rows, 5, ids)
         return ledger.estimate()
 
     matrix = None if emb is None else matrix_of(emb)
@@ -89,12 +90,17 @@ def plan_select(job: SelectJob) -> Plan:
         run(matrix, search),
         [
             (
-                target,
+                target.path,
                 file_sizes.selection_bytes(
-                    Path(target).suffix.lower(), out.written_as, out.complement, size, n, ids
+                    Path(target.path).suffix.lower(),
+                    out.written_as,
+                    out.complement,
+                    target.size,
+                    n,
+                    ids,
                 ),
             )
-            for target, size in zip(targets, sizes, strict=True)
+            for target in targets
         ],
         settings.threads,
         [] if matrix is None else search_notes(search),

@@ -10,13 +10,19 @@ from d2cli.commands.finish import Clock, Summary, Terminal, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
 from d2cli.commands.propagate.run import describe_messages, message_notices, pass_forward
 from d2cli.commands.requests import AUTO, MEDIAN, Budget
-from d2cli.commands.select.inputs import SelectData, SelectJob, name_targets, read_select_data
+from d2cli.commands.select.inputs import (
+    SelectData,
+    SelectJob,
+    Target,
+    name_targets,
+    read_select_data,
+)
 from d2cli.commands.select.outputs import (
     Outcome,
     Picked,
     budget_lines,
     budget_notices,
-    check_targets,
+    check_formats,
     lines_of,
     outputs_of,
     whole_provenance,
@@ -39,23 +45,21 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
         D2Error: where anything is wrong; then no output has changed.
     """
     clock = Clock()
-    _ = job.inputs.described  # as they are before anything is read
+    job.inputs.describe()
     with clock.stage("read"):
         data = read_select_data(job)
     budgets = [(budget, _size(budget, data)) for budget in job.request.budgets]
     targets = name_targets(job.request.output, budgets)
-    check_targets(job.request.output, targets, data.frame.ids)
+    check_formats(job.request.output, targets, data.frame.ids)
     for target in targets:
-        if target != "-":
-            check_target(target, job.inputs.paths)
-    with _kept(job, data, targets[0], terminal) as checkpoint:
+        if target.path != "-":
+            check_target(target.path, job.inputs.paths)
+    with _checkpoint(job, data, targets[0].path, terminal) as checkpoint:
         graph = data.graph
         if graph is None:
             with clock.stage("graph"):
                 graph = _build(job, data, terminal, checkpoint)
-        outcome = _choose(
-            job, data, graph, list(zip(targets, budgets, strict=True)), clock, terminal
-        )
+        outcome = _choose(job, data, graph, targets, clock, terminal)
         outputs = outputs_of(job, data, outcome)
         utility = None if data.scores is None else data.scores.utility
         messages, edges, sigma = job.settings.messages, outcome.edges, outcome.sigma
@@ -95,7 +99,7 @@ def _size(budget: Budget, data: SelectData) -> int:
     return settle_size(budget, n, n - left_out, included)
 
 
-def _kept(
+def _checkpoint(
     job: SelectJob, data: SelectData, target: str, terminal: Terminal
 ) -> AbstractContextManager[Checkpoint]:
     """The checkpoint of a graph that is built on the way, beside the first output."""
@@ -119,7 +123,7 @@ def _choose(
     job: SelectJob,
     data: SelectData,
     graph: KnnGraph,
-    budgets: list[tuple[str, tuple[Budget, int]]],
+    targets: list[Target],
     clock: Clock,
     terminal: Terminal,
 ) -> Outcome:
@@ -166,9 +170,9 @@ def _choose(
                 progress=terminal.progress,
             )
 
-    sizes = [size for _, (_, size) in budgets]
+    sizes = [target.size for target in targets]
     with clock.stage("select"):
-        if AUTO in (settings.gamma_reverse, settings.cutoff) or job.request.balance != "none":
+        if settings.automatic or job.request.balance != "none":
             selections = [picks(size) for size in sizes]
         else:  # budgets nest under one γ_r and no quotas: one run serves all
             largest = picks(max(sizes))
@@ -179,10 +183,7 @@ def _choose(
         sigma,
         u,
         decisions,
-        [
-            Picked(target, budget, selection)
-            for (target, (budget, _)), selection in zip(budgets, selections, strict=True)
-        ],
+        [Picked(target, s) for target, s in zip(targets, selections, strict=True)],
     )
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Kernels compile within the first example of a test, which no deadline should count.
+# No deadlines: kernels compile within the first example of a test.
 settings.register_profile("d2prune", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("d2prune")
 
-# A run leaves signals ignored that were ignored when it began, as they are under nohup and after a
-# shell's `&`. Tests, and the runs that they start, do not begin so.
+# Under nohup and after a shell's `&`, signals are ignored, and runs keep ignoring them. Tests of
+# signals need the default handlers.
 for number, handler in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGTERM, signal.SIG_DFL),
@@ -29,7 +29,7 @@ for number, handler in (
 
 @pytest.fixture
 def run_cli(tmp_path, monkeypatch, capfd):
-    """Runs a command line in an empty folder: ``run_cli(*args) -> (code, stdout, stderr)``."""
+    """``run_cli(*args) -> (exit code, stdout, stderr)``: runs a command in an empty folder."""
     from d2cli.cli.main import run
 
     monkeypatch.chdir(tmp_path)
@@ -44,8 +44,9 @@ def run_cli(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def data(run_cli):
-    """40 rows, in memory and as ``emb.npy``, ``scores.npy``, ``labels.npy``; numbers that every
-    float type holds, no ties.
+    """40 rows, in memory and as ``emb.npy``, ``scores.npy``, ``labels.npy``.
+
+    Every float type can hold the values. No two scores are equal.
     """
     rng = np.random.default_rng(7)
     n = 40
@@ -63,12 +64,12 @@ def data(run_cli):
 
 @pytest.fixture
 def select(run_cli):
-    """``d2prune select`` of a few rows, on one thread."""
+    """Runs ``d2prune select`` with -k 4 on one thread."""
     return lambda *args: run_cli("select", "-k", 4, "--threads", 1, *args)
 
 
-#: One command, and on standard error how many kernels it compiled and how many bytes of shared
-#: libraries were resident at its end.
+#: Runs one command. The last line of standard error is the number of kernels that were compiled
+#: and the bytes of shared libraries that were resident at the end.
 _COUNTING = """
 import re
 import sys
@@ -83,25 +84,27 @@ pages = sum(int(re.search(r"^Rss: +(\\d+) kB", m, re.M)[1]) for m in libraries) 
 print(len(compiled.buffer), pages, file=sys.stderr)
 sys.exit(code)
 """
-#: Of what plans expect the program to take by itself, what they expect libraries to take.
+#: Bytes of shared libraries in `d2cli.runtime.ledger.BASE`.
 _LIBRARIES = 140 << 20
 
 
 @pytest.fixture
 def peak_of():
-    """The peak memory in bytes of a command line with ``--json -q``, in a process of its own.
+    """Runs a command line with ``--json -q`` in a process of its own; returns its peak memory.
 
-    A compiler takes memory too, and what one process compiles can be lost to the next: processes
-    that compile at the same time replace each other's index of what is in the cache. So a run in
-    which something was compiled does not count. How much of its libraries is resident is up to
-    the kernel, which may map more of them at once than was touched: so they count as what a plan
-    takes them for. What allocators keep depends on when threads run, so the least of three counts.
+    Runs that compile kernels are repeated, because the compiler takes memory too. (Processes that
+    compile at the same time overwrite each other's index of the cache.) The resident bytes of
+    shared libraries are replaced by what plans assume, because the system may map more pages than
+    are used. The minimum of three runs counts, because the memory that allocators keep depends on
+    the order in which threads run.
     """
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         pytest.skip("kernels are not compiled")
     if not Path("/proc/self/smaps").exists():
         pytest.skip("libraries cannot be told from the rest here")
-    few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")  # on any machine
+    few = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2"
+    )  # the same on every machine
 
     def peak(*line):
         seen = []
@@ -114,7 +117,9 @@ def peak_of():
             compiled, libraries = map(int, done.stderr.splitlines()[-1].split())
             if compiled == 0:
                 whole = json.loads(done.stdout)["run"]["peak_memory_bytes"]
-                print(f"{whole:,} bytes, {libraries:,} of them libraries")  # seen if a test fails
+                print(
+                    f"{whole:,} bytes, {libraries:,} of them libraries"
+                )  # for reports of failed tests
                 seen.append(whole - libraries + _LIBRARIES)
             if len(seen) == 3:
                 return min(seen)

@@ -1,7 +1,8 @@
-"""Runs that are stopped on purpose, and what must be true afterwards.
+"""Trials: a run is stopped, then the files that it left are checked.
 
-A warm process forks once a trial, so that a trial takes as long as the command and no longer. The
-child stops after a given time, or at a given line of the code that puts outputs into place.
+Each trial is a fork of a process that has loaded the program, so that it takes no longer than the
+command. The child is stopped after a given time, or at a given line of the code that writes
+outputs.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ def quiet(command):
 def start(folder, command, line=None, limit=None):
     """Run a command in a child process, which kills itself at the line of that number.
 
-    Without a line the number of lines is what ``lines`` holds at the end.
+    With ``line=0`` it ends normally, and the file ``lines`` has the number of lines.
     """
     child = os.fork()
     if child:
@@ -85,7 +86,7 @@ def ended(child):
 
 @dataclass
 class Scene:
-    """A command with what stood at its outputs before, and what must stand there in the end.
+    """A command, its outputs before it, and its outputs after it.
 
     Attributes:
         command: the command line.
@@ -102,7 +103,7 @@ class Scene:
     tally: dict[str, int] = field(default_factory=dict)
 
     def prepare(self):
-        """Make both states, and measure."""
+        """Make both states; measure the seconds and the number of lines."""
         self.folder = self.home / self.name
         self.states = {}
         for state, command in (("old", self.before), ("new", self.command)):
@@ -138,7 +139,7 @@ class Scene:
         }
 
     def trial(self, number, *, line=None, after=None, by=signal.SIGKILL, limit=None):
-        """Stop a run, look at what is there, run again, and look again."""
+        """Stop a run and check its files; run again and check them."""
         self._begin()
         child = start(self.folder, self.command, line, limit)
         if after is not None:

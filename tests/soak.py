@@ -1,8 +1,8 @@
 """Kills at random moments: ``python -m tests.soak --kills 1000 --seed 0``.
 
-Half of the runs are stopped after a random time, half at a random line of the code that puts
-outputs into place. Each time the outputs must be the old ones or the new, each with the provenance
-that belongs to it, and the next run must leave nothing else behind.
+Half of the runs are stopped after a random time, half at a random line of the code that writes
+outputs. Then each output must be the old one or the new one, with its own sidecar. After the next
+run there must be no other files.
 """
 
 import argparse
@@ -24,7 +24,7 @@ STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.S
 
 
 def write_inputs(home, rows):
-    """Embeddings, scores, a graph, propagated scores."""
+    """Write embeddings, scores, labels, a graph and propagated scores; compile all kernels."""
     rng = np.random.default_rng(3)
     np.save(home / "emb.npy", rng.normal(size=(rows, 12)).astype(np.float32))
     np.save(home / "s.npy", rng.random(rows))
@@ -40,7 +40,7 @@ def write_inputs(home, rows):
 
 
 def scenes(home):
-    """Each command, over outputs of another run of it or over none."""
+    """Scenes of each command: its outputs do not exist, or were written by other options."""
     emb, scores, graph, p = (f"../{n}" for n in ("emb.npy", "s.npy", "g.arrow", "p.npy"))
     build = ["graph", "--emb", emb, "--out", "out.arrow"]
     pass_on = ["propagate", "--graph", graph, "--scores", scores, "--out", "out.npy"]

@@ -126,7 +126,7 @@ def test_open_readers_keep_the_old_file(folder, select):
     }
 
 
-def test_a_link_stays_a_link(folder, select):
+def test_output_through_a_link_keeps_the_link(folder, select):
     Path("store").mkdir()
     os.symlink("store/real.npy", "link.npy")  # its target does not exist yet
     assert select(*ARGS, "--out", "link.npy")[0] == 0
@@ -138,7 +138,7 @@ def test_a_link_stays_a_link(folder, select):
     assert Path("link.npy.json").is_file()
 
 
-def test_a_linked_folder(folder, select):
+def test_output_through_a_linked_folder(folder, select):
     Path("store").mkdir()
     os.symlink("store", "there")
     assert select(*ARGS, "--out", "there/k.npy")[0] == 0

@@ -90,7 +90,7 @@ def test_automatic_cutoff_from_propagated_scores_alone(skewed, run_cli):
         (["--higher-is", "better", "--cutoff-scores", "scores.npy"], "auto"),
     ],
 )
-def test_when_the_cutoff_is_automatic(skewed, run_cli, options, cutoff):
+def test_options_that_make_the_cutoff_automatic(skewed, run_cli, options, cutoff):
     code, _, err = run_cli("select", *EMB, "--ratio", 0.25, *options)
     assert code == 0
     assert sidecar_of()["parameters"]["cutoff"] == cutoff

@@ -1,4 +1,4 @@
-"""``d2prune compare``: the numbers, the page, and what is refused."""
+"""``d2prune compare``: the numbers, the page, refusals."""
 
 import json
 from html.parser import HTMLParser
@@ -18,7 +18,7 @@ pytest.importorskip("jinja2")
 
 @pytest.fixture
 def compare(run_cli, data):
-    """``compare`` of the 40 rows, with -k 4 on one thread, to c.html."""
+    """Runs ``compare`` of the 40 rows with -k 4 on one thread into c.html."""
     given = ("--emb", "emb.npy", "--scores", "scores.npy", "--out", "c.html", "-k", 4)
     return lambda *args: run_cli("compare", *given, "--threads", 1, *args)
 
@@ -33,7 +33,7 @@ def nearest(emb, rows):
     return [min(naive_baselines.length(e, emb[r]) for r in rows) for e in emb]
 
 
-def test_every_method_is_measured_at_every_budget(compare, data):
+def test_measures_of_every_method_equal_the_plain_loops(compare, data):
     found = numbers(compare("--ratio", 0.1, "--size", 12, "--labels", "labels.npy", "--json"))
     assert [c["kept"] for c in found["comparison"]] == [4, 12]
     assert [c["ratio"] for c in found["comparison"]] == ["0.1", None]
@@ -62,7 +62,7 @@ def test_every_method_is_measured_at_every_budget(compare, data):
     assert found["comparison"][1]["shared"][1][2] == both
 
 
-def test_d2_is_what_select_keeps(compare, select, data):
+def test_d2_selects_the_rows_of_select(compare, select, data):
     found = numbers(compare("--ratio", 0.3, "--methods", "d2", "--json"))["comparison"][0]
     given = ("--emb", "emb.npy", "--scores", "scores.npy", "--ratio", 0.3, "--json")
     kept = numbers(select(*given))
@@ -72,7 +72,7 @@ def test_d2_is_what_select_keeps(compare, select, data):
 
 
 class _Elements(HTMLParser):
-    """Everything that the page names."""
+    """The tags, addresses and texts of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -84,10 +84,10 @@ class _Elements(HTMLParser):
         self.addresses += [v for k, v in attributes if k in ("src", "href") and v]
 
     def handle_data(self, text):
-        self.words.append(" ".join(text.split()))  # spaces may be such that do not break
+        self.words.append(" ".join(text.split()))  # no-break spaces become plain
 
 
-def test_the_page_is_complete(compare, tmp_path):
+def test_page_shows_every_method_and_no_external_address(compare, tmp_path):
     assert compare("--ratio", 0.1, "--ratio", 0.3, "--labels", "labels.npy")[0] == 0
     page = _Elements((tmp_path / "c.html").read_text())
     assert not {"script", "link", "iframe"} & {*page.tags}
@@ -98,7 +98,7 @@ def test_the_page_is_complete(compare, tmp_path):
     assert "Keeping 10.0 %: 4 rows" in page.words and "Classes lost" in page.words
 
 
-def test_the_same_bytes_again(compare, tmp_path):
+def test_page_does_not_depend_on_threads(compare, tmp_path):
     pages = []
     for threads in (1, 2):
         assert compare("--ratio", 0.3, "--threads", threads)[0] == 0
@@ -106,7 +106,7 @@ def test_the_same_bytes_again(compare, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_fewer_methods_no_labels_other_scores(compare, tmp_path):
+def test_options_of_methods_scores_and_metric(compare, tmp_path):
     np.save("scores.npy", -np.load("scores.npy"))
     given = ("--higher-is", "easier", "--score-transform", "shift", "--metric", "cosine")
     found = numbers(
@@ -121,7 +121,7 @@ def test_fewer_methods_no_labels_other_scores(compare, tmp_path):
     assert "Distances are measured on 30 rows" in text and "Classes lost" not in text
 
 
-def test_one_method_of_one_row(compare):
+def test_redundancy_of_one_row_is_0(compare):
     found = numbers(compare("--size", 1, "--methods", "random", "--json"))["comparison"][0]
     assert found["methods"][0]["redundancy"] == {"share": 0.0, "median": None}
 
@@ -159,13 +159,13 @@ def test_budgets_are_compared_in_the_order_of_their_first_mention(compare):
         ((), "--ratio or --size"),
     ],
 )
-def test_wrong_usage(compare, tmp_path, args, said):
+def test_wrong_usage_is_refused(compare, tmp_path, args, said):
     code, out, err = compare(*args)
     assert (code, out) == (2, "") and said in err
     assert not (tmp_path / "c.html").exists()
 
 
-def test_what_it_needs(run_cli, data, monkeypatch):
+def test_missing_inputs_and_packages_are_refused(run_cli, data, monkeypatch):
     assert run_cli("compare", "--emb", "emb.npy", "--ratio", 0.3, "--out", "c.html")[0] == 2
     from d2cli.commands import pages as module
 

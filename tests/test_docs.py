@@ -148,7 +148,7 @@ def test_readme_is_short():
 
 
 def test_figures_of_the_readme_are_in_the_results():
-    """Every accuracy of the table of results stands in evidence/RESULTS.md."""
+    """Every accuracy of the table of results is in evidence/RESULTS.md."""
     results = (ROOT / "evidence" / "RESULTS.md").read_text()
     table = (ROOT / "README.md").read_text().split("## Results")[1].split("## ")[0]
     figures = re.findall(r"\b0\.\d{4}\b", table)

@@ -51,7 +51,7 @@ def stopped(select, *args, code=1, says=""):
 
 
 # -- killed ---------------------------------------------------------------------------------------
-def test_kills_at_random_moments():
+def test_runs_killed_at_random_moments_leave_old_or_new_outputs():
     command = [sys.executable, "-m", "tests.soak", "--kills", "12", "--races", "3", "--rows", "80"]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_output_of_a_run_killed_between_renames_is_usable(data, run_cli, monkeyp
     assert read_sidecar(Path("selected.npy"))["parameters"]["edges"] == edges
 
 
-# -- told to stop ---------------------------------------------------------------------------------
+# -- signals --------------------------------------------------------------------------------------
 @pytest.fixture(autouse=True)
 def listening():
     """Shells start background processes with Control-C ignored."""
@@ -106,7 +106,9 @@ def listening():
     ],
 )
 @pytest.mark.parametrize("swallowed", [False, True])
-def test_signals(old, select, monkeypatch, number, code, says, swallowed):
+def test_signals_end_a_run_with_their_exit_code(
+    old, select, monkeypatch, number, code, says, swallowed
+):
     """Also if the exception is lost in a C callback, as in llvmlite's object cache."""
     real = step.prepare_edges
 
@@ -121,7 +123,7 @@ def test_signals(old, select, monkeypatch, number, code, says, swallowed):
     assert signal.getsignal(number) == before
 
 
-def test_a_signal_that_is_ignored_stays_ignored(old, select, monkeypatch):
+def test_ignored_signals_stay_ignored(old, select, monkeypatch):
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -182,7 +184,7 @@ def test_signal_while_temporaries_are_removed(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-def test_errors_caused_by_an_interruption_end_as_one(old, select, monkeypatch):
+def test_errors_caused_by_an_interruption_exit_with_130(old, select, monkeypatch):
     def fail(*_, **__):
         try:
             signal.raise_signal(signal.SIGINT)
@@ -213,7 +215,7 @@ def test_interruption_is_checked_between_blocks():
 # -- the disk -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("out", ["selected.npy", "k_{size}.csv", "k.arrow", "k.parquet", "k.txt"])
 @pytest.mark.parametrize("size", [0, 100, 600])
-def test_file_size_limit(old, select, out, size):
+def test_file_size_limit_changes_nothing(old, select, out, size):
     sizes = ("--size", 5) if "{" in out else ()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = contents()
@@ -245,7 +247,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk(old, select, small_disk):
+def test_full_disk_changes_nothing(old, select, small_disk):
     assert select(*ARGS, "--out", "disk/k.npy")[0] == 0
     before = contents("disk")
     with open("disk/filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="space"):
@@ -261,7 +263,7 @@ def test_a_full_disk(old, select, small_disk):
     assert sorted(contents("disk")) == ["k.npy", "k.npy.json"]
 
 
-def test_a_disk_that_becomes_read_only(old, select, small_disk, monkeypatch):
+def test_read_only_disk_changes_nothing(old, select, small_disk, monkeypatch):
     assert select(*ARGS, "--out", "disk/k.npy")[0] == 0
     before, real = contents("disk"), step.prepare_edges
     mount = ["mount", "-o", "remount,ro", str(small_disk)]
@@ -274,7 +276,7 @@ def test_a_disk_that_becomes_read_only(old, select, small_disk, monkeypatch):
     assert select(*ARGS, "--out", "disk/k.npy")[0] == 1  # now refused before any work
 
 
-def test_a_folder_that_vanishes(old, select, monkeypatch):
+def test_folder_removed_during_the_run_is_an_error(old, select, monkeypatch):
     os.mkdir("there")
     real = np.save
 
@@ -315,7 +317,7 @@ def nobody():
             os.chdir(place)
 
 
-def test_permissions_that_are_revoked(nobody):
+def test_revoked_permissions_keep_the_old_output(nobody):
     with Outputs() as outputs:
         outputs.place("k").write_text("old")
     with pytest.raises(atomic.OutputError, match=r"\(Permission denied\)"), Outputs() as outputs:

@@ -28,7 +28,7 @@ def table(data, run_cli):
         return pa.ipc.open_file(source).read_all()
 
 
-def test_columns(table):
+def test_columns_of_a_graph_file(table):
     assert table.schema.field("neighbors").type == pa.list_(pa.int32(), 3)
     assert table.schema.field("distances").type == pa.list_(pa.float32(), 3)
     assert table.column_names == ["neighbors", "distances"]
@@ -36,7 +36,7 @@ def test_columns(table):
     assert table.column("neighbors").num_chunks == 1
 
 
-def test_metadata(table):
+def test_metadata_of_a_graph_file(table):
     entry = json.loads(table.schema.metadata[b"d2prune"])
     assert entry["format_version"] == 1
     assert entry["program"] == "d2prune"
@@ -70,7 +70,7 @@ def test_read_graph_maps_the_file(table):
 
 
 @pytest.mark.parametrize("k", [1, 3, 39, 50])
-def test_missing_neighbours(data, run_cli, k):
+def test_missing_neighbours_are_minus_1_at_infinity(data, run_cli, k):
     assert run_cli("graph", "--emb", "emb.npy", "-k", k, "--out", "g.arrow")[0] == 0
     graph = read_graph("g.arrow")
     assert graph.neighbors.shape == (40, k)
@@ -91,7 +91,7 @@ def test_ids_and_excluded_rows(data, run_cli):
     assert stored.provenance["counts"]["excluded"] == 2
 
 
-def test_within(data, run_cli):
+def test_within_lists_rows_of_the_same_label(data, run_cli):
     args = ["--emb", "emb.npy", "--within", "labels.npy", "-k", 3, "--out", "g.arrow"]
     assert run_cli("graph", *args)[0] == 0
     neighbors = read_graph("g.arrow").neighbors
@@ -128,7 +128,7 @@ def test_graph_round_trip(tmp_path_factory, lists, with_ids, with_excluded):
         assert stored.ids.equals(ids)
 
 
-def test_files_of_other_tools(table, data, run_cli, select):
+def test_graph_files_rewritten_by_other_tools_are_read(table, data, run_cli, select):
     """A graph rewritten in several batches, compressed or with other string types is the same."""
     args = ["--scores", "scores.npy", "--size", 9]
     assert select("--graph", "g.arrow", *args)[0] == 0

@@ -77,7 +77,7 @@ def write_csv(path, columns, header=True):
 # -- arrays ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f2", ">f4", ">f8"])
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
-def test_npy(same, data, kind, layout):
+def test_npy_in_every_layout(same, data, kind, layout):
     np.save("e.npy", layout(data.emb.astype(kind)))
     np.save("s.npy", data.scores.astype(kind))
     same(emb="e.npy", scores="s.npy")
@@ -86,7 +86,7 @@ def test_npy(same, data, kind, layout):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("kind", ["<f2", ">f4"])
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
-def test_npz(same, data, save, kind, layout):
+def test_npz_members(same, data, save, kind, layout):
     save("e.npz", b32_img=layout(data.emb.astype(kind)), b32_txt=-data.emb, note=np.array("x"))
     save("s.npz", el2n=data.scores, labels=data.labels, names=np.array(data.ids, object))
     same("--emb-key", "b32_img", "--scores-key", "el2n", emb="e.npz", scores="s.npz")
@@ -147,7 +147,7 @@ FILES = {
 
 @pytest.mark.parametrize("lists", LISTS)
 @pytest.mark.parametrize("file", FILES)
-def test_tables(same, data, lists, file):
+def test_embeddings_in_tables(same, data, lists, file):
     columns = LISTS[lists](data.emb)
     columns = columns if isinstance(columns, dict) else {"embedding": columns}
     FILES[file](pa.table({"text": data.ids, **columns, "forgetting": data.scores, "n": [1] * 40}))
@@ -184,7 +184,7 @@ def test_slices_of_longer_arrays(same, data, make):
 
 
 @pytest.mark.parametrize("file", ["parquet", "arrow"])
-def test_tensors(same, data, file):
+def test_arrow_tensors(same, data, file):
     kind = pa.fixed_shape_tensor(pa.float32(), [2, 2])
     table = pa.table({"image": pa.ExtensionArray.from_storage(kind, fixed(data.emb))})
     FILES[file](table)
@@ -214,7 +214,7 @@ def test_labels_and_ids_are_not_taken_for_scores(same, data):
 
 
 # -- text -----------------------------------------------------------------------------------------
-def test_csv(same, data):
+def test_csv_columns(same, data):
     write_csv("e.csv", numbered(data.emb, "dim{}"))
     write_csv("s.csv", {"name": data.ids, "el2n": data.scores})
     same(emb="e.csv", scores="s.csv")

@@ -82,7 +82,7 @@ def test_bad_score_is_reported_at_its_row_in_the_file(data, shuffled, select):
 
 @pytest.mark.parametrize("name", ["id", "uid", "_curator_dedup_id"])
 @pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint64, str, "S"])
-def test_usual_ids_of_any_type(data, shuffled, select, name, kind):
+def test_usual_id_columns_of_any_type(data, shuffled, select, name, kind):
     assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
     by_row = kept()
     ids = np.arange(data.n).astype(kind)
@@ -146,7 +146,7 @@ def test_ids_above_int64(data, shuffled, select):
     assert set(map(int, Path("k.txt").read_text().split())) <= set(ids.tolist())
 
 
-def test_id_column_by_name(data, shuffled, select):
+def test_id_column_is_chosen_by_name(data, shuffled, select):
     assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
     by_row = kept()
     keys = np.array(data.ids)

@@ -55,7 +55,7 @@ def check_common(entry, path, command):
 
 
 # -- what is recorded -----------------------------------------------------------------------------
-def test_graph(staged):
+def test_sidecar_of_a_graph(staged):
     entry = beside("g.arrow")
     check_common(entry, "g.arrow", "graph")
     check_input(entry["inputs"]["emb"], "emb.npy", 40)
@@ -64,7 +64,7 @@ def test_graph(staged):
     assert {"graph", "write"} <= set(entry["run"]["seconds"])
 
 
-def test_propagate(staged):
+def test_sidecar_of_propagated_scores(staged):
     entry = beside("p.npy")
     check_common(entry, "p.npy", "propagate")
     check_input(entry["inputs"]["graph"], "g.arrow", 40)
@@ -78,7 +78,7 @@ def test_propagate(staged):
     assert values.shape == (40,)
 
 
-def test_select(data, select):
+def test_sidecar_of_a_selection(data, select):
     Path("in.txt").write_text("1\n2\n")
     Path("out.txt").write_text("3\n")
     code, _, _ = select(
@@ -203,7 +203,7 @@ def test_a_graph_built_again_from_the_same_data_is_accepted(staged, run_cli, sel
     assert select(*FROM_P)[0] == 0
 
 
-def test_files_may_move(staged, select):
+def test_moved_files_are_accepted(staged, select):
     Path("there").mkdir()
     for name in ("g.arrow", "p.npy", "p.npy.json"):
         os.rename(name, f"there/{name}")
@@ -212,7 +212,7 @@ def test_files_may_move(staged, select):
     assert beside("selected.npy")["parameters"]["edges"] == "mutual"
 
 
-def test_emb_beside_its_graph(staged, data, select):
+def test_embeddings_given_with_a_graph_must_be_its_own(staged, data, select):
     args = ["--graph", "g.arrow", "--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
     assert select(*args)[0] == 0
     data.emb[0, 0] += 1

@@ -232,12 +232,12 @@ EMBEDDINGS = {
 
 
 @pytest.mark.parametrize("case", EMBEDDINGS)
-def test_embeddings(refuse, data, case):
+def test_bad_embeddings_are_refused(refuse, data, case):
     write, says = EMBEDDINGS[case]
     refuse(*select(emb=write(data)), says=says)
 
 
-def test_hints_of_embeddings(refuse, data):
+def test_bad_embeddings_give_a_hint(refuse, data):
     refuse(*select(npy(data.emb.astype(object))), hint="numpy.save(")
     refuse(*select(npz(a=data.emb, b=data.emb)), hint="--emb-key")
     refuse(*select(parquet(a=data.scores, b=data.ids)), hint="it has: a, b")
@@ -254,7 +254,7 @@ def test_hints_of_embeddings(refuse, data):
 
 
 @pytest.mark.parametrize("command", ["graph", "select"])
-def test_zero_vector_under_cosine(refuse, data, command):
+def test_zero_vector_under_cosine_is_refused(refuse, data, command):
     bad = npy(put(data.emb, 7, 0))
     args = select(bad) if command == "select" else ["graph", "--emb", bad, "--out", "g.arrow"]
     refuse(*args, "--metric", "cosine", says=["bad.npy: row 7", "zero vector"], hint="euclidean")
@@ -272,7 +272,7 @@ def test_errors_name_the_row_in_the_file(refuse, data):
     refuse(*select("shard_*.npy"), says=["shard_2.npy: row 2", "column 2"])
 
 
-def test_shards_of_different_widths(refuse, data):
+def test_shards_of_different_widths_are_refused(refuse, data):
     Path("shards").mkdir()
     npy(data.emb[:20], "shards/0.npy")
     npy(data.emb[20:, :3], "shards/1.npy")
@@ -296,12 +296,12 @@ def test_shards_of_different_widths(refuse, data):
         "",
     ],
 )
-def test_npy_headers(refuse, data, header):
+def test_bad_npy_headers_are_refused(refuse, data, header):
     start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
     refuse(*select(raw(start + data.emb.tobytes(), "bad.npy")), says=["bad.npy: "])
 
 
-def test_damaged_npz(refuse):
+def test_damaged_npz_is_refused(refuse):
     rng = np.random.default_rng(0)
     np.savez_compressed("bad.npz", emb=rng.normal(size=(40, 64)))
     whole = Path("bad.npz").read_bytes()
@@ -312,7 +312,7 @@ def test_damaged_npz(refuse):
         refuse(*select("bad.npz"), says=["bad.npz"])
 
 
-def test_damaged_stored_npz(refuse, data):
+def test_wrong_checksum_of_npz_is_refused(refuse, data):
     damaged = bytearray(Path(npz(emb=data.emb)).read_bytes())
     damaged[400] ^= 1  # in the data: only the checksum reveals it
     refuse(*select(raw(bytes(damaged), "bad.npz")), says=["bad.npz: emb: ", "CRC"])
@@ -355,7 +355,7 @@ def test_pickles_are_never_unpickled(refuse, data, protocol):
     )
 
 
-def test_the_hint_for_a_pickle_works(data, run_cli):
+def test_hint_for_a_pickle_works(data, run_cli):
     raw(pickle.dumps({"el2n": data.scores.tolist()}), "dynamics.pickle")
     Path("scores.npy").unlink()
     _, _, err = run_cli(*select(scores="dynamics.pickle"))
@@ -364,13 +364,13 @@ def test_the_hint_for_a_pickle_works(data, run_cli):
     np.testing.assert_array_equal(np.load("scores.npy"), data.scores)
 
 
-def test_pickled_arrays(refuse, data):
+def test_pickled_arrays_are_refused(refuse, data):
     refuse(*select(scores=npy(np.array([{"a": 1}]))), says=["bad.npy: ", "pickled"])
     bad = npz(el2n=data.scores, names=np.array(data.ids, object))
     refuse(*select(scores=bad), "--scores-key", "names", says=["bad.npz: names: ", "pickled"])
 
 
-def test_torch_files(refuse):
+def test_torch_files_are_refused(refuse):
     with zipfile.ZipFile("scores.pt", "w") as archive:
         archive.writestr("scores/data.pkl", b"\x80\x02")
     refuse(*select(scores="scores.pt"), says=["scores.pt: is a PyTorch file"], hint="torch.load(")
@@ -439,7 +439,7 @@ SCORES = {
 
 
 @pytest.mark.parametrize("case", SCORES)
-def test_scores(refuse, data, case):
+def test_bad_scores_are_refused(refuse, data, case):
     write, says, hint = SCORES[case]
     refuse(*select(scores=write(data)), says=says, hint=hint)
 
@@ -452,7 +452,7 @@ def test_easier_needs_a_transform(refuse):
 
 
 # -- labels, include, exclude, cutoff -------------------------------------------------------------
-def test_labels(refuse, data):
+def test_bad_labels_are_refused(refuse, data):
     balance = [*select(), "--balance", "uniform"]
     refuse(*balance, code=2, says=["--balance uniform needs --labels"])
     refuse(*balance, "--labels", npy(data.labels[:-1]), says=["bad.npy: has 39 rows", "40"])
@@ -475,12 +475,12 @@ ROWS = {
 
 @pytest.mark.parametrize("case", ROWS)
 @pytest.mark.parametrize("option", ["--include", "--exclude"])
-def test_rows(refuse, case, option):
+def test_bad_row_lists_are_refused(refuse, case, option):
     write, says = ROWS[case]
     refuse(*select(), option, write(), says=says)
 
 
-def test_unknown_ids(refuse, data):
+def test_unknown_ids_are_refused(refuse, data):
     parquet("with_ids.parquet", id=data.ids, score=data.scores)
     bad = raw("id001\nnobody\n", "bad.txt")
     for option in ("--include", "--exclude"):
@@ -490,7 +490,7 @@ def test_unknown_ids(refuse, data):
         )  # fmt: skip
 
 
-def test_ids_of_rows_of_another_type(refuse, data):
+def test_row_lists_with_ids_of_another_type_are_refused(refuse, data):
     parquet("numbers.parquet", id=range(40), score=data.scores)
     refuse(
         *select(scores="numbers.parquet"), "--exclude", raw("id001\n", "bad.txt"),
@@ -498,7 +498,7 @@ def test_ids_of_rows_of_another_type(refuse, data):
     )  # fmt: skip
 
 
-def test_include_and_exclude(refuse):
+def test_contradicting_include_exclude_and_budget_are_refused(refuse):
     npy(np.arange(12), "in.npy")
     npy(np.arange(11, 30), "out.npy")
     include = ["--include", "in.npy"]
@@ -524,12 +524,12 @@ def test_include_and_exclude(refuse):
         ("--ratio 0.5 --cutoff nan", "cutoff must be at least 0 and below 1"),
     ],
 )
-def test_budgets_that_do_not_fit(refuse, args, says):
+def test_budgets_above_the_available_rows_are_refused(refuse, args, says):
     npy(np.arange(10), "ten.npy")
     refuse(*select(budget=args.split()), code=2, says=[says])
 
 
-def test_cutoff_scores(refuse, data):
+def test_bad_cutoff_scores_are_refused(refuse, data):
     cut = [*select(), "--cutoff", "0.1", "--cutoff-scores"]
     refuse(*cut, npy(put(data.scores, 3, NAN)), says=["bad.npy: row 3", "nan"])
     refuse(*cut, npy(data.scores[1:]), says=["bad.npy: has 39 rows"])
@@ -603,11 +603,11 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("args", "says"), USAGE, ids=[args for args, _ in USAGE])
-def test_usage(refuse, args, says):
+def test_wrong_usage_is_refused(refuse, args, says):
     refuse(*select(budget=args.split()), code=2, says=[says])
 
 
-def test_hints_of_usage(refuse):
+def test_wrong_usage_gives_a_hint(refuse):
     refuse(*select(), "--mode", "paper", code=2, hint="--gamma-reverse 1.0")
     two = ["--ratio", "0.1", "--ratio", "0.2", "--out", "x.npy"]
     refuse(*select(budget=two), code=2, hint="{ratio}")
@@ -630,12 +630,12 @@ def test_hints_of_usage(refuse):
         ("prune", "prune"),
     ],
 )
-def test_missing_required_options(refuse, args, says):
+def test_missing_options_are_refused(refuse, args, says):
     refuse(*args.split(), code=2, says=[says])
 
 
 # -- outputs --------------------------------------------------------------------------------------
-def test_outputs_that_cannot_be_written(refuse):
+def test_unwritable_outputs_are_refused(refuse):
     Path("folder.npy").mkdir()
     Path("x.npy.json").mkdir()
     refuse(
@@ -654,13 +654,13 @@ def test_outputs_that_cannot_be_written(refuse):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_folders_without_permission(refuse):
+def test_unwritable_folder_is_refused(refuse):
     Path("locked").mkdir(mode=0o500)
     refuse(*select(), "--out", "locked/x.npy", says=["locked/x.npy: the folder", "cannot be writ"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_files_without_permission(run_cli, data):
+def test_unreadable_file_is_refused(run_cli, data):
     Path("emb.npy").chmod(0)
     code, out, err = run_cli(*select())
     assert (code, out) == (1, "")
@@ -693,7 +693,7 @@ def test_inputs_are_not_overwritten_through_links_or_other_options(refuse, data)
 
 
 # -- odd inputs -----------------------------------------------------------------------------------
-def test_not_regular_files(refuse):
+def test_inputs_that_are_no_regular_files_are_refused(refuse):
     os.mkfifo("pipe.npy")
     Path("empty").mkdir()
     Path("empty/notes.md").write_text("x")
@@ -787,13 +787,13 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("case", GRAPHS)
-def test_graphs(refuse, case):
+def test_bad_graph_files_are_refused(refuse, case):
     changes, says = GRAPHS[case]
     args = ["--scores", "scores.npy", "--out", "p.npy"]
     refuse("propagate", "--graph", graph_file(**changes), *args, says=["bad.arrow", *says])
 
 
-def test_files_that_are_no_graphs(refuse, data):
+def test_other_files_are_refused_as_graphs(refuse, data):
     args = ["--scores", "scores.npy", "--ratio", "0.5"]
     for path in ("emb.npy", parquet(emb=lists(data.emb)), stream(emb=lists(data.emb)), raw(b"")):
         refuse("select", "--graph", path, *args, says=[path])
@@ -803,7 +803,7 @@ def test_files_that_are_no_graphs(refuse, data):
     refuse("select", "--graph", raw(whole[:-100]), *args, says=["bad.bin"])
 
 
-def test_graphs_of_other_data(refuse, data, run_cli):
+def test_graphs_of_other_data_are_refused(refuse, data, run_cli):
     args = ["--scores", "scores.npy", "--ratio", "0.5"]
     refuse(
         "select", "--graph", graph_file(n=39), *args,
@@ -831,13 +831,13 @@ def test_graphs_of_other_data(refuse, data, run_cli):
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_propagated_scores(refuse, data, value):
+def test_bad_propagated_scores_are_refused(refuse, data, value):
     args = ["select", "--graph", graph_file("g.arrow"), "--ratio", "0.5", "--propagated"]
     refuse(*args, npy(put(data.scores, 9, value)), says=["bad.npy: row 9", "propagated score is"])
     refuse(*args, npy(data.scores[1:]), says=["bad.npy: has 39 rows, g.arrow has 40"])
 
 
-def test_reference_on_an_approximate_graph(refuse):
+def test_reference_on_an_approximate_graph_is_refused(refuse):
     graph_file("g.arrow", meta={"format_version": 1, "graph": {"method": "hnsw"}})
     args = ["--graph", "g.arrow", "--scores", "scores.npy", "--mode", "reference"]
     exact = "--mode reference is defined on an exact graph"
@@ -868,7 +868,7 @@ IDS = {
 
 
 @pytest.mark.parametrize("case", IDS)
-def test_ids(refuse, data, case):
+def test_inputs_with_other_ids_are_refused(refuse, data, case):
     write, says = IDS[case]
     parquet("e.parquet", id=data.ids, key=data.ids, emb=lists(data.emb))
     column = ["--id-column", "key"] if case == "not ids" else []
@@ -876,7 +876,7 @@ def test_ids(refuse, data, case):
     refuse(*select("e.parquet", write(data)), *key, *column, says=says)
 
 
-def test_ids_in_some_shards_only(refuse, data):
+def test_ids_in_some_shards_only_are_refused(refuse, data):
     Path("s").mkdir()
     parquet("s/0.parquet", id=data.ids[:20], score=data.scores[:20])
     parquet("s/1.parquet", score=data.scores[20:])
@@ -887,7 +887,7 @@ def test_ids_in_some_shards_only(refuse, data):
     refuse(*select(scores="s"), says=["s/1.parquet: id: is int64, but large_string in s/0"])
 
 
-def test_ids_that_are_no_datacomp_uids(refuse, data):
+def test_other_ids_are_refused_as_datacomp_uids(refuse, data):
     uids = [f"{i:032x}" for i in range(data.n)]
     for bad in ("0" * 31, "0" * 31 + "g", "0" * 33, ""):
         scores = parquet(uid=[*uids[:6], bad, *uids[7:]], score=data.scores)
@@ -905,6 +905,6 @@ def test_datacomp_uids_are_npy_only(refuse, data):
     )  # fmt: skip
 
 
-def test_ids_with_line_breaks_are_not_written_as_lines(refuse, data):
+def test_ids_with_line_breaks_are_refused_in_text(refuse, data):
     scores = parquet(id=[f"{i}\n" for i in range(data.n)], score=data.scores)
     refuse(*select(scores=scores), "--as", "id", "--out", "x.txt", says=["line break"])

@@ -1,4 +1,4 @@
-"""The report: what its page promises whoever reads it, and its numbers against plain loops."""
+"""``d2prune report``: the page, its numbers against plain loops, examples, refusals."""
 
 import json
 import os
@@ -25,7 +25,7 @@ EVIL = "<script>alert('x')</script>&\"$x^2$"
 
 
 class Reader(HTMLParser):
-    """Collects what the tests ask about."""
+    """The tags with their attributes, and the texts, of a page."""
 
     def __init__(self, page):
         super().__init__()
@@ -44,14 +44,14 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def kept(data, select):
-    """Two selections of the 40 rows, with the order of their picks."""
+    """Selections of 8 and of 16 of the 40 rows, as tables with ranks."""
     assert select(*BASE, "--size", 8, "--size", 16, "--out", "k_{size}.parquet")[0] == 0
     return data
 
 
 @pytest.fixture
 def report(run_cli):
-    """``d2prune report`` into ``r.html``: (code, standard output, standard error)."""
+    """Runs ``d2prune report`` into ``r.html``; returns (exit code, stdout, stderr)."""
     base = ["report", *BASE, "--out", "r.html", "--map", "pca"]
     return lambda *args: run_cli(*base, *args)
 
@@ -62,7 +62,7 @@ def read():
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """A page with everything on it, made once."""
+    """A page with labels, images, texts and two selections."""
     rng = np.random.default_rng(7)
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("page"))
@@ -85,7 +85,7 @@ def full(tmp_path_factory):
 
 
 # -- the page -------------------------------------------------------------------------------------
-def test_the_page_fetches_nothing_and_runs_nothing(full):
+def test_page_has_no_scripts_and_no_external_addresses(full):
     assert not full.of("script", "link", "iframe", "object", "embed", "base", "form")
     for _, attrs in full.tags:
         assert not [name for name in attrs if name.startswith("on")]
@@ -97,21 +97,21 @@ def test_the_page_fetches_nothing_and_runs_nothing(full):
     assert policy[0]["content"].startswith("default-src 'none'")
 
 
-def test_untrusted_words_are_escaped(full):
+def test_texts_and_labels_are_escaped(full):
     page = full.page
     assert "<script" not in page
     assert "&lt;script&gt;alert(" in page
     assert any(EVIL in text for text in full.data)
 
 
-def test_headings_go_down_one_step_at_a_time(full):
+def test_heading_levels_have_no_gaps(full):
     levels = [int(tag[1]) for tag, _ in full.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
-def test_ids_are_unique_and_every_link_has_a_target(full):
+def test_ids_are_unique_and_links_have_targets(full):
     ids = [attrs["id"] for _, attrs in full.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     for _, attrs in full.tags:
@@ -125,7 +125,7 @@ def test_ids_are_unique_and_every_link_has_a_target(full):
     assert full.of("main")[0]["id"] == "report"
 
 
-def test_pictures_and_tables_can_be_read_without_seeing_them(full):
+def test_figures_and_tables_are_accessible(full):
     assert full.of("html")[0]["lang"] == "en"
     assert any(m.get("name") == "viewport" for m in full.of("meta"))
     figures = full.of("figure")
@@ -138,7 +138,7 @@ def test_pictures_and_tables_can_be_read_without_seeing_them(full):
     assert full.data.count("Numbers of this figure") == len(figures)
 
 
-def test_colours_follow_the_readers_choice(full):
+def test_every_colour_has_a_light_and_a_dark_value(full):
     page = full.page
     assert "prefers-color-scheme: dark" in page
     drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
@@ -148,7 +148,7 @@ def test_colours_follow_the_readers_choice(full):
         assert page.count(f"{variable}:") == (1 if variable == "--font" else 2)
 
 
-def test_the_same_bytes_whatever_the_threads(kept, report):
+def test_page_does_not_depend_on_threads(kept, report):
     args = ["--selected", "k_8.parquet", "--labels", "labels.npy", "--map", "tsne", "-q"]
     pages = set()
     for threads in (1, 3):
@@ -157,7 +157,7 @@ def test_the_same_bytes_whatever_the_threads(kept, report):
     assert len(pages) == 1
 
 
-def test_pages_stay_small(kept, report):
+def test_large_images_and_texts_are_reduced(kept, report):
     np.save("x.npy", np.random.default_rng(1).random((40, 200, 300, 3), np.float32))
     Path("t.txt").write_text(("word " * 1000 + "\n") * 40)
     assert report("--selected", "k_8.parquet", "--images", "x.npy", "--texts", "t.txt")[0] == 0
@@ -167,7 +167,7 @@ def test_pages_stay_small(kept, report):
 
 
 # -- the numbers ----------------------------------------------------------------------------------
-def test_numbers_are_those_of_plain_loops(kept, report):
+def test_numbers_equal_the_plain_loops(kept, report):
     args = ["--selected", "k_8.parquet", "--selected", "k_16.parquet", "--labels", "labels.npy"]
     code, out, _ = report(*args, "--json")
     assert code == 0
@@ -207,7 +207,7 @@ def test_numbers_are_those_of_plain_loops(kept, report):
     assert overlap["shared_by_chance"][0][1] == 8 * 16 / 40
 
 
-def test_fewer_rows_are_measured_where_asked(kept, report):
+def test_page_names_the_number_of_measured_and_mapped_rows(kept, report):
     code, out, _ = report("--selected", "k_16.parquet", "--measured-rows", 10, "--json")
     found = json.loads(out)["report"]
     assert (code, found["measured_rows"]) == (0, 10)
@@ -216,7 +216,7 @@ def test_fewer_rows_are_measured_where_asked(kept, report):
     assert "10 of 40 rows, drawn at random (seed 0)" in Path("r.html").read_text()
 
 
-def test_where_the_messages_ran_out_is_said(data, select, report):
+def test_page_shows_where_the_messages_ran_out(data, select, report):
     hard = ["--size", 30, "--gamma-reverse", 0.01]
     assert select(*BASE, *hard, "--out", "k.parquet")[0] == 0
     at = json.loads(Path("k.parquet.json").read_text())["selection"]["messages_ran_out_at"]
@@ -239,7 +239,7 @@ def test_where_the_messages_ran_out_is_said(data, select, report):
 @pytest.mark.parametrize(
     ("told", "low", "high"), [("easier", 0, "hardest"), ("better", -1, "best")]
 )
-def test_the_direction_of_the_scores_travels(data, select, report, told, low, high):
+def test_report_uses_the_direction_recorded_by_select(data, select, report, told, low, high):
     turned = ["--higher-is", told, "--score-transform", "rank", "--size", 12, "--out", "k.parquet"]
     assert select(*BASE, *turned)[0] == 0
     code, out, _ = report("--selected", "k.parquet", "--json")
@@ -251,7 +251,7 @@ def test_the_direction_of_the_scores_travels(data, select, report, told, low, hi
     assert f"{high.capitalize()} kept" in read().data
 
 
-def test_many_classes_are_cut_and_said(data, select, report):
+def test_table_of_many_classes_is_shortened(data, select, report):
     np.save("emb.npy", np.vstack([data.emb, data.emb + 100]))
     np.save("scores.npy", np.tile(data.scores, 2))
     np.save("many.npy", np.arange(80))
@@ -261,7 +261,7 @@ def test_many_classes_are_cut_and_said(data, select, report):
     assert words in "".join(read().data)
 
 
-def test_one_row_and_one_class(run_cli, report):
+def test_report_of_one_row_and_one_class(run_cli, report):
     np.save("emb.npy", np.ones((1, 3), np.float32))
     np.save("scores.npy", np.ones(1))
     np.save("labels.npy", np.array(["only"]))
@@ -273,7 +273,7 @@ def test_one_row_and_one_class(run_cli, report):
 
 
 @pytest.mark.parametrize("how", ["tsne", "none"])
-def test_maps(kept, report, how):
+def test_page_has_a_map_unless_none_is_asked_for(kept, report, how):
     assert report("--selected", "k_8.parquet", "--map", how, "-q")[0] == 0
     assert ("t-SNE of all 40 rows" in Path("r.html").read_text()) == (how == "tsne")
     assert bool([a for a in read().of("h2") if a["id"] == "map"]) == (how == "tsne")
@@ -281,7 +281,7 @@ def test_maps(kept, report, how):
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 @pytest.mark.parametrize("shape", [(1, 3), (2, 1), (12, 1), (12, 4)])
-def test_maps_of_hard_data_stay_within_the_frame(method, shape):
+def test_projections_of_few_or_equal_rows_stay_within_the_unit_square(method, shape):
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     places = project(values, method, 0)
     assert places.shape == (shape[0], 2)
@@ -292,7 +292,7 @@ def test_maps_of_hard_data_stay_within_the_frame(method, shape):
 
 
 # -- examples -------------------------------------------------------------------------------------
-def test_images_of_every_kind(run_cli):
+def test_images_of_every_dtype_and_shape(run_cli):
     grey = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
     forms = {
         "grey.npy": grey,
@@ -335,7 +335,7 @@ def test_texts_from_tables_are_joined_by_id(data, run_cli, select):
         assert text == ("(no text)" if name == data.ids[3] else f"text of {name}")
 
 
-def test_thumbnails_keep_their_shape():
+def test_thumbnails_keep_their_aspect_ratio():
     small = thumbnail(np.zeros((5, 7), np.uint8))
     assert (small.width, small.height, small.tiny) == (7, 5, True)
     large = thumbnail(np.zeros((300, 600, 3), np.uint8))
@@ -343,7 +343,7 @@ def test_thumbnails_keep_their_shape():
     assert large.uri.startswith("data:image/jpeg;base64,")
 
 
-def test_words():
+def test_lists_percentages_and_decimals_as_text():
     assert list_words(["a"]) == "a"
     assert list_words(["a", "b", "c"]) == "a, b and c"
     assert percent(float("nan")) == "–"
@@ -353,7 +353,7 @@ def test_words():
 
 
 # -- refusals -------------------------------------------------------------------------------------
-def test_the_extra_is_asked_for_in_one_line(kept, report, monkeypatch):
+def test_missing_packages_give_a_hint(kept, report, monkeypatch):
     monkeypatch.setattr(pages, "find_spec", lambda name: None if name == "matplotlib" else name)
     code, _, err = report("--selected", "k_8.parquet")
     assert code == 1
@@ -379,7 +379,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("args", "code", "said"), REFUSED)
-def test_what_cannot_be_shown_is_refused(kept, report, args, code, said):
+def test_invalid_options_and_examples_are_refused(kept, report, args, code, said):
     np.save("chw.npy", np.zeros((40, 3, 8, 8), np.uint8))
     np.save("hot.npy", np.full((40, 8, 8), 1.5))
     np.save("flat.npy", np.zeros((40, 8, 0), np.uint8))
@@ -391,7 +391,7 @@ def test_what_cannot_be_shown_is_refused(kept, report, args, code, said):
     assert not Path("r.html").exists()
 
 
-def test_an_input_is_not_overwritten(kept, report):
+def test_report_does_not_overwrite_an_input(kept, report):
     Path("t.html").write_text("a\n" * 40)
     args = ["--selected", "k_8.parquet", "--texts", "t.html", "--out", "t.html"]
     assert report(*args)[0] != 0

@@ -1,4 +1,4 @@
-"""``d2prune score`` as a user drives it, and what ``select`` and ``propagate`` make of it."""
+"""``d2prune score``, and the direction that ``select`` and ``propagate`` read from its files."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def dynamics(data):
 
 @pytest.fixture
 def score(run_cli):
-    """``d2prune score`` of some kinds, on two threads."""
+    """Runs ``d2prune score`` on two threads; a refused run must change no file."""
 
     def call(*args, kinds=("el2n",), out="o.npy", labels="labels.npy"):
         chosen = [word for kind in kinds for word in ("--kind", kind)]
@@ -64,15 +64,15 @@ def wanted(rows, kinds=KINDS, **z):
     return score_dynamics(kinds, labels=rows.labels, **(z or {"logits": rows.z}))
 
 
-# -- what is read ----------------------------------------------------------------------------------
-def test_one_array(dynamics, score):
+# -- inputs ---------------------------------------------------------------------------------------
+def test_scores_of_one_array_equal_the_api(dynamics, score):
     done(score("--logits", "z.npy"))
     found = np.load("o.npy")
     assert found.dtype == np.float64
     assert found.tobytes() == wanted(dynamics)["el2n"].tobytes()
 
 
-def test_small_blocks(dynamics, score, monkeypatch):
+def test_scores_do_not_depend_on_the_block_size(dynamics, score, monkeypatch):
     monkeypatch.setattr(fields, "BLOCK_BYTES", 50)
     monkeypatch.setattr(arrays, "BLOCK_BYTES", 50)
     done(score("--logits", "z.npy"))
@@ -96,7 +96,7 @@ def as_fortran_npz(z, y):
 
 def as_files(z, y):
     Path("run").mkdir()
-    for epoch, values in enumerate(z):  # 10 must come after 9
+    for epoch, values in enumerate(z):  # epoch_10 is read after epoch_9
         np.save(f"run/epoch_{epoch + 7}.npy", values)
     return ["--logits", "run"]
 
@@ -127,7 +127,7 @@ FORMS = [as_fortran, as_npz, as_fortran_npz, as_files, as_runs, as_tables, as_cs
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("epochs", [None, "2:5", "6"])
-def test_every_form(dynamics, score, form, epochs):
+def test_logits_in_every_format_give_the_same_scores(dynamics, score, form, epochs):
     chosen = {None: slice(None), "2:5": slice(1, 5), "6": slice(5, 6)}[epochs]
     args = form(dynamics.z, dynamics.labels)
     done(score(*args, *(["--epochs", epochs] if epochs else [])))
@@ -135,7 +135,7 @@ def test_every_form(dynamics, score, form, epochs):
     assert np.load("o.npy").tobytes() == same.tobytes()
 
 
-def test_one_epoch_without_a_dimension_for_it(dynamics, score):
+def test_two_dimensional_outputs_are_one_epoch(dynamics, score):
     p = np.exp(dynamics.z[0].astype(np.float64))
     np.save("p.npy", p / p.sum(axis=1, keepdims=True))
     done(score("--probs", "p.npy", kinds=["margin"]))
@@ -148,7 +148,7 @@ EPOCHS = {"1:3": (0, 3), ":3": (0, 3), "4:": (3, 6), "2": (1, 2), "1:6": (0, 6),
 
 
 @pytest.mark.parametrize("text", EPOCHS)
-def test_epochs(dynamics, score, text):
+def test_epochs_selects_a_range(dynamics, score, text):
     done(score("--logits", "z.npy", "--epochs", text, kinds=["entropy"], labels=None))
     start, stop = EPOCHS[text]
     same = wanted(dynamics, ["entropy"], logits=dynamics.z[start:stop])["entropy"]
@@ -157,12 +157,12 @@ def test_epochs(dynamics, score, text):
 
 
 @pytest.mark.parametrize("text", ["0:3", "3:2", "1:7", "7", "a:b", "", "1:2:3", "-2:"])
-def test_epochs_that_are_not_there(dynamics, score, text):
+def test_invalid_epochs_are_refused(dynamics, score, text):
     refused(score("--logits", "z.npy", "--epochs", text), "hint: epochs count from 1", code=2)
 
 
-def test_rows_are_joined_by_id(dynamics, score):
-    """Each epoch in an order of its own, the labels in another: as shuffled loaders write."""
+def test_rows_of_epochs_and_labels_are_joined_by_id(dynamics, score):
+    """Each epoch has an order of its own, and so have the labels."""
     rng = np.random.default_rng(0)
     ids = np.array(dynamics.ids)
     for epoch, values in enumerate(dynamics.z):
@@ -182,8 +182,8 @@ def test_rows_are_joined_by_id(dynamics, score):
     refused(said, "l.parquet: label: has no id")
 
 
-# -- what is refused -------------------------------------------------------------------------------
-def test_exchanged_axes_are_recognised(dynamics, score, run_cli):
+# -- refusals -------------------------------------------------------------------------------------
+def test_exchanged_axes_give_a_hint(dynamics, score, run_cli):
     np.save("t.npy", dynamics.z.transpose(1, 0, 2))
     said = ["t.npy: has the shape (40, 6, 3)", "(n, epochs, classes)", "transpose(1, 0, 2)"]
     refused(score("--logits", "t.npy"), *said)
@@ -201,7 +201,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_values(dynamics, score, case):
+def test_outputs_that_are_not_finite_are_refused(dynamics, score, case):
     at, value, says = REFUSED[case]
     dynamics.z[at] = value
     np.save("bad.npy", dynamics.z)
@@ -212,7 +212,7 @@ def test_values(dynamics, score, case):
     refused(score("--logits", "one"), says.replace("bad.npy", f"one/{at[0]}.npy"))
 
 
-def test_what_is_no_probability(dynamics, score):
+def test_logits_and_probabilities_are_told_apart(dynamics, score):
     refused(score("--probs", "z.npy"), "is no probability", "hint: give logits as --logits")
     p = np.exp(dynamics.z.astype(np.float32))
     p /= p.sum(axis=2, keepdims=True)
@@ -221,7 +221,7 @@ def test_what_is_no_probability(dynamics, score):
     assert "notice: p.npy: every row is >= 0 and adds up to 1: if these are probabilities" in err
 
 
-def test_labels(dynamics, score):
+def test_bad_labels_are_refused(dynamics, score):
     np.save("l.npy", dynamics.labels + 1)
     said = "l.npy: row", "is none of the outputs' 3 classes", "hint: these labels count from 1"
     refused(score("--logits", "z.npy", labels="l.npy"), *said)
@@ -231,7 +231,7 @@ def test_labels(dynamics, score):
     refused(score("--logits", "z.npy", labels="l.npy"), "has the shape (6, 40, 3), so 40 rows")
 
 
-def test_files_of_different_shapes(dynamics, score):
+def test_outputs_of_other_shapes_and_dtypes_are_refused(dynamics, score):
     np.save("rows.npy", dynamics.z[0, 1:])
     np.save("classes.npy", dynamics.z[0, :, :2])
     np.save("whole.npy", np.zeros((6, 40, 3), np.int64))
@@ -261,18 +261,18 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("args", "kinds", "says"), USAGE)
-def test_usage(dynamics, score, args, kinds, says):
+def test_wrong_usage_is_refused(dynamics, score, args, kinds, says):
     refused(score(*args, kinds=kinds), says, code=2)
 
 
-def test_forms_and_labels_that_are_missing(dynamics, score):
+def test_missing_labels_and_unknown_endings_are_refused(dynamics, score):
     said = "--kind el2n needs --labels"
     refused(score("--logits", "z.npy", labels=None), said, code=2)
     refused(score("--logits", "z.npy", out="o.txt"), ".txt is not known", code=2)
     refused(score("--logits", "z.npy", out="o"), "none is not known", code=2)
 
 
-def test_what_is_not_used_is_said(dynamics, score):
+def test_unused_options_print_a_notice(dynamics, score):
     args = ["--emb", "emb.npy", "--n-clusters", 3, "--graph", "g.arrow", "-k", 3]
     err = done(score("--logits", "z.npy", *args))
     said = "--n-clusters, --graph, --n-neighbors, --emb: not used for el2n"
@@ -282,7 +282,7 @@ def test_what_is_not_used_is_said(dynamics, score):
 
 
 # -- embeddings and neighbours ---------------------------------------------------------------------
-def test_embeddings_and_neighbours(dynamics, score, run_cli):
+def test_scores_of_embeddings_and_graphs_equal_the_api(dynamics, score, run_cli):
     kinds = ["prototypicality", "knn-distance", "label-disagreement", "el2n"]
     args = ["--emb", "emb.npy", "--n-clusters", 5, "--seed", 3, "-k", 4, "--logits", "z.npy"]
     done(score(*args, kinds=kinds, out="{kind}.npy"))
@@ -307,7 +307,7 @@ def test_embeddings_and_neighbours(dynamics, score, run_cli):
     refused(score(*args, kinds=["knn-distance"]), "g.arrow: was not built from other.npy")
 
 
-def test_text_labels_and_rows_that_take_no_part(dynamics, score, run_cli):
+def test_label_disagreement_of_text_labels_and_excluded_rows(dynamics, score, run_cli):
     np.save("l.npy", np.array(["ant", "bee", "cat"])[dynamics.labels])
     Path("x.txt").write_text("3\n17\n")
     done(run_cli("graph", "--emb", "emb.npy", "--exclude", "x.txt", "-k", 4, "--out", "g.arrow"))
@@ -326,7 +326,7 @@ def test_text_labels_and_rows_that_take_no_part(dynamics, score, run_cli):
     assert "notice: label-disagreement: every row has the same score (0)" in err
 
 
-def test_without_scikit_learn(dynamics, score, monkeypatch):
+def test_missing_scikit_learn_gives_a_hint(dynamics, score, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
@@ -334,9 +334,9 @@ def test_without_scikit_learn(dynamics, score, monkeypatch):
     refused(said, "prototypicality needs scikit-learn", "hint: pip install 'd2prune[score]'")
 
 
-# -- what is said and written ----------------------------------------------------------------------
+# -- provenance and summary ------------------------------------------------------------------------
 @pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "npy"])
-def test_provenance(dynamics, score, form):
+def test_provenance_holds_direction_epochs_and_classes(dynamics, score, form):
     out = "{kind}.npy" if form == "npy" else f"o.{form}"
     done(score("--logits", "z.npy", kinds=["forgetting", "aum"], out=out))
     path = out.replace("{kind}", "forgetting")
@@ -353,7 +353,7 @@ def test_provenance(dynamics, score, form):
         assert "run" not in inside
 
 
-def test_threads_and_repetition_change_no_byte(dynamics, score, run_cli):
+def test_output_does_not_depend_on_threads(dynamics, score, run_cli):
     kinds = [*KINDS, "variability", "prototypicality", "knn-distance", "label-disagreement"]
     args = ["--logits", "z.npy", "--emb", "emb.npy", "-k", 4]
     found = set()
@@ -363,7 +363,7 @@ def test_threads_and_repetition_change_no_byte(dynamics, score, run_cli):
     assert len(found) == 1
 
 
-def test_json_and_summary(dynamics, score):
+def test_summary_names_direction_and_epochs(dynamics, score):
     code, out, _ = score("--logits", "z.npy", "--json", kinds=["forgetting"])
     assert code == 0
     assert json.loads(out)["scores"]["forgetting"]["never_learned"] >= 0
@@ -373,10 +373,10 @@ def test_json_and_summary(dynamics, score):
     assert "epochs 1 to 6 of 6 × 40 rows × 3 classes from z.npy" in err
 
 
-# -- the direction travels -------------------------------------------------------------------------
+# -- the recorded direction ------------------------------------------------------------------------
 @pytest.fixture
 def scored(dynamics, score, run_cli):
-    """AUM as .npy and .csv, AUM and EL2N in one parquet file, and a graph."""
+    """AUM as .npy and .csv, AUM and EL2N in one parquet file, a graph, scores without sidecar."""
     for out in ("aum.npy", "aum.csv"):
         done(score("--logits", "z.npy", kinds=["aum"], out=out))
     done(score("--logits", "z.npy", kinds=["el2n", "aum"], out="both.parquet"))
@@ -390,7 +390,7 @@ TOLD = ["--higher-is", "easier", "--score-transform", "shift"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s[0])
-def test_select_and_propagate_read_the_direction(scored, run_cli, source):
+def test_select_and_propagate_use_the_recorded_direction(scored, run_cli, source):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4"]
     done(run_cli(*base, "--scores", "bare.npy", *TOLD, "--out", "told.npy"))
     err = done(run_cli(*base, "--scores", *source, "--out", "known.npy"))
@@ -409,7 +409,7 @@ def test_select_and_propagate_read_the_direction(scored, run_cli, source):
     assert Path("staged.npy").read_bytes() == Path("cut.npy").read_bytes()
 
 
-def test_other_columns_and_other_directions(scored, run_cli):
+def test_direction_is_that_of_the_chosen_column(scored, run_cli):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4"]
     err = done(run_cli(*base, "--scores", "both.parquet", "--scores-key", "el2n"))
     assert "notice" not in err
@@ -423,7 +423,7 @@ def test_other_columns_and_other_directions(scored, run_cli):
     assert beside("selected.npy")["parameters"]["higher_is"] == "easier"
 
 
-def test_what_is_given_counts_and_is_noticed(scored, run_cli):
+def test_given_direction_and_transform_override_the_recorded_ones(scored, run_cli):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4"]
     el2n = ["--scores", "both.parquet", "--scores-key", "el2n"]
     err = done(run_cli(*base, *el2n, "--higher-is", "easier"))
@@ -440,7 +440,7 @@ def test_what_is_given_counts_and_is_noticed(scored, run_cli):
     assert (code, "turn negative" in err) == (1, True)
 
 
-def test_the_cutoff_goes_by_the_direction(scored, run_cli):
+def test_cutoff_uses_the_recorded_direction_of_its_scores(scored, run_cli):
     base = ["select", "--graph", "g.arrow", "--size", "20", "--scores", "scores.npy"]
     cut = ["--cutoff", "0.25", "--cutoff-scores"]
     done(run_cli(*base, *cut, "bare.npy", "--cutoff-higher-is", "easier", "--out", "told.npy"))
@@ -452,7 +452,7 @@ def test_the_cutoff_goes_by_the_direction(scored, run_cli):
     assert "using --cutoff-higher-is harder as given, although aum scores are recorded" in err
 
 
-def test_provenance_that_cannot_be_believed(scored, run_cli):
+def test_damaged_provenance_of_scores_is_refused(scored, run_cli):
     base = ["select", "--graph", "g.arrow", "--ratio", "0.4", "--out", "x.npy", "--scores"]
 
     def refuse(*args, says):
@@ -482,7 +482,7 @@ def test_provenance_that_cannot_be_believed(scored, run_cli):
     refuse("bad.parquet", "--scores-key", "aum", says="damaged: 'scores' is not an object")
 
 
-def test_shards_that_say_different_things(scored, run_cli):
+def test_shards_of_different_kinds_are_refused(scored, run_cli):
     table = pq.read_table("both.parquet").select(["aum"])
     pq.write_table(table.slice(0, 20), "s0.parquet")
     pq.write_table(table.slice(20).replace_schema_metadata(None), "s1.parquet")

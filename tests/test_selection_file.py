@@ -37,7 +37,7 @@ READ = {".parquet": pq.read_table, ".arrow": read_arrow, ".csv": pyarrow.csv.rea
 
 
 # -- arrays and text ------------------------------------------------------------------------------
-def test_npy(chosen):
+def test_npy_is_int64(chosen):
     rows, order = chosen
     for values in (rows, order):
         assert values.dtype == np.int64
@@ -46,7 +46,7 @@ def test_npy(chosen):
 
 
 @pytest.mark.parametrize("by", ["index", "rank"])
-def test_text(chosen, select, by):
+def test_text_lists_one_row_a_line(chosen, select, by):
     rows = chosen[by == "rank"]
     assert select(*ARGS, "--order", by, "--out", "k.txt")[0] == 0
     assert Path("k.txt").read_bytes() == "".join(f"{row}\n" for row in rows).encode()
@@ -56,7 +56,7 @@ def test_text(chosen, select, by):
 
 
 @pytest.mark.parametrize("by", ["index", "rank"])
-def test_ids(chosen, data, select, by):
+def test_ids_in_npy_and_text(chosen, data, select, by):
     ids = [data.ids[row] for row in chosen[by == "rank"]]
     assert select(*ARGS, "--order", by, "--as", "id", "--out", "k.npy")[0] == 0
     assert np.load("k.npy").tolist() == ids
@@ -65,7 +65,7 @@ def test_ids(chosen, data, select, by):
     assert select(*ARGS, "--order", by, "--as", "id", "--out", "-")[1].splitlines() == ids
 
 
-def test_ids_that_are_numbers(chosen, data, select):
+def test_integer_ids_are_int64(chosen, data, select):
     pq.write_table(pa.table({"id": np.arange(40) * 3, "el2n": data.scores}), "with_ids.parquet")
     assert select(*ARGS, "--as", "id", "--out", "k.npy")[0] == 0
     ids = np.load("k.npy")
@@ -73,7 +73,7 @@ def test_ids_that_are_numbers(chosen, data, select):
     assert (ids == 3 * chosen[0]).all()
 
 
-def test_mask(chosen, select):
+def test_mask_in_npy_and_text(chosen, select):
     rows, _ = chosen
     assert select(*ARGS, "--as", "mask", "--out", "k.npy")[0] == 0
     mask = np.load("k.npy")
@@ -84,7 +84,7 @@ def test_mask(chosen, select):
     assert np.loadtxt("k.txt", int).tolist() == mask.astype(int).tolist()
 
 
-def test_datacomp(chosen, data, select):
+def test_datacomp_uids_equal_those_of_datacomp(chosen, data, select):
     rows, _ = chosen
     rng = np.random.default_rng(0)
     uids = [rng.bytes(16).hex() for _ in range(40)]
@@ -104,7 +104,7 @@ def test_datacomp(chosen, data, select):
 # -- tables ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("by", ["index", "rank"])
 @pytest.mark.parametrize("ending", READ)
-def test_tables(chosen, data, select, ending, by):
+def test_columns_of_tables_agree(chosen, data, select, ending, by):
     rows, order = chosen
     assert select(*ARGS, "--order", by, "--out", f"k{ending}")[0] == 0
     table = READ[ending](f"k{ending}")
@@ -121,7 +121,7 @@ def test_tables(chosen, data, select, ending, by):
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_schema(chosen, select, ending):
+def test_schema_of_tables(chosen, select, ending):
     assert select(*ARGS, "--out", f"k{ending}")[0] == 0
     schema = READ[ending](f"k{ending}").schema
     assert {f.name: str(f.type) for f in schema} == {
@@ -134,14 +134,14 @@ def test_schema(chosen, select, ending):
     }
 
 
-def test_scores_are_written_as_they_came(chosen, data, select):
+def test_score_column_is_not_transformed(chosen, data, select):
     flags = ["--higher-is", "easier", "--score-transform", "rank", "--out", "k.parquet"]
     assert select(*ARGS, *flags)[0] == 0
     table = pq.read_table("k.parquet")
     assert table["score"].to_pylist() == data.scores[table["index"].to_numpy()].tolist()
 
 
-def test_columns_without_ids_and_scores(chosen, run_cli, select):
+def test_tables_without_ids_and_scores_lack_their_columns(chosen, run_cli, select):
     assert run_cli("graph", "--emb", "emb.npy", "--out", "g.arrow")[0] == 0
     args = ["--graph", "g.arrow", "--scores", "scores.npy"]
     assert run_cli("propagate", *args, "--out", "p.npy")[0] == 0
@@ -153,7 +153,7 @@ def test_columns_without_ids_and_scores(chosen, run_cli, select):
 
 
 # -- complement -----------------------------------------------------------------------------------
-def test_complement(chosen, data, select):
+def test_complement_in_every_format(chosen, data, select):
     rest = sorted(set(range(40)) - set(chosen[0].tolist()))
     drop = [*ARGS, "--complement"]
     assert select(*drop, "--out", "k.npy")[0] == 0
@@ -198,14 +198,14 @@ def test_complement_contains_cut_and_excluded_rows(chosen, data, select):
 
 
 # -- several budgets ------------------------------------------------------------------------------
-def test_ratio_in_the_name(chosen, select):
+def test_ratio_in_the_name_is_as_written(chosen, select):
     ratios = ["--ratio", "0.10", "--ratio", "1e-1", "--ratio", ".5", "--out", "k_{ratio}.npy"]
     assert select(*ARGS[:-2], *ratios)[0] == 0
     sizes = {p.name: np.load(p).size for p in Path().glob("k_*.npy")}
     assert sizes == {"k_0.10.npy": 4, "k_1e-1.npy": 4, "k_.5.npy": 20}
 
 
-def test_size_in_the_name(chosen, select):
+def test_size_in_the_name_is_the_number_of_rows(chosen, select):
     budgets = ["--size", "7", "--ratio", "0.5", "--out", "k_{size}.txt"]
     assert select(*ARGS[:-2], *budgets)[0] == 0
     assert {p.name for p in Path().glob("k_*.txt")} == {"k_7.txt", "k_20.txt"}

@@ -1,4 +1,4 @@
-"""Write the files of the table, each in a folder beside its command line: ``… DIR``."""
+"""``python -m tests.malformed DIR`` writes each case and its command line into a folder."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from tests.malformed import CASES, GOOD, good_files
 
 
 def main() -> None:
-    """Make every case in a folder of its own, named by its number."""
+    """Write the folders, named by number."""
     top = Path(sys.argv[1]).resolve()
     for number, case in enumerate((*CASES, *GOOD)):
         folder = top / f"{number:03}"

@@ -1,4 +1,4 @@
-"""One line of the table."""
+"""One case of the table of malformed inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the bad file goes. `BAD` stands for its name.
+#: Command lines; `BAD` is replaced by the name of the bad file.
 EMB = "select --emb BAD --scores scores.npy --ratio 0.5"
 COSINE = "select --emb BAD --scores scores.npy --ratio 0.5 --metric cosine"
 BUILD = "graph --emb BAD --out out.arrow -k 3"
@@ -30,15 +30,14 @@ class Case:
     """One malformed input, or one odd input that must work.
 
     Attributes:
-        name: says what is wrong with it.
+        name: what is wrong with the input.
         command: the command line, with `BAD` for the file.
         file: the file's name.
-        make: its content, or what gives it, or does what else is needed in the folder that holds
-            the good files.
-        says: words that the error line must have beside the name of the file.
-        code: the exit code; 0 for what must work, and give the bytes of the plain form.
-        hint: words of the hint, if there is to be one.
-        shown: the name as the error line has it, where that differs.
+        make: the content, or a function that returns it or writes files to the current folder.
+        says: words that the error line must contain besides the name of the file.
+        code: the exit code; 0 if the run must work and give the bytes of the plain form.
+        hint: words that the hint must contain; empty if no hint is required.
+        shown: the name in the error line, if it is not `file`.
     """
 
     name: str
@@ -68,6 +67,6 @@ def good(name, command, file, make) -> Case:
 
 
 def cut(name: str, command: str, file: str, content: bytes, lengths: list[int]) -> list[Case]:
-    """The file cut off at each of these lengths; below 0 they count from its end."""
+    """Cases of the file truncated to each length; negative lengths count from the end."""
     whole = len(content)
     return [case(f"{name} cut at {at} of {whole}", command, file, content[:at]) for at in lengths]

@@ -133,7 +133,7 @@ def graph(
     drop: tuple = (),
     **more: Any,
 ) -> pa.Table:
-    """Row i lists i+1, i+2, i+3. `cells` maps (column, row, place) to what stands there instead;
+    """Row i lists i+1, i+2, i+3. `cells` maps (column, row, place) to another value;
     `meta` is laid over the metadata, `raw` replaces it (b"" leaves it out); `more` are columns.
     """
     lists = {

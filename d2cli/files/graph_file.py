@@ -128,20 +128,12 @@ class StoredGraph:
 
 
 def open_graph(path: str | Path) -> GraphFile:
-    """Open a graph file; reads and checks its header only.
-
-    Raises:
-        DataError: if the file is not a graph of this format version.
-    """
+    """Open a graph file; reads its header only, and refuses what is no graph (DataError)."""
     return GraphFile(Path(path))
 
 
 def read_graph(path: str | Path) -> KnnGraph:
-    """Read a graph file, memory-mapped, and check it against the contract of :class:`KnnGraph`.
-
-    Raises:
-        DataError: naming the file, and the first row that breaks the contract.
-    """
+    """Read a graph file, memory-mapped; :meth:`GraphFile.load` checks it."""
     return open_graph(path).load().graph
 
 
@@ -149,11 +141,9 @@ def write_graph(
     path: str | Path, graph: KnnGraph, ids: pa.Array | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Write a graph; an existing file is replaced when the new one is complete.
+    """Write a graph to `path`; an existing file is replaced when the new one is complete.
 
     Args:
-        path: the file, usually ``….arrow``.
-        graph: what to write.
         ids: (n,) one id per row, or None.
         provenance: for the metadata; by default how the graph was built.
     """

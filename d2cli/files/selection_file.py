@@ -16,7 +16,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.numpy_files import NpyField
-from d2cli.files.formats.tables import ColumnField, write_table
+from d2cli.files.formats.tables import ColumnField, first_null, write_table
 from d2cli.files.frame import Frame
 from d2cli.files.paths import check_regular, sniff
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
@@ -42,13 +42,9 @@ _RECORDED: dict[tuple[str, str], tuple[type, ...]] = {
 # -- writing --------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Kept:
-    """The N rows to write, of n, in the order of writing.
+    """The N rows to write, of n, in the order of writing: `index` holds their numbers, (N,) int64.
 
-    Attributes:
-        index: (N,) int64 row numbers.
-        n: the number of rows of the whole set.
-        ids: (n,) the ids of the whole set, or None.
-        columns: further columns of tables by name, (N,) each.
+    `ids` are those of the whole set, (n,), or None; `columns` are more columns of tables, (N,).
     """
 
     index: NDArray[np.int64]
@@ -61,8 +57,7 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
     """Check, before any work, that the selection can be written as asked.
 
     Args:
-        target: the output, or ``-``.
-        written_as: what the values are.
+        target, written_as: the output, or ``-``, and what its values are.
         ids: (n,) the ids of the whole set, or None.
         by_rank: whether rows are written in the order of the picks.
 
@@ -79,9 +74,8 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
     if written_as != "index" and ending in _TABLES:
         raise UsageError(f"{target}: --as is for .npy and text; tables have all columns")
     if written_as in ("id", "datacomp-uid") and ids is None:
-        raise UsageError(
-            f"--as {written_as} needs ids, and no input has them", "name them with --id-column"
-        )
+        hint = "name them with --id-column"
+        raise UsageError(f"--as {written_as} needs ids, and no input has them", hint)
     if written_as == "datacomp-uid" and ending != ".npy":
         raise UsageError(f"{target}: --as datacomp-uid is written to .npy only")
     if by_rank and written_as in ("mask", "datacomp-uid"):
@@ -92,9 +86,9 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
             matches = pc.match_substring_regex(ids, "^[0-9a-fA-F]{32}$")
             good = matches.to_numpy(zero_copy_only=False)
         if not good.all():
-            row = int(np.argmin(good))
+            odd = int(np.argmin(good))
             raise DataError(
-                f"{target}: the id of row {row}, {ids[row].as_py()!r}, is no DataComp uid, which "
+                f"{target}: the id of row {odd}, {ids[odd].as_py()!r}, is no DataComp uid, which "
                 "has 32 hexadecimal digits"
             )
 
@@ -110,7 +104,12 @@ def store_selection(
         with path.open("w", encoding="utf-8", newline="\n") as text:
             print_selection(text, kept, written_as)
     else:
-        table = _table(kept).replace_schema_metadata(as_metadata(provenance))
+        columns: dict[str, pa.Array] = {"index": pa.array(kept.index)}
+        if "rank" in kept.columns:
+            columns["rank"] = kept.columns["rank"]
+        if kept.ids is not None:
+            columns["id"] = kept.ids.take(columns["index"])
+        table = pa.table({**columns, **kept.columns}, metadata=as_metadata(provenance))
         write_table(table, path, ending)
 
 
@@ -147,22 +146,12 @@ def _values(kept: Kept, written_as: WrittenAs) -> NDArray[Any]:
     return np.array(ids.to_pylist(), dtype=np.str_)
 
 
-def _table(kept: Kept) -> pa.Table:
-    columns: dict[str, pa.Array] = {"index": pa.array(kept.index)}
-    if "rank" in kept.columns:
-        columns["rank"] = kept.columns["rank"]
-    if kept.ids is not None:
-        columns["id"] = kept.ids.take(columns["index"])
-    return pa.table({**columns, **kept.columns})
-
-
 # -- reading --------------------------------------------------------------------------------------
 class SelectionFile:
     """An opened selection: the header and the provenance are read, the rows are not.
 
     Attributes:
-        path: the file.
-        n: the number of values in the file.
+        path, n: the file, and the number of values in it.
         kept: the number of kept rows; None if only reading a mask can tell.
         dropped: whether the file lists the dropped rows.
         provenance: of ``select``; empty if there is none.
@@ -201,12 +190,10 @@ class SelectionFile:
             DataError: if the values cannot be understood, or are of other data.
         """
         path, first = self.path, self._fields[0]
-        rows_then = self.recorded("counts", "rows")
-        if rows_then is not None and rows_then != frame.n:
-            raise DataError(
-                f"{path}: was selected from {rows_then:,} rows, and {frame.name} has {frame.n:,}",
-                "give the embeddings that it was selected from",
-            )
+        rows = self.recorded("counts", "rows")
+        if rows is not None and rows != frame.n:
+            says = f"was selected from {rows:,} rows, and {frame.name} has {frame.n:,}"
+            raise DataError(f"{path}: {says}", "give the embeddings that it was selected from")
         table = {f.name: f for f in self._fields if f.name and len(f.shape) == 1}
         if not first.n:
             listed, by_id = np.empty(0, np.int64), False
@@ -255,7 +242,6 @@ class StoredSelection(NamedTuple):
     """The content of a selection file, as rows of a frame.
 
     Attributes:
-        file: the opened file.
         rows: (N,) int64 row numbers of the kept rows, ascending.
         order: (N,) int64 the same rows in the order of the picks, or None if it is not known.
         gains: (N,) float64 the score of each pick when it was picked, in that order, or None.
@@ -306,16 +292,11 @@ def _provenance(path: Path, field: Field) -> dict[str, Any]:
 def _with_uids(part: Field, frame: Frame) -> NDArray[np.int64]:
     """(N,) int64, the row in the frame of each DataComp uid."""
     if frame.ids is None or not pa.types.is_large_string(frame.ids.type):
-        raise DataError(
-            f"{part.where}: lists DataComp uids, but no input has such ids",
-            "name the id column with --id-column",
-        )
-    halves = np.concatenate(list(part.blocks()))
-    row_of = {uid.lower(): row for row, uid in enumerate(frame.ids.to_pylist())}
-    rows = np.empty(halves.size, np.int64)
-    for place, (high, low) in enumerate(halves.tolist()):
-        row = row_of.get(f"{high:016x}{low:016x}")
-        if row is None:
-            raise DataError(f"{part.where}: row {place}: {frame.name} has no such uid")
-        rows[place] = row
-    return rows
+        hint = "name the id column with --id-column"
+        raise DataError(f"{part.where}: lists DataComp uids, but no input has such ids", hint)
+    halves = np.concatenate(list(part.blocks())).tolist()
+    uids = pa.array([f"{high:016x}{low:016x}" for high, low in halves], pa.large_string())
+    rows = pc.index_in(uids, value_set=pc.utf8_lower(frame.ids))
+    if rows.null_count:
+        raise DataError(f"{part.where}: row {first_null(rows)}: {frame.name} has no such uid")
+    return rows.to_numpy().astype(np.int64)

@@ -17,12 +17,6 @@ _SCORE = {".npy": 8, ".arrow": 8, ".parquet": 9, ".csv": 20}
 _NPY_HEADER = 128
 #: Bytes of the schema and provenance of a table, approximately.
 _TABLE_HEADER = 4096
-#: Bytes per row that Arrow's parquet writer holds to find repeated values.
-_ENCODED = 170
-#: The most bytes that the parquet writer holds for that.
-_ENCODING = 44 * MIB
-#: Bytes that the parquet writer holds for each column after the first.
-_ENCODED_COLUMN = 3 * MIB
 
 
 @dataclass(frozen=True)
@@ -33,30 +27,14 @@ class Ids:
     length: float
     text: bool
 
-    @property
-    def in_table(self) -> float:
-        """Bytes of an id in an Arrow column: the text and its offset."""
-        return self.length + (8 if self.text else 0)
 
-
-def id_bytes(ids: Ids | None) -> float:
-    """Bytes of an id in an Arrow column; 0 without ids."""
-    return 0.0 if ids is None else ids.in_table
-
-
-def _stored_id_bytes(ending: str, ids: Ids | None) -> float:
-    """Bytes of an id in a table on disk. Only Arrow stores offsets."""
-    if ids is None or ending == ".arrow":
-        return id_bytes(ids)
-    return ids.length
+def _id_bytes(ids: Ids | None, ending: str = ".arrow") -> float:
+    """Bytes of an id in a column of Arrow, which stores offsets of texts, or of another format."""
+    return 0.0 if ids is None else ids.length + (8 if ids.text and ending == ".arrow" else 0)
 
 
 def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
-    """Read ids and check that they are unique (:meth:`Source.ids`).
-
-    Args:
-        kept: whether the run holds the ids to its end.
-    """
+    """Read ids and check that they are unique; `kept`: the run holds them to its end."""
     if ids is None:
         return
     ledger.stage = "read"
@@ -84,38 +62,35 @@ def read_graph(ledger: Ledger, n: int, k: int) -> None:
 def write(ledger: Ledger, ending: str, rows: int, columns: int, ids: Ids | None) -> None:
     """Write `rows` of `columns` numbers and an id in the format of `ending`."""
     ledger.stage = "write"
-    size = rows * (8 * columns + id_bytes(ids))
-    if ending == ".parquet":
-        size += min(_ENCODED * rows, _ENCODING) + _ENCODED_COLUMN * (columns - 1)
+    size = rows * (8 * columns + _id_bytes(ids))
+    if ending == ".parquet":  # the writer holds values to find repeated ones, as measured
+        size += min(170 * rows, 44 * MIB) + 3 * MIB * (columns - 1)
     ledger.touch("columns", size)
 
 
 def graph_bytes(n: int, k: int, ids: Ids | None) -> int:
     """Bytes of a graph file of n rows and k neighbours."""
-    return round(n * (8 * k + id_bytes(ids))) + _TABLE_HEADER
+    return round(n * (8 * k + _id_bytes(ids))) + _TABLE_HEADER
 
 
 def score_bytes(ending: str, n: int, kinds: int, ids: Ids | None) -> int:
     """Bytes of a file of n scores of some `kinds`; ``.npy`` holds one kind and no ids."""
     if ending == ".npy":
         return _SCORE[ending] * n + _NPY_HEADER
-    return round(n * (_SCORE[ending] * kinds + _stored_id_bytes(ending, ids))) + _TABLE_HEADER
+    return round(n * (_SCORE[ending] * kinds + _id_bytes(ids, ending))) + _TABLE_HEADER
 
 
 def selection_bytes(
     ending: str, written_as: WrittenAs, complement: bool, size: int, n: int, ids: Ids | None
 ) -> int:
-    """Bytes of a file that keeps `size` of n rows.
+    """Bytes of a file that keeps `size` of n rows, or lists the others if it is a `complement`.
 
-    Args:
-        ending: the format; any other than a table or ``.npy`` is text.
-        written_as: what the values of ``.npy`` and text are.
-        complement: whether the file lists the n - size dropped rows instead.
+    The format is that of `ending`; any other than a table or ``.npy`` is text.
     """
     rows = n - size if complement else size
     if ending in _KEPT_ROW:
         row = (_DROPPED_ROW if complement else _KEPT_ROW)[ending]
-        return round(rows * (row + _stored_id_bytes(ending, ids))) + _TABLE_HEADER
+        return round(rows * (row + _id_bytes(ids, ending))) + _TABLE_HEADER
     if written_as == "mask":
         return n + _NPY_HEADER if ending == ".npy" else 2 * n
     if ending == ".npy":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +37,7 @@ class Layout:
         rows, width: the number of rows, and of values in a row; 1 for scores and labels.
         exact: whether `rows` is counted; if not, it is estimated from the beginning of a file.
         dtype: NumPy's type of the values.
-        mapped: whether the data are one memory-mapped array.
-        plain: whether that array is in C order and native byte order.
+        mapped, plain: whether the data are one memory-mapped array; in C order and native bytes.
         largest_mapped: bytes of the largest single ``.npy`` file.
         reading: bytes of the buffers while the files are read.
         id_sizes: the sizes of the ids; None if the files carry none.
@@ -72,10 +69,8 @@ class Source:
     """The rows of one option, in order.
 
     Attributes:
-        role: what the rows are.
-        option: the option's name on the command line, without dashes.
-        parts: one field for each file.
-        id_parts: the id field of each file; empty if the files carry no ids.
+        role, option: what the rows are, and the option's name without dashes.
+        parts, id_parts: the field of each file, and its id field; empty if the files carry no ids.
     """
 
     role: Role
@@ -87,11 +82,6 @@ class Source:
     def n(self) -> int:
         """The number of rows of all files."""
         return sum(part.n for part in self.parts)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the rows are counted; if not, they are estimated (see :class:`Wanted`)."""
-        return all(part.exact for part in self.parts)
 
     @property
     def paths(self) -> list[Path]:
@@ -113,15 +103,14 @@ class Source:
         """The file and the row in it, for messages."""
         if row is None:
             return self.name
-        ends = list(accumulate(part.n for part in self.parts))
-        at = bisect_right(ends, row)
-        return f"{self.parts[at].where}: row {row - (ends[at - 1] if at else 0)}"
+        for part in self.parts:
+            if row < part.n:
+                break
+            row -= part.n
+        return f"{part.where}: row {row}"
 
     def layout(self, rows: int | None = None, width: int | None = None) -> Layout:
-        """What the headers say, without reading data.
-
-        Args:
-            rows, width: the shape, if it is not that of the concatenated files.
+        """What the headers say; `rows` and `width` if they are not those of the joined files.
 
         Raises:
             DataError: if the files have rows of several widths.
@@ -136,7 +125,7 @@ class Source:
         return Layout(
             option=self.option, role=self.role, name=self.name, paths=self.paths,
             size=sum(path.stat().st_size for path in self.paths),
-            rows=rows, exact=self.exact, width=width,
+            rows=rows, exact=all(part.exact for part in parts), width=width,
             dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
             mapped=alone is not None, plain=alone is None or alone.is_plain,
             largest_mapped=max(mapped, default=0),
@@ -150,10 +139,8 @@ class Source:
         first = next(iter(widths))
         for part, width in widths.items():
             if width != widths[first]:
-                raise DataError(
-                    f"{part.where}: rows have {width} values, those of {first.where} have "
-                    f"{widths[first]}"
-                )
+                others = f"those of {first.where} have {widths[first]}"
+                raise DataError(f"{part.where}: rows have {width} values, {others}")
         return widths[first]
 
     def matrix(self) -> NDArray[np.floating]:
@@ -191,9 +178,8 @@ class Source:
                     place[:] = block
             start += rows
         if start != shape[0]:
-            raise DataError(
-                f"{self.name}: {start:,} rows were read, and the headers claim {shape[0]:,}"
-            )
+            says = f"{start:,} rows were read, and the headers claim {shape[0]:,}"
+            raise DataError(f"{self.name}: {says}")
         return out
 
     def column(self) -> pa.Array:
@@ -205,11 +191,7 @@ class Source:
         return _joined(self.id_parts) if self.id_parts else None
 
     def ids(self) -> pa.Array | None:
-        """The id of each row, or None.
-
-        Raises:
-            DataError: if an id is repeated.
-        """
+        """The id of each row, or None; a repeated id raises DataError."""
         ids = self.id_values()
         if ids is not None:
             check_unique(ids, self.place)
@@ -257,9 +239,8 @@ def open_source(
     """Find the files of an option and choose the field of each. Reads headers only, except of CSV.
 
     Args:
-        arguments: paths, folders and globs, in order.
+        arguments, option: paths, folders and globs, and the option they were given to.
         role, key, id_column, skim: see :class:`~d2cli.files.formats.choice.Wanted`.
-        option: the option that the arguments were given to, without dashes.
         key_option: the option that takes the key; by default ``{option}-key``.
 
     Raises:
@@ -325,8 +306,7 @@ class Reordered:
 def blame(**inputs: Source | Reordered | str | None) -> Iterator[None]:
     """Put the file's name in front of an error of numerical code, which knows argument names only.
 
-    Args:
-        inputs: by argument name, the origin of its values: a source, or a name for messages.
+    `inputs` are the origins of the arguments' values: sources, or names for messages.
     """
     try:
         yield

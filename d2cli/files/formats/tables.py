@@ -34,15 +34,6 @@ _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "bin
 _NUMBERED = re.compile(r"((?:.*[^0-9])?0*?)([1-9][0-9]{0,8}|0)", re.DOTALL)
 #: Bytes of a CSV that are read if it is skimmed.
 _CSV_HEAD = 1 << 18
-#: Arrow decodes a parquet column in this many times its size (pages, dictionaries, a batch, and
-#: memory that the allocator keeps), as measured.
-_DECODING_TIMES = 6
-#: The most bytes that decoding a large parquet column takes, as measured.
-_DECODING_BYTES = 56 << 20
-#: The same for each of many columns that are decoded together.
-_DECODING_A_COLUMN = 4 << 20
-#: Bytes before each text in a parquet page: its length.
-_TEXT_LENGTH = 4
 
 
 @contextmanager
@@ -102,7 +93,7 @@ class TableFile:
             source = pa.memory_map(os.fsencode(self.path))
             self.n = dataset.IpcFileFormat().make_fragment(source).count_rows()
         else:
-            self.n = sum(batch.num_rows for batch in self._ipc_batches(0))
+            self.n = sum(batch.num_rows for batch in self.ipc_batches(0))
 
     def _ipc(self, columns: list[int] | None = None) -> Any:
         """A reader of an Arrow file or stream, of some columns or of all."""
@@ -111,7 +102,7 @@ class TableFile:
         opener = pa.ipc.open_file if self.kind == "arrow" else pa.ipc.open_stream
         return opener(source, options=options)
 
-    def _ipc_batches(self, column: int) -> Iterator[pa.RecordBatch]:
+    def ipc_batches(self, column: int) -> Iterator[pa.RecordBatch]:
         """The batches of an Arrow file or stream, with one column."""
         reader = self._ipc([column])
         if self.kind == "arrow":
@@ -150,18 +141,15 @@ class TableFile:
 
     # -- sizes from headers, computed only when a plan asks ----------------------------------------
     @cached_property
-    def _column_sizes(self) -> dict[str, tuple[int, float]]:
-        """Values and uncompressed bytes of a row in each column of a parquet file.
-
-        The numbers are those of the first row group that has rows.
-        """
+    def column_sizes(self) -> dict[str, tuple[int, float]]:
+        """Values and uncompressed bytes of a row by parquet column, in the first group of rows."""
+        if self.kind != "parquet":
+            return {}
         about = self._parquet.metadata
         groups = (about.row_group(i) for i in range(about.num_row_groups))
-        group = next((group for group in groups if group.num_rows), None)
+        group: Any = next((group for group in groups if group.num_rows), None)
         names, sizes = set(self.schema.names), {}
-        if group is None:
-            return {}
-        for column in range(group.num_columns):
+        for column in range(group.num_columns if group else 0):
             chunk = group.column(column)
             name = chunk.path_in_schema  # of a list "name.list.element"
             while name not in names and "." in name:
@@ -170,32 +158,19 @@ class TableFile:
             sizes[name] = chunk.num_values // group.num_rows, size
         return sizes
 
-    def list_width(self, name: str) -> int:
-        """The length of the lists in a column: the mean of a parquet row group, or the first."""
-        with arrow_errors(f"{self.path}: {name}"):
-            if self.kind == "parquet":
-                return self._column_sizes.get(name, (0, 0.0))[0]
-            for batch in self._ipc_batches(self.schema.get_field_index(name)):
-                if batch.num_rows:
-                    batch.validate()  # the offsets of a damaged batch can be missing
-                    first, second = batch.column(0).offsets[:2].to_pylist()
-                    return int(second - first)
-        return 0
-
-    def value_bytes(self, name: str) -> float | None:
-        """Mean uncompressed bytes of a value of a parquet column; None if the header has none."""
-        found = self._column_sizes.get(name) if self.kind == "parquet" else None
-        return found[1] if found else None
-
     def buffer_bytes(self, names: list[str]) -> int:
-        """Bytes of the buffers while these columns are read together."""
+        """Bytes of the buffers while these columns are read together.
+
+        Arrow decodes a parquet column in 6 times its size (pages, dictionaries, a batch, memory
+        that the allocator keeps). Large columns take at most 56 MiB, or 4 MiB for each of many.
+        Both are measured.
+        """
         if self.kind == "csv":  # the whole table, and its integers as text
             return 3 * self.path.stat().st_size
         if self.kind != "parquet":
             return BATCH_BYTES
-        size = sum((self.value_bytes(name) or 0.0) * self.n for name in names)
-        most = max(_DECODING_BYTES, _DECODING_A_COLUMN * len(names))
-        return min(round(_DECODING_TIMES * size), most)
+        size = sum(self.column_sizes.get(name, (0, 0.0))[1] * self.n for name in names)
+        return min(round(6 * size), max(56, 4 * len(names)) << 20)
 
 
 def write_table(table: pa.Table, path: Path, ending: str) -> None:
@@ -224,26 +199,24 @@ def _read_csv(path: Path, head: bytes | None) -> pa.Table:
     headless = (all(_is_number(cell) for cell in cells) and not counted) or (
         len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     )
-    options = {
-        "read_options": pa.csv.ReadOptions(autogenerate_column_names=headless),
-        "parse_options": pa.csv.ParseOptions(
-            delimiter=separator,
-            newlines_in_values=True,  # captions have line breaks
-            invalid_row_handler=None if head is None else lambda row: "skip",
-        ),
-    }
+    parsing = pa.csv.ParseOptions(
+        delimiter=separator,
+        newlines_in_values=True,  # captions have line breaks
+        invalid_row_handler=None if head is None else lambda row: "skip",
+    )
+    naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
 
-    def content() -> pa.NativeFile:
-        return pa.OSFile(os.fsencode(path)) if head is None else pa.BufferReader(head)
+    def read(options: pa.csv.ConvertOptions | None = None) -> pa.Table:
+        content = pa.OSFile(os.fsencode(path)) if head is None else pa.BufferReader(head)
+        return pa.csv.read_csv(content, naming, parsing, options)
 
-    table = pa.csv.read_csv(content(), **options)
+    table = read()
     # 007 is a name, not a number: a column with leading zeros stays text.
     times = Counter(table.schema.names)
     whole = [c.name for c in table.schema if pa.types.is_integer(c.type) and times[c.name] == 1]
     if whole:
         types = dict.fromkeys(whole, pa.string())
-        as_text = pa.csv.ConvertOptions(column_types=types, include_columns=whole)
-        texts = pa.csv.read_csv(content(), **options, convert_options=as_text)
+        texts = read(pa.csv.ConvertOptions(column_types=types, include_columns=whole))
         for name in whole:
             if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
                 table = table.set_column(table.schema.get_field_index(name), name, texts[name])
@@ -304,11 +277,23 @@ class ColumnField(Field):
         super().__init__(table.path, name, shape, _numpy_type(kind))
 
     def header_width(self) -> int:
-        return self.table.list_width(self.name) if self.width_shows_late else super().width()
+        """The length of the lists: the mean of a parquet row group, or that of the first list."""
+        if not self.width_shows_late:
+            return super().width()
+        with arrow_errors(self.where):
+            if self.table.kind == "parquet":
+                return self.table.column_sizes.get(self.name, (0, 0.0))[0]
+            for batch in self.table.ipc_batches(self.table.schema.get_field_index(self.name)):
+                if batch.num_rows:
+                    batch.validate()  # the offsets of a damaged batch can be missing
+                    first, second = batch.column(0).offsets[:2].to_pylist()
+                    return int(second - first)
+        return 0
 
     def id_bytes(self) -> float:
-        found = self.table.value_bytes(self.name) if self.is_text else None
-        return super().id_bytes() if found is None else max(found - _TEXT_LENGTH, 1.0)
+        found = self.table.column_sizes.get(self.name) if self.is_text else None
+        # A parquet page stores the length of each text in 4 bytes.
+        return max(found[1] - 4, 1.0) if found else super().id_bytes()
 
     def buffer_bytes(self, by_rows: bool) -> int:
         return self.table.buffer_bytes([self.name])

@@ -17,8 +17,7 @@ class Frame:
     """The rows of a run, in the order of one input; other inputs are joined to them.
 
     Attributes:
-        n: the number of rows.
-        name: the input that gives the order, for messages.
+        n, name: the number of rows, and the input that gives their order, for messages.
         ids: (n,) the ids, from the first input that has some, or None.
         could_have_ids: whether the input is a table; then missing ids deserve a notice.
         notices: notices about the joins.
@@ -36,10 +35,9 @@ class Frame:
         return cls(source.n, source.name, source.ids(), source.has_columns)
 
     def check_id_column(self, id_column: str | None) -> None:
-        """After all joins, check that some input has the id column that the user named.
+        """After all joins, refuse (UsageError) an id column that no input has.
 
-        Raises:
-            UsageError: if none has; the inputs would silently be joined by row.
+        Without the check, the inputs would silently be joined by row.
         """
         if id_column not in (None, NO_IDS) and self.ids is None:
             raise UsageError(f"--id-column {id_column}: no input has a column of this name")
@@ -120,20 +118,16 @@ class Frame:
         for source in sources:
             part = source.parts[0]
             ids = source.id_values() if self.ids is not None else None
-            if ids is not None or part.is_text or part.name in ID_NAMES:
-                values = source.column() if ids is None else ids
-                mask[self.rows_with_ids(values, source)] = True
-                continue
-            mask[self.listed(source.column(), source)] = True
+            values = source.column() if ids is None else ids
+            by_id = ids is not None or part.is_text or part.name in ID_NAMES
+            read = self.rows_with_ids if by_id else self.listed
+            mask[read(values, source)] = True
         return mask
 
     def listed(self, values: pa.Array, source: Source, mask: bool = False) -> NDArray[np.int64]:
-        """The rows of a mask or of row numbers, as int64; others are refused.
+        """The rows of a mask or of row numbers, as int64; numbers outside the frame are refused.
 
-        Args:
-            values: booleans or row numbers.
-            source: where they are from.
-            mask: whether integers are a mask too.
+        `values` of `source` are a mask if they are booleans or `mask` is true.
         """
         if mask or pa.types.is_boolean(values.type):
             if len(values) != self.n:

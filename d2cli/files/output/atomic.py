@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2cli.errors import OutputError, UsageError
-from d2cli.files.output.temporary import Lease, lock, sweep
+from d2cli.files.output.temporary import Lease, lock, opened, sweep
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
@@ -74,18 +74,18 @@ class Outputs:
         for move in self._moves:
             with _naming(move.final):
                 _flush(move.temporary)
-        sidecars = {sidecar_path(move.target) for move in self._moves}
-        data = [move for move in self._moves if Path(move.target) not in sidecars]
-        beside = {Path(move.target): move for move in self._moves if Path(move.target) in sidecars}
+        moves = {Path(move.target): move for move in self._moves}
+        beside = {move: moves.get(sidecar_path(move.target)) for move in self._moves}
+        pairs = [(move, sidecar) for move, sidecar in beside.items() if sidecar]
+        data = [move for move in self._moves if move not in beside.values()]
         folders = sorted({move.final.parent for move in self._moves})
         stopping.check()
         with stopping.shield(), _alone_in(folders), _Undo(self._temporary) as undo:
-            pairs = [(move, beside.get(sidecar_path(move.target))) for move in data]
-            steps = (self._bridged(move, sidecar) for move, sidecar in pairs if sidecar)
-            bridges = [step for step in steps if step]
-            bridged = {step.final for step in bridges}
-            last = [move for move in beside.values() if move.final in bridged]
-            first = [*(move for move in beside.values() if move not in last), *bridges]
+            first, last = [], []
+            for move, sidecar in pairs:
+                bridge = self._bridged(move, sidecar)
+                first.append(bridge or sidecar)
+                last += [sidecar] if bridge else []
             for stage in (first, data, last):
                 for move in stage:
                     with _naming(move.final):
@@ -165,13 +165,9 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for folder in folders:
-            try:
-                handle = os.open(folder, os.O_RDONLY)
-            except OSError:  # not readable, or missing: then the renames fail
-                continue
-            stack.callback(os.close, handle)
             until = time.monotonic() + 10.0
-            with suppress(OSError):
+            with suppress(OSError):  # a folder that cannot be opened, or has no locks
+                handle = stack.enter_context(opened(folder, os.O_RDONLY))
                 while not lock(handle, wait=False) and time.monotonic() < until:
                     time.sleep(0.01)
         yield
@@ -194,11 +190,8 @@ def resolve(target: Path) -> Path:
 
 def _flush(path: Path) -> None:
     """Write the content of a file, or the names in a folder, to disk (fsync)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path, os.O_RDONLY) as handle:
         os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +29,10 @@ from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.files.output.atomic import resolve
-from d2cli.files.output.temporary import lock
+from d2cli.files.output.temporary import lock, opened
 
 #: Bytes that are written at a time.
 _CHUNK = 1 << 22
-_FOLDER = re.compile(r"\.d2prune-([0-9a-f]{16})-[0-9a-f]{16}\.checkpoint")
 
 Tell = Callable[[str], None]
 
@@ -47,10 +45,9 @@ class FileCheckpoint(Checkpoint):
     """States in files in :attr:`folder`, removed if the context ends without an error."""
 
     def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
-        """States of an earlier run of the same build can be loaded at once.
+        """A checkpoint of the file `output`; states of an earlier run can be loaded at once.
 
         Args:
-            output: the file that is being made.
             build: everything that shapes the result, as JSON.
             seconds: the least time between two saves.
             tell: called with notices.
@@ -117,16 +114,17 @@ class FileCheckpoint(Checkpoint):
     def _clear_others(self) -> None:
         """Remove checkpoints of other builds of the same output, unless their runs are alive."""
         with suppress(OSError):
-            for name in os.listdir(self.folder.parent):
-                found = _FOLDER.fullmatch(name)
-                if found and found[1] == self._output and name != self.folder.name:
-                    with suppress(OSError):
-                        _clear(self.folder.parent / name)
+            pattern = f".d2prune-{self._output}-{'[0-9a-f]' * 16}.checkpoint"
+            others = set(self.folder.parent.glob(pattern)) - {self.folder}
+            for other in others:
+                with suppress(OSError), opened(other / "lock", os.O_CREAT | os.O_RDWR) as handle:
+                    if lock(handle, wait=False):
+                        shutil.rmtree(other, ignore_errors=True)
 
     def _own(self) -> bool:
         """Whether this run holds the lock of the folder; takes the lock if it is free."""
         if self._lock is None:
-            handle = _open_lock(self.folder)
+            handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
             with suppress(OSError):  # without locks, assume that no other run is alive
                 if not lock(handle, wait=False):
                     os.close(handle)
@@ -148,20 +146,6 @@ def kept(
         return
     with FileCheckpoint(output, build, seconds, tell) as checkpoint:
         yield checkpoint
-
-
-def _open_lock(folder: Path) -> int:
-    return os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
-
-
-def _clear(folder: Path) -> None:
-    """Remove a checkpoint, unless its run holds the lock."""
-    handle = _open_lock(folder)
-    try:
-        if lock(handle, wait=False):
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def _digest(content: bytes) -> str:

@@ -22,7 +22,8 @@ import secrets
 import stat
 import time
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -108,10 +109,10 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
         if handle is not None and not lock(handle, wait=False):
             return
         paths = [p for p in paths if p != lock_path and stat.S_ISREG(os.lstat(p).st_mode)]
-        times = [path.lstat().st_ctime for path in (*paths, lock_path) if path.exists()]
-        unchanged = time.time() - max(times, default=0.0)
-        if f"-{_host()}-" not in run and unchanged <= _LONG_AGO:
-            return
+        if f"-{_host()}-" not in run:
+            times = [path.lstat().st_ctime for path in (*paths, lock_path) if path.exists()]
+            if time.time() - max(times, default=0.0) <= _LONG_AGO:
+                return
         with stopping.shield():
             _clear_orphans(folder, paths, names)
             for path in paths:
@@ -147,6 +148,16 @@ def lock(handle: int, *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """A file or folder, opened by the system call and closed at the end."""
+    handle = os.open(path, flags, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -109,10 +109,9 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     for name, one in _described_inputs(inputs):
         with suppress(OSError, TypeError, ValueError):  # copied from other provenance
             times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in _paths_of(one))
-    try:
+    with suppress(OSError):  # the current folder has been removed
         return {"folder": os.getcwd(), "modified_ns": times}
-    except OSError:  # the current folder has been removed
-        return {}
+    return {}
 
 
 class Change(NamedTuple):
@@ -128,10 +127,8 @@ class Change(NamedTuple):
 def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterator[Change]:
     """The inputs that have changed since the provenance of a sidecar was written.
 
-    Args:
-        provenance: as :func:`~d2cli.files.provenance.sidecar.read_sidecar` returns it. Without the
-            section ``run`` the folder of its paths is not known, and nothing is checked.
-        ignore: names of inputs that the caller checks itself.
+    Without the section ``run`` the folder of its paths is not known, and nothing is checked. The
+    caller checks the inputs `ignore` itself.
     """
     run = provenance.get("run")
     if not isinstance(run, dict) or not isinstance(run.get("folder"), str):
@@ -147,20 +144,14 @@ def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterato
             continue
         if not there:
             continue
-        certain = len(there) < len(paths) or _differs(paths, one)
+        certain = True
+        with suppress(OSError):  # one of several files is missing or unreadable
+            size = sum(path.stat().st_size for path in paths)
+            certain = size != one.get("size") or fingerprint(paths) != one.get("fingerprint")
         known = then.get(name) if isinstance(then, dict) else None
         touched = isinstance(known, list) and any(p.stat().st_mtime_ns not in known for p in there)
         if certain or (touched and is_sampled(paths)):
             yield Change(str(_paths_of(one)[0]), certain)
-
-
-def _differs(paths: list[Path], one: dict[str, Any]) -> bool:
-    """Whether the size or fingerprint of files differs from the recorded one."""
-    try:
-        size = sum(path.stat().st_size for path in paths)
-        return size != one.get("size") or fingerprint(paths) != one.get("fingerprint")
-    except OSError:  # one of several files is missing or unreadable
-        return True
 
 
 def refuse_stale(
@@ -169,10 +160,8 @@ def refuse_stale(
     """Refuse changed inputs; return notices of those that may have changed or are allowed.
 
     Args:
-        output: the file that was made from the inputs, for messages.
-        provenance: of `output`.
-        made: a verb for messages, such as "built from".
-        hint: how to make `output` again.
+        output, provenance: the file that was made from the inputs, and its provenance.
+        made, hint: a verb for messages, such as "built from", and how to make `output` again.
         allowed: whether changed inputs give a notice instead of an error.
         ignore: names of inputs that the caller checks itself.
 

@@ -91,12 +91,9 @@ def sidecar_path(output: str | Path) -> Path:
 def write_sidecar(
     path: Path, output: Path, provenance: dict[str, Any], run: dict[str, Any]
 ) -> None:
-    """Write a sidecar to `path`.
+    """Write the sidecar of `output` to `path`; it describes the output as it is written now.
 
-    Args:
-        output: the output as far as it is written now, whose content is described.
-        provenance: of :func:`new_provenance`.
-        run: the part that differs between runs; added to :func:`whereabouts` of the inputs.
+    `run` is the part that differs between runs; :func:`whereabouts` of the inputs is added.
     """
     content = {
         **provenance,
@@ -134,16 +131,9 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
 
 
 def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
-    """The text of a sidecar that fits both the new output and the one that it replaces.
+    """The text of a sidecar that fits both the new output and `output`, which it replaces.
 
-    Args:
-        new: the new sidecar, written at a temporary path.
-        old: the sidecar that it will replace.
-        output: the output that will be replaced, described by `old`.
-
-    Returns:
-        The new provenance, with the old one inside. None if `old` is missing or does not describe
-        `output`.
+    It is the sidecar at `new` with that at `old` inside; None if `old` does not describe `output`.
     """
     fitting = None
     with suppress(OSError):

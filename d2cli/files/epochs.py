@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,36 +14,18 @@ from d2cli.files.frame import Frame
 from d2cli.files.sources import Layout, Source, open_source
 
 
-@dataclass(frozen=True)
 class Epochs:
-    """Outputs of `n` rows and `classes` classes, for several epochs in order.
+    """Outputs of `n` rows and `classes` classes, for `count` epochs in order.
 
     Each part of `source` is a file of one epoch, (n, classes), or of several, (epochs, n, classes).
+    `counts` are their numbers of epochs; `paths` and `name` are those of `source`.
     """
 
-    source: Source
-    n: int
-    classes: int
-
-    @property
-    def counts(self) -> list[int]:
-        """The number of epochs in each file."""
-        return [1 if len(part.shape) == 2 else part.shape[0] for part in self.source.parts]
-
-    @property
-    def count(self) -> int:
-        """The number of epochs in all files."""
-        return sum(self.counts)
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files, in order."""
-        return self.source.paths
-
-    @property
-    def name(self) -> str:
-        """The name of the input in messages."""
-        return self.source.name
+    def __init__(self, source: Source, n: int, classes: int) -> None:
+        self.source, self.n, self.classes = source, n, classes
+        self.paths, self.name = source.paths, source.name
+        self.counts = [1 if len(p.shape) == 2 else p.shape[0] for p in source.parts]
+        self.count = sum(self.counts)
 
     def layout(self) -> Layout:
         """What the headers say; rows and width are those of one epoch."""
@@ -63,22 +42,17 @@ class Epochs:
         """(epoch, first row in its file, outputs, their rows in the frame, field), in order.
 
         The rows are None if file and frame have the same order; -1 stands for a row that is not in
-        the frame. A file with ids is joined by id.
-
-        Args:
-            frame: the rows of the run.
-            wanted: consecutive epochs, counted from 0 over all files.
+        the frame. A file with ids is joined by id. `wanted` are consecutive epochs, counted from 0
+        over all files.
         """
-        ends = list(accumulate(self.counts))
-        for at, part in enumerate(self.source.parts):
-            before = ends[at] - self.counts[at]
-            own = range(max(wanted.start - before, 0), min(wanted.stop - before, self.counts[at]))
-            if not own:
-                continue
-            places = self._places(frame, at)
-            for layer, start, block in part.layers(own):
+        before = 0
+        for at, (part, count) in enumerate(zip(self.source.parts, self.counts, strict=True)):
+            own = range(max(wanted.start - before, 0), min(wanted.stop - before, count))
+            places = self._places(frame, at) if own else None
+            for layer, start, block in part.layers(own) if own else ():
                 rows = None if places is None else places[start : start + block.shape[0]]
                 yield before + layer, start, block, rows, part
+            before += count
 
     def check(self, frame: Frame) -> None:
         """Check the number of rows, and the ids of the first file, against the frame.
@@ -89,8 +63,7 @@ class Epochs:
         part = self.source.parts[0]
         if self.source.id_parts:
             self._places(frame, 0)
-            return
-        if self.n == frame.n:
+        if self.source.id_parts or self.n == frame.n:
             return
         if len(part.shape) == 3 and part.shape[0] == frame.n:
             raise DataError(

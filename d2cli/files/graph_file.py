@@ -37,9 +37,9 @@ class GraphFile:
     """An opened graph file: the header is read and checked, the rows are not.
 
     Attributes:
-        path, size: the file, and its bytes on disk.
+        path, paths, size: the file, also as a list, and its bytes on disk.
         n, n_neighbors: the shape of the lists of neighbours.
-        info: how the graph was built.
+        info, method: how the graph was built, and how neighbours were searched, or "unknown".
         id_sizes: the sizes of the ids; None if the file has none.
         provenance: how the graph was built; its sections ``graph`` and ``inputs`` are dicts.
     """
@@ -49,7 +49,7 @@ class GraphFile:
         check_regular(path)
         if sniff(path) != "arrow":
             raise DataError(f"{path}: is not a graph, which is an Arrow file", _MAKE)
-        self.path, self.size = path, path.stat().st_size
+        self.path, self.paths, self.size = path, [path], path.stat().st_size
         self._table = TableFile(path, "arrow")
         with arrow_errors(path):
             schema = self._table.schema
@@ -59,6 +59,7 @@ class GraphFile:
             raise DataError(f"{path}: is not a graph: its metadata has no 'd2prune'", _MAKE)
         self.provenance = {**found, **{part: found.get(part) or {} for part in ("graph", "inputs")}}
         self.info = _build_info(path, self.provenance["graph"])
+        self.method = self.info.method
         _check_lists(path, kinds, "neighbors", pa.int32())
         _check_lists(path, kinds, "distances", pa.float32())
         if not pa.types.is_boolean(kinds.get("excluded", pa.bool_())):
@@ -71,16 +72,6 @@ class GraphFile:
             text = not pa.types.is_integer(kinds["id"])
             beyond = max(0.0, self.size - self.n * self.n_neighbors * 8.0) / self.n
             self.id_sizes = Ids(self.n, beyond if text else 8.0, text)
-
-    @property
-    def method(self) -> str:
-        """How neighbours were searched, or "unknown"."""
-        return self.info.method
-
-    @property
-    def paths(self) -> list[Path]:
-        """The file, as a list of one."""
-        return [self.path]
 
     def load(self) -> StoredGraph:
         """Read the rows and check them against the contract of :class:`KnnGraph`.

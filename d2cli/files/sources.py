@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,40 +64,26 @@ class Layout:
         return "text" if self.dtype.kind in "US" else str(self.dtype)
 
 
-@dataclass(frozen=True)
 class Source:
     """The rows of one option, in order.
 
     Attributes:
         role, option: what the rows are, and the option's name without dashes.
         parts, id_parts: the field of each file, and its id field; empty if the files carry no ids.
+        n, paths: the number of rows of all files; the files, in order, each once.
+        name: the name of the input in messages.
+        has_columns: whether the files are tables, which can carry ids.
     """
 
-    role: Role
-    option: str
-    parts: list[Field]
-    id_parts: list[Field] = field(default_factory=list)
-
-    @property
-    def n(self) -> int:
-        """The number of rows of all files."""
-        return sum(part.n for part in self.parts)
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files, in order, each once."""
-        return list(dict.fromkeys(part.path for part in self.parts))
-
-    @property
-    def name(self) -> str:
-        """The name of the input in messages."""
-        first = self.parts[0].where
-        return first if len(self.parts) == 1 else f"{first} … ({len(self.parts)} files)"
-
-    @property
-    def has_columns(self) -> bool:
-        """Whether the files are tables, which can carry ids."""
-        return any(isinstance(part, ColumnField | FamilyField) for part in self.parts)
+    def __init__(
+        self, role: Role, option: str, parts: list[Field], id_parts: list[Field] | None = None
+    ) -> None:
+        self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
+        self.n = sum(part.n for part in parts)
+        self.paths = list(dict.fromkeys(part.path for part in parts))
+        more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
+        self.name = f"{parts[0].where}{more}"
+        self.has_columns = any(isinstance(part, ColumnField | FamilyField) for part in parts)
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""

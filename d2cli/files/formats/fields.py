@@ -23,9 +23,11 @@ class Field(ABC):
 
     Attributes:
         path, name: the file, and the array's name; empty if the file holds one unnamed array.
-        shape: (n,), (n, d) or any other shape; known without reading the data. The second length
-            of a column of lists is 0: :meth:`width` finds it.
+        where: both, for messages.
+        n, shape: the number of rows, and (n,), (n, d) or any other shape; known without reading
+            the data. The second length of a column of lists is 0: :meth:`width` finds it.
         dtype: NumPy's type of the values; object for values that are neither numbers nor text.
+        is_text, is_number: whether the values are strings; whether they are numbers or booleans.
         refusal: why the field cannot be read; raised when the field is chosen.
         exact: whether `n` is counted; if not, it is estimated from the beginning of the file.
         width_shows_late: whether the width of a row is known only from the data.
@@ -37,15 +39,9 @@ class Field(ABC):
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
-        #: The number of rows.
+        self.where = f"{path}: {name}" if name else str(path)
         self.n = shape[0] if shape else 0
-        #: Whether the values are strings; whether they are numbers or booleans.
         self.is_text, self.is_number = dtype.kind in "US", dtype.kind in "fiub"
-
-    @property
-    def where(self) -> str:
-        """The file, and the field's name if it has one, for messages."""
-        return f"{self.path}: {self.name}" if self.name else str(self.path)
 
     def width(self) -> int:
         """The number of values in a row. For a column of lists this reads the first rows."""

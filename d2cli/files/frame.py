@@ -51,10 +51,9 @@ class Frame:
         theirs = source.ids()
         if self.ids is None or theirs is None:
             if source.n != self.n:
-                raise DataError(
-                    f"{source.name}: has {source.n:,} rows, {self.name} has {self.n:,}",
-                    "inputs are joined row by row unless both have ids",
-                )
+                hint = "inputs are joined row by row unless both have ids"
+                says = f"has {source.n:,} rows, {self.name} has {self.n:,}"
+                raise DataError(f"{source.name}: {says}", hint)
             one_sided = (self.ids is None) != (theirs is None)
             if self.could_have_ids and source.has_columns and one_sided:
                 lacking = self.name if self.ids is None else source.name
@@ -83,9 +82,8 @@ class Frame:
 
     def _check_type(self, ids: pa.Array, source: Source) -> None:
         if self.ids is not None and ids.type != self.ids.type:
-            raise DataError(
-                f"{source.name}: ids are {ids.type}, but {self.ids.type} in {self.name}"
-            )
+            says = f"ids are {ids.type}, but {self.ids.type} in {self.name}"
+            raise DataError(f"{source.name}: {says}")
 
     def vector(self, source: Source) -> tuple[NDArray[np.float64], Source | Reordered]:
         """(n,) float64, the values of `source` in the order of the frame, and their origin."""
@@ -103,9 +101,7 @@ class Frame:
         coded = source.column().dictionary_encode()
         names = coded.dictionary.to_numpy(zero_copy_only=False)
         order = np.argsort(names, kind="stable")
-        place = np.empty(order.size, np.int64)
-        place[order] = np.arange(order.size)
-        codes = place[coded.indices.to_numpy()]
+        codes = np.argsort(order)[coded.indices.to_numpy()]
         return codes if rows is None else codes[rows], [str(name) for name in names[order]]
 
     def mask(self, sources: list[Source]) -> NDArray[np.bool_]:
@@ -131,19 +127,15 @@ class Frame:
         """
         if mask or pa.types.is_boolean(values.type):
             if len(values) != self.n:
-                raise DataError(
-                    f"{source.name}: the mask has {len(values):,} values, {self.name} has "
-                    f"{self.n:,} rows"
-                )
+                says = f"the mask has {len(values):,} values, {self.name} has {self.n:,} rows"
+                raise DataError(f"{source.name}: {says}")
             return np.flatnonzero(values.to_numpy(zero_copy_only=False)).astype(np.int64)
         rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
         wrong = (rows < 0) | (rows >= self.n)
         if wrong.any():
             at = int(np.argmax(wrong))
-            raise DataError(
-                f"{source.place(at)}: {values[at].as_py()} is no row of {self.name} "
-                f"(0 … {self.n - 1:,})"
-            )
+            says = f"{values[at].as_py()} is no row of {self.name} (0 … {self.n - 1:,})"
+            raise DataError(f"{source.place(at)}: {says}")
         return rows
 
     def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:

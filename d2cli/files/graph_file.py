@@ -8,9 +8,8 @@ metadata key ``d2prune``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -60,8 +59,12 @@ class GraphFile:
         self.provenance = {**found, **{part: found.get(part) or {} for part in ("graph", "inputs")}}
         self.info = _build_info(path, self.provenance["graph"])
         self.method = self.info.method
-        _check_lists(path, kinds, "neighbors", pa.int32())
-        _check_lists(path, kinds, "distances", pa.float32())
+        for name, kind in (("neighbors", pa.int32()), ("distances", pa.float32())):
+            if name not in kinds:
+                raise DataError(f"{path}: is not a graph: it has no column {name!r}", _MAKE)
+            lists = kinds[name]
+            if not pa.types.is_fixed_size_list(lists) or lists.value_type != kind:
+                raise DataError(f"{path}: {name} must be fixed_size_list<{kind}>, not {lists}")
         if not pa.types.is_boolean(kinds.get("excluded", pa.bool_())):
             raise DataError(f"{path}: excluded must be bool, not {kinds['excluded']}")
         self.n, self.n_neighbors = self._table.n, int(kinds["neighbors"].list_size)
@@ -84,16 +87,17 @@ class GraphFile:
             table = self._table.table
             table.validate(full=True)
             neighbors, distances = (
-                list_matrix(_whole(path, table, name), k, f"{path}: {name}")
+                list_matrix(_whole(table[name], f"{path}: {name}"), k, f"{path}: {name}")
                 for name in ("neighbors", "distances")
             )
             if "excluded" in table.column_names:
-                excluded = _whole(path, table, "excluded").to_numpy(zero_copy_only=False)
+                flags = _whole(table["excluded"], f"{path}: excluded")
+                excluded = flags.to_numpy(zero_copy_only=False)
             if "id" in table.column_names:
-                ids = _ids(path, table)
+                ids = _ids(path, table["id"])
         with blame(graph=str(path)):
             graph = KnnGraph(neighbors, distances, excluded, self.info)
-        return StoredGraph(self, graph, ids)
+        return StoredGraph(graph, ids)
 
     def provenance_of_run(self) -> dict[str, Any]:
         """The provenance, with the section ``run`` of the sidecar if that describes this file."""
@@ -104,18 +108,11 @@ class GraphFile:
         return {**self.provenance, "run": beside.get("run", {})}
 
 
-@dataclass(frozen=True)
-class StoredGraph:
+class StoredGraph(NamedTuple):
     """The content of a graph file: the graph, memory-mapped if possible, and the (n,) ids."""
 
-    file: GraphFile
     graph: KnnGraph
     ids: pa.Array | None
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """How the graph was built, as in :class:`GraphFile`."""
-        return self.file.provenance
 
 
 def open_graph(path: str | Path) -> GraphFile:
@@ -158,10 +155,9 @@ def store_graph(
         columns["id"] = ids
     if graph.excluded is not None:
         columns["excluded"] = pa.array(graph.excluded)
-    batch = pa.record_batch(columns)
-    schema = batch.schema.with_metadata(as_metadata(provenance))
-    with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+    batch = pa.record_batch(columns, metadata=as_metadata(provenance))
+    with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def graph_section(graph: KnnGraph) -> dict[str, Any]:
@@ -180,13 +176,11 @@ def _build_info(path: Path, section: dict[str, Any]) -> BuildInfo:
     return BuildInfo(**{"metric": "unknown", "method": "unknown", **known})
 
 
-def _ids(path: Path, table: pa.Table) -> pa.Array:
+def _ids(path: Path, column: pa.ChunkedArray) -> pa.Array:
     """The id column: text or integers, without nulls and repeats."""
-    column = table.column("id")
     if pa.types.is_dictionary(column.type):  # a dictionary can contain a null
-        at = table.column_names.index("id")
-        table = table.set_column(at, "id", column.cast(column.type.value_type))
-    ids = _whole(path, table, "id")
+        column = column.cast(column.type.value_type)
+    ids = _whole(column, f"{path}: id")
     if not (pa.types.is_integer(ids.type) or str(ids.type) in ("string", "large_string")):
         raise DataError(f"{path}: ids must be integers or text, not {ids.type}")
     ids = broadened(ids)
@@ -194,18 +188,7 @@ def _ids(path: Path, table: pa.Table) -> pa.Array:
     return ids
 
 
-def _whole(path: Path, table: pa.Table, name: str) -> pa.Array:
-    """A column as one array; nulls are refused."""
-    column = table.column(name)
-    refuse_nulls(column, f"{path}: {name}")
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _check_lists(path: Path, kinds: dict[str, pa.DataType], name: str, kind: pa.DataType) -> None:
-    if name not in kinds:
-        raise DataError(f"{path}: is not a graph: it has no column {name!r}", _MAKE)
-    found = kinds[name]
-    if not pa.types.is_fixed_size_list(found) or found.value_type != kind:
-        raise DataError(f"{path}: {name} must be fixed_size_list<{kind}>, not {found}")
+def _whole(column: pa.ChunkedArray, where: str) -> pa.Array:
+    """A column as one array, without a copy if it is one batch; nulls are refused."""
+    refuse_nulls(column, where)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -26,9 +26,9 @@ def plan_files(out: str, kinds: list[str]) -> dict[str, list[str]]:
     Raises:
         UsageError: if the ending is unknown, or a ``.npy`` would hold several kinds.
     """
-    files = (
-        {out.replace("{kind}", kind): [kind] for kind in kinds} if "{kind}" in out else {out: kinds}
-    )
+    files = {out: kinds}
+    if "{kind}" in out:
+        files = {out.replace("{kind}", kind): [kind] for kind in kinds}
     ending = Path(out).suffix.lower()
     if ending not in FORMS:
         raise UsageError(
@@ -44,20 +44,17 @@ def plan_files(out: str, kinds: list[str]) -> dict[str, list[str]]:
 
 
 def store_scores(
-    path: Path,
-    ending: str,
-    scores: dict[str, NDArray[np.float64]],
-    ids: pa.Array | None,
+    path: Path, ending: str, scores: dict[str, NDArray[np.float64]], ids: pa.Array | None,
     provenance: dict[str, Any],
-) -> None:
+) -> None:  # fmt: skip
     """Write scores, (n,) each, to `path` in the format of `ending`."""
     if ending == ".npy":
         with path.open("wb") as file:
             np.save(file, next(iter(scores.values())), allow_pickle=False)
         return
     columns = {} if ids is None else {"id": ids}
-    table = pa.table({**columns, **{kind: pa.array(values) for kind, values in scores.items()}})
-    write_table(table.replace_schema_metadata(as_metadata(provenance)), path, ending)
+    columns.update({kind: pa.array(values) for kind, values in scores.items()})
+    write_table(pa.table(columns, metadata=as_metadata(provenance)), path, ending)
 
 
 def recorded_direction(source: Source) -> tuple[str, HigherIs] | None:
@@ -85,8 +82,7 @@ def _direction(field: Field) -> tuple[str, HigherIs] | None:
     provenance = None
     if isinstance(field, ColumnField):
         provenance = from_metadata(field.path, field.table.schema.metadata)
-    if provenance is None:
-        provenance = read_sidecar(field.path)
+    provenance = provenance or read_sidecar(field.path)
     if provenance is None or provenance.get("command") != "score":
         return None
     scores = provenance.get("scores")

@@ -85,10 +85,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     ]
     if len(candidates) == 1:
         return _fit(candidates[0], role)
-    usual_names = _USUAL[role]
-    if role == "rows" and wanted.id_column is not None:
-        usual_names = (wanted.id_column, *usual_names)
-    for usual in usual_names:
+    for usual in (wanted.id_column if role == "rows" else None, *_USUAL[role]):
         for f in candidates:
             if f.name.rstrip("_.") == usual:
                 return _fit(f, role)

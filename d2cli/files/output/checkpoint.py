@@ -18,8 +18,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,19 +133,11 @@ class FileCheckpoint(Checkpoint):
         return True
 
 
-@contextmanager
 def kept(
     output: str | Path, build: object, seconds: float | None, tell: Tell
-) -> Iterator[Checkpoint]:
-    """A checkpoint for the block, removed at its end if there is no error.
-
-    Arguments as of :class:`FileCheckpoint`; if `seconds` is None, no checkpoint is kept.
-    """
-    if seconds is None:
-        yield NONE
-        return
-    with FileCheckpoint(output, build, seconds, tell) as checkpoint:
-        yield checkpoint
+) -> AbstractContextManager[Checkpoint]:
+    """A :class:`FileCheckpoint` for the block; none is kept if `seconds` is None."""
+    return nullcontext(NONE) if seconds is None else FileCheckpoint(output, build, seconds, tell)
 
 
 def _digest(content: bytes) -> str:

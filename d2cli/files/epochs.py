@@ -75,10 +75,8 @@ class Epochs:
         hint = "the shape must be (epochs, n, classes), or (n, classes) of one epoch"
         if len(self.source.parts) > 1:
             hint = "each of several files is one epoch; put the rows of an epoch into one file"
-        raise DataError(
-            f"{part.where}: has the shape {part.shape}, so {self.n:,} rows an epoch, and "
-            f"{frame.name} has {frame.n:,}", hint,
-        )  # fmt: skip
+        says = f"has the shape {part.shape}, so {self.n:,} rows an epoch, and {frame.name} has"
+        raise DataError(f"{part.where}: {says} {frame.n:,}", hint)
 
     def _part(self, at: int) -> Source:
         """One file as a source of n rows, with its ids."""
@@ -141,8 +139,6 @@ def epoch_range(text: str | None, count: int) -> range:
             "epochs count from 1, both ends included: 1:10 is the first ten, 5: all from the fifth",
         ) from None
     if not 1 <= start <= stop <= count:
-        raise UsageError(
-            f"--epochs {text}: there are epochs 1 to {count}",
-            "epochs count from 1, both ends included",
-        )
+        hint = "epochs count from 1, both ends included"
+        raise UsageError(f"--epochs {text}: there are epochs 1 to {count}", hint)
     return range(start - 1, stop)

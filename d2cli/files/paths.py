@@ -44,10 +44,9 @@ def expand(arguments: list[str], option: str) -> list[Path]:
             if path.is_dir():
                 files = [p for p in path.iterdir() if _is_data(p)]
                 if not files:
+                    says = f"the folder holds no data files for --{option}"
                     hint = f"data files end in {', '.join(sorted(_ENDINGS))}"
-                    raise DataError(
-                        f"{argument}: the folder holds no data files for --{option}", hint
-                    )
+                    raise DataError(f"{argument}: {says}", hint)
             elif not glob.has_magic(argument) or path.exists():
                 files = [path]
             else:

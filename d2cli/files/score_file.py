@@ -31,10 +31,8 @@ def plan_files(out: str, kinds: list[str]) -> dict[str, list[str]]:
         files = {out.replace("{kind}", kind): [kind] for kind in kinds}
     ending = Path(out).suffix.lower()
     if ending not in FORMS:
-        raise UsageError(
-            f"{out}: the ending gives the format, and {ending or 'none'} is not known",
-            f"use one of {', '.join(FORMS)}",
-        )
+        says = f"the ending gives the format, and {ending or 'none'} is not known"
+        raise UsageError(f"{out}: {says}", f"use one of {', '.join(FORMS)}")
     if ending == ".npy" and any(len(inside) > 1 for inside in files.values()):
         raise UsageError(
             f"{out}: .npy holds one kind of score, not {len(kinds)}",
@@ -67,14 +65,10 @@ def recorded_direction(source: Source) -> tuple[str, HigherIs] | None:
     first = next(iter(found))
     for where, direction in found.items():
         if direction != found[first]:
-            said = [
-                f"{d[0]}, higher is {d[1]}" if d else "no known score"
-                for d in (direction, found[first])
-            ]
-            raise DataError(
-                f"{where}: is recorded as {said[0]}, {first} as {said[1]}",
-                "give files of one kind, or set their direction with --higher-is",
-            )
+            pair = (direction, found[first])
+            said = [f"{d[0]}, higher is {d[1]}" if d else "no known score" for d in pair]
+            hint = "give files of one kind, or set their direction with --higher-is"
+            raise DataError(f"{where}: is recorded as {said[0]}, {first} as {said[1]}", hint)
     return found[first]
 
 

@@ -67,10 +67,9 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
     """
     ending = Path(target).suffix.lower()
     if target != "-" and ending not in _FORMS:
-        raise UsageError(
-            f"{target}: the ending gives the format, and {ending or 'none'} is not known",
-            f"use one of {', '.join(_FORMS)}, or - for text on standard output",
-        )
+        says = f"the ending gives the format, and {ending or 'none'} is not known"
+        hint = f"use one of {', '.join(_FORMS)}, or - for text on standard output"
+        raise UsageError(f"{target}: {says}", hint)
     if written_as != "index" and ending in _TABLES:
         raise UsageError(f"{target}: --as is for .npy and text; tables have all columns")
     if written_as in ("id", "datacomp-uid") and ids is None:
@@ -87,10 +86,8 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
             good = matches.to_numpy(zero_copy_only=False)
         if not good.all():
             odd = int(np.argmin(good))
-            raise DataError(
-                f"{target}: the id of row {odd}, {ids[odd].as_py()!r}, is no DataComp uid, which "
-                "has 32 hexadecimal digits"
-            )
+            says = "is no DataComp uid, which has 32 hexadecimal digits"
+            raise DataError(f"{target}: the id of row {odd}, {ids[odd].as_py()!r}, {says}")
 
 
 def store_selection(
@@ -121,10 +118,8 @@ def print_selection(file: IO[str], kept: Kept, written_as: WrittenAs) -> None:
         lines = [str(value) for value in values[start : start + _LINES].tolist()]
         broken = next((line for line in lines if "\n" in line or "\r" in line), None)
         if broken is not None:
-            raise DataError(
-                f"the id {broken!r} has a line break and cannot be written as a line of text",
-                "write .npy or a table instead",
-            )
+            says = f"the id {broken!r} has a line break and cannot be written as a line of text"
+            raise DataError(says, "write .npy or a table instead")
         file.write("\n".join(lines) + "\n")
 
 
@@ -256,11 +251,10 @@ class StoredSelection(NamedTuple):
 
 
 def open_selection(path: str | Path, *, skim: bool = False) -> SelectionFile:
-    """Open a selection; reads its header and provenance only (`skim`: of a CSV the beginning).
+    """Open a selection; reads its header and provenance only (`skim`: the beginning of a CSV).
 
     Raises:
-        DataError: if the file is not a selection, has changed since it was written, or has damaged
-            provenance.
+        DataError: if the file is no selection or has changed, or its provenance is damaged.
     """
     return SelectionFile(Path(path), skim)
 

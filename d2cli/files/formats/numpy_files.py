@@ -118,16 +118,12 @@ def _header(
     if not header.dtype.itemsize:  # an empty file could claim any number of them
         raise DataError(f"{where}: its values have 0 bytes each ({header.dtype})", _SAVE_AGAIN)
     if entry and size > _RATIOS.get(entry.compress_type, math.inf) * entry.compress_size:
-        raise DataError(
-            f"{where}: claims to unpack {entry.compress_size:,} bytes to {size:,}, "
-            "which is impossible", _COPY_AGAIN,
-        )  # fmt: skip
+        says = f"claims to unpack {entry.compress_size:,} bytes to {size:,}, which is impossible"
+        raise DataError(f"{where}: {says}", _COPY_AGAIN)
     held = size - header.offset
     if held < header.size:
-        raise DataError(
-            f"{where}: is cut off: the header claims {header.size:,} bytes of data, and the file "
-            f"has {held:,}", _COPY_AGAIN,
-        )  # fmt: skip
+        says = f"the header claims {header.size:,} bytes of data, and the file has {held:,}"
+        raise DataError(f"{where}: is cut off: {says}", _COPY_AGAIN)
     if entry and held > header.size and not header.dtype.hasobject:
         # zipfile verifies the checksum only of a member that is read to its end.
         raise DataError(f"{where}: holds {held:,} bytes, more than its header claims")
@@ -141,10 +137,8 @@ class _ArrayField(Field):
         super().__init__(path, name, header.shape, header.dtype)
         self._header = header
         if header.dtype.hasobject:
-            self.refusal = DataError(
-                f"{self.where}: holds pickled Python objects (dtype object), which are not read",
-                _SAVE_AGAIN,
-            )
+            says = "holds pickled Python objects (dtype object), which are not read"
+            self.refusal = DataError(f"{self.where}: {says}", _SAVE_AGAIN)
 
 
 class NpyField(_ArrayField):

@@ -47,14 +47,10 @@ def arrow_errors(where: object) -> Iterator[None]:
 
 
 class TableFile:
-    """One open table: its schema and number of rows; batches of its columns on request.
+    """One open table: its `schema` and `n` rows; batches of its columns on request.
 
     Opening reads headers only, except of CSV, which has none: a CSV is read whole, or if `skim` is
-    true only at its beginning.
-
-    Attributes:
-        path, kind, schema: the file, its format and its Arrow schema.
-        n, exact: the number of rows, and whether it is counted or estimated.
+    true only at its beginning; then `n` is not `exact`.
     """
 
     def __init__(self, path: Path, kind: Format, *, skim: bool = False) -> None:
@@ -196,13 +192,12 @@ def _read_csv(path: Path, head: bytes | None) -> pa.Table:
     separator = "\t" if "\t" in first else ","
     cells = [cell.strip().strip('"') for cell in first.split(separator)]
     counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
-    headless = (all(_is_number(cell) for cell in cells) and not counted) or (
-        len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
-    )
+    plain = len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
+    headless = plain or (all(_is_number(cell) for cell in cells) and not counted)
+    skip = None if head is None else lambda row: "skip"
+    # Captions have line breaks.
     parsing = pa.csv.ParseOptions(
-        delimiter=separator,
-        newlines_in_values=True,  # captions have line breaks
-        invalid_row_handler=None if head is None else lambda row: "skip",
+        delimiter=separator, newlines_in_values=True, invalid_row_handler=skip
     )
     naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
 
@@ -379,18 +374,15 @@ def _plain(values: pa.Array) -> pa.Array:
 def list_matrix(lists: pa.Array, width: int, where: str, start: int = 0) -> NDArray[Any]:
     """Lists of `width` numbers as a matrix, without a copy; others and nulls are refused.
 
-    Args:
-        where, start: the place of the first list, for messages.
+    `where` and `start` are the place of the first list, for messages.
     """
     if not pa.types.is_fixed_size_list(lists.type):
         lengths = np.diff(lists.offsets.to_numpy())
         ragged = lengths != width
         if ragged.any():
             row = int(np.argmax(ragged))
-            raise DataError(
-                f"{where}: row {start + row} has {lengths[row]} values, "
-                f"the rows before have {width}"
-            )
+            says = f"row {start + row} has {lengths[row]} values, the rows before have {width}"
+            raise DataError(f"{where}: {says}")
     values = _plain(lists.flatten())
     if values.null_count:
         row, column = divmod(first_null(values), width)

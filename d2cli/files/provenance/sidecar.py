@@ -73,10 +73,8 @@ def from_metadata(
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: its 'd2prune' metadata cannot be read", hint) from None
     if type(number) is not int or number != FORMAT_VERSION:
-        raise DataError(
-            f"{path}: has format version {str(number)[:40]}, this program reads {FORMAT_VERSION}",
-            f"install a newer d2prune, or {hint}",
-        )
+        says = f"has format version {str(number)[:40]}, this program reads {FORMAT_VERSION}"
+        raise DataError(f"{path}: {says}", f"install a newer d2prune, or {hint}")
     if fault := _fault_in(provenance):
         raise DataError(f"{path}: its 'd2prune' metadata is damaged: {fault}", hint)
     return dict(provenance)

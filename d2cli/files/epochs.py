@@ -112,10 +112,9 @@ def open_epochs(
     for what in first:
         for part, shape in zip(source.parts, shapes, strict=True):
             if shape[what] != first[what]:
-                raise DataError(
-                    f"{part.where}: has {shape[what]:,} {what}, {source.parts[0].where} has "
-                    f"{first[what]:,}", "each of several files is one epoch, in natural order",
-                )  # fmt: skip
+                says = f"has {shape[what]:,} {what}, {source.parts[0].where} has {first[what]:,}"
+                hint = "each of several files is one epoch, in natural order"
+                raise DataError(f"{part.where}: {says}", hint)
     return Epochs(source, first["rows"], first["classes"])
 
 

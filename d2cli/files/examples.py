@@ -69,9 +69,9 @@ def open_images(
     source = open_source(paths, "images", "images", key, id_column, skim=skim)
     for part in source.parts:
         if len(part.shape) == 4 and part.shape[3] not in (1, 3):
-            last = "the channels must be the last axis: images.transpose(0, 2, 3, 1)"
-            hint = last if part.shape[1] in (1, 3) else None
-            raise DataError(f"{part.where}: images must have 1 or 3 channels: {part.shape}", hint)
+            hint = "the channels must be the last axis: images.transpose(0, 2, 3, 1)"
+            says = f"{part.where}: images must have 1 or 3 channels: {part.shape}"
+            raise DataError(says, hint if part.shape[1] in (1, 3) else None)
         if 0 in part.shape:
             raise DataError(f"{part.where}: images have no pixels: {part.shape}")
     return source
@@ -85,8 +85,7 @@ def texts_at(source: Source, rows: NDArray[np.int64]) -> list[str | None]:
 def images_at(source: Source, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     """The images of some rows of the source, in the order of `rows`: (height, width[, 3]) uint8.
 
-    Raises:
-        DataError: if pixels are neither integers 0 … 255 nor floats 0 … 1.
+    Pixels that are neither integers 0 … 255 nor floats 0 … 1 are refused (DataError).
     """
     return _converted(source, rows, _pixels)
 

@@ -57,10 +57,8 @@ class Frame:
             one_sided = (self.ids is None) != (theirs is None)
             if self.could_have_ids and source.has_columns and one_sided:
                 lacking = self.name if self.ids is None else source.name
-                self.notices.append(
-                    f"{lacking}: has no id column of the expected name; {source.name} is joined to "
-                    f"{self.name} row by row"
-                )
+                says = f"{source.name} is joined to {self.name} row by row"
+                self.notices.append(f"{lacking}: has no id column of the expected name; {says}")
             self.ids = theirs if self.ids is None else self.ids
             return None
         self._check_type(theirs, source)
@@ -69,15 +67,11 @@ class Frame:
         at = pc.index_in(self.ids, value_set=theirs)
         if at.null_count:
             row = first_null(at)
-            raise DataError(
-                f"{source.name}: has no id {self.ids[row].as_py()!r} (row {row} of {self.name}, "
-                f"one of {at.null_count:,} missing ids)"
-            )
+            place = f"row {row} of {self.name}, one of {at.null_count:,} missing ids"
+            raise DataError(f"{source.name}: has no id {self.ids[row].as_py()!r} ({place})")
         if source.n > self.n:
-            self.notices.append(
-                f"{source.name}: {source.n - self.n:,} of {source.n:,} ids are not in {self.name}; "
-                "their rows are not used"
-            )
+            says = f"{source.n - self.n:,} of {source.n:,} ids are not in {self.name}"
+            self.notices.append(f"{source.name}: {says}; their rows are not used")
         return at.to_numpy().astype(np.int64)
 
     def _check_type(self, ids: pa.Array, source: Source) -> None:

@@ -131,9 +131,7 @@ def write_graph(
 ) -> None:  # fmt: skip
     """Write a graph to `path`; an existing file is replaced when the new one is complete.
 
-    Args:
-        ids: (n,) one id per row, or None.
-        provenance: for the metadata; by default how the graph was built.
+    `ids` are (n,), one a row; `provenance` for the metadata is by default how the graph was built.
     """
     sweep(resolve(Path(path)).parent)
     with Outputs() as outputs:

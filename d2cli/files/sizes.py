@@ -13,10 +13,8 @@ _KEPT_ROW = {".arrow": 40, ".parquet": 27, ".csv": 68}
 _DROPPED_ROW = {".arrow": 24, ".parquet": 19, ".csv": 44}
 #: Bytes of a score by format.
 _SCORE = {".npy": 8, ".arrow": 8, ".parquet": 9, ".csv": 20}
-#: Bytes of a ``.npy`` header.
-_NPY_HEADER = 128
-#: Bytes of the schema and provenance of a table, approximately.
-_TABLE_HEADER = 4096
+#: Bytes of a ``.npy`` header, and of the schema and provenance of a table, approximately.
+_NPY_HEADER, _TABLE_HEADER = 128, 4096
 
 
 @dataclass(frozen=True)

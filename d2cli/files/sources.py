@@ -105,16 +105,16 @@ class Source:
         if width is None:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
-        alone = parts[0] if len(parts) == 1 and isinstance(parts[0], NpyField) else None
         rows = self.n if rows is None else rows
-        mapped = [part.mapped_bytes for part in parts if isinstance(part, NpyField)]
+        mapped = [part for part in parts if isinstance(part, NpyField)]
+        alone = len(parts) == len(mapped) == 1
         return Layout(
             option=self.option, role=self.role, name=self.name, paths=self.paths,
             size=sum(path.stat().st_size for path in self.paths),
             rows=rows, exact=all(part.exact for part in parts), width=width,
             dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
-            mapped=alone is not None, plain=alone is None or alone.is_plain,
-            largest_mapped=max(mapped, default=0),
+            mapped=alone, plain=not alone or mapped[0].is_plain,
+            largest_mapped=max((part.mapped_bytes for part in mapped), default=0),
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
             id_sizes=Ids(rows, ids[0].id_bytes(), ids[0].is_text) if ids else None,
         )  # fmt: skip

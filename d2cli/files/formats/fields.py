@@ -56,12 +56,7 @@ class Field(ABC):
         return 16.0 if self.is_text else 8.0  # the usual length of a text
 
     def buffer_bytes(self, by_rows: bool) -> int:
-        """Bytes of the buffers while the field is read.
-
-        Args:
-            by_rows: whether it is read by :meth:`blocks` (all columns of a row together) or by
-                :meth:`pieces`.
-        """
+        """Bytes of the buffers of :meth:`blocks` if `by_rows`, else of :meth:`pieces`."""
         return 0
 
     def mapped(self) -> NDArray[Any] | None:

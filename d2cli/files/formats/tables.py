@@ -194,11 +194,8 @@ def _read_csv(path: Path, head: bytes | None) -> pa.Table:
     counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
     plain = len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     headless = plain or (all(_is_number(cell) for cell in cells) and not counted)
-    skip = None if head is None else lambda row: "skip"
-    # Captions have line breaks.
-    parsing = pa.csv.ParseOptions(
-        delimiter=separator, newlines_in_values=True, invalid_row_handler=skip
-    )
+    parsing = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    parsing.invalid_row_handler = None if head is None else lambda row: "skip"
     naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
 
     def read(options: pa.csv.ConvertOptions | None = None) -> pa.Table:

@@ -212,8 +212,7 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
         OutputError: if the folder is missing or not writable, or the target is no regular file.
         UsageError: if the target or its sidecar is one of the `inputs`.
     """
-    inputs = list(inputs)
-    folders = set()
+    inputs, folders = list(inputs), set()
     for place in (Path(target), sidecar_path(target)):
         with _naming(place):  # a name too long, a cycle of links
             folders.add(_check_place(place, inputs))

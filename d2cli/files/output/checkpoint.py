@@ -47,10 +47,8 @@ class FileCheckpoint(Checkpoint):
     def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
         """A checkpoint of the file `output`; states of an earlier run can be loaded at once.
 
-        Args:
-            build: everything that shapes the result, as JSON.
-            seconds: the least time between two saves.
-            tell: called with notices.
+        `build` is everything that shapes the result, as JSON. At least `seconds` lie between two
+        saves. `tell` is called with notices.
         """
         final = resolve(Path(output))
         self._output = _digest(os.fsencode(final.name))

@@ -137,10 +137,7 @@ def _clear_orphans(folder: Path, temporaries: list[Path], names: list[str]) -> N
 
 
 def lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file or folder; False if another process holds the lock.
-
-    Raises OSError if the file system has no locks.
-    """
+    """Lock an open file or folder; False if another process holds it. OSError: no locks here."""
     if fcntl is None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     try:
@@ -161,10 +158,9 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    try:
+    with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+    return False
 
 
 @cache

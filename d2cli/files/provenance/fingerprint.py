@@ -115,10 +115,7 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 class Change(NamedTuple):
-    """An input that has changed, or may have; `path` is its first file.
-
-    `certain` says whether the content differs; if not, only the time of change differs.
-    """
+    """An input, by its first file, whose content (`certain`) or only time of change differs."""
 
     path: str
     certain: bool

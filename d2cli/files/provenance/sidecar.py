@@ -119,9 +119,8 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
                 raise DataError(f"{output}: {beside} is damaged: {fault}", "make the output again")
             return fitting
     fault = _fault_in(content)
-    says = f"{beside} is damaged: {fault}"
-    if not fault:
-        says = f"{beside} is damaged, or of another version of d2prune"
+    why = f": {fault}" if fault else ", or of another version of d2prune"
+    says = f"{beside} is damaged{why}"
     if is_provenance(content):
         says = f"is not the file that {beside} describes: it has changed since"
     hint = f"make it again, or remove {beside} if the change was intended"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.fields import Field
+from d2cli.files.formats.fields import SKIMMED_BYTES, Field
 from d2cli.files.formats.tables import ColumnField
 from d2cli.files.paths import expand, sniff
 from d2cli.files.sources import Source, open_source
@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 #: The number of lines, or rows of a table, that are read at a time.
 _BATCH = 1 << 16
-#: Bytes of a plain text file that are read if it is skimmed.
-_LINES_HEAD = 1 << 18
 
 
 class LinesField(Field):
@@ -34,15 +32,15 @@ class LinesField(Field):
     def __init__(self, path: Path, skim: bool = False) -> None:
         size = path.stat().st_size
         with path.open("rb") as file:
-            if skim and size > _LINES_HEAD:
+            if skim and size > SKIMMED_BYTES:
                 self.exact = False
-                n = round(file.read(_LINES_HEAD).count(b"\n") * size / _LINES_HEAD)
+                n = round(file.read(SKIMMED_BYTES).count(b"\n") * size / SKIMMED_BYTES)
             else:
                 n = sum(1 for _ in file)
         super().__init__(path, "", (n,), np.dtype("U"))
 
     def buffer_bytes(self, by_rows: bool) -> int:
-        return _LINES_HEAD
+        return SKIMMED_BYTES
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The lines as bytes; :func:`texts_at` decodes those that are shown."""

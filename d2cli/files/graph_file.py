@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.ipc
+from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.files.formats.tables import TableFile, arrow_errors, list_matrix, refuse_nulls
@@ -82,14 +83,12 @@ class GraphFile:
         Raises:
             DataError: naming the file, and the first row that breaks the contract.
         """
-        path, k, ids, excluded = self.path, self.n_neighbors, None, None
+        path, ids, excluded = self.path, None, None
         with arrow_errors(path):
             table = self._table.table
             table.validate(full=True)
-            neighbors, distances = (
-                list_matrix(_whole(table[name], f"{path}: {name}"), k, f"{path}: {name}")
-                for name in ("neighbors", "distances")
-            )
+            neighbors = _lists(table["neighbors"], f"{path}: neighbors")
+            distances = _lists(table["distances"], f"{path}: distances")
             if "excluded" in table.column_names:
                 flags = _whole(table["excluded"], f"{path}: excluded")
                 excluded = flags.to_numpy(zero_copy_only=False)
@@ -184,6 +183,10 @@ def _ids(path: Path, column: pa.ChunkedArray) -> pa.Array:
     ids = broadened(ids)
     check_unique(ids, lambda row: f"{path}: id: row {row}")
     return ids
+
+
+def _lists(column: pa.ChunkedArray, where: str) -> NDArray[Any]:
+    return list_matrix(_whole(column, where), column.type.list_size, where)
 
 
 def _whole(column: pa.ChunkedArray, where: str) -> pa.Array:

@@ -16,6 +16,8 @@ from d2cli.errors import DataError
 
 #: Bytes that are read at a time, approximately.
 BLOCK_BYTES = 1 << 24
+#: Bytes that are read of a CSV or plain text file if it is skimmed.
+SKIMMED_BYTES = 1 << 18
 
 
 class Field(ABC):

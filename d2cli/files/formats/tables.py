@@ -20,7 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.fields import Field
+from d2cli.files.formats.fields import SKIMMED_BYTES, Field
 from d2cli.files.paths import Format
 
 #: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
@@ -32,8 +32,6 @@ COLUMNS_AT_A_TIME = 16
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 #: The prefix and the number of a column name such as ``emb_767``.
 _NUMBERED = re.compile(r"((?:.*[^0-9])?0*?)([1-9][0-9]{0,8}|0)", re.DOTALL)
-#: Bytes of a CSV that are read if it is skimmed.
-_CSV_HEAD = 1 << 18
 
 
 @contextmanager
@@ -71,9 +69,9 @@ class TableFile:
 
     def _open_csv(self, skim: bool) -> None:
         size, head = self.path.stat().st_size, None
-        if skim and size > _CSV_HEAD:
+        if skim and size > SKIMMED_BYTES:
             with self.path.open("rb") as file:
-                head = file.read(_CSV_HEAD)
+                head = file.read(SKIMMED_BYTES)
             head = head[: head.rfind(b"\n") + 1] or head
         self.table = _read_csv(self.path, head)
         self.schema, self.exact = self.table.schema, head is None
@@ -157,9 +155,8 @@ class TableFile:
     def buffer_bytes(self, names: list[str]) -> int:
         """Bytes of the buffers while these columns are read together.
 
-        Arrow decodes a parquet column in 6 times its size (pages, dictionaries, a batch, memory
-        that the allocator keeps). Large columns take at most 56 MiB, or 4 MiB for each of many.
-        Both are measured.
+        As measured, a parquet column takes 6 times its size (pages, dictionaries, a batch, memory
+        that the allocator keeps), a large one at most 56 MiB, and many at most 4 MiB each.
         """
         if self.kind == "csv":  # the whole table, and its integers as text
             return 3 * self.path.stat().st_size
@@ -195,7 +192,8 @@ def _read_csv(path: Path, head: bytes | None) -> pa.Table:
     plain = len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
     headless = plain or (all(_is_number(cell) for cell in cells) and not counted)
     parsing = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    parsing.invalid_row_handler = None if head is None else lambda row: "skip"
+    if head is not None:
+        parsing.invalid_row_handler = lambda row: "skip"
     naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
 
     def read(options: pa.csv.ConvertOptions | None = None) -> pa.Table:

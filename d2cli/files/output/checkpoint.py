@@ -113,8 +113,7 @@ class FileCheckpoint(Checkpoint):
         """Remove checkpoints of other builds of the same output, unless their runs are alive."""
         with suppress(OSError):
             pattern = f".d2prune-{self._output}-{'[0-9a-f]' * 16}.checkpoint"
-            others = set(self.folder.parent.glob(pattern)) - {self.folder}
-            for other in others:
+            for other in set(self.folder.parent.glob(pattern)) - {self.folder}:
                 with suppress(OSError), opened(other / "lock", os.O_CREAT | os.O_RDWR) as handle:
                     if lock(handle, wait=False):
                         shutil.rmtree(other, ignore_errors=True)

@@ -551,6 +551,46 @@ def test_pilot_samples_every_input_of_select(options, planned, temporary, monkey
     assert found["pilot"]["seconds"]["total"] > 0
 
 
+RECORDED = {
+    "a direction": ["select", "--emb", "emb.npy", "--scores", "margin.parquet"],
+    "a direction of the cutoff": [
+        *("select", "--emb", "emb.npy", "--scores", "scores.npy"),
+        *("--cutoff", "0.1", "--cutoff-scores", "margin.parquet"),
+    ],
+    "messages": [
+        *("select", "--graph", "kept.arrow", "--propagated", "kept.npy"),
+        *("--gamma-forward", "2", "--hops", "2"),
+    ],
+    "an exact mode": [
+        *("select", "--emb", "emb.npy", "--scores", "scores.npy"),
+        *("--mode", "paper", "--gamma-reverse", "1"),
+    ],
+}
+
+
+@pytest.mark.parametrize("line", RECORDED.values(), ids=RECORDED)
+def test_pilot_runs_with_the_settings_that_inputs_record(line, planned, temporary, monkeypatch):
+    """Samples have no provenance; the run itself accepts each of these lines."""
+    rng = np.random.default_rng(1)
+    np.save("logits.npy", rng.normal(size=(3, 40, 4)).astype(np.float32))
+    np.save("classes.npy", rng.integers(0, 4, 40))
+    made = [
+        ["score", "--kind", "aum", "--logits", "logits.npy", "--labels", "classes.npy"],
+        ["graph", "--emb", "emb.npy", "--out", "kept.arrow"],
+        ["propagate", "--graph", "kept.arrow", "--scores", "scores.npy", "--out", "kept.npy"],
+    ]
+    for args in (made[0] + ["--out", "margin.parquet"], made[1]):
+        assert planned(*args)[0] == 0
+    assert planned(*made[2], "--gamma-forward", "2", "--hops", "2")[0] == 0
+    monkeypatch.setattr(pilot, "FIRST_ROWS", 20)
+    monkeypatch.setattr(pilot, "LONG_ENOUGH", 0.0)
+    monkeypatch.setattr("d2cli.graph.settings.EXACT_UP_TO", 10)
+    line = [*line, "--ratio", "0.5"]
+    assert plan_of(planned, line, "--pilot")["pilot"]["sampled_rows"] == [20, 20]
+    code, _, err = planned(*line)
+    assert code == 0, err
+
+
 def test_forecast_exponent_is_between_0_and_2():
     assert pilot._exponent(1.0, 2.0, 100, 200) == pytest.approx(1)
     assert pilot._exponent(1.0, 4.0, 100, 200) == pytest.approx(2)

@@ -563,7 +563,7 @@ RECORDED = {
     ],
     "an exact mode": [
         *("select", "--emb", "emb.npy", "--scores", "scores.npy"),
-        *("--mode", "paper", "--gamma-reverse", "1"),
+        *("--mode", "reference", "--gamma-reverse", "1"),
     ],
 }
 

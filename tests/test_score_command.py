@@ -448,6 +448,7 @@ def test_cutoff_uses_the_recorded_direction_of_its_scores(scored, run_cli):
     assert "notice: aum.npy: aum scores are recorded as higher = easier; using --cutoff-" in err
     assert "--cutoff-higher-is easier\n" in err
     assert Path("known.npy").read_bytes() == Path("told.npy").read_bytes()
+    assert beside("known.npy")["parameters"]["cutoff_higher_is"] == "easier"
     err = done(run_cli(*base, *cut, "aum.npy", "--cutoff-higher-is", "harder"))
     assert "using --cutoff-higher-is harder as given, although aum scores are recorded" in err
 

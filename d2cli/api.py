@@ -24,7 +24,7 @@ from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
 from d2cli.messages.utility import check_scores, refuse_scores
-from d2cli.selection.budgets import check_size, class_quotas, cutoff_rows
+from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
 from d2cli.selection.cutoff import automatic_cutoff, within_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy
 from d2cli.selection.thinning import thinned, widened
@@ -172,12 +172,12 @@ def select(
         hard = np.asarray(difficulty, np.float64)
         check_scores(hard, n)
         if cutoff != "auto":
-            rules = rules.without(cutoff_rows(hard, cutoff, ~rules.eligible))
+            rules = rules.without(hardest(hard, cutoff_count(cutoff, n), rules.eligible))
     check_scores(u, n)
     check_size(size, rules.included, n - int(rules.left_out.sum()))
     rules = _with_quotas(rules, labels, balance, size)
     if cutoff == "auto" and size > rules.included:
-        cut = automatic_cutoff(hard, size - rules.included, ~rules.eligible, csr)
+        cut = automatic_cutoff(hard, size - rules.included, rules.eligible, csr)
         if rules.classes is not None and rules.quotas is not None:
             cut = within_quotas(cut, hard, excluded, rules.classes, rules.quotas)
         rules = rules.without(cut.cut_rows)

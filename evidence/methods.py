@@ -23,7 +23,7 @@ from d2cli.baselines import (
 )
 from d2cli.defaults import N_NEIGHBORS
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.selection.budgets import cutoff_rows
+from d2cli.selection.budgets import cutoff_count, hardest
 
 #: Methods whose order of picks does not depend on the budget: one run serves all budgets.
 NESTED = ("k-center", "facility-location", "near-duplicates")
@@ -102,7 +102,9 @@ def d2(
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" else 0.0
     if cutoff not in ("auto", 0.0):
-        cut = cutoff_rows(utility(scores, transform="rank"), cutoff, np.zeros(len(scores), bool))
+        n = len(scores)
+        ranks = utility(scores, transform="rank")
+        cut = hardest(ranks, cutoff_count(cutoff, n), np.ones(n, bool))
     graph = arrays.graph(k, cut)
     edges, sigma = prepare_edges(graph, drop=cut)
     u = propagate(edges, utility(scores), bandwidth=sigma, threads=1)

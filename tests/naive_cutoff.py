@@ -25,9 +25,9 @@ def hard(scores):
     return count if best >= Fraction(7, 10) * whole else 0
 
 
-def cutoff(difficulty, size, spared, neighbors):
+def cutoff(difficulty, size, eligible, neighbors):
     """The cut rows."""
-    rows = [i for i in range(len(difficulty)) if not spared[i]]
+    rows = [i for i in range(len(difficulty)) if eligible[i]]
     if not rows:
         return set()
     above = hard([difficulty[i] for i in rows])

@@ -32,7 +32,7 @@ def test_automatic_cutoff_equals_the_api(skewed, run_cli):
     graph = build_graph(skewed.emb, 10)
     u = propagate(graph, utility(skewed.scores))
     own = own_scores(graph, u)
-    cut = automatic_cutoff(own, 10, np.zeros(40, bool), prepare_edges(graph)[0]).cut_rows
+    cut = automatic_cutoff(own, 10, np.ones(40, bool), prepare_edges(graph)[0]).cut_rows
     assert entry["counts"]["cut_off"] == cut.sum() > 0
     assert entry["parameters"]["cutoff"] == "auto"
     assert not cut[np.load("selected.npy")].any()
@@ -104,7 +104,7 @@ def test_automatic_cutoff_by_other_scores(skewed, run_cli):
     other = ("--cutoff-scores", "other.npy", "--cutoff-higher-is", "harder")
     assert run_cli("select", *EMB, *other, "--ratio", 0.25)[0] == 0
     edges, _ = prepare_edges(build_graph(skewed.emb, 10))
-    cut = automatic_cutoff(-skewed.scores, 10, np.zeros(40, bool), edges).cut_rows
+    cut = automatic_cutoff(-skewed.scores, 10, np.ones(40, bool), edges).cut_rows
     assert sidecar_of()["counts"]["cut_off"] == cut.sum() > 0
     assert not cut[np.load("selected.npy")].any()
     assert sidecar_of()["inputs"]["cutoff_scores"]["path"] == "other.npy"

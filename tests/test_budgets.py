@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.errors import DataError, UsageError
-from d2cli.selection.budgets import budget_of, class_quotas, cutoff_rows
+from d2cli.selection.budgets import budget_of, class_quotas, cutoff_count, hardest
 from tests import naive
 
 COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any)
@@ -73,22 +73,22 @@ def test_ratio_out_of_range_is_refused(ratio):
         budget_of(ratio, 10)
 
 
-def test_cutoff_rows_by_hand():
-    no_rows = np.zeros(6, bool)
-    difficulty = np.array([1.0, 5.0, 5.0, 2.0, 5.0, 0.0])
-    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, no_rows)).tolist() == [1, 2]
-    spared = np.array([0, 1, 0, 0, 0, 0], bool)
-    assert np.flatnonzero(cutoff_rows(difficulty, 0.34, spared)).tolist() == [2, 4]
-    assert not cutoff_rows(difficulty, 0.0, no_rows).any()
+def test_hardest_by_hand():
+    values = np.array([1.0, 5.0, 5.0, 2.0, 5.0, 0.0])
+    eligible = np.ones(6, bool)
+    assert np.flatnonzero(hardest(values, 2, eligible)).tolist() == [1, 2]
+    assert not hardest(values, 0, eligible).any()
+    eligible[1] = False
+    assert np.flatnonzero(hardest(values, 2, eligible)).tolist() == [2, 4]
+    assert (hardest(values, 6, eligible) == eligible).all()
 
 
 @given(st.integers(0, 99), st.integers(1, 50))
 def test_cutoff_is_exact_for_decimal_shares(percent, n):
-    cut_rows = cutoff_rows(np.arange(n, dtype=float), percent / 100, np.zeros(n, bool))
-    assert cut_rows.sum() == percent * n // 100
+    assert cutoff_count(percent / 100, n) == percent * n // 100
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
 def test_cutoff_out_of_range_is_refused(beta):
     with pytest.raises(UsageError, match="cutoff"):
-        cutoff_rows(np.ones(3), beta, np.zeros(3, bool))
+        cutoff_count(beta, 3)

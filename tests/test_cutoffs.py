@@ -24,13 +24,13 @@ def hard_rows(scores):
     return two_groups(scores)[0]
 
 
-def scattered(edges, hard, spared):
-    return cutoff.scattered(edges, hard, spared)[0]
+def scattered(edges, hard, eligible):
+    return cutoff.scattered(edges, hard, eligible)[0]
 
 
-def automatic_cutoff(difficulty, size, spared, edges):
+def automatic_cutoff(difficulty, size, eligible, edges):
     """The cut rows; the decision gives the same number and can be recorded."""
-    found = cutoff.automatic_cutoff(difficulty, size, spared, edges)
+    found = cutoff.automatic_cutoff(difficulty, size, eligible, edges)
     assert found.decision.value == found.cut_rows.sum()
     json.dumps(found.decision.as_json(), allow_nan=False)
     return found.cut_rows
@@ -56,52 +56,52 @@ def test_two_groups_equals_the_plain_loop(values):
 @given(SCORES, st.data())
 def test_automatic_cutoff_equals_the_plain_loop(values, data):
     n = len(values)
-    spared = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
-    size = data.draw(st.integers(0, n - int(spared.sum())))
+    eligible = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    left = int(eligible.sum())
+    size = data.draw(st.integers(0, left))
     scores = np.array(values, float)
     neighbors, edges = data.draw(links(n))
-    cut = automatic_cutoff(scores, size, spared, edges)
+    cut = automatic_cutoff(scores, size, eligible, edges)
     assert cut.dtype == np.bool_
-    assert not (cut & spared).any()
-    left = n - int(spared.sum())
+    assert not (cut & ~eligible).any()
     assert cut.sum() <= min(left // 2, left - size)
-    if hard_rows(scores[~spared]) == naive_cutoff.hard(scores[~spared].astype(int).tolist()):
-        assert set(np.flatnonzero(cut)) == naive_cutoff.cutoff(values, size, spared, neighbors)
+    if hard_rows(scores[eligible]) == naive_cutoff.hard(scores[eligible].astype(int).tolist()):
+        assert set(np.flatnonzero(cut)) == naive_cutoff.cutoff(values, size, eligible, neighbors)
 
 
 def test_automatic_cutoff_by_hand():
     """Three of ten rows are hard: ⌊3 − 1/2⌋ = 2 are cut for one pick, and none for five."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
-    no_rows, none = np.zeros(10, bool), edges_to([[]] * 10)
+    all_rows, none = np.ones(10, bool), edges_to([[]] * 10)
     assert hard_rows(scores) == 3
-    assert np.flatnonzero(automatic_cutoff(scores, 1, no_rows, none)).tolist() == [6, 9]
-    assert np.flatnonzero(automatic_cutoff(scores, 4, no_rows, none)).tolist() == [6]
-    assert not automatic_cutoff(scores, 5, no_rows, none).any()
-    spared = no_rows.copy()
-    spared[6] = True  # two of the nine others are hard: ⌊2 − 1/2⌋ = 1
-    assert np.flatnonzero(automatic_cutoff(scores, 1, spared, none)).tolist() == [9]
+    assert np.flatnonzero(automatic_cutoff(scores, 1, all_rows, none)).tolist() == [6, 9]
+    assert np.flatnonzero(automatic_cutoff(scores, 4, all_rows, none)).tolist() == [6]
+    assert not automatic_cutoff(scores, 5, all_rows, none).any()
+    eligible = all_rows.copy()
+    eligible[6] = False  # two of the nine others are hard: ⌊2 − 1/2⌋ = 1
+    assert np.flatnonzero(automatic_cutoff(scores, 1, eligible, none)).tolist() == [9]
 
 
 def test_scattered_by_hand():
     """Rows 3, 6 and 9 are hard. 3 and 9 are neighbours; 6 has four easy and one hard neighbour."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
-    no_rows = np.zeros(10, bool)
+    all_rows = np.ones(10, bool)
     neighbors = [[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]]
     edges = edges_to(neighbors)
-    assert scattered(edges, scores > 1, no_rows) == 1  # row 6: 1/5 of its neighbours are hard
+    assert scattered(edges, scores > 1, all_rows) == 1  # row 6: 1/5 of its neighbours are hard
     for size in (5, 9):  # h − size/2 would cut nothing
-        assert np.flatnonzero(automatic_cutoff(scores, size, no_rows, edges)).tolist() == [6]
-    assert not automatic_cutoff(scores, 10, no_rows, edges).any()  # all rows are kept
+        assert np.flatnonzero(automatic_cutoff(scores, size, all_rows, edges)).tolist() == [6]
+    assert not automatic_cutoff(scores, 10, all_rows, edges).any()  # all rows are kept
     neighbors[6] = [0, 1, 2, 3]
-    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 1
+    assert scattered(edges_to(neighbors), scores > 1, all_rows) == 1
     neighbors[6] = [0, 1, 3]
-    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 0
+    assert scattered(edges_to(neighbors), scores > 1, all_rows) == 0
     # Easy rows have as large a share of hard neighbours as hard rows have.
     neighbors = [[3]] * 3 + [[0]] + [[6]] * 2 + [[1]] + [[9]] * 2 + [[2]]
-    assert scattered(edges_to(neighbors), scores > 1, no_rows) == 0
-    spared = no_rows.copy()
-    spared[6] = True
-    assert scattered(edges, scores > 1, spared) == 0
+    assert scattered(edges_to(neighbors), scores > 1, all_rows) == 0
+    eligible = all_rows.copy()
+    eligible[6] = False
+    assert scattered(edges, scores > 1, eligible) == 0
 
 
 def test_scattered_extrapolates_from_rows_that_stand_alone():
@@ -109,8 +109,8 @@ def test_scattered_extrapolates_from_rows_that_stand_alone():
     hard = np.array([True] * 6 + [False] * 8)
     neighbors = [[7], [7], [3], [2], [5], [4], [6, 6], [6], [6], [6], [6], [0], [1], [2]]
     assert sum(not hard[j].any() for j in map(np.array, neighbors)) == 7
-    no_rows = np.zeros(14, bool)
-    assert scattered(edges_to(neighbors), hard, no_rows) == 4
+    all_rows = np.ones(14, bool)
+    assert scattered(edges_to(neighbors), hard, all_rows) == 4
     assert naive_cutoff.scattered(hard, range(14), neighbors) == 4
 
 
@@ -121,7 +121,7 @@ def test_scattered_needs_a_fifth_of_the_hard_rows_to_stand_alone(pairs, found):
     last = hard.size - 1
     neighbors = [[last]] + [[i + 1 if i % 2 else i - 1] for i in range(1, 1 + 2 * pairs)]
     neighbors += [[last - 1]] * 3 + [[last - 2]]
-    assert scattered(edges_to(neighbors), hard, np.zeros(hard.size, bool)) == found
+    assert scattered(edges_to(neighbors), hard, np.ones(hard.size, bool)) == found
 
 
 @pytest.mark.parametrize("scores", [[], [3.0], [2.0, 2.0, 2.0, 2.0], [-0.0, 0.0, 0.0]])
@@ -129,13 +129,13 @@ def test_equal_scores_cut_nothing(scores):
     scores = np.array(scores)
     assert hard_rows(scores) == 0
     n = scores.size
-    assert not automatic_cutoff(scores, min(1, n), np.zeros(n, bool), edges_to([[]] * n)).any()
+    assert not automatic_cutoff(scores, min(1, n), np.ones(n, bool), edges_to([[]] * n)).any()
 
 
 def test_at_most_half_of_the_rows_count_as_hard():
     scores = np.array([0.0] + [5.0] * 9)
     assert hard_rows(scores) == 9
-    cut = automatic_cutoff(scores, 1, np.zeros(10, bool), edges_to([[]] * 10))
+    cut = automatic_cutoff(scores, 1, np.ones(10, bool), edges_to([[]] * 10))
     assert np.flatnonzero(cut).tolist() == [1, 2, 3, 4]  # ⌊5 − 1/2⌋ = 4, ties to the lowest row
 
 
@@ -152,8 +152,8 @@ def test_one_group_of_scores_has_no_hard_rows(draw):
     rng = np.random.default_rng(3)
     scores = getattr(rng, draw)(size=3000)
     assert hard_rows(scores) == 0
-    no_rows, none = np.zeros(3000, bool), edges_to([[]] * 3000)
-    assert not automatic_cutoff(scores, 100, no_rows, none).any()
+    all_rows, none = np.ones(3000, bool), edges_to([[]] * 3000)
+    assert not automatic_cutoff(scores, 100, all_rows, none).any()
     scores[:900] = 20 + rng.random(900)  # a second group
     assert hard_rows(scores) == 900
 
@@ -197,8 +197,8 @@ def test_select_does_not_cut_a_hard_class_below_its_quota():
     scores = rng.random(600) + 5.0 * (labels == 4)
     scores[rng.permutation(570)[:200]] += 2
     u = propagate(graph, scores)
-    no_rows = np.zeros(600, bool)
-    assert automatic_cutoff(scores, 60, no_rows, prepare_edges(graph)[0])[labels == 4].all()
+    all_rows = np.ones(600, bool)
+    assert automatic_cutoff(scores, 60, all_rows, prepare_edges(graph)[0])[labels == 4].all()
     for balance, expected in (("uniform", [12] * 5), ("proportional", [14, 14, 15, 14, 3])):
         kept = select(graph, u, 60, difficulty=scores, labels=labels, balance=balance)
         assert np.bincount(labels[kept.order]).tolist() == expected
@@ -224,7 +224,7 @@ def problem():
 
 def test_select_cuts_where_gamma_is_auto_and_a_difficulty_is_given(problem):
     graph, scores, u = problem
-    cut = automatic_cutoff(scores, 80, np.zeros(200, bool), prepare_edges(graph)[0])
+    cut = automatic_cutoff(scores, 80, np.ones(200, bool), prepare_edges(graph)[0])
     assert cut.any()
     kept = select(graph, u, 80, difficulty=scores)
     assert kept.cut == cut.sum()
@@ -241,10 +241,9 @@ def test_select_cuts_where_gamma_is_auto_and_a_difficulty_is_given(problem):
 
 def test_select_never_cuts_included_rows(problem):
     graph, scores, u = problem
-    spared = np.zeros(200, bool)
-    spared[:9] = True
-    cut = automatic_cutoff(scores, 40 - 9, spared, prepare_edges(graph)[0])
-    kept = select(graph, u, 40, difficulty=scores, include=spared)
+    include = np.arange(200) < 9
+    cut = automatic_cutoff(scores, 40 - 9, ~include, prepare_edges(graph)[0])
+    kept = select(graph, u, 40, difficulty=scores, include=include)
     assert kept.cut == cut.sum() > 0
     assert not cut[kept.order].any()
     assert select(graph, u, 40, difficulty=scores, cutoff=0.25).cut == 50
@@ -254,7 +253,7 @@ def test_cutoff_decision_holds_the_numbers_of_the_rule():
     """Of ten rows, 3, 6 and 9 are hard; row 6 stands alone, and so do rows 0, 1, 2, 4, 5, 7, 8."""
     scores = np.array([0.0, 0.1, 0.2, 9.0, 0.1, 0.0, 9.2, 0.3, 0.1, 9.1])
     edges = edges_to([[1], [0], [1], [9], [5], [4], [0, 1, 2, 3, 4], [8], [7], [3]])
-    found = cutoff.automatic_cutoff(scores, 5, np.zeros(10, bool), edges).decision
+    found = cutoff.automatic_cutoff(scores, 5, np.ones(10, bool), edges).decision
     assert (found.name, found.value) == ("cutoff", 1)
     numbers = dict(found.numbers)
     assert numbers.pop("variance_share") == pytest.approx(0.9995, abs=1e-4)
@@ -276,7 +275,7 @@ def test_cutoff_decision_holds_the_numbers_of_the_rule():
 
 def test_cutoff_decision_without_two_groups():
     scores = np.random.default_rng(3).normal(size=100)
-    found = cutoff.automatic_cutoff(scores, 5, np.zeros(100, bool), edges_to([[]] * 100)).decision
+    found = cutoff.automatic_cutoff(scores, 5, np.ones(100, bool), edges_to([[]] * 100)).decision
     assert found.value == found.numbers["hard"] == 0
     assert found.numbers["above_threshold"] > 20
     assert found.numbers["variance_share"] == pytest.approx(2 / math.pi, rel=0.06)

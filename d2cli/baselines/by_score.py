@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from d2cli.defaults import STRATA
 from d2cli.errors import UsageError
 from d2cli.messages.utility import check_scores
-from d2cli.selection.budgets import check_size, cutoff_rows
+from d2cli.selection.budgets import check_size, cutoff_count, hardest
 
 Rows = NDArray[np.int64]
 
@@ -71,6 +71,7 @@ def _after_cutoff(
     """Return the scores as float64 and the rows that are not cut, at least `size`."""
     values = np.asarray(scores, np.float64)
     check_scores(values, values.size)
-    kept = np.flatnonzero(~cutoff_rows(values, cutoff, np.zeros(values.size, np.bool_)))
+    cut = hardest(values, cutoff_count(cutoff, values.size), np.ones(values.size, np.bool_))
+    kept = np.flatnonzero(~cut)
     check_size(size, 0, kept.size)
     return values, kept

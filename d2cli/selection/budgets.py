@@ -1,4 +1,4 @@
-"""Budgets: in rows, per class, and the rows that a cutoff leaves out."""
+"""Counts of rows: budgets, class quotas and cutoffs; and the hardest rows."""
 
 from __future__ import annotations
 
@@ -38,29 +38,21 @@ def check_size(size: int, included: int, taking_part: int) -> None:
         )
 
 
-def cutoff_rows(
-    difficulty: NDArray[np.float64], beta: float, spared: NDArray[np.bool_], *,
-    count: int | None = None,
-) -> NDArray[np.bool_]:  # fmt: skip
-    """The ⌊β·n⌋ hardest rows, or the `count` hardest; mislabelled rows are usually among them.
-
-    Args:
-        difficulty: (n,) higher = harder; of equal rows the lowest row number is cut first.
-        beta: β, the share of all n rows; a UsageError unless 0 <= β < 1.
-        spared: (n,) bool, rows that are never cut (included or excluded).
-        count: the number of rows to cut, instead of ⌊β·n⌋.
-
-    Returns:
-        (n,) bool, the cut rows.
-    """
+def cutoff_count(beta: float, n: int) -> int:
+    """``⌊β · n⌋`` rows; a UsageError unless 0 <= β < 1."""
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
-    if count is None:
-        count = math.floor(exactly(beta, difficulty.size))
-    candidates = np.flatnonzero(~spared)
-    cut_rows = np.zeros(difficulty.size, np.bool_)
-    cut_rows[candidates[np.argsort(-difficulty[candidates], kind="stable")[:count]]] = True
-    return cut_rows
+    return math.floor(exactly(beta, n))
+
+
+def hardest(
+    values: NDArray[np.float64], count: int, eligible: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The `count` eligible rows with the highest `values`, as (n,) bool; ties: the lowest row."""
+    rows = np.flatnonzero(eligible)
+    found = np.zeros(values.size, np.bool_)
+    found[rows[np.argsort(-values[rows], kind="stable")[:count]]] = True
+    return found
 
 
 def class_quotas(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.edges import marked_neighbours
 from d2cli.runtime.decisions import Decision
-from d2cli.selection.budgets import cutoff_rows
+from d2cli.selection.budgets import hardest
 
 ALONE = 4  #: a row stands alone if at most 1/ALONE of its neighbours are hard
 CONTRAST = 2  #: least ratio of the shares of hard neighbours: of hard rows, of the other rows
@@ -37,11 +37,11 @@ class Cutoff(NamedTuple):
 
 
 def automatic_cutoff(
-    difficulty: NDArray[np.float64], size: int, spared: NDArray[np.bool_], edges: Edges
+    difficulty: NDArray[np.float64], size: int, eligible: NDArray[np.bool_], edges: Edges
 ) -> Cutoff:
     """Cut ``c = max(⌊h − N/2⌋, s)`` of the hardest rows, ``0 <= c <= min(⌊m/2⌋, m − N)``.
 
-    - m: rows that are not spared; N = `size`: rows to pick of them.
+    - m: eligible rows; N = `size`: rows to pick of them.
     - h: rows above Otsu's threshold (:func:`two_groups`), at most ⌊m/2⌋; 0 if the scores do not
       form two groups. With ⌊h − N/2⌋, half of the N hardest remaining rows lie above the threshold.
     - s: scattered hard rows (:func:`scattered`), probably wrong labels; 0 if no row is hard.
@@ -53,26 +53,26 @@ def automatic_cutoff(
     Args:
         difficulty: (n,) float64, finite, higher = harder; of equal rows the lowest is cut first.
         size: N, 0 … m.
-        spared: (n,) bool, rows that are never cut (included or excluded).
+        eligible: (n,) bool, rows that can be cut: neither included nor excluded.
         edges: the graph of n rows.
     """
-    looked_at = difficulty[~spared]
-    rows = looked_at.size
-    above, numbers = two_groups(looked_at)
+    scores = difficulty[eligible]
+    rows = scores.size
+    above, numbers = two_groups(scores)
     numbers = {"rows": rows, "size": int(size), **numbers, "hard": above}
     count = min(above, rows // 2) - -(-int(size) // 2)
     if above:
-        threshold = float(np.partition(looked_at, rows - above)[rows - above])
-        estimate, more = scattered(edges, difficulty >= threshold, spared)
+        threshold = float(np.partition(scores, rows - above)[rows - above])
+        estimate, more = scattered(edges, difficulty >= threshold, eligible)
         numbers |= {"lowest_hard_score": threshold, **more, "scattered": estimate}
         count = max(count, estimate)
     numbers["cut"] = count = max(0, min(count, rows // 2, rows - int(size)))
-    cut_rows = cutoff_rows(difficulty, 0.0, spared, count=count)
+    cut_rows = hardest(difficulty, count, eligible)
     return Cutoff(cut_rows, Decision("cutoff", count, _RULE, numbers))
 
 
 def scattered(
-    edges: Edges, hard: NDArray[np.bool_], spared: NDArray[np.bool_]
+    edges: Edges, hard: NDArray[np.bool_], eligible: NDArray[np.bool_]
 ) -> tuple[int, Numbers]:
     """Estimate how many `hard` rows lie anywhere in the graph, as wrong labels do.
 
@@ -85,11 +85,11 @@ def scattered(
       neighbours of the other rows (else the graph does not separate hard rows);
     - at least 1/5 of the hard rows stand alone (some do in any data).
 
-    Rows that are `spared` or have no neighbours are not counted; the former still count as
-    neighbours of others. Returns the estimate, and the numbers behind it.
+    Rows that are not `eligible` or have no neighbours are not counted. They still count as
+    neighbours of other rows. Returns the estimate, and the numbers behind it.
     """
     degrees = np.diff(edges.indptr)
-    counted = np.flatnonzero(~spared & (degrees > 0))
+    counted = np.flatnonzero(eligible & (degrees > 0))
     near, degrees = marked_neighbours(edges, hard, counted), degrees[counted]
     # Neighbours that are hard, all neighbours, rows that stand alone, and rows: each a pair of
     # counts, for the rows that are not hard and for the hard rows.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.edges import marked_neighbours
 from d2cli.runtime.decisions import Decision
-from d2cli.selection.budgets import cutoff_rows
+from d2cli.selection.budgets import hardest
 from d2cli.selection.greedy import Rules, Selection
 from d2cli.selection.sizes import SPREAD, SPREAD_CLUSTERED
 
@@ -53,8 +53,8 @@ def widened(
     numbers: dict[str, Any] = {"rows": rows, "size": int(asked)}
     wide = min(rows, math.ceil(SPREAD_CLUSTERED * rows))
     if 1 <= asked < wide:
-        hardest = cutoff_rows(propagated, 0.0, ~eligible, count=math.ceil(SPREAD * rows))
-        share = share_within(edges, hardest, eligible)
+        top = hardest(propagated, math.ceil(SPREAD * rows), eligible)
+        share = share_within(edges, top, eligible)
         numbers |= {"share_of_neighbours": float(share), "clustered_above": float(CLUSTERED)}
         if share <= CLUSTERED:
             wide = math.ceil(SPREAD * rows)

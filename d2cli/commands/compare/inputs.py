@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,7 +19,7 @@ from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
 from d2cli.files.sources import Source
-from d2cli.selection.budgets import exactly
+from d2cli.selection.budgets import cutoff_count
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class CompareJob:
             UsageError: if a method cannot keep that many rows.
         """
         beta, sizes = self.options.cutoff, dict[int, Budget]()
-        left = n - math.floor(exactly(beta, n))
+        left = n - cutoff_count(beta, n)
         cut = [method for method in self.options.methods if method in ("cutoff", "ccs")]
         for budget in self.request.budgets:
             size = settle_size(budget, n)

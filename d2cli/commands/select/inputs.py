@@ -38,7 +38,7 @@ from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.sources import Reordered, Source, blame
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.utility import utility
-from d2cli.selection.budgets import cutoff_rows
+from d2cli.selection.budgets import cutoff_count, hardest
 
 #: Options of the propagate step alone.
 _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
@@ -345,8 +345,8 @@ def _read_rows(job: SelectJob, data: SelectData) -> None:
     elif settings.cutoff:
         # Only the order counts, so nothing but a score that is not finite is refused.
         difficulty = _difficulty(job, data, "rank")
-        spared = left_out if data.included is None else left_out | data.included
-        cut = cutoff_rows(difficulty, settings.cutoff, spared)
+        eligible = ~left_out if data.included is None else ~(left_out | data.included)
+        cut = hardest(difficulty, cutoff_count(settings.cutoff, frame.n), eligible)
         data.cut = int(cut.sum())
         left_out |= cut
     better = settings.direction.higher_is == "better" and job.cutoff_scores is None

@@ -25,7 +25,7 @@ from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
-from d2cli.selection.cutoff import automatic_cutoff, within_quotas
+from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy
 from d2cli.selection.thinning import thinned, widened
 
@@ -179,7 +179,7 @@ def select(
     if cutoff == "auto" and size > rules.included:
         cut = automatic_cutoff(hard, size - rules.included, rules.eligible, csr)
         if rules.classes is not None and rules.quotas is not None:
-            cut = within_quotas(cut, hard, excluded, rules.classes, rules.quotas)
+            cut = give_back_for_quotas(cut, hard, excluded, rules.classes, rules.quotas)
         rules = rules.without(cut.cut_rows)
         decisions.append(cut.decision)
     wide, wide_rules = size, rules

@@ -62,7 +62,7 @@ def evenly(items, size):
     return [items[math.floor(Fraction(i * len(items), size))] for i in range(size)]
 
 
-def within_quotas(cut, difficulty, excluded, classes, quotas):
+def give_back_for_quotas(cut, difficulty, excluded, classes, quotas):
     """The rows that stay cut: each class gets its easiest rows back until it fills its quota."""
     cut = set(cut)
     for name, quota in enumerate(quotas):

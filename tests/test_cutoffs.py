@@ -12,7 +12,7 @@ from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import UsageError
 from d2cli.runtime.decisions import Decision
 from d2cli.selection import cutoff
-from d2cli.selection.cutoff import Cutoff, two_groups, within_quotas
+from d2cli.selection.cutoff import Cutoff, give_back_for_quotas, two_groups
 from tests import naive_cutoff
 from tests.strategies import edges_to, links
 
@@ -167,7 +167,7 @@ def test_two_groups_at_the_limits_of_float64():
 
 @given(st.data())
 @settings(max_examples=200)
-def test_within_quotas_equals_the_plain_loop(data):
+def test_give_back_for_quotas_equals_the_plain_loop(data):
     n = data.draw(st.integers(1, 24))
     several = st.lists(st.integers(0, 3), min_size=n, max_size=n)
     difficulty, classes = (np.array(data.draw(several)) for _ in range(2))
@@ -179,11 +179,11 @@ def test_within_quotas_equals_the_plain_loop(data):
     quotas = np.array([data.draw(st.integers(0, int(count))) for count in there])
     given_cut = cut.copy()
     whole = Cutoff(cut, Decision("cutoff", int(cut.sum()), ""))
-    found = within_quotas(whole, difficulty.astype(float), excluded, classes, quotas)
+    found = give_back_for_quotas(whole, difficulty.astype(float), excluded, classes, quotas)
     assert (cut == given_cut).all()
     back = found.decision.numbers["given_back_for_balance"]
     assert cut.sum() - back == found.cut_rows.sum() == found.decision.value
-    assert np.flatnonzero(found.cut_rows).tolist() == naive_cutoff.within_quotas(
+    assert np.flatnonzero(found.cut_rows).tolist() == naive_cutoff.give_back_for_quotas(
         np.flatnonzero(cut).tolist(), difficulty.tolist(), excluded.tolist(), classes.tolist(),
         quotas.tolist(),
     )  # fmt: skip

@@ -14,7 +14,8 @@ from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import hardest
 
 ALONE = 4  #: a row stands alone if at most 1/ALONE of its neighbours are hard
-CONTRAST = 2  #: least ratio of the shares of hard neighbours: of hard rows, of the other rows
+#: Hard rows must have at least CONTRAST times the share of hard neighbours that other rows have.
+CONTRAST = 2
 LEAST_ALONE = 5  #: hard rows are scattered only if at least 1/LEAST_ALONE of them stand alone
 #: Scores form two groups if the variance between the groups is at least this share of all variance.
 #: Two halves of a normal distribution have 2/π = 0.64, and an exponential distribution has 0.65.
@@ -23,9 +24,9 @@ TWO_GROUPS = 0.7
 Numbers = dict[str, Any]
 
 _RULE = (
-    "cut max(⌊h − N/2⌋, s) rows, at least 0 and at most m/2 and m − N; h = rows above Otsu's "
+    "cut min(max(min(h, ⌊m/2⌋) − ⌈N/2⌉, a, 0), ⌊m/2⌋, m − N) of m rows; h = rows above Otsu's "
     f"threshold (0 if the variance between the groups is below {TWO_GROUPS} of all variance), "
-    "at most m/2; s = scattered hard rows"
+    "a = scattered hard rows"
 )
 
 
@@ -39,12 +40,12 @@ class Cutoff(NamedTuple):
 def automatic_cutoff(
     difficulty: NDArray[np.float64], size: int, eligible: NDArray[np.bool_], edges: Edges
 ) -> Cutoff:
-    """Cut ``c = max(⌊h − N/2⌋, s)`` of the hardest rows, ``0 <= c <= min(⌊m/2⌋, m − N)``.
+    """Cut the ``min(max(min(h, ⌊m/2⌋) − ⌈N/2⌉, a, 0), ⌊m/2⌋, m − N)`` hardest eligible rows.
 
     - m: eligible rows; N = `size`: rows to pick of them.
-    - h: rows above Otsu's threshold (:func:`two_groups`), at most ⌊m/2⌋; 0 if the scores do not
-      form two groups. With ⌊h − N/2⌋, half of the N hardest remaining rows lie above the threshold.
-    - s: scattered hard rows (:func:`scattered`), probably wrong labels; 0 if no row is hard.
+    - h: rows above Otsu's threshold (:func:`two_groups`); 0 if the scores do not form two groups.
+      With h − ⌈N/2⌉, half of the N hardest remaining rows lie above the threshold.
+    - a: scattered hard rows (:func:`scattered`), probably wrong labels; 0 if no row is hard.
 
     Reason: a small training set gains nothing from examples that a model learns last or never; a
     large one gains from them, wrong labels excepted. Scores without two groups give no reason to
@@ -78,8 +79,7 @@ def scattered(
 
     A row *stands alone* if at most 1/4 of its neighbours are hard. Scattered hard rows stand alone
     as often as all rows do, and clustered hard rows hardly ever. So the estimate is
-    ``min(⌊a / p⌋, hard rows)``, with a = hard rows that stand alone and p = the share of all rows
-    that stand alone. It is 0 unless both hold:
+    ``a = min(⌊alone_hard / (alone_all / rows_all)⌋, rows_hard)``. It is 0 unless both hold:
 
     - the share of hard rows among the neighbours of hard rows is at least twice that among the
       neighbours of the other rows (else the graph does not separate hard rows);
@@ -90,26 +90,25 @@ def scattered(
     """
     degrees = np.diff(edges.indptr)
     counted = np.flatnonzero(eligible & (degrees > 0))
-    near, degrees = marked_neighbours(edges, hard, counted), degrees[counted]
-    # Neighbours that are hard, all neighbours, rows that stand alone, and rows: each a pair of
-    # counts, for the rows that are not hard and for the hard rows.
-    hard_ends, ends, alone, rows = (
-        [int(counts[kind].sum()) for kind in (~hard[counted], hard[counted])]
-        for counts in (near, degrees, ALONE * near <= degrees, np.ones(counted.size, np.bool_))
-    )
+    near, degrees, hard = marked_neighbours(edges, hard, counted), degrees[counted], hard[counted]
+    alone = ALONE * near <= degrees
+    near_hard, near_others = int(near[hard].sum()), int(near[~hard].sum())
+    ends_hard, ends_others = int(degrees[hard].sum()), int(degrees[~hard].sum())
+    alone_hard, alone_all = int(alone[hard].sum()), int(alone.sum())
+    rows_hard, rows_all = int(hard.sum()), counted.size
     estimate = 0
-    separated = hard_ends[1] * ends[0] >= CONTRAST * hard_ends[0] * ends[1]
-    if separated and LEAST_ALONE * alone[1] >= rows[1]:
-        estimate = min(alone[1] * counted.size // max(1, sum(alone)), rows[1])
+    separated = near_hard * ends_others >= CONTRAST * near_others * ends_hard
+    if separated and LEAST_ALONE * alone_hard >= rows_hard:
+        estimate = min(alone_hard * rows_all // max(1, alone_all), rows_hard)
     return estimate, {
-        "hard_share_near_hard": hard_ends[1] / max(1, ends[1]),
-        "hard_share_near_others": hard_ends[0] / max(1, ends[0]),
-        "hard_alone": alone[1],
-        "alone_share": sum(alone) / max(1, counted.size),
+        "hard_share_near_hard": near_hard / max(1, ends_hard),
+        "hard_share_near_others": near_others / max(1, ends_others),
+        "hard_alone": alone_hard,
+        "alone_share": alone_all / max(1, rows_all),
     }
 
 
-def within_quotas(
+def give_back_for_quotas(
     cutoff: Cutoff, difficulty: NDArray[np.floating], excluded: NDArray[np.bool_],
     classes: NDArray[np.int64], quotas: NDArray[np.int64],
 ) -> Cutoff:  # fmt: skip

@@ -139,7 +139,7 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
         rules = Rules(include, np.zeros(n, bool), labels, inside + quotas)
         return greedy(csr, u, int((inside + quotas).sum()), rules=rules, **options)
 
-    def lasts(gamma):
+    def accepts(gamma):
         gains = run(gamma, asked).gains[int(inside.sum()) :]
         outlasts = run(gamma, np.array(longer)).ran_out_at is None
         return outlasts or bool((gains > LAST_KEEPS * alone).all())
@@ -149,13 +149,13 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
     assert auto.order.tolist() == run(auto.gamma_reverse, asked).order.tolist()
     if auto.at_bound == "low":
         assert auto.gamma_reverse == GAMMA_LOW
-        assert lasts(GAMMA_LOW)
+        assert accepts(GAMMA_LOW)
     elif auto.at_bound == "high":
         assert auto.gamma_reverse == GAMMA_HIGH
-        assert not lasts(GAMMA_HIGH)
+        assert not accepts(GAMMA_HIGH)
     else:
-        assert lasts(auto.gamma_reverse)
-        assert not lasts(auto.gamma_reverse / GAMMA_TOLERANCE)
+        assert accepts(auto.gamma_reverse)
+        assert not accepts(auto.gamma_reverse / GAMMA_TOLERANCE)
     if not classes:  # a single class with its quota equals no classes
         plain = greedy(
             csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma, gamma="auto",

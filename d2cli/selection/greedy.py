@@ -24,12 +24,13 @@ from d2cli.selection.sizes import outlasting
 #: score at 0.01, and nothing at 100.
 GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 GAMMA_TOLERANCE = 1.01  #: the bisection ends when γ_r is known to this ratio
-LAST_KEEPS = 2 / 3  #: share of the lowest score picked without messages that picks must exceed
+#: Every pick must score above this share of the lowest score that is picked without messages.
+LAST_KEEPS = 2 / 3
 
 _RULE = (
-    "smallest γ_r for which the best score stays above 0 for n(1 − (1 − r)³) picks, r = share "
-    f"picked; or for which all picks' scores are above {LAST_KEEPS:.3g} of the lowest score that "
-    "would be picked without messages"
+    "smallest γ_r for which the best score stays above 0 for ⌈m (1 − (1 − N/m)³)⌉ picks, "
+    f"m = eligible rows; or for which all N picks score above {LAST_KEEPS:.3g} of the lowest score "
+    "that is picked without messages"
 )
 
 
@@ -101,7 +102,7 @@ class Rules:
         """The same rules with more rows left out."""
         return replace(self, left_out=self.left_out | rows)
 
-    def of_each_class(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def count_by_class(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(C,) number of the marked rows in each class; (1,) without quotas."""
         if self.classes is None or self.quotas is None:
             return np.array([np.count_nonzero(rows)])
@@ -110,7 +111,7 @@ class Rules:
     def asked(self, size: int) -> NDArray[np.int64]:
         """(C,) picks of each class besides the included rows; (1,) without quotas."""
         quotas = np.array([size]) if self.quotas is None else self.quotas
-        return quotas - self.of_each_class(self.include)
+        return quotas - self.count_by_class(self.include)
 
 
 def greedy(
@@ -126,9 +127,8 @@ def greedy(
     γ_r = ``auto`` is the smallest γ_r (the strongest diversity) in GAMMA_LOW … GAMMA_HIGH for which
     one of these holds, found by bisection on log γ_r to a ratio of GAMMA_TOLERANCE:
 
-    - *outlasts*: the best score is above 0 at each of the first ``⌈n (1 − (1 − r)³)⌉`` picks. n is
-      the number of eligible rows and r the share of them that is picked; with quotas the numbers
-      are those of each class.
+    - *outlasts*: the best score is above 0 at each of the first ``⌈m (1 − (1 − N/m)³)⌉``
+      picks, with m eligible rows and N picks of them; with quotas, m and N are those of each class.
     - *keeps*: at each of the picks, the score is above 2/3 of the lowest score that would be picked
       without messages. This applies if most scores are zero.
 
@@ -161,25 +161,25 @@ def greedy(
         return selection
     if not clamped:
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
-    value, bound = _smallest(run.lasts, progress)
+    value, bound = _smallest(run.accepts, progress)
     return replace(run.full(value), at_bound=bound, decisions=(run.decision(value, bound),))
 
 
-def _smallest(lasts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
-    """The smallest γ_r with ``lasts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
+def _smallest(accepts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
+    """The smallest γ_r with ``accepts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
     steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
     progress("gamma_reverse", 0, steps)
     low, high = GAMMA_LOW, GAMMA_HIGH
     bound: Literal["low", "high"] | None = None
-    if lasts(GAMMA_LOW):
+    if accepts(GAMMA_LOW):
         high, bound = GAMMA_LOW, "low"
     else:
         for step in range(1, steps):
             progress("gamma_reverse", step, steps)
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if lasts(middle) else (middle, high)
+            low, high = (low, middle) if accepts(middle) else (middle, high)
         # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
-        if high == GAMMA_HIGH and not lasts(GAMMA_HIGH):
+        if high == GAMMA_HIGH and not accepts(GAMMA_HIGH):
             bound = "high"
     progress("gamma_reverse", steps, steps)
     return high, bound
@@ -198,7 +198,7 @@ class _Run:
     rules: Rules
 
     def __post_init__(self) -> None:
-        self.rest, self.included = self.rules.eligible, self.rules.included
+        self.eligible, self.included = self.rules.eligible, self.rules.included
         self.asked = self.rules.asked(self.size)
         self.classes = np.empty(0, np.int32)  # empty: one class
         if self.rules.classes is not None:
@@ -206,7 +206,7 @@ class _Run:
         self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
         self.tried: list[dict[str, float | bool]] = []
 
-    def lasts(self, gamma: float) -> bool:
+    def accepts(self, gamma: float) -> bool:
         """Whether γ_r = `gamma` is accepted as automatic, see :func:`greedy`; clamped messages."""
         outlasts = self._stays_above(gamma, 0.0, self._outlasted)
         keeps = not outlasts and self._stays_above(gamma, self._least_kept, self.asked)
@@ -214,7 +214,7 @@ class _Run:
         return outlasts or keeps
 
     def decision(self, gamma: float, bound: str | None) -> Decision:
-        """What :meth:`lasts` was asked, and its answers."""
+        """The choice of `gamma`, with each γ_r that :meth:`accepts` was asked about."""
         outlasted = all(step["outlasts"] for step in self.tried)
         numbers: dict[str, Any] = {
             "picks": int(self.size) - self.included,
@@ -231,24 +231,24 @@ class _Run:
         """Whether the best score is above `least` at each of the `asked` picks of each class."""
         u, quota, order, gains = self._start(gamma, asked)
         order, gains = order[self.included :], gains[self.included :]
-        done = self._lazy(gamma, u, self.rest.copy(), quota, order, gains, least)
+        done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least)
         return bool(done == order.size)
 
     @cached_property
     def _outlasted(self) -> NDArray[np.int64]:
         """The picks of each class that messages must outlast, besides the included rows."""
-        left = self.rules.of_each_class(self.rest)
+        left = self.rules.count_by_class(self.eligible)
         pairs = zip(self.asked.tolist(), left.tolist(), strict=True)
         return np.array([outlasting(asked, m) for asked, m in pairs], np.int64)
 
     @cached_property
     def _least_kept(self) -> float:
         """LAST_KEEPS of the lowest score that would be picked without messages, at least 0."""
-        scores = self.propagated[self.rest]
+        scores = self.propagated[self.eligible]
         if self.classes.size:
             # In each class, ranked from its highest score down, the last pick is the asked-th.
-            ranked = scores[np.lexsort((-scores, self.classes[self.rest]))]
-            left = self.rules.of_each_class(self.rest)
+            ranked = scores[np.lexsort((-scores, self.classes[self.eligible]))]
+            left = self.rules.count_by_class(self.eligible)
             last = ranked[(np.cumsum(left) - left + self.asked - 1)[self.asked > 0]].min()
         else:
             at = self.included - self.size
@@ -259,13 +259,13 @@ class _Run:
         """The selection with γ_r = `gamma`."""
         u, quota, order, gains = self._start(gamma, self.asked)
         at = self.included
-        self._pick(gamma, u, self.rest, quota, order[at:], gains[at:])
+        self._pick(gamma, u, self.eligible, quota, order[at:], gains[at:])
         return Selection(order, gains, gamma, at)
 
     def _start(self, gamma, asked):
         """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""
         u = self.propagated + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
-        quota = asked + self.rules.of_each_class(self.rules.include)
+        quota = asked + self.rules.count_by_class(self.rules.include)
         order, gains = np.empty(quota.sum(), np.int64), np.empty(quota.sum())
         self._pick(gamma, u, self.rules.include, quota, order[: self.included], gains)
         return u, quota, order, gains

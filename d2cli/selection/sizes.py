@@ -57,13 +57,13 @@ def workspace_bytes(n: int) -> int:
     return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
 
 
-def outlasting(size: int, n: int) -> int:
-    """``⌈n (1 − (1 − r)³)⌉`` with r = size / n: how many picks an automatic γ_r must outlast.
+def outlasting(size: int, m: int) -> int:
+    """``⌈m (1 − (1 − N/m)³)⌉`` with N = `size`: how many picks an automatic γ_r must outlast.
 
-    About 3·size for small r, never more than n. If messages end with the last pick, easy rows enter
+    About 3·N for small N/m, never more than m. If messages end with the last pick, easy rows enter
     among the last picks, because no score is left to order them: see evidence/README.md.
     """
-    return n - (n - size) ** 3 // n**2 if n else 0
+    return m - (m - size) ** 3 // m**2 if m else 0
 
 
 def greedy(

@@ -39,8 +39,8 @@ def widened(
     p = 1/5 if the hardest ⌈m/10⌉ rows by `propagated` are clustered, else 1/10. *Clustered*: more
     than 3/8 of their eligible neighbours are among them.
 
-    `size` counts included rows in, and `rules` are for `size`. Both are returned unchanged if at
-    least ⌈p·m⌉ rows, or none, are to be chosen.
+    `size` includes the included rows; `rules` hold the quotas for `size`. Both are returned
+    unchanged if at least ⌈p·m⌉ rows, or none, are to be chosen.
 
     Returns:
         The number of picks, included rows counted in; the rules for it, where class quotas grow in
@@ -64,8 +64,8 @@ def widened(
         total = included + wide
         if rules.quotas is not None:
             more = np.array([-(-int(picks) * wide // asked) for picks in rules.asked(size)])
-            most = rules.of_each_class(eligible)
-            quotas = rules.of_each_class(rules.include) + np.minimum(more, most)
+            most = rules.count_by_class(eligible)
+            quotas = rules.count_by_class(rules.include) + np.minimum(more, most)
             total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
     return total, rules, Decision("thinning", total if total > size else None, _RULE, numbers)
 
@@ -85,8 +85,8 @@ def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]
 def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
     """Keep the included rows and, of each class, evenly spaced picks in their order.
 
-    Of c picks of a class, q are kept: those at the places ``⌊i·c/q⌋``, i = 0 … q − 1. `rules` are
-    for `size`; `selection` has at least `size` rows.
+    Of W picks of a class, N are kept: those at the places ``⌊i·W/N⌋``, i = 0 … N − 1. `rules` hold
+    the quotas for `size`; `selection` has at least `size` rows.
     """
     wide, first = selection.order.size, selection.included
     if wide == size:
@@ -94,9 +94,9 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
     picks = selection.order[first:]
     classes = np.zeros(picks.size, int) if rules.classes is None else rules.classes[picks]
     kept, asked = [np.arange(first)], rules.asked(size)
-    for name in np.flatnonzero(asked):
-        places = np.flatnonzero(classes == name)
-        kept.append(first + places[np.arange(asked[name]) * places.size // asked[name]])
+    for c in np.flatnonzero(asked):
+        places = np.flatnonzero(classes == c)
+        kept.append(first + places[np.arange(asked[c]) * places.size // asked[c]])
     at = np.sort(np.concatenate(kept))
     order, gains = selection.order[at], selection.gains[at]
     return replace(selection, order=order, gains=gains, thinned_from=wide)

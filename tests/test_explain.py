@@ -27,6 +27,8 @@ def test_explain_prints_the_recorded_decisions(select, data):
         assert lines[decision["name"]].endswith(str(decision["value"]))
         assert decision["rule"] in err
         assert all(name in lines for name in decision["numbers"])
+    assert err.count("bounds") == 1
+    assert lines["bounds"].split(None, 1)[1] == "0.01 … 100"
 
 
 def test_decisions_are_printed_on_request_only(select, data):

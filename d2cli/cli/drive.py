@@ -77,7 +77,8 @@ def _show_decisions(decisions: tuple[Decision, ...]) -> None:
     for decision in decisions:
         lines = [(decision.name, str(decision.value)), ("  rule", decision.rule)]
         for name, value in decision.numbers.items():
-            for one in value if isinstance(value, list) else [value]:
+            several = value if isinstance(value, list) else [value]
+            for one in ["{:g} … {:g}".format(*value)] if name == "bounds" else several:
                 steps = one.items() if isinstance(one, dict) else ()
                 lines.append((f"  {name}", ", ".join(f"{k} {v}" for k, v in steps) or str(one)))
         show_labelled(lines, sys.stderr)

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -154,6 +155,31 @@ def test_figures_of_the_readme_are_in_the_results():
     figures = re.findall(r"\b0\.\d{4}\b", table)
     assert len(figures) > 40
     assert [figure for figure in figures if figure not in results] == []
+
+
+def test_differences_of_the_evidence_page_are_those_of_the_results():
+    """In points, rounded: D2 less random selection, and D2 less the best other method."""
+    found = {}
+    for part in (ROOT / "evidence" / "RESULTS.md").read_text().split("\n**")[1:]:
+        rows = re.findall(r"^\| \**([^|*]+?)\** \| (.*) \|$", part, re.M)
+        number = r"[+−]?0\.\d{4}"
+        cells = {name: re.findall(number, row.replace("**", "")) for name, row in rows}
+        values = {
+            name: [100 * float(one.replace("−", "-")) for one in row] for name, row in cells.items()
+        }
+        name = part.split("**")[0].replace(" glosses", "").replace(" (no labels)", "")
+        found[name.replace("10%", "10 %")] = values
+    tables = (ROOT / "docs" / "evidence.md").read_text().split("\n## ")[1:3]
+    for table, against in zip(tables, ("random", None), strict=True):
+        rows = re.findall(r"^\| ((?:WordNet|Fashion)[^|]*) \| (.*) \|$", table, re.M)
+        assert len(rows) == 8
+        for name, row in rows:
+            values = found[name]
+            expected = values["D2, defaults, ahead of the best other"]
+            if against:  # every second number is a standard error
+                expected = np.subtract(values["D2, defaults"], values[against])[::2]
+            shown = [float(n.replace("−", "-")) for n in re.findall(r"[+−]?\d+\.\d", row)]
+            assert shown == pytest.approx(list(expected), abs=0.0601), name
 
 
 @page

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Any
 
+from d2cli.runtime.streams import written
+
 if TYPE_CHECKING:
     from d2cli.commands.finish import Summary
 
@@ -66,7 +68,8 @@ def show_notice(text: str) -> None:
 def show_summary(summary: Summary) -> None:
     """Print notices and the summary, or one JSON object on standard output."""
     if CONSOLE.json:
-        print(json.dumps(summary.as_json(), indent=2))
+        with written(sys.stdout) as stdout:
+            print(json.dumps(summary.as_json(), indent=2), file=stdout)
     show_notices(summary.notices)
     if not (CONSOLE.quiet or CONSOLE.json):
         show_labelled(summary.lines, sys.stderr)
@@ -78,8 +81,8 @@ def show_notices(notices: list[str]) -> None:
         show_notice(notice)
 
 
-def show_labelled(lines: list[tuple[str, str]], file: IO[str] | None = None) -> None:
-    """Print lines with their labels in a column of their own, by default on standard output."""
+def show_labelled(lines: list[tuple[str, str]], file: IO[str]) -> None:
+    """Print lines with their labels in a column of their own."""
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         print(f"{label:<{width}}  {_one_line(text)}", file=file)

@@ -17,6 +17,7 @@ from d2cli.cli.console import (
     show_summary,
 )
 from d2cli.errors import UsageError
+from d2cli.runtime.streams import written
 from d2cli.runtime.units import parse_size
 
 if TYPE_CHECKING:
@@ -88,10 +89,12 @@ def _show_plan(plan: Plan, limit: int | None) -> None:
     """Print the plan, which is data: to standard output."""
     from d2cli.commands.plan import check_limit
 
-    if CONSOLE.json:
-        print(json.dumps(plan.as_json(), indent=2))
-    else:
-        show_labelled(plan.lines())
+    with written(sys.stdout) as stdout:
+        if CONSOLE.json:
+            print(json.dumps(plan.as_json(), indent=2), file=stdout)
+        else:
+            show_labelled(plan.lines(), stdout)
+    if not CONSOLE.json:
         show_notices(plan.notices())
     if limit is not None:
         check_limit(plan, limit)

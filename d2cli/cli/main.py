@@ -63,7 +63,6 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-            sys.stdout.flush()
         except BrokenPipeError:
             raise _ReaderGoneError from None
         except KeyboardInterrupt:
@@ -106,6 +105,8 @@ _root.__doc__ = _ABOUT
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     CONSOLE.remember()
+    if sys.stderr is None:  # the shell closed it; None would send messages to standard output
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- until the end
     with signals.heard():
         code = _outcome(arguments)
     return code

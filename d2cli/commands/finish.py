@@ -12,12 +12,12 @@ from typing import IO, Any
 
 from d2cli.commands.inputs import Inputs
 from d2cli.engine.threads import Progress, silent
-from d2cli.errors import OutputError
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.output.checkpoint import Tell, unheard
 from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
+from d2cli.runtime.streams import written
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def finish(
     with Outputs() as files:
         for output in outputs:
             if output.target == "-":
-                _print(output, terminal.stdout if terminal else None)
+                with written(terminal.stdout if terminal else None) as stdout:
+                    output.store(stdout)
                 continue
             sidecar = files.place(sidecar_path(output.target))
             path = files.place(output.target)
@@ -125,18 +126,6 @@ def finish(
         [*notices, *inputs.changed()],
         decisions,
     )
-
-
-def _print(output: Output, stdout: IO[str] | None) -> None:
-    if stdout is None:  # the shell closed it: >&-
-        raise OutputError("standard output is closed")
-    try:
-        output.store(stdout)
-        stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
 
 
 class Clock:

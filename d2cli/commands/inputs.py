@@ -35,7 +35,8 @@ class _Opened:
     paths: list[Path]
     layout: Callable[[], Header] | None
     describe: Callable[[], dict[str, Any]] | None
-    repeats: bool = False
+    repeats: bool
+    stamp: tuple[Any, ...]
 
 
 class Inputs:
@@ -110,7 +111,12 @@ class Inputs:
     ) -> None:
         """Remember an input of any kind: what a plan and what provenance say of it, or None."""
         name = option.replace("-", "_")
-        self._opened.append(_Opened(name, paths, layout, describe, repeats))
+        self._opened.append(_Opened(name, paths, layout, describe, repeats, _stamp(paths)))
+
+    def forget(self, option: str) -> None:
+        """Forget an input that the run does not use."""
+        name = option.replace("-", "_")
+        self._opened = [one for one in self._opened if one.name != name]
 
     @property
     def paths(self) -> list[Path]:
@@ -133,9 +139,16 @@ class Inputs:
         return self.describe()[1]
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take :attr:`described` and :attr:`whereabouts` together, once, as the run begins."""
+        """Take :attr:`described` and :attr:`whereabouts` together, once, as the run begins.
+
+        Raises:
+            DataError: if a file has changed since it was opened, when its provenance was read.
+        """
         if self._described is None:
             described = dict(self._descriptions())
+            for one in self._opened:
+                if _stamp(one.paths) != one.stamp:
+                    raise DataError(f"{one.paths[0]}: was changed while it was opened", "run again")
             self._described = described, whereabouts(described)
         return self._described
 
@@ -156,6 +169,12 @@ class Inputs:
             f"{change.path}: was changed while it was used; make the output again"
             for change in changes({"inputs": self.described, "run": self.whereabouts})
         ]
+
+
+def _stamp(paths: list[Path]) -> tuple[Any, ...]:
+    """What changes whenever a file is written or replaced."""
+    found = [path.stat() if path.exists() else None for path in paths]
+    return tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns) for s in found)
 
 
 def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -17,6 +18,7 @@ from d2cli.commands.finish import Summary, Terminal
 from d2cli.commands.plan import Forecast, search_of
 from d2cli.commands.requests import Input, MessageOptions, ScoreOptions
 from d2cli.commands.settle import Direction, Messages, settle_graph
+from d2cli.errors import D2Error
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, write_graph
 from d2cli.files.selection_file import SelectionFile
@@ -61,7 +63,11 @@ def forecast(
 
         def timed(m: int) -> dict[str, float]:
             sample = sampler.request(m, Path(folder))
-            return dict(work(open_job(sample, False), Terminal()).run["seconds"])
+            try:
+                return dict(work(open_job(sample, False), Terminal()).run["seconds"])
+            except D2Error as error:
+                error.message = _named(error.message, folder)
+                raise
 
         m = before = min(FIRST_ROWS, sampler.n)
         first = timed(m)  # loads the compiled kernels, or compiles them
@@ -81,6 +87,15 @@ def forecast(
     seconds["read"] = seconds.get("read", 0.0) + reading
     seconds["start"] = max(start, 0.0)
     return Forecast(seconds, sampler.n, (before, m), threads)
+
+
+def _named(message: str, folder: str) -> str:
+    """A message about a sample, with the option in place of the temporary file."""
+    return re.sub(
+        re.escape(folder) + r"[/\\](\w+?)(-\d+)?\.\w+",
+        lambda file: f"a sample of --{file[1].replace('_', '-')}",
+        message,
+    )
 
 
 def _exponent(t1: float, t2: float, m1: int, m2: int) -> float:

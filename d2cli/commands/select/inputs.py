@@ -128,12 +128,12 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     emb = inputs.source(request.emb, "embeddings", "emb", described=graph is None)
-    propagated_from = _propagated_from(request)
+    given = None if request.propagated is None else Input([request.propagated])
+    propagated = inputs.source(given, "scores", "propagated", key_option=None)
+    propagated_from = _propagated_from(request)  # once it is open: a later change is noticed
     inherited = propagated_from.get("parameters", {})
     if propagated_from and request.scores is None:
         inputs.add(SECOND_HAND, [], None, lambda: propagated_from["inputs"].get("scores", {}))
-    given = None if request.propagated is None else Input([request.propagated])
-    propagated = inputs.source(given, "scores", "propagated", key_option=None)
     scores = inputs.source(request.scores, "scores", "scores")
     included = inputs.rows(request.include, "include")
     excluded = inputs.rows(request.exclude, "exclude")
@@ -143,6 +143,9 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     settings = _settle(request, graph, scores, cutoff_scores, inherited)
     if settings.cutoff not in (0, AUTO) and scores is None and cutoff_scores is None:
         raise UsageError("--cutoff needs --scores or --cutoff-scores")
+    if settings.cutoff == 0 and cutoff_scores is not None:
+        inputs.forget("cutoff-scores")
+        cutoff_scores = None
     return SelectJob(
         request, settings, inputs, emb, graph, scores, propagated, propagated_from, cutoff_scores,
         labels, within, included, excluded,

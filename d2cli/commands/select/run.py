@@ -213,7 +213,7 @@ def unused_options(job: SelectJob) -> list[str]:
         notices.append(f"{', '.join(late)}: not used, since --graph is built already")
     if "--labels" in named and "--balance" not in named:
         notices.append("--labels: not used without --balance")
-    if job.cutoff_scores is not None and job.settings.cutoff == 0 and "--cutoff" not in named:
+    if job.settings.cutoff == 0 and "--cutoff" not in named:
         options = [o for o in ("--cutoff-scores", "--cutoff-higher-is") if o in named]
         notices += [f"{option}: not used without --cutoff" for option in options]
     hnsw = [name for name in _HNSW_ONLY if name in named and not late]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-EVIDENCE = Path(__file__).parent.parent / "evidence"
+EVIDENCE = Path(__file__).parents[2] / "evidence"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EVIDENCE = Path(__file__).parent.parent / "evidence"
+EVIDENCE = Path(__file__).parents[2] / "evidence"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from d2cli import __version__
 from d2cli.cli import compare, console, graph, main, propagate, report, score, select
 from d2cli.cli.main import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DATA = ROOT / "sample_data"
 EMB, SCORES, LABELS = (str(DATA / f"{name}.npy") for name in ("emb", "scores", "labels"))
 ONE = ["--emb", "e.npy", "--scores", "s.npy"]

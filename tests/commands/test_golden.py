@@ -12,7 +12,7 @@ import pytest
 from d2cli.cli.main import run
 from tests import naive
 
-CASES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
+CASES = sorted((Path(__file__).parents[1] / "golden").glob("*.npz"))
 
 
 @pytest.fixture(params=CASES, ids=lambda p: p.stem)

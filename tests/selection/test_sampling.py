@@ -14,8 +14,8 @@ from d2cli.graph.knn_graph import KnnGraph
 from d2cli.selection.greedy import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, LAST_KEEPS, Rules, greedy
 from d2cli.selection.sizes import outlasting
 from tests import naive, naive_cutoff
+from tests.messages.test_messages import LINE
 from tests.strategies import knn_graphs, scores
-from tests.test_messages import LINE
 
 
 def test_selection_of_three_points_by_hand():

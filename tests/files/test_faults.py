@@ -26,7 +26,7 @@ from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
 ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

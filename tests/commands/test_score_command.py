@@ -13,7 +13,7 @@ import pytest
 from d2cli import knn_distance, label_disagreement, prototypicality, read_graph, score_dynamics
 from d2cli.files.formats import fields
 from d2cli.files.formats import numpy_files as arrays
-from tests.test_refusals import snapshot
+from tests.cli.test_refusals import snapshot
 
 KINDS = ["el2n", "aum", "forgetting", "entropy"]
 

@@ -1,0 +1,1 @@
+"""Tests of inputs, outputs and provenance."""

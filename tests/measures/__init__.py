@@ -1,0 +1,1 @@
+"""Tests of difficulty scores, evaluation and baselines."""

@@ -1,0 +1,1 @@
+"""Tests of edges and the forward pass."""

@@ -551,7 +551,8 @@ def test_pilot_samples_every_input_of_select(options, planned, temporary, monkey
     assert found["pilot"]["seconds"]["total"] > 0
 
 
-RECORDED = {
+#: Lines that take settings from the provenance of their inputs.
+INHERITING = {
     "a direction": ["select", "--emb", "emb.npy", "--scores", "margin.parquet"],
     "a direction of the cutoff": [
         *("select", "--emb", "emb.npy", "--scores", "scores.npy"),
@@ -568,7 +569,7 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("line", RECORDED.values(), ids=RECORDED)
+@pytest.mark.parametrize("line", INHERITING.values(), ids=INHERITING)
 def test_pilot_runs_with_the_settings_that_inputs_record(line, planned, temporary, monkeypatch):
     """Samples have no provenance; the run itself accepts each of these lines."""
     rng = np.random.default_rng(1)

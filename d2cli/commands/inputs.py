@@ -174,7 +174,7 @@ class Inputs:
 def _stamp(paths: list[Path]) -> tuple[Any, ...]:
     """What changes whenever a file is written or replaced."""
     found = [path.stat() if path.exists() else None for path in paths]
-    return tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns) for s in found)
+    return tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found)
 
 
 def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:

@@ -366,6 +366,39 @@ def test_closed_pipe_is_no_error(small):
     assert done.stderr == ""
 
 
+CLOSED = "standard output is closed"
+FULL = "standard output: cannot be written (No space left on device)"
+STREAMS = {
+    "--json >&-": CLOSED,
+    "--plan >&-": CLOSED,
+    "--out - >&-": CLOSED,
+    "--json >/dev/full": FULL,
+    "--plan --json >/dev/full": FULL,
+    "--plan >/dev/full": FULL,
+    "--out - >/dev/full": FULL,
+}
+
+
+@pytest.mark.parametrize("end", STREAMS)
+def test_closed_or_full_stdout_is_one_error(end, small):
+    done = shell(f"python -m d2cli select --emb e.npy --scores s.npy --size 3 -q {end}", small)
+    assert (done.returncode, done.stderr) == (1, f"error: {STREAMS[end]}\n")
+
+
+def test_messages_do_not_go_to_stdout_if_stderr_is_closed(small):
+    line = "python -m d2cli select --emb e.npy --scores s.npy --size 3 --out - 2>&-"
+    done = shell(line, small)
+    assert (done.returncode, len(done.stdout.split())) == (0, 3)
+
+
+def test_cutoff_scores_without_a_cutoff_are_not_recorded(small):
+    line = ["select", *ONE, "--size", "3", "--cutoff-scores", "s.npy", "--cutoff"]
+    for cutoff, recorded in (("0", False), ("0.1", True)):
+        assert run([*line, cutoff]) == 0
+        inputs = json.loads(Path("selected.npy.json").read_text())["inputs"]
+        assert ("cutoff_scores" in inputs) == recorded
+
+
 def test_broken_pipe_exits_with_0(small, monkeypatch, tmp_path):
     class Closed:
         def write(self, text):

@@ -592,6 +592,21 @@ def test_pilot_runs_with_the_settings_that_inputs_record(line, planned, temporar
     assert code == 0, err
 
 
+@pytest.mark.parametrize(
+    ("option", "fault", "said"),
+    [("--emb", np.nan, "a sample of --emb: row"), ("--scores", -1.0, "a sample of --scores: row")],
+)
+def test_pilot_names_the_option_of_a_faulty_sample(option, fault, said, planned, temporary):
+    name = f"{option[2:]}.npy"
+    values = np.load(name)
+    values[3] = fault
+    np.save(name, values)
+    code, out, err = planned(*LINES["select"], "--plan", "--pilot")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {said}"), err
+    assert str(temporary) not in err
+
+
 def test_forecast_exponent_is_between_0_and_2():
     assert pilot._exponent(1.0, 2.0, 100, 200) == pytest.approx(1)
     assert pilot._exponent(1.0, 4.0, 100, 200) == pytest.approx(2)

@@ -259,6 +259,35 @@ def test_sampled_input_changed_during_the_run_prints_a_notice(
     assert f"notice: {path}: was changed while it was used; make the output again\n" in err
 
 
+#: By command: the line, the function that is called while inputs are opened, and the input.
+OPENED = {
+    "select --propagated": (
+        ["select", *GRAPH, "--propagated", "p.npy", "--size", 9],
+        "select.inputs._propagated_from", "p.npy",
+    ),
+    "select --scores": (
+        ["select", *DATA, "--size", 9], "select.inputs.settle_direction", "scores.npy",
+    ),
+    "propagate": (
+        ["propagate", *GRAPH, "--scores", "scores.npy", "--out", "q.npy"],
+        "propagate.inputs.settle_direction", "scores.npy",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OPENED)
+def test_input_changed_after_its_provenance_was_read_is_refused(
+    staged, run_cli, monkeypatch, command
+):
+    line, function, path = OPENED[command]
+    before = sorted(os.listdir())
+    calls = change_after(monkeypatch, function, path, change)
+    code, _, err = run_cli(*line)
+    assert (code, err) == (1, f"error: {path}: was changed while it was opened\nhint: run again\n")
+    assert calls
+    assert sorted(os.listdir()) == before
+
+
 def test_labels_changed_while_a_graph_reads_its_inputs_are_noticed(data, run_cli, monkeypatch):
     change_after(monkeypatch, "graph.run.read_graph_data", "labels.npy", change)
     line = ["graph", "--emb", "emb.npy", "--within", "labels.npy", "--out", "g.arrow"]

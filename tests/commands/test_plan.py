@@ -625,6 +625,9 @@ def test_forecast_far_beyond_the_sample_prints_a_notice():
 
 # -- predicted and measured: outputs ---------------------------------------------------------------
 N = 20_000
+compiled = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="takes minutes without the compiler"
+)
 
 
 def ring(n, k):
@@ -701,6 +704,7 @@ def test_size_of_scores_is_predicted(ending, large):
     assert paths == ([f"{kind}.npy" for kind in kinds] if ending == "npy" else [out])
 
 
+@compiled
 @pytest.mark.parametrize("emb", [EMB, ["--emb", "e.parquet"]], ids=" ".join)
 def test_size_of_a_graph_is_predicted(emb, large):
     ids = pq.read_table("with_ids.parquet")["id"]
@@ -721,7 +725,10 @@ def test_size_of_propagated_scores_is_predicted(large):
     [
         ["report", *DATA, "--selected", "kept.npy", "--map", "pca", "--out", "r.html"],
         ["report", *DATA, *["--selected", "kept.npy"] * 3, "--map", "none", "--out", "r.html"],
-        ["compare", *DATA, "--methods", "d2,random", "--ratio", "0.1", "--out", "c.html"],
+        pytest.param(
+            ["compare", *DATA, "--methods", "d2,random", "--ratio", "0.1", "--out", "c.html"],
+            marks=compiled,
+        ),
     ],
     ids=lambda line: line[0],
 )

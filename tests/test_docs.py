@@ -11,6 +11,7 @@ import typer
 
 from d2cli.cli.main import app, run
 from docs import build_cli
+from tests.marks import compiled
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -95,6 +96,7 @@ def test_pages_have_what_is_checked(found, least):
     assert sum(len(found(path)) for path in PAGES) >= least
 
 
+@compiled
 @page
 def test_commands_run_as_written(path, folder, already_run, monkeypatch, capsys):
     monkeypatch.chdir(folder)
@@ -104,6 +106,7 @@ def test_commands_run_as_written(path, folder, already_run, monkeypatch, capsys)
             already_run.add(line)
 
 
+@compiled
 @page
 def test_python_examples_run(path, folder, already_run, monkeypatch):
     monkeypatch.chdir(folder)

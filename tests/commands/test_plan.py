@@ -24,6 +24,7 @@ from d2cli.files.graph_file import write_graph
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.runtime import ledger
 from d2cli.runtime.memory import Available
+from tests.marks import compiled
 
 for package in ("jinja2", "matplotlib", "sklearn"):  # the extras `report` and `score`
     pytest.importorskip(package)
@@ -625,9 +626,6 @@ def test_forecast_far_beyond_the_sample_prints_a_notice():
 
 # -- predicted and measured: outputs ---------------------------------------------------------------
 N = 20_000
-compiled = pytest.mark.skipif(
-    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="takes minutes without the compiler"
-)
 
 
 def ring(n, k):

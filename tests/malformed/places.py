@@ -146,7 +146,7 @@ BAD = [
     case("a name with a dash", EMB, "-bad.npy", b"\x93NUMPY", "header"),
     case("provenance without its file", PROPAGATED, "bad.npy", beside("nothing"), "no such file"),
     case("provenance beside a pipe", PROPAGATED, "bad.npy", beside("pipe"), "not a regular file"),
-    case("provenance beside a folder", PROPAGATED, "bad.npy", beside("folder"), "not a regular file"),
+    case("provenance beside a folder", PROPAGATED, "bad.npy", beside("folder"), "holds no data files"),
 ]  # fmt: skip
 GOOD = [
     good("a link", EMB, "bad", lambda: os.symlink("emb.npy", "bad")),

@@ -18,6 +18,7 @@ from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.streams import written
+from d2cli.runtime.units import threads_as_text
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,13 @@ def finish(
     )
 
 
+def begin(inputs: Inputs) -> Clock:
+    """Describe the inputs, as they are before anything is read; returns the clock of the run."""
+    clock = Clock()
+    inputs.describe()
+    return clock
+
+
 class Clock:
     """Seconds by stage."""
 
@@ -177,9 +185,8 @@ def peak_memory() -> int:
 
 def last_line(run: dict[str, Any]) -> tuple[str, str]:
     """Time and memory, for people."""
-    threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
     return (
         "run",
-        f"{run['seconds']['total']:.1f} s on {threads}, "
+        f"{run['seconds']['total']:.1f} s on {threads_as_text(run['threads'])}, "
         f"peak memory {run['peak_memory_bytes'] / 2**20:,.0f} MiB",
     )

@@ -22,7 +22,7 @@ from d2cli.files.sources import Layout, Source
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Estimate
 from d2cli.runtime.memory import Available, available_memory
-from d2cli.runtime.units import binary
+from d2cli.runtime.units import binary, threads_as_text
 
 #: Bytes of a sidecar.
 SIDECAR_BYTES = 4096
@@ -74,9 +74,8 @@ class Forecast:
         most = ", ".join(f"{stage} {_duration(value)}" for stage, value in longest)
         return (
             "time",
-            f"about {_duration(self.total)} on {self.threads} thread"
-            f"{'s' if self.threads > 1 else ''} ({most}), from runs on "
-            f"{self.sampled[0]:,} and {self.sampled[1]:,} of {self.rows:,} rows",
+            f"about {_duration(self.total)} on {threads_as_text(self.threads)} ({most}), "
+            f"from runs on {self.sampled[0]:,} and {self.sampled[1]:,} of {self.rows:,} rows",
         )
 
     def notices(self) -> list[str]:
@@ -205,13 +204,15 @@ class Plan:
             named.append(f"other {binary(rest)}")
         lines = [
             *(("reads", _line(one)) for one in self.reads),
-            ("method", f"{self.method}; {self.threads} thread{'s' if self.threads > 1 else ''}"),
+            ("method", f"{self.method}; {threads_as_text(self.threads)}"),
             ("memory", f"about {binary(estimate.peak)} at most, in {estimate.stage}"),
             ("", ", ".join(named)),
         ]
         if available := available_memory():
             lines.append(("", f"{binary(available.size)} are available {available.source}"))
-        lines += [("writes", f"{_place(path)}, about {binary(size)}") for path, size in self.writes]
+        lines += [
+            ("writes", f"{place_of(path)}, about {binary(size)}") for path, size in self.writes
+        ]
         if estimate.temporary:
             lines.append(
                 ("disk", f"checkpoints of a long build, at most {binary(estimate.temporary)}")
@@ -305,7 +306,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h"
 
 
-def _place(target: str) -> str:
+def place_of(target: str) -> str:
+    """An output, for people."""
     return "standard output" if target == "-" else target
 
 

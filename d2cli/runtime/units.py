@@ -1,4 +1,4 @@
-"""Sizes of memory as text."""
+"""Sizes of memory, and numbers of threads, as text."""
 
 import re
 
@@ -35,3 +35,8 @@ def binary(size: float) -> str:
         power += 1
     figures = f"{size:,.0f}" if power == 0 or size >= 100 else f"{size:.3g}"
     return f"{figures} {units[power]}"
+
+
+def threads_as_text(threads: int) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{threads} thread{'s' if threads > 1 else ''}"

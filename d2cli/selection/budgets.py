@@ -38,10 +38,15 @@ def check_size(size: int, included: int, taking_part: int) -> None:
         )
 
 
-def cutoff_count(beta: float, n: int) -> int:
-    """``⌊β · n⌋`` rows; a UsageError unless 0 <= β < 1."""
+def check_cutoff(beta: float) -> None:
+    """Raise a UsageError unless 0 <= β < 1."""
     if not 0 <= beta < 1:
         raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+
+
+def cutoff_count(beta: float, n: int) -> int:
+    """``⌊β · n⌋`` rows; a UsageError unless 0 <= β < 1."""
+    check_cutoff(beta)
     return math.floor(exactly(beta, n))
 
 

@@ -317,7 +317,7 @@ def nobody():
             os.chdir(place)
 
 
-def test_revoked_permissions_keep_the_old_output(nobody):
+def test_folder_that_becomes_read_only_keeps_the_old_output(nobody):
     with Outputs() as outputs:
         outputs.place("k").write_text("old")
     with pytest.raises(atomic.OutputError, match=r"\(Permission denied\)"), Outputs() as outputs:

@@ -19,7 +19,7 @@ from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
 from d2cli.files.sources import Source
-from d2cli.selection.budgets import cutoff_count
+from d2cli.selection.budgets import check_cutoff, cutoff_count
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
         raise UsageError("compare needs --emb and --scores")
     if not request.budgets:
         raise UsageError("compare needs --ratio or --size")
-    beta = request.options.cutoff
-    if not 0 <= beta < 1:
-        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+    check_cutoff(request.options.cutoff)
     check_at_least(1, measured_rows=request.options.measured_rows)
     check_page("compare", request.out, COMPARE_NEEDS)
     given = request.options.methods or choices(CompareMethod)

@@ -8,7 +8,7 @@ from d2cli.commands.compare.inputs import CompareJob, read_compare_data
 from d2cli.commands.compare.measures import Chosen, measure
 from d2cli.commands.compare.methods import Chooser
 from d2cli.commands.compare.page import compare_page
-from d2cli.commands.finish import Clock, Summary, Terminal, finish
+from d2cli.commands.finish import Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import describe_graph, graph_notices, graph_of
 from d2cli.commands.measure import Ruler, vectors_of
 from d2cli.commands.pages import COMPARE_NEEDS, page_output, page_provenance
@@ -21,8 +21,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock, options, progress = Clock(), job.options, terminal.progress
-    job.inputs.describe()
+    clock, options, progress = begin(job.inputs), job.options, terminal.progress
     with clock.stage("read"):
         data = read_compare_data(job)
         budgets = job.budgets(data.frame.n)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, as_parameters
@@ -27,8 +27,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = Clock()
-    job.inputs.describe()
+    clock = begin(job.inputs)
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)

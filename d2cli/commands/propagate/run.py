@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, propagate
-from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import describe_graph
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
 from d2cli.commands.requests import MEDIAN
@@ -30,9 +30,8 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = Clock()
+    clock = begin(job.inputs)
     messages = job.messages
-    job.inputs.describe()
     with clock.stage("read"):
         data = read_propagate_data(job)
     with clock.stage("propagate"):

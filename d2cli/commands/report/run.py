@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2cli.commands.finish import Clock, Summary, Terminal, finish
+from d2cli.commands.finish import Summary, Terminal, begin, finish
 from d2cli.commands.pages import REPORT_NEEDS, page_output, page_provenance
 from d2cli.commands.report.inputs import ReportData, ReportJob, read_report_data
 from d2cli.commands.report.measures import SelectionMeasures, measure
@@ -17,8 +17,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock, options, progress = Clock(), job.request.options, terminal.progress
-    job.inputs.describe()
+    clock, options, progress = begin(job.inputs), job.request.options, terminal.progress
     with clock.stage("read"):
         data = read_report_data(job)
     with clock.stage("measure"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.finish import Clock, Output, Summary, Terminal, finish
+from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.requests import as_parameters
 from d2cli.commands.score.compute import Scored, compute
 from d2cli.commands.score.inputs import ScoreData, ScoreJob, read_score_data, unused_options
@@ -24,8 +24,7 @@ def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = Clock()
-    job.inputs.describe()
+    clock = begin(job.inputs)
     with clock.stage("read"):
         data = read_score_data(job)
     with clock.stage("score"):

@@ -38,7 +38,7 @@ from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.sources import Reordered, Source, blame
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.utility import utility
-from d2cli.selection.budgets import cutoff_count, hardest
+from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
 
 #: Options of the propagate step alone.
 _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
@@ -64,11 +64,6 @@ class SelectSettings:
     cutoff_direction: Direction
     threads: int
 
-    @property
-    def automatic(self) -> bool:
-        """Whether something is decided for each budget, so that smaller ones are no prefixes."""
-        return AUTO in (self.gamma_reverse, self.cutoff)
-
 
 @dataclass(frozen=True)
 class SelectJob:
@@ -87,6 +82,12 @@ class SelectJob:
     within: Source | None
     included: list[Source]
     excluded: list[Source]
+
+    @property
+    def nested(self) -> bool:
+        """Whether smaller selections are prefixes: one γ_r, no cutoff by budget, no quotas."""
+        automatic = AUTO in (self.settings.gamma_reverse, self.settings.cutoff)
+        return not automatic and self.request.balance == "none"
 
 
 @dataclass
@@ -164,9 +165,8 @@ def _check(request: SelectRequest) -> None:
         raise UsageError("--within is for building a graph, and --graph has one already")
     if not request.budgets:
         raise UsageError("select needs --ratio or --size")
-    beta = request.cutoff
-    if beta is not None and beta != AUTO and not 0 <= beta < 1:
-        raise UsageError(f"cutoff must be at least 0 and below 1, not {beta:g}")
+    if request.cutoff is not None and request.cutoff != AUTO:
+        check_cutoff(request.cutoff)
     if request.cutoff_higher_is is not None and request.cutoff_scores is None:
         raise UsageError(
             "--cutoff-higher-is needs --cutoff-scores", "the direction of --scores is --higher-is"
@@ -228,6 +228,11 @@ class Target:
     path: str
     budget: Budget
     size: int
+
+    @property
+    def ending(self) -> str:
+        """What gives the format: ``.npy``; empty for ``-``."""
+        return Path(self.path).suffix.lower()
 
 
 def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[Target]:

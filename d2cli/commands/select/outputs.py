@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.commands.finish import Output
+from d2cli.commands.plan import place_of
 from d2cli.commands.requests import AUTO, OutputOptions, as_parameters
 from d2cli.commands.select.inputs import SelectData, SelectJob, Target
 from d2cli.files.graph_file import graph_section
@@ -61,8 +61,7 @@ def _output(job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked) 
         if picked.target.path == "-":
             print_selection(place, kept, written_as)
         else:
-            ending = Path(picked.target.path).suffix.lower()
-            store_selection(place, ending, kept, written_as, provenance)
+            store_selection(place, picked.target.ending, kept, written_as, provenance)
 
     return Output(picked.target.path, provenance, store)
 
@@ -167,7 +166,7 @@ def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[s
         label, size = "kept", picked.selection.order.size
         if job.request.output.complement:
             label, size = "dropped", n - size
-        place = "standard output" if picked.target.path == "-" else picked.target.path
+        place = place_of(picked.target.path)
         lines.append((label, f"{size:,} of {n:,} rows ({size / n:.1%}) → {place}"))
     return lines
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from d2cli.commands.plan import (
     Plan,
     Variant,
@@ -69,11 +67,11 @@ def plan_select(job: SelectJob) -> Plan:
         selection_sizes.greedy(
             ledger, n, sizes,
             auto=settings.gamma_reverse == AUTO, cutoff=beta == AUTO,
-            each=settings.automatic or request.balance != "none",
+            each=not job.nested,
         )  # fmt: skip
         for target in targets:
             rows = n - target.size if out.complement else target.size
-            file_sizes.write(ledger, Path(target.path).suffix.lower(), rows, 5, ids)
+            file_sizes.write(ledger, target.ending, rows, 5, ids)
         return ledger.estimate()
 
     matrix = None if emb is None else matrix_of(emb)
@@ -92,12 +90,7 @@ def plan_select(job: SelectJob) -> Plan:
             (
                 target.path,
                 file_sizes.selection_bytes(
-                    Path(target.path).suffix.lower(),
-                    out.written_as,
-                    out.complement,
-                    target.size,
-                    n,
-                    ids,
+                    target.ending, out.written_as, out.complement, target.size, n, ids
                 ),
             )
             for target in targets

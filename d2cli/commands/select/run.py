@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from d2cli.api import own_scores, prepare_edges, select
-from d2cli.commands.finish import Clock, Summary, Terminal, finish
+from d2cli.commands.finish import Clock, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
 from d2cli.commands.propagate.run import describe_messages, message_notices, pass_forward
 from d2cli.commands.requests import AUTO, MEDIAN, Budget
@@ -44,8 +44,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = Clock()
-    job.inputs.describe()
+    clock = begin(job.inputs)
     with clock.stage("read"):
         data = read_select_data(job)
     budgets = [(budget, _size(budget, data)) for budget in job.request.budgets]
@@ -172,11 +171,11 @@ def _choose(
 
     sizes = [target.size for target in targets]
     with clock.stage("select"):
-        if settings.automatic or job.request.balance != "none":
-            selections = [picks(size) for size in sizes]
-        else:  # budgets nest under one γ_r and no quotas: one run serves all
+        if job.nested:
             largest = picks(max(sizes))
             selections = [_prefix(largest, size) for size in sizes]
+        else:
+            selections = [picks(size) for size in sizes]
     return Outcome(
         graph,
         edges,

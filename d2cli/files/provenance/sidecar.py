@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
 from d2cli.files.paths import check_regular
-from d2cli.files.provenance.fingerprint import fingerprint, whereabouts
+from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.version import __version__
 
 #: The version of graph files, of provenance in metadata, and of sidecars.
@@ -91,12 +91,12 @@ def write_sidecar(
 ) -> None:
     """Write the sidecar of `output` to `path`; it describes the output as it is written now.
 
-    `run` is the part that differs between runs; :func:`whereabouts` of the inputs is added.
+    `run` is the part that differs between runs.
     """
     content = {
         **provenance,
         "output": {"size": output.stat().st_size, "fingerprint": fingerprint([output])},
-        "run": {**whereabouts(provenance.get("inputs", {})), **run},
+        "run": run,
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

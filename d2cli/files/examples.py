@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.files.formats.fields import SKIMMED_BYTES, Field
+from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import ColumnField
-from d2cli.files.paths import expand, sniff
+from d2cli.files.locate.paths import expand
 from d2cli.files.sources import Source, open_source
 
 T = TypeVar("T")

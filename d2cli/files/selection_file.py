@@ -16,11 +16,13 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.numpy_files import NpyField
+from d2cli.files.formats.opening import file_fields
+from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import ColumnField, first_null, write_table
 from d2cli.files.frame import Frame
-from d2cli.files.paths import check_regular, sniff
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
-from d2cli.files.sources import Layout, Source, file_fields
+from d2cli.files.regular import check_regular
+from d2cli.files.sources import Layout, Source
 
 #: The endings of tables, which have columns, and of formats with one value per row.
 _TABLES = (".csv", ".parquet", ".arrow")

@@ -17,14 +17,13 @@ from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 from d2cli.files.formats.choice import NO_IDS, Role, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
-from d2cli.files.formats.numpy_files import NpyField, npy_fields, npz_fields
-from d2cli.files.formats.tables import ColumnField, FamilyField, TableFile, arrow_errors
-from d2cli.files.paths import Format, expand, sniff
+from d2cli.files.formats.numpy_files import NpyField
+from d2cli.files.formats.opening import KINDS, file_fields
+from d2cli.files.formats.recognise import Format, sniff
+from d2cli.files.formats.tables import ColumnField, FamilyField, arrow_errors
+from d2cli.files.locate.paths import expand
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
-
-#: The order in which the formats in one folder are tried: arrays before tables of metadata.
-_KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
 
 
 @dataclass(frozen=True)
@@ -251,21 +250,12 @@ def open_source(
     return source
 
 
-def file_fields(path: Path, kind: Format, skim: bool = False) -> list[Field]:
-    """Every field of one file; `skim` as in :class:`~d2cli.files.formats.choice.Wanted`."""
-    if kind == "npy":
-        return npy_fields(path)
-    if kind == "npz":
-        return npz_fields(path)
-    return TableFile(path, kind, skim=skim).fields()
-
-
 def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
     """The fields of each file; in a folder with several formats, of the first format that fits."""
     by_kind: dict[Format, list[Path]] = {}
     for path in files:
         by_kind.setdefault(sniff(path), []).append(path)
-    *kinds, last = (kind for kind in _KINDS if kind in by_kind)
+    *kinds, last = (kind for kind in KINDS if kind in by_kind)
     for kind in kinds:
         fields = file_fields(by_kind[kind][0], kind, wanted.skim)
         with suppress(DataError):

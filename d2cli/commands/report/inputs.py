@@ -18,8 +18,8 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
+from d2cli.files.locate.paths import expand
 from d2cli.files.output.atomic import check_target
-from d2cli.files.paths import expand
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.selection_file import SelectionFile, StoredSelection, open_selection

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.files.formats.fields import SKIMMED_BYTES, Field
-from d2cli.files.paths import Format
+from d2cli.files.formats.recognise import Format
 
 #: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
 #: and a batch that fits into the processor's cache is decoded faster.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
-from d2cli.files.paths import check_regular
 from d2cli.files.provenance.fingerprint import fingerprint
+from d2cli.files.regular import check_regular
 from d2cli.version import __version__
 
 #: The version of graph files, of provenance in metadata, and of sidecars.

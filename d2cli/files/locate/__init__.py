@@ -1,0 +1,1 @@
+"""From the arguments of an option to files on disk."""

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError
 from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import TableFile, arrow_errors, list_matrix, refuse_nulls
+from d2cli.files.keys import broadened, check_unique
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, new_provenance, read_sidecar
 from d2cli.files.regular import check_regular
 from d2cli.files.sizes import Ids
-from d2cli.files.sources import blame, broadened, check_unique
+from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.files.formats.choice import NO_IDS, Role, Wanted, choose, find_ids
+from d2cli.files.formats.choice import Role, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.numpy_files import NpyField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
-from d2cli.files.formats.tables import ColumnField, FamilyField, arrow_errors
+from d2cli.files.formats.tables import ColumnField, FamilyField
+from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined
 from d2cli.files.locate.paths import expand
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
@@ -69,15 +69,22 @@ class Source:
     Attributes:
         role, option: what the rows are, and the option's name without dashes.
         parts, id_parts: the field of each file, and its id field; empty if the files carry no ids.
+        keys: every column of integers or text, besides the field itself, that each file has.
         n, paths: the number of rows of all files; the files, in order, each once.
         name: the name of the input in messages.
         has_columns: whether the files are tables, which can carry ids.
     """
 
     def __init__(
-        self, role: Role, option: str, parts: list[Field], id_parts: list[Field] | None = None
+        self,
+        role: Role,
+        option: str,
+        parts: list[Field],
+        id_parts: list[Field] | None = None,
+        keys: dict[str, Key] | None = None,
     ) -> None:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
+        self.keys = keys or {}
         self.n = sum(part.n for part in parts)
         self.paths = list(dict.fromkeys(part.path for part in parts))
         more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
@@ -169,11 +176,11 @@ class Source:
 
     def column(self) -> pa.Array:
         """All rows of a one-dimensional field, text or numbers."""
-        return _joined(self.parts)
+        return joined(self.parts)
 
     def id_values(self) -> pa.Array | None:
         """The values of the id column, repeated ones included, or None."""
-        return _joined(self.id_parts) if self.id_parts else None
+        return joined(self.id_parts) if self.id_parts else None
 
     def ids(self) -> pa.Array | None:
         """The id of each row, or None; a repeated id raises DataError."""
@@ -181,40 +188,6 @@ class Source:
         if ids is not None:
             check_unique(ids, self.place)
         return ids
-
-
-def _joined(parts: list[Field]) -> pa.Array:
-    """The columns of several files as one Arrow array."""
-    arrays: list[pa.Array] = []
-    for part in parts:
-        with arrow_errors(part.where):
-            arrays.append(broadened(part.column()))
-        kind, first = arrays[-1].type, arrays[0].type
-        if kind != first:
-            raise DataError(f"{part.where}: is {kind}, but {first} in {parts[0].path}")
-    return pa.concat_arrays(arrays)
-
-
-def broadened(values: pa.Array) -> pa.Array:
-    """Integers as int64 (uint64 if a value needs it) and text as large_string, for comparison."""
-    kind = values.type
-    if pa.types.is_uint64(kind) and len(values) and pc.max(values).as_py() >= 1 << 63:
-        return values
-    if pa.types.is_integer(kind):
-        return values.cast(pa.int64())
-    return values if pa.types.is_boolean(kind) else values.cast(pa.large_string())
-
-
-def check_unique(ids: pa.Array, place: Callable[[int], str]) -> None:
-    """Refuse a repeated id; `place` names the file and row of a row number."""
-    codes = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    _, first, times = np.unique(codes, return_index=True, return_counts=True)
-    if (times > 1).any():
-        again = int(first[np.argmax(times > 1)])
-        raise DataError(
-            f"{place(again)}: the id {ids[again].as_py()!r} occurs {int(times.max())} times",
-            f"ids must be unique; --id-column {NO_IDS} joins by row instead",
-        )
 
 
 def open_source(
@@ -235,14 +208,16 @@ def open_source(
     wanted = Wanted(role, key_option, key, id_column, skim)
     parts: list[Field] = []
     id_parts: list[Field] = []
+    flat: list[dict[str, Field]] = []
     for argument in arguments:
         for fields in _one_kind(expand([argument], option), wanted):
             parts.append(choose(fields, wanted))
             id_parts.extend(find_ids(fields, id_column))
+            flat.append(flat_fields(fields, parts[-1]))
     if id_parts and len(id_parts) != len(parts):
         says = f"only some files of --{option} have the column {id_parts[0].name}"
         raise DataError(f"{parts[0].path}: {says}")
-    source = Source(role, option, parts, id_parts)
+    source = Source(role, option, parts, id_parts, common_keys(flat))
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
     if source.n > MAX_ROWS:

@@ -87,8 +87,15 @@ class Field(ABC):
         """
         return ((0, start, block) for start, block in self.numbered_blocks() if 0 in wanted)
 
-    def column(self) -> pa.Array:
-        """A one-dimensional field, text or numbers, as one Arrow array without nulls."""
+    def arrays(self) -> Iterator[pa.Array]:
+        """A one-dimensional field, text or numbers, in pieces; nulls are kept."""
+        return (pa.array(np.ascontiguousarray(block)) for block in self.blocks())
+
+    def column(self, nulls: bool = False) -> pa.Array:
+        """A one-dimensional field, text or numbers, as one Arrow array.
+
+        Nulls are refused (DataError) unless `nulls` is true.
+        """
         blocks = [np.ascontiguousarray(block) for block in self.blocks()]
         return pa.array(np.concatenate(blocks) if blocks else np.empty(0, self.dtype))
 

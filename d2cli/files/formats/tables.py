@@ -307,8 +307,12 @@ class ColumnField(Field):
             else:
                 yield list_matrix(values, width, self.where, start)
 
-    def column(self) -> pa.Array:
-        pieces = [values for _, values in self._batches(1 << 20)]
+    def arrays(self) -> Iterator[pa.Array]:
+        for _, batch in self.table.batches([self.name], 1 << 20):
+            yield _decoded(batch, self.name)
+
+    def column(self, nulls: bool = False) -> pa.Array:
+        pieces = list(self.arrays() if nulls else (v for _, v in self._batches(1 << 20)))
         return pa.concat_arrays(pieces) if pieces else pa.array([], self.kind)
 
     def _batches(self, rows: int) -> Iterator[tuple[int, pa.Array]]:
@@ -355,10 +359,15 @@ class FamilyField(Field):
 
 def _values(batch: pa.RecordBatch, name: str, where: str, start: int) -> pa.Array:
     """A column of a batch, decoded; nulls are refused."""
-    values = batch.column(name)  # by name, because parquet also reads "name.part"
-    values = _plain(values.storage if isinstance(values, pa.ExtensionArray) else values)
+    values = _decoded(batch, name)
     refuse_nulls(values, where, start)
     return values
+
+
+def _decoded(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of a batch, decoded; nulls are kept."""
+    values = batch.column(name)  # by name, because parquet also reads "name.part"
+    return _plain(values.storage if isinstance(values, pa.ExtensionArray) else values)
 
 
 def _plain(values: pa.Array) -> pa.Array:

@@ -55,7 +55,7 @@ def data(run_cli):
         emb=(rng.integers(-512, 512, (n, 4)) / 64).astype(np.float32),
         scores=rng.permutation(n) / 8 + 0.125,
         labels=rng.integers(0, 3, n),
-        ids=[f"id{i:03}" for i in rng.permutation(n)],
+        ids=[f"id{3 * i:03}" for i in rng.permutation(n)],
     )
     for name in ("emb", "scores", "labels"):
         np.save(f"{name}.npy", getattr(rows, name))

@@ -123,8 +123,8 @@ def finish(
         [output.target for output in outputs],
         outputs[0].provenance if provenance is None else provenance,
         run,
-        [*lines, last_line(run)],
-        [*notices, *inputs.changed()],
+        [*inputs.lines(), *lines, last_line(run)],
+        [*inputs.notices, *notices, *inputs.changed()],
         decisions,
     )
 

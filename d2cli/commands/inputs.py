@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from d2cli.commands.requests import Input
+from d2cli.commands.settle import names_a_score
 from d2cli.errors import DataError
 from d2cli.files.formats.choice import Role
+from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, open_graph
 from d2cli.files.provenance.fingerprint import (
     changes,
@@ -21,6 +23,7 @@ from d2cli.files.provenance.fingerprint import (
     refuse_stale,
     whereabouts,
 )
+from d2cli.files.score_file import add_recorded_names
 from d2cli.files.sources import Layout, Source, open_source
 
 #: What a plan reads of an input.
@@ -37,6 +40,12 @@ class _Opened:
     describe: Callable[[], dict[str, Any]] | None
     repeats: bool
     stamp: tuple[Any, ...]
+    shown: str
+
+    @property
+    def label(self) -> str:
+        """The name of its option, for people."""
+        return self.name.replace("_", "-")
 
 
 class Inputs:
@@ -48,11 +57,15 @@ class Inputs:
     Attributes:
         id_column: as the user gave it.
         skim: whether only a plan follows: then a CSV is read at its beginning only.
+        notices: what the user should know about the choice of columns.
     """
 
     def __init__(self, id_column: str | None = None, skim: bool = False) -> None:
         self.id_column, self.skim = id_column, skim
+        self.notices: list[str] = []
         self._opened: list[_Opened] = []
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._means: dict[str, str] = {}
         self._described: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def source(
@@ -71,10 +84,18 @@ class Inputs:
             given.paths, role, option, given.key, self.id_column,
             key_option=key_option, skim=self.skim,
         )  # fmt: skip
+        if found.has_columns:
+            add_recorded_names(found)
+        if role == "scores" and found.chosen == "only" and not names_a_score(found.column_name):
+            flag = f"; --{option}-key names another" if key_option == "" else ""
+            self.notices.append(
+                f"{found.parts[0].path}: {found.column_name}, the only column of numbers, is used "
+                f"as {option}{flag}"
+            )
         if described:
             self.remember(option, found)
         else:
-            self.add(option, found.paths, found.layout, None)
+            self.add(option, found.paths, found.layout, None, shown=_shown(found))
         return found
 
     def rows(self, arguments: tuple[str, ...], option: str) -> list[Source]:
@@ -84,7 +105,8 @@ class Inputs:
             one = open_source(
                 [argument], "rows", option, None, self.id_column, key_option=None, skim=self.skim
             )
-            self.add(option, one.paths, one.layout, partial(describe_files, one.paths, one.n), True)
+            about = partial(describe_files, one.paths, one.n)
+            self.add(option, one.paths, one.layout, about, repeats=True, shown=_shown(one))
             found.append(one)
         return found
 
@@ -94,12 +116,14 @@ class Inputs:
             return None
         graph = open_graph(path)
         about = partial(describe_files, graph.paths, graph.n)
-        self.add("graph", graph.paths, lambda: graph, about)
+        shown = f"{graph.path}: {graph.n:,} rows, k = {graph.n_neighbors}"
+        self.add("graph", graph.paths, lambda: graph, about, shown=shown)
         return graph
 
     def remember(self, option: str, source: Source) -> None:
         """Remember a source that was opened elsewhere."""
-        self.add(option, source.paths, source.layout, partial(describe, source))
+        shown = _shown(source)
+        self.add(option, source.paths, source.layout, partial(describe, source), shown=shown)
 
     def add(
         self,
@@ -108,10 +132,40 @@ class Inputs:
         layout: Callable[[], Header] | None,
         describe: Callable[[], dict[str, Any]] | None,
         repeats: bool = False,
+        shown: str = "",
     ) -> None:
-        """Remember an input of any kind: what a plan and what provenance say of it, or None."""
+        """Remember an input of any kind: what a plan and what provenance say of it, or None.
+
+        `shown` is what its line in the summary begins with; empty: it has no line.
+        """
         name = option.replace("-", "_")
-        self._opened.append(_Opened(name, paths, layout, describe, repeats, _stamp(paths)))
+        self._opened.append(_Opened(name, paths, layout, describe, repeats, _stamp(paths), shown))
+
+    # -- what was understood of each input ---------------------------------------------------------
+    def note(self, option: str, text: str, **facts: Any) -> None:
+        """Remember what an input means: `text` for its line, `facts` for its provenance."""
+        self._means[option] = text
+        self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
+
+    def note_joins(self, frame: Frame) -> None:
+        """Remember how each input was joined."""
+        for option, join in frame.joins.items():
+            facts = {"joined": join.text, "rows_used": join.used}
+            self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(label, text) of each input, for people: file, column, meaning, join, rows."""
+        found = []
+        for one in self._opened:
+            facts = {} if one.repeats else self._facts.get(one.name, {})
+            said = [one.shown, self._means.get(one.label), facts.get("joined")]
+            if one.describe is not None and not one.repeats and "rows_used" in facts:
+                given, used = self.described[one.name]["rows"], facts["rows_used"]
+                if given != used:
+                    said.append(f"{used:,} of {given:,} rows used, {given - used:,} ignored")
+            if one.shown:
+                found.append((one.label, "; ".join(text for text in said if text)))
+        return found
 
     def forget(self, option: str) -> None:
         """Forget an input that the run does not use."""
@@ -130,8 +184,11 @@ class Inputs:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What provenance records of each input: path, size, rows, fingerprint."""
-        return self.describe()[0]
+        """What provenance records of each input: path, size, rows, fingerprint, and its notes."""
+        return {
+            name: {**one, **self._facts.get(name, {})} if isinstance(one, dict) else one
+            for name, one in self.describe()[0].items()
+        }
 
     @property
     def whereabouts(self) -> dict[str, Any]:
@@ -169,6 +226,23 @@ class Inputs:
             f"{change.path}: was changed while it was used; make the output again"
             for change in changes({"inputs": self.described, "run": self.whereabouts})
         ]
+
+
+def _shown(source: Source) -> str:
+    """An input's files, column and size."""
+    part = source.parts[0]
+    names = sorted({one.name for one in source.parts if one.name})
+    files = str(part.path)
+    if len(source.paths) > 1:
+        files += f" … ({len(source.paths)} files)"
+    column = f": {', '.join(names)}" if names else ""
+    if source.role == "outputs":
+        size = f"{len(source.parts)} × {part.shape}" if len(source.parts) > 1 else f"{part.shape}"
+    elif source.role == "embeddings":
+        size = f"{source.n:,} × {part.width():,} {part.dtype}"
+    else:
+        size = f"{source.n:,} rows"
+    return f"{files}{column}, {size}"
 
 
 def _stamp(paths: list[Path]) -> tuple[Any, ...]:

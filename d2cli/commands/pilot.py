@@ -117,11 +117,11 @@ class _Sampler:
         graph, emb = getattr(job, "graph", None), getattr(job, "emb", None)
         self._loaded = graph.load() if isinstance(graph, GraphFile) else None
         if emb is not None:
-            self._frame = Frame.of(emb)
-        elif self._loaded is not None:
-            self._frame = Frame(self._loaded.graph.n, "graph", self._loaded.ids)
+            self._frame = Frame.of(emb, request.id_column)
+        elif isinstance(graph, GraphFile) and self._loaded is not None:
+            self._frame = graph.frame(self._loaded.ids, request.id_column)
         else:
-            self._frame = job.outputs.frame()
+            self._frame = job.outputs.frame(request.id_column)
         self.n = self._frame.n
         self._mapped = emb is None or emb.layout().mapped
         self._vectors = dict(self._read())

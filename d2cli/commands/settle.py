@@ -7,6 +7,7 @@ Run, plan, summary and provenance all read these. What depends on data, γ_r and
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
@@ -126,6 +127,17 @@ class Direction:
         return {"higher_is": self.higher_is, "score_transform": self.score_transform}
 
     @property
+    def text(self) -> str:
+        """The meaning and why, for people."""
+        why = {"option": "as given", "recorded": "as recorded", "default": "the default"}
+        return f"higher = {self.higher_is} ({why[self.origin]})"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The meaning and why, for the provenance of the input."""
+        return {"higher_is": self.higher_is, "higher_is_from": self.origin}
+
+    @property
     def decisions(self) -> tuple[Decision, ...]:
         """The automatic choice of `higher_is`, unless the user gave it."""
         if self.origin == "option":
@@ -160,7 +172,10 @@ def settle_direction(
     recorded = None if source is None else recorded_direction(source)
     if source is None or recorded is None:
         origin = "option" if options.higher_is else "default"
-        return _direction(options.higher_is, options.score_transform, origin)
+        settled = _direction(options.higher_is, options.score_transform, origin)
+        if source is not None and origin == "default":
+            settled = replace(settled, notices=_contradiction(source, option))
+        return settled
     kind, was = recorded
     higher_is = options.higher_is or was
     transform = options.score_transform
@@ -180,6 +195,53 @@ def settle_direction(
         if option == "higher-is":  # scores for the cutoff are only ordered
             notice += f" --score-transform {settled.score_transform}"
     return replace(settled, notices=(notice,)) if notice else settled
+
+
+#: Words in the name of a column that tell its direction, where the default would be wrong.
+_TELLING: dict[HigherIs, tuple[str, ...]] = {
+    "better": (
+        "similarity", "sim", "clip", "clipscore", "quality", "aesthetic", "aesthetics", "reward",
+        "rating", "relevance", "preference", "educational", "edu", "helpfulness",
+    ),
+    "easier": (
+        "aum", "confidence", "conf", "margin", "correctness", "correct", "accuracy", "acc",
+        "likelihood", "logprob", "logprobs", "logp", "prob", "probability", "agreement",
+        "typicality", "easiness",
+    ),
+    "harder": (
+        "el2n", "grand", "loss", "losses", "forgetting", "entropy", "perplexity", "ppl",
+        "difficulty", "hardness", "error", "uncertainty", "variability", "prototypicality",
+        "influence", "nll",
+    ),
+}  # fmt: skip
+
+
+def names_a_score(name: str) -> bool:
+    """Whether the name of a column says that it holds scores."""
+    return "score" in name.lower() or _told_by(name) is not None
+
+
+def _told_by(name: str) -> HigherIs | None:
+    """The direction that the words of a name tell; of several, that of the last."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
+    for word in reversed(words):
+        for higher_is, telling in _TELLING.items():
+            if word in telling:
+                return higher_is
+    return None
+
+
+def _contradiction(source: Source, option: str) -> tuple[str, ...]:
+    """A notice if the name of the scores contradicts the default direction."""
+    names = [name for name in (source.column_name, source.parts[0].path.stem) if name]
+    told = next((found for found in map(_told_by, names) if found is not None), None)
+    if told is None or told == defaults.HIGHER_IS:
+        return ()
+    says = f"taken as higher = {defaults.HIGHER_IS}, the default"
+    return (
+        f"{source.name}: {says}, although the name suggests higher = {told}: "
+        f"--{option} {told} or --{option} {defaults.HIGHER_IS} settles it",
+    )
 
 
 def _direction(higher_is: HigherIs | None, transform: Transform | None, origin: str) -> Direction:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.fields import Field
 from d2cli.files.frame import Frame
+from d2cli.files.keys import Key
 from d2cli.files.sources import Layout, Source, open_source
 
 
@@ -31,10 +32,9 @@ class Epochs:
         """What the headers say; rows and width are those of one epoch."""
         return self.source.layout(self.n, self.classes)
 
-    def frame(self) -> Frame:
+    def frame(self, id_column: str | None = None) -> Frame:
         """A frame of the rows, in the order of the first file."""
-        first = self._part(0)
-        return Frame(self.n, first.name, first.ids(), self.source.has_columns)
+        return Frame.of(self._part(0), id_column)
 
     def blocks(
         self, frame: Frame, wanted: range
@@ -61,9 +61,8 @@ class Epochs:
             DataError: if they differ; with a hint if the axes seem to be exchanged.
         """
         part = self.source.parts[0]
-        if self.source.id_parts:
+        if self.source.keys or self.n == frame.n:
             self._places(frame, 0)
-        if self.source.id_parts or self.n == frame.n:
             return
         if len(part.shape) == 3 and part.shape[0] == frame.n:
             raise DataError(
@@ -81,11 +80,14 @@ class Epochs:
     def _part(self, at: int) -> Source:
         """One file as a source of n rows, with its ids."""
         source, part = self.source, slice(at, at + 1)
-        return Source(source.role, source.option, source.parts[part], source.id_parts[part])
+        keys = {name: Key(name, key.parts[part]) for name, key in source.keys.items()}
+        return Source(
+            source.role, source.option, source.parts[part], source.id_parts[part], keys, self.n
+        )
 
     def _places(self, frame: Frame, at: int) -> NDArray[np.int64] | None:
         """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
-        rows = frame.rows_of(self._part(at)) if self.source.id_parts else None
+        rows = frame.rows_of(self._part(at))
         if rows is None:
             return None
         places = np.full(self.n, -1, np.int64)

@@ -1,6 +1,10 @@
-"""Joins of inputs: by id if both inputs have ids, else by row number."""
+"""The rows of a run, in the order of one input; the other inputs are joined to them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,75 +13,384 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS
-from d2cli.files.formats.tables import first_null
+from d2cli.files.keys import (
+    ROW_NAMES,
+    Key,
+    Relation,
+    is_counter,
+    is_shuffled_count,
+    is_unique,
+    relate,
+    same_relation,
+    same_values,
+    usual_names,
+)
 from d2cli.files.sources import Reordered, Source
+
+_OWN_ORDER = "gives the order of rows"
+_BY_ROW = f"; --id-column {NO_IDS} joins row by row"
+
+
+@dataclass(frozen=True)
+class Join:
+    """How an input was joined to the frame.
+
+    Attributes:
+        by: the name of the column whose values were matched; None: row by row.
+        text: the same for people, with the reason.
+        rows: (n,) int64, the row in the input of each row of the frame; None if all are equal.
+        given, used: the number of rows of the input, and of those that belong to the frame.
+    """
+
+    by: str | None
+    text: str
+    rows: NDArray[np.int64] | None
+    given: int
+    used: int
+
+
+@dataclass
+class _Column:
+    """A column of the frame: `key` of an input whose rows `rows` are the frame's, or `values`."""
+
+    key: Key | None = None
+    rows: NDArray[np.int64] | None = None
+    values: pa.Array | None = None
+
+    def read(self) -> pa.Array:
+        """The values in the order of the frame, (n,)."""
+        if self.values is None:
+            assert self.key is not None
+            values = self.key.values()
+            self.values = values if self.rows is None else values.take(pa.array(self.rows))
+        return self.values
+
+    def equals(self, other: Key) -> bool:
+        """Whether `other` has the same values in the same rows."""
+        streamed = self.values is None and self.rows is None and self.key is not None
+        mine = self.key.arrays() if streamed and self.key is not None else iter([self.read()])
+        return same_values(mine, other.arrays())
 
 
 class Frame:
-    """The rows of a run, in the order of one input; other inputs are joined to them.
+    """The rows of a run. Other inputs are joined to them: by a column that both have, else by row.
+
+    Ids come from a column of :data:`ID_NAMES` or ``--id-column``. Without ids on both sides,
+    columns of the same name tell whether the order of rows is the same. Where they cannot tell, and
+    the order may differ, the join is refused.
 
     Attributes:
         n, name: the number of rows, and the input that gives their order, for messages.
-        ids: (n,) the ids, from the first input that has some, or None.
-        could_have_ids: whether the input is a table; then missing ids deserve a notice.
+        id_column: the option: a name, ``none``, or None.
+        ids: (n,) the ids, from the first input that has some, or None; `id_name` is their column.
+        unkept: columns that could be ids and that no output keeps.
+        joins: how each input was joined, by option; of several files of one option, the last.
         notices: notices about the joins.
     """
 
     def __init__(
-        self, n: int, name: str, ids: pa.Array | None = None, could_have_ids: bool = False
+        self,
+        n: int,
+        name: str,
+        ids: pa.Array | None = None,
+        *,
+        id_name: str | None = None,
+        id_column: str | None = None,
+        unkept: Iterable[str] = (),
     ) -> None:
-        self.n, self.name, self.ids, self.could_have_ids = n, name, ids, could_have_ids
+        """A frame of n rows; `unkept` are columns that its file once had and does not keep."""
+        self.n, self.name, self.ids, self.id_column = n, name, ids, id_column
+        self.id_name = id_name if id_name is not None or ids is None else ID_NAMES[0]
+        self.joins: dict[str, Join] = {}
         self.notices: list[str] = []
+        self._columns: dict[str, _Column] = {}
+        if ids is not None and self.id_name is not None:
+            self._columns[self.id_name] = _Column(values=ids)
+        self.unkept = tuple(unkept)
+        self._sizes: list[int] = []
+        self._joined: dict[tuple[object, ...], Join] = {}
 
     @classmethod
-    def of(cls, source: Source) -> Frame:
+    def of(cls, source: Source, id_column: str | None = None) -> Frame:
         """A frame of the rows of an input, in its order."""
-        return cls(source.n, source.name, source.ids(), source.has_columns)
+        ids = source.ids()
+        name = source.id_parts[0].name if source.id_parts else None
+        frame = cls(source.n, source.name, ids, id_name=name, id_column=id_column)
+        frame._check_has_column(source)
+        if ids is not None and name is not None:
+            frame._columns[name] = _Column(values=ids)
+        frame._sizes = [part.n for part in source.parts] if len(source.parts) > 1 else []
+        frame._remember(source, Join(None, _OWN_ORDER, None, source.n, source.n))
+        return frame
 
-    def check_id_column(self, id_column: str | None) -> None:
-        """After all joins, refuse (UsageError) an id column that no input has.
-
-        Without the check, the inputs would silently be joined by row.
-        """
-        if id_column not in (None, NO_IDS) and self.ids is None:
-            raise UsageError(f"--id-column {id_column}: no input has a column of this name")
-
+    # -- joining -----------------------------------------------------------------------------------
     def rows_of(self, source: Source) -> NDArray[np.int64] | None:
         """(n,) int64, the row in `source` of each row of the frame; None if all are equal.
 
         Raises:
-            DataError: if the inputs cannot be joined.
+            DataError: if the inputs cannot be joined, or may be in another order.
         """
+        join = self._joined.get(_files_of(source))
+        if join is None:
+            join = self._join(source)
+        elif join.text == _OWN_ORDER:
+            join = Join(None, f"the same file as {self.name}", None, source.n, self.n)
+        self._remember(source, join)
+        return join.rows
+
+    def _join(self, source: Source) -> Join:
+        self._check_has_column(source)
+        if self.id_column == NO_IDS:
+            return self._by_row(source, f"row by row (--id-column {NO_IDS})")
         theirs = source.ids()
-        if self.ids is None or theirs is None:
-            if source.n != self.n:
-                hint = "inputs are joined row by row unless both have ids"
-                says = f"has {source.n:,} rows, {self.name} has {self.n:,}"
-                raise DataError(f"{source.name}: {says}", hint)
-            one_sided = (self.ids is None) != (theirs is None)
-            if self.could_have_ids and source.has_columns and one_sided:
-                lacking = self.name if self.ids is None else source.name
-                says = f"{source.name} is joined to {self.name} row by row"
-                self.notices.append(f"{lacking}: has no id column of the expected name; {says}")
-            self.ids = theirs if self.ids is None else self.ids
-            return None
+        id_name = source.id_parts[0].name if source.id_parts else None
+        if theirs is not None and self.ids is not None and self._same_ids(id_name):
+            counters = is_counter(theirs) and is_counter(self.ids)
+            others = [] if self.id_column or not counters else self._shared(source, id_name)
+            join = self._by_evidence(source, others) if others else None
+            return join or self._by_ids(source, theirs, id_name)
+        shared = [] if self.id_column else self._shared(source, None)
+        join = self._by_evidence(source, shared)
+        if join is None:
+            join = self._without_evidence(source, bool(shared))
+        if self.ids is None and theirs is not None:
+            self.ids = theirs if join.rows is None else theirs.take(pa.array(join.rows))
+            self.id_name = id_name
+        return join
+
+    def _same_ids(self, name: str | None) -> bool:
+        """Whether ids of the column `name` mean what ours do: one name, or two usual ones."""
+        usual = name in ID_NAMES and self.id_name in ID_NAMES
+        return usual or name == self.id_name or self.id_column is not None
+
+    def _shared(self, source: Source, but: str | None) -> list[str]:
+        """The names of columns that both have, the most usual first."""
+        names = [name for name in source.keys if name in self._columns and name != but]
+        usual = usual_names(names)
+        return [*usual, *(name for name in names if name not in usual)]
+
+    def _by_ids(self, source: Source, theirs: pa.Array, name: str | None) -> Join:
+        assert self.ids is not None
         self._check_type(theirs, source)
         if self.ids.equals(theirs):
-            return None
+            return Join(None, f"row by row: {name} is in the same order", None, source.n, self.n)
         at = pc.index_in(self.ids, value_set=theirs)
         if at.null_count:
-            row = first_null(at)
-            place = f"row {row} of {self.name}, one of {at.null_count:,} missing ids"
-            raise DataError(f"{source.name}: has no id {self.ids[row].as_py()!r} ({place})")
+            row = int(pc.index(at.is_null(), True).as_py())
+            raise self._lacks(source, self.ids, at.null_count, row, None)
+        return self._matched(source, name or "id", at.to_numpy().astype(np.int64))
+
+    def _by_evidence(self, source: Source, names: list[str]) -> Join | None:
+        """Join as the columns `names`, which both have, tell; None if they tell nothing."""
+        relations: dict[str, Relation] = {}
+        for name in names:
+            mine, theirs = self._columns[name], source.keys[name]
+            if source.n == self.n and mine.equals(theirs):
+                relations[name] = same_relation(theirs.head())
+                if relations[name].says and name in usual_names([name]):
+                    break  # a usual key in the same order: no other column is needed
+            else:
+                relations[name] = relate(mine.read(), theirs.values())
+        telling = {name: found for name, found in relations.items() if found.says}
+        matches = [name for name, found in telling.items() if found.kind == "match"]
+        same = [name for name, found in telling.items() if found.kind == "same"]
+        if matches:
+            rows = telling[matches[0]].rows
+            assert rows is not None
+            for name in (*matches[1:], *same):
+                if not self._agrees(name, source, rows):
+                    raise self._undecided(source, [matches[0], name], "tell different orders")
+            return self._matched(source, matches[0], rows)
+        keys = [name for name in same if telling[name].is_key]
+        if keys:
+            says = f"row by row: {_listed(keys)} is in the same order"
+            return Join(None, says, None, source.n, self.n)
+        for name, found in telling.items():
+            if found.kind == "partial":
+                raise self._lacks(source, self._columns[name].read(), *found.missing, name)
+            if found.kind == "repeated" and not same:
+                raise self._undecided(source, [name], "repeats values, and rows differ")
+            if found.kind == "types":
+                raise self._undecided(source, [name], "is text in one and integers in the other")
+        if same:
+            says = f"row by row: {_listed(same)} is in the same order"
+            return self._by_row(source, says)
+        for kind, says in (
+            ("shuffled", "has the same values in another order, and they repeat"),
+            ("disjoint", "has no value in common"),
+        ):
+            if named := [name for name, found in telling.items() if found.kind == kind]:
+                raise self._undecided(source, named, says)
+        return None
+
+    def _agrees(self, name: str, source: Source, rows: NDArray[np.int64]) -> bool:
+        """Whether a column is equal in both if the rows of `source` are taken as `rows`."""
+        theirs = source.keys[name].values().take(pa.array(rows))
+        return bool(theirs.equals(self._columns[name].read()))
+
+    def _without_evidence(self, source: Source, shared: bool) -> Join:
+        """Row by row, since no column tells; refused if ids of one side are out of order."""
+        mine = usual_names(self._columns)
+        theirs = usual_names(source.keys)
+        if self.id_column is not None:
+            mine, theirs = [n for n in mine if n == self.id_column], []
+            theirs = [source.id_parts[0].name] if source.id_parts else []
+        if mine and theirs and not shared:
+            join = self._across(source, mine[0], theirs[0])
+            if join is not None:
+                return join
+        if lost := sorted(set(self.unkept) & set(source.keys)):
+            raise DataError(
+                f"{source.name}: has the column {lost[0]}, and {self.name} was made from a table "
+                f"with {lost[0]} but does not keep it: the order of rows cannot be compared",
+                f"make {self.name} again with --id-column {lost[0]}{_BY_ROW}",
+            )
+        for name in mine:
+            if is_shuffled_count(self._columns[name].read()):
+                raise self._out_of_order(name, self.name, source.name)
+        for name in theirs:
+            if is_shuffled_count(source.keys[name].values()):
+                raise self._out_of_order(name, source.name, self.name)
+        says = "row by row"
+        if shared:
+            says += ": no common column tells the order"
+        elif mine and theirs:
+            says += f": {mine[0]} and {theirs[0]} have no values in common"
+        elif mine or theirs:
+            where = self.name if mine else source.name
+            says += f": only {where} has ids ({_listed(mine or theirs)})"
+        else:
+            says += ": no ids"
+        return self._by_row(source, says)
+
+    def _across(self, source: Source, mine: str, theirs: str) -> Join | None:
+        """Join by key columns of different names, if one holds all values of the other."""
+        if mine in ROW_NAMES or theirs in ROW_NAMES:
+            return None
+        column, key = self._columns[mine], source.keys[theirs]
+        if source.n == self.n and column.equals(key):
+            says = f"row by row: {mine} and {theirs} are equal in every row"
+            return Join(None, says, None, source.n, self.n)
+        found = relate(column.read(), key.values())
+        if found.kind != "match" or found.rows is None:
+            return None
+        if pa.types.is_integer(column.read().type):  # other numbers can have the same values
+            if not found.says:
+                return None
+            hint = f"give the columns one name, and name it with --id-column{_BY_ROW}"
+            says = f"{theirs} holds the values of {mine} of {self.name} in another order"
+            raise DataError(f"{source.name}: {says}", hint)
+        join = self._matched(source, theirs, found.rows)
+        return Join(theirs, f"by {theirs} = {mine}", join.rows, join.given, join.used)
+
+    def _matched(self, source: Source, name: str, rows: NDArray[np.int64]) -> Join:
         if source.n > self.n:
             says = f"{source.n - self.n:,} of {source.n:,} ids are not in {self.name}"
             self.notices.append(f"{source.name}: {says}; their rows are not used")
-        return at.to_numpy().astype(np.int64)
+        if self.ids is None and name in self._columns:
+            self.ids, self.id_name = self._columns[name].read(), name
+        ordered = np.array_equal(rows, np.arange(self.n))
+        return Join(name, f"by {name}", None if ordered and source.n == self.n else rows,
+                    source.n, self.n)  # fmt: skip
+
+    def _by_row(self, source: Source, says: str) -> Join:
+        sizes = [part.n for part in source.parts]
+        if len(sizes) == len(self._sizes) and sizes != self._sizes and self.id_column != NO_IDS:
+            at = next(i for i, size in enumerate(sizes) if size != self._sizes[i])
+            raise DataError(
+                f"{source.parts[at].path}: has {sizes[at]:,} rows, and file {at + 1} of the "
+                f"{len(sizes)} files of {self.name} has {self._sizes[at]:,}",
+                f"files are paired in natural order of their names{_BY_ROW}",
+            )
+        if source.n != self.n:
+            hint = "inputs are joined row by row unless both have ids"
+            counts = f"has {source.n:,} rows, {self.name} has {self.n:,}"
+            raise DataError(f"{source.name}: {counts}", hint)
+        return Join(None, says, None, source.n, self.n)
+
+    def _remember(self, source: Source, join: Join) -> None:
+        """Keep the join, and the columns that later inputs may share."""
+        self.joins[source.option] = join
+        self._joined[_files_of(source)] = join
+        for name, key in source.keys.items():
+            self._columns.setdefault(name, _Column(key, join.rows))
+
+    # -- refusals ----------------------------------------------------------------------------------
+    def _check_has_column(self, source: Source) -> None:
+        """Refuse (UsageError) a table that lacks the column of ``--id-column``."""
+        named = self.id_column not in (None, NO_IDS)
+        if named and source.has_columns and not source.id_parts:
+            raise UsageError(
+                f"--id-column {self.id_column}: {source.name} has no column of this name",
+                f"it has: {', '.join(source.keys) or 'no column of integers or text'}",
+            )
+
+    def check_id_column(self) -> None:
+        """After all joins, refuse (UsageError) an id column that no input has.
+
+        Without the check, the inputs would silently be joined by row.
+        """
+        if self.id_column not in (None, NO_IDS) and self.ids is None:
+            raise UsageError(f"--id-column {self.id_column}: no input has a column of this name")
 
     def _check_type(self, ids: pa.Array, source: Source) -> None:
         if self.ids is not None and ids.type != self.ids.type:
             says = f"ids are {ids.type}, but {self.ids.type} in {self.name}"
             raise DataError(f"{source.name}: {says}")
+
+    def _lacks(
+        self, source: Source, values: pa.Array, count: int, row: int, name: str | None
+    ) -> DataError:
+        place = f"row {row} of {self.name}, one of {count:,} missing ids"
+        what = "id" if name is None else name
+        hint = None if name is None else f"join by another column with --id-column NAME{_BY_ROW}"
+        says = f"has no {what} {values[row].as_py()!r} ({place})"
+        return DataError(f"{source.name}: {says}", hint)
+
+    def _undecided(self, source: Source, names: list[str], says: str) -> DataError:
+        return DataError(
+            f"{source.name}: cannot be joined to {self.name}: {_listed(names)} {says}",
+            f"name the column of ids: --id-column {names[0]}{_BY_ROW}",
+        )
+
+    def _out_of_order(self, name: str, where: str, other: str) -> DataError:
+        shown = name or "(a column without a name)"
+        return DataError(
+            f"{where}: {shown} numbers the rows in another order than 0, 1, 2, …, and {other} has "
+            "no such column: they cannot be joined",
+            f"give {other} with its ids too{_BY_ROW}",
+        )
+
+    # -- reading joined inputs ---------------------------------------------------------------------
+    def adopt_ids(self) -> None:
+        """Take ids from the column that looks most like them, so that a later step can join.
+
+        Other columns whose values do not seem to repeat are `unkept`.
+        """
+        if self.id_column == NO_IDS or self.ids is not None:
+            return
+        unique = [
+            name for name, column in self._columns.items()
+            if column.key is not None and column.key.looks_unique
+        ]  # fmt: skip
+        usual = usual_names(unique)
+        candidates = usual or (unique if len(unique) == 1 else [])
+        for name in candidates:
+            values = self._columns[name].read()
+            if is_unique(values):
+                self.ids, self.id_name = values, name
+                break
+        self.unkept = tuple(sorted(name for name in unique if name != self.id_name))
+
+    @property
+    def ids_section(self) -> dict[str, Any]:
+        """The section ``ids`` of provenance."""
+        kept = None if self.ids is None else self.id_name
+        return {"column": kept, "unkept": list(self.unkept)}
+
+    def take_by_row(self, source: Source) -> None:
+        """Join an input that was made from the rows of the frame, in their order."""
+        self._remember(source, self._by_row(source, "one value for each row"))
 
     def vector(self, source: Source) -> tuple[NDArray[np.float64], Source | Reordered]:
         """(n,) float64, the values of `source` in the order of the frame, and their origin."""
@@ -102,16 +415,23 @@ class Frame:
         """(n,) bool, the rows that opened files list.
 
         Booleans are a mask; integers are row numbers; text is ids. If a table has both ids and row
-        numbers, the ids are used if the frame has ids too.
+        numbers, the ids are used if the frame has ids too. A column that an input of the frame has
+        too, by the same name, is read as values of that column.
         """
         mask = np.zeros(self.n, np.bool_)
         for source in sources:
             part = source.parts[0]
+            by_row = part.dtype.kind in "iub" and part.name in ("", *ROW_NAMES)
+            named = self._columns.get(part.name) if part.name and not by_row else None
+            if named is not None and not source.id_parts and self.ids is None:
+                values = named.read()
+                mask[self.rows_with_ids(source.column(), source, values)] = True
+                continue
             ids = source.id_values() if self.ids is not None else None
             values = source.column() if ids is None else ids
-            by_id = ids is not None or part.is_text or part.name in ID_NAMES
-            read = self.rows_with_ids if by_id else self.listed
-            mask[read(values, source)] = True
+            by_id = ids is not None or part.is_text or part.name in (*ID_NAMES, self.id_name)
+            rows = self.rows_with_ids(values, source) if by_id else self.listed(values, source)
+            mask[rows] = True
         return mask
 
     def listed(self, values: pa.Array, source: Source, mask: bool = False) -> NDArray[np.int64]:
@@ -132,16 +452,30 @@ class Frame:
             raise DataError(f"{source.place(at)}: {says}")
         return rows
 
-    def rows_with_ids(self, values: pa.Array, source: Source) -> NDArray[np.int64]:
-        """The row in the frame of each id, in the order of `values`."""
-        if self.ids is None:
+    def rows_with_ids(
+        self, values: pa.Array, source: Source, ids: pa.Array | None = None
+    ) -> NDArray[np.int64]:
+        """The row in the frame of each id, in the order of `values`; `ids`: by default its own."""
+        ids = self.ids if ids is None else ids
+        if ids is None:
             raise DataError(
                 f"{source.name}: lists ids, but no input has ids",
                 "name the id column with --id-column, or list row numbers",
             )
-        self._check_type(values, source)
-        at = pc.index_in(values, value_set=self.ids)
+        if values.type != ids.type:
+            says = f"ids are {values.type}, but {ids.type} in {self.name}"
+            raise DataError(f"{source.name}: {says}")
+        at = pc.index_in(values, value_set=ids)
         if at.null_count:
-            row = first_null(at)
+            row = int(pc.index(at.is_null(), True).as_py())
             raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
         return at.to_numpy().astype(np.int64)
+
+
+def _files_of(source: Source) -> tuple[object, ...]:
+    """What tells whether two inputs are the same files, and so have the same rows."""
+    return (source.n, *(part.path for part in source.parts))
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(name or "a column without a name" for name in names[:3])

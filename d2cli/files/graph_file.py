@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError
 from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import TableFile, arrow_errors, list_matrix, refuse_nulls
+from d2cli.files.frame import Frame
 from d2cli.files.keys import broadened, check_unique
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
@@ -99,6 +100,21 @@ class GraphFile:
         with blame(graph=str(path)):
             graph = KnnGraph(neighbors, distances, excluded, self.info)
         return StoredGraph(graph, ids)
+
+    def frame(self, ids: pa.Array | None, id_column: str | None = None) -> Frame:
+        """A frame of the rows, with the ids of :meth:`load`."""
+        about = self.provenance.get("ids")
+        about = about if isinstance(about, dict) else {}
+        name, unkept = about.get("column"), about.get("unkept")
+        unkept = unkept if isinstance(unkept, list) else []
+        return Frame(
+            self.n,
+            str(self.path),
+            ids,
+            id_column=id_column,
+            id_name=name if isinstance(name, str) else None,
+            unkept=[one for one in unkept if isinstance(one, str)],
+        )
 
     def provenance_of_run(self) -> dict[str, Any]:
         """The provenance, with the section ``run`` of the sidecar if that describes this file."""

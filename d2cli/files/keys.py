@@ -21,6 +21,7 @@ from d2cli.files.formats.tables import arrow_errors
 PANDAS_NAMES = ("__index_level_0__", "Unnamed: 0", "")
 #: Names of row numbers. Such a column tells nothing if it counts 0, 1, 2, … in both inputs.
 ROW_NAMES = ("index", "idx", "row", "row_id", "row_idx", *PANDAS_NAMES)
+_LOWER_ROW_NAMES = tuple(name.lower() for name in ROW_NAMES)
 #: Names that usually hold one value per example, besides :data:`ID_NAMES`.
 KEY_NAMES = (
     "_id", "key", "guid", "uuid", "image_id", "sample_id", "doc_id", "document_id", "example_id",
@@ -235,5 +236,6 @@ def _same_counts(one: pa.Array, other: pa.Array) -> bool:
 
 def usual_names(names: Iterable[str]) -> list[str]:
     """Those of the names that usually hold one value per example, the best first."""
-    there = set(names)
-    return [name for name in (*ID_NAMES, *KEY_NAMES, *ROW_NAMES) if name in there]
+    known = {name: i for i, name in enumerate((*ID_NAMES, *KEY_NAMES, *_LOWER_ROW_NAMES))}
+    there = [name for name in names if name.lower() in known]
+    return sorted(there, key=lambda name: known[name.lower()])

@@ -13,6 +13,7 @@ from d2cli.defaults import HigherIs, choices
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import ColumnField, write_table
+from d2cli.files.keys import Key
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.sources import Source
 
@@ -72,11 +73,30 @@ def recorded_direction(source: Source) -> tuple[str, HigherIs] | None:
     return found[first]
 
 
-def _direction(field: Field) -> tuple[str, HigherIs] | None:
-    provenance = None
+def add_recorded_names(source: Source) -> None:
+    """Let the ids of a file of d2prune be known by the name of the column that they came from."""
+    for name in {_id_name(part) for part in source.parts}:
+        if name is not None and source.id_parts and name not in source.keys:
+            source.keys[name] = Key(name, tuple(source.id_parts))
+
+
+def _id_name(field: Field) -> str | None:
+    provenance = _provenance_of(field)
+    ids = (provenance or {}).get("ids")
+    name = ids.get("column") if isinstance(ids, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _provenance_of(field: Field) -> dict[str, Any] | None:
+    """What is recorded in the file's metadata, else beside it."""
+    found = None
     if isinstance(field, ColumnField):
-        provenance = from_metadata(field.path, field.table.schema.metadata)
-    provenance = provenance or read_sidecar(field.path)
+        found = from_metadata(field.path, field.table.schema.metadata)
+    return found or read_sidecar(field.path)
+
+
+def _direction(field: Field) -> tuple[str, HigherIs] | None:
+    provenance = _provenance_of(field)
     if provenance is None or provenance.get("command") != "score":
         return None
     scores = provenance.get("scores")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.files.formats.choice import Role, Wanted, choose, find_ids
+from d2cli.files.formats.choice import Role, Wanted, choose, find_ids, why_chosen
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.numpy_files import NpyField
 from d2cli.files.formats.opening import KINDS, file_fields
@@ -69,6 +69,8 @@ class Source:
     Attributes:
         role, option: what the rows are, and the option's name without dashes.
         parts, id_parts: the field of each file, and its id field; empty if the files carry no ids.
+        chosen: why the field was chosen: by "key", by its "usual" name, or as the "only" one.
+        column_name: the name of the field; empty for a plain array.
         keys: every column of integers or text, besides the field itself, that each file has.
         n, paths: the number of rows of all files; the files, in order, each once.
         name: the name of the input in messages.
@@ -82,10 +84,12 @@ class Source:
         parts: list[Field],
         id_parts: list[Field] | None = None,
         keys: dict[str, Key] | None = None,
+        n: int | None = None,
+        chosen: Literal["key", "usual", "only"] = "usual",
     ) -> None:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
-        self.keys = keys or {}
-        self.n = sum(part.n for part in parts)
+        self.keys, self.chosen, self.column_name = keys or {}, chosen, parts[0].name
+        self.n = sum(part.n for part in parts) if n is None else n
         self.paths = list(dict.fromkeys(part.path for part in parts))
         more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
         self.name = f"{parts[0].where}{more}"
@@ -217,7 +221,9 @@ def open_source(
     if id_parts and len(id_parts) != len(parts):
         says = f"only some files of --{option} have the column {id_parts[0].name}"
         raise DataError(f"{parts[0].path}: {says}")
-    source = Source(role, option, parts, id_parts, common_keys(flat))
+    source = Source(
+        role, option, parts, id_parts, common_keys(flat), chosen=why_chosen(parts[0], wanted)
+    )
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
     if source.n > MAX_ROWS:

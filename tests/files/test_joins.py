@@ -154,7 +154,9 @@ def test_id_column_is_chosen_by_name(data, shuffled, select):
     parquet("s.parquet", id=range(40), key=keys[shuffled], score=data.scores[shuffled])
     files = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 15]
     assert select(*files)[0] == 0
-    assert kept() != by_row  # joined by `id`, which is in row order
+    assert kept() == by_row  # `id` only counts the rows of each file
+    assert select(*files, "--id-column", "id")[0] == 0
+    assert kept() != by_row
     assert select(*files, "--id-column", "key")[0] == 0
     assert kept() == by_row
 
@@ -283,14 +285,22 @@ def test_repeated_id_is_reported_at_its_first_row(tmp_path):
         open_source([str(tmp_path)], "scores", "scores").ids()
 
 
-def test_tables_with_and_without_ids_print_a_notice(data, select):
-    pq.write_table(pa.table({"id": data.ids, "emb": list(data.emb)}), "e.parquet")
-    pq.write_table(pa.table({"name": data.ids[::-1], "score": data.scores}), "s.parquet")
-    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 5)
-    assert code == 0
-    assert "notice: s.parquet: score: has no id column of the expected name" in err
-    _, _, err = select("--emb", "e.parquet", "--scores", "scores.npy", "--size", 5)
-    assert "has no ids" not in err  # a plain array cannot have ids
-    names = ["--id-column", "name"]
-    code, _, err = select("--emb", "e.parquet", "--scores", "s.parquet", *names, "--size", 5)
-    assert "notice: e.parquet: emb: has no id column of the expected name" in err
+def test_keys_of_other_names_are_joined_if_they_hold_the_same_text(data, select):
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)[0] == 0
+    by_row = kept()
+    parquet("e.parquet", id=data.ids, emb=data.emb.tolist())
+    parquet("s.parquet", name=data.ids[::-1], score=data.scores[::-1])
+    assert select("--emb", "e.parquet", "--scores", "s.parquet", "--size", 15)[0] == 0
+    assert kept() == by_row
+
+
+def test_a_table_without_the_named_id_column_is_refused(data, select):
+    parquet("e.parquet", id=data.ids, emb=data.emb.tolist())
+    parquet("s.parquet", name=data.ids[::-1], score=data.scores[::-1])
+    args = ["--emb", "e.parquet", "--scores", "s.parquet", "--size", 5]
+    code, _, err = select(*args, "--id-column", "name")
+    assert code == 2
+    assert "error: --id-column name: e.parquet: emb has no column of this name" in err
+    code, _, err = select(*args, "--id-column", "id")
+    assert code == 2
+    assert "error: --id-column id: s.parquet: score has no column of this name" in err

@@ -172,7 +172,7 @@ TEXT = [
     case("rows below", INCLUDE, "bad.txt", b"1\n-1\n", "row 1: -1 is no row of emb.npy"),
     case("rows as fractions", EXCLUDE, "bad.txt", b"1.5\n", "bad.txt"),
     case("ids where there are none", EXCLUDE, "bad.txt", b"id001\n", "no input has ids"),
-    case("an unknown id", EXCLUDE_IDS, "bad.txt", b"id001\nnew\n", "row 1: ids.parquet: emb has no id"),
+    case("an unknown id", EXCLUDE_IDS, "bad.txt", b"id003\nnew\n", "row 1: ids.parquet: emb has no id"),
     case("json", SCORES, "bad.json", b'{"score": [1, 2]}', "bad.json"),
     case("json lines", SCORES, "bad.jsonl", b'{"score": 1}\n' * N, "bad.jsonl"),
     case("html", EMB, C, b"<!DOCTYPE html><html><body>404</body></html>\n", C),

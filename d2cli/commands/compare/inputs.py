@@ -100,8 +100,10 @@ def read_compare_data(job: CompareJob) -> CompareData:
         D2Error: if inputs do not fit each other, or the target cannot be written.
     """
     check_target(job.request.out, job.inputs.paths)
-    frame = Frame.of(job.emb)
+    frame = Frame.of(job.emb, job.request.id_column)
     scores = read_scores(job.scores, frame, job.direction)
     codes = None if job.labels is None else frame.labels(job.labels)
-    frame.check_id_column(job.request.id_column)
+    frame.check_id_column()
+    job.inputs.note_joins(frame)
+    job.inputs.note("scores", job.direction.text, **job.direction.facts)
     return CompareData(frame, scores, codes)

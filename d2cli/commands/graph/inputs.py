@@ -66,9 +66,11 @@ def read_graph_data(job: GraphJob) -> GraphData:
     Raises:
         D2Error: if inputs do not belong together, or the target cannot be written.
     """
-    frame = Frame.of(job.emb)
+    frame = Frame.of(job.emb, job.request.id_column)
     labels = None if job.within is None else frame.labels(job.within)
     excluded = frame.mask(job.excluded) if job.excluded else None
-    frame.check_id_column(job.request.id_column)
+    frame.check_id_column()
+    frame.adopt_ids()
+    job.inputs.note_joins(frame)
     check_target(job.request.out, job.inputs.paths)
     return GraphData(frame, labels, excluded)

@@ -43,6 +43,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
             inputs=job.inputs.described,
             counts=counts(graph),
             graph=graph_section(graph),
+            ids=data.frame.ids_section,
             decisions=[decision.as_json() for decision in graph.info.decisions],
         )
         return finish(
@@ -56,11 +57,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
                     lambda path: store_graph(path, graph, data.frame.ids, provenance),
                 )
             ],
-            [
-                ("graph", describe_graph(graph)),
-                ("rows", f"{job.emb.n:,} × {job.emb.parts[0].width():,} from {job.emb.name}"),
-                ("written", out),
-            ],
+            [("graph", describe_graph(graph)), ("written", out)],
             [*data.frame.notices, *graph_notices(graph)],
             decisions=graph.info.decisions,
         )

@@ -76,6 +76,7 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     scores = inputs.source(request.scores, "scores", "scores")
     assert scores is not None
     direction = settle_direction(scores, request.score_options)
+    inputs.note("scores", direction.text, **direction.facts)
     return PropagateJob(
         request, messages, direction, thread_count(request.run.threads), inputs, graph, scores
     )
@@ -90,9 +91,10 @@ def read_propagate_data(job: PropagateJob) -> PropagateData:
     check_target(job.request.out, job.inputs.paths)
     loaded = job.graph.load()
     stale = stale_graph(job.graph, job.request.allow_stale)
-    frame = Frame(job.graph.n, job.request.graph, loaded.ids, loaded.ids is not None)
+    frame = job.graph.frame(loaded.ids, job.request.id_column)
     scores = read_scores(job.scores, frame, job.direction, job.messages)
-    frame.check_id_column(job.request.id_column)
+    frame.check_id_column()
+    job.inputs.note_joins(frame)
     notices = [*stale, *frame.notices, *job.direction.notices]
     return PropagateData(loaded.graph, frame, scores, notices)
 

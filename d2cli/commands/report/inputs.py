@@ -13,6 +13,7 @@ from d2cli import defaults
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
+from d2cli.commands.settle import Direction
 from d2cli.defaults import HigherIs, Metric, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
@@ -139,7 +140,7 @@ def read_report_data(job: ReportJob) -> ReportData:
         D2Error: if inputs do not fit each other, or the target cannot be written.
     """
     check_target(job.request.out, job.inputs.paths)
-    frame = Frame.of(job.emb)
+    frame = Frame.of(job.emb, job.request.id_column)
     scores, origin = frame.vector(job.scores)
     images, texts = (
         None if source is None else Media(source, frame.rows_of(source))
@@ -147,9 +148,12 @@ def read_report_data(job: ReportJob) -> ReportData:
     )
     codes, classes = (None, []) if job.labels is None else frame.classes(job.labels)
     selections = [one.read(frame) for one in job.selections]
-    frame.check_id_column(job.request.id_column)
+    frame.check_id_column()
+    job.inputs.note_joins(frame)
     notices = [notice for rows in selections for notice in _check_origin(job, rows)]
-    higher_is = job.request.options.higher_is or _direction(job)
+    higher_is, origin_of_direction = _direction(job)
+    settled = Direction(higher_is, defaults.TRANSFORM, origin_of_direction)
+    job.inputs.note("scores", settled.text, **settled.facts)
     with blame(scores=origin):
         difficulty = utility(scores, higher_is, "rank")
     return ReportData(
@@ -179,8 +183,13 @@ def _check_origin(job: ReportJob, selection: StoredSelection) -> list[str]:
     return notices
 
 
-def _direction(job: ReportJob) -> HigherIs:
-    """The meaning of a high score: as selections by these scores record it, else as the scores."""
+def _direction(job: ReportJob) -> tuple[HigherIs, str]:
+    """The meaning of a high score and where it comes from.
+
+    As given, else as selections by these scores record it, else as the scores record it.
+    """
+    if job.request.options.higher_is is not None:
+        return job.request.options.higher_is, "option"
     ours = job.inputs.described["scores"]["fingerprint"]
     by_ours = [x for x in job.selections if x.recorded("inputs", "scores", "fingerprint") == ours]
     agreed: HigherIs | None = _agreed(
@@ -188,4 +197,6 @@ def _direction(job: ReportJob) -> HigherIs:
         HigherIs, "the selections record different meanings of a high score", "--higher-is",
     )  # fmt: skip
     recorded = recorded_direction(job.scores)
-    return agreed or (recorded[1] if recorded else defaults.HIGHER_IS)
+    if agreed is None and recorded is None:
+        return defaults.HIGHER_IS, "default"
+    return agreed or (recorded[1] if recorded else defaults.HIGHER_IS), "recorded"

@@ -150,13 +150,14 @@ def read_score_data(job: ScoreJob) -> ScoreData:
     if job.graph is not None and job.emb is not None:
         check_built_from(job.graph, job.emb)
     loaded = None if job.graph is None else job.graph.load()
+    id_column = job.request.id_column
     if job.emb is not None:
-        frame = Frame.of(job.emb)
+        frame = Frame.of(job.emb, id_column)
     elif job.graph is not None and loaded is not None:
-        frame = Frame(job.graph.n, str(job.graph.path), loaded.ids, loaded.ids is not None)
+        frame = job.graph.frame(loaded.ids, id_column)
     else:
         assert job.outputs is not None, "each kind needs an input"
-        frame = job.outputs.frame()
+        frame = job.outputs.frame(id_column)
     labels = origin = None
     if job.labels is not None:
         if job.outputs is not None and job.labels.n != frame.n and frame.ids is None:
@@ -168,7 +169,9 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         origin = job.labels if rows is None else Reordered(job.labels, rows)
     if job.outputs is not None:
         job.outputs.check(frame)
-    frame.check_id_column(job.request.id_column)
+    frame.check_id_column()
+    frame.adopt_ids()
+    job.inputs.note_joins(frame)
     return ScoreData(frame, None if loaded is None else loaded.graph, labels, origin)
 
 

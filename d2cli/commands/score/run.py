@@ -84,6 +84,7 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
             kind: {"higher_is": KINDS[kind].higher_is, **scored.details[kind]} for kind in kinds
         },
         **sections,
+        ids=data.frame.ids_section,
         decisions=[decision.as_json() for decision in scored.decisions],
     )
 

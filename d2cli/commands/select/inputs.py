@@ -144,6 +144,11 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     settings = _settle(request, graph, scores, cutoff_scores, inherited)
     if settings.cutoff not in (0, AUTO) and scores is None and cutoff_scores is None:
         raise UsageError("--cutoff needs --scores or --cutoff-scores")
+    if scores is not None:
+        inputs.note("scores", settings.direction.text, **settings.direction.facts)
+    if cutoff_scores is not None:
+        about = settings.cutoff_direction
+        inputs.note("cutoff-scores", about.text, **about.facts)
     if settings.cutoff == 0 and cutoff_scores is not None:
         inputs.forget("cutoff-scores")
         cutoff_scores = None
@@ -275,7 +280,8 @@ def read_select_data(job: SelectJob) -> SelectData:
         data.labels = data.frame.labels(job.labels)
     if job.within is not None:
         data.within = data.frame.labels(job.within)
-    data.frame.check_id_column(job.request.id_column)
+    data.frame.check_id_column()
+    job.inputs.note_joins(data.frame)
     return data
 
 
@@ -283,11 +289,11 @@ def _read_graph(job: SelectJob) -> SelectData:
     """The frame, and the graph file if there is one; what was made from others is refused."""
     if job.graph is None:
         assert job.emb is not None
-        return SelectData(Frame.of(job.emb))
+        return SelectData(Frame.of(job.emb, job.request.id_column))
     if job.emb is not None:
         check_built_from(job.graph, job.emb)
     loaded, request = job.graph.load(), job.request
-    frame = Frame(job.graph.n, str(request.graph), loaded.ids, loaded.ids is not None)
+    frame = job.graph.frame(loaded.ids, request.id_column)
     notices = [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
     return SelectData(frame, notices, loaded.graph)
 
@@ -315,6 +321,7 @@ def _stale_propagated(job: SelectJob) -> list[str]:
 def _read_scores(job: SelectJob, data: SelectData) -> None:
     settings = job.settings
     if job.propagated is not None:
+        data.frame.take_by_row(job.propagated)
         values, origin = data.frame.vector(job.propagated)
         with blame(scores=origin):
             # Propagated scores may be negative: hops under other rules can go below zero.

@@ -94,6 +94,7 @@ def _provenance(
         inputs=job.inputs.described,
         messages={"sigma": outcome.sigma},
         graph=graph_section(outcome.graph),
+        ids=data.frame.ids_section,
         counts={
             "rows": data.frame.n,
             "edges": int(outcome.edges.indices.size),

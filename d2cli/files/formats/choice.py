@@ -101,6 +101,14 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     raise DataError(f"{path}: {_names(candidates)} could all be {role}", hint)
 
 
+def why_chosen(f: Field, wanted: Wanted) -> Literal["key", "usual", "only"]:
+    """Why :func:`choose` took this field: by the key, by its usual name, or as the only one."""
+    if wanted.key is not None:
+        return "key"
+    usual = not f.name or f.name.rstrip("_.") in _USUAL[wanted.role]
+    return "usual" if usual else "only"
+
+
 def _names(fields: list[Field]) -> str:
     """The names to choose from, for messages: at most 20 names of at most 40 characters."""
     names = [f.name if len(f.name) <= 40 else f"{f.name[:40]}…" for f in fields]

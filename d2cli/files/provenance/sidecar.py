@@ -26,7 +26,7 @@ KEY = b"d2prune"
 #: The sections that every sidecar has.
 _NEEDED = ("parameters", "inputs", "output")
 #: The sections that are objects if they are there. `run` is checked where it is used.
-_SECTIONS = (*_NEEDED, "counts", "graph", "messages", "scores", "selection", "versions")
+_SECTIONS = (*_NEEDED, "counts", "graph", "ids", "messages", "scores", "selection", "versions")
 #: The key of the provenance of an output that is being replaced.
 _PREVIOUS = "previous"
 

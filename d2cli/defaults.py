@@ -17,8 +17,8 @@ ModeName = Literal["default", "paper", "reference"]
 RowOrder = Literal["index", "rank"]
 WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
 ScoreKind = Literal[
-    "el2n", "aum", "forgetting", "entropy", "confidence", "variability", "margin", "correctness",
-    "prototypicality", "knn-distance", "label-disagreement",
+    "el2n", "aum", "forgetting", "entropy", "loss", "perplexity", "confidence", "variability",
+    "margin", "correctness", "prototypicality", "knn-distance", "label-disagreement",
 ]  # fmt: skip
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[

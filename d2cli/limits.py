@@ -1,5 +1,8 @@
 """Allowed values of options that both the plan and the run check; each raises UsageError."""
 
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
 from d2cli.defaults import MAX_HOPS, MAX_ROWS, MOST_NEIGHBORS, Method, choices
 from d2cli.errors import UsageError
 
@@ -8,6 +11,20 @@ def check_choice(name: str, value: object, literal: object) -> None:
     """Refuse a `value` of the option `name` that is not one of a literal type's values."""
     if value not in choices(literal):
         raise UsageError(f"{name} must be one of {', '.join(choices(literal))}, not {value!r}")
+
+
+def unknown_choice(
+    what: str, value: str, among: Sequence[str], meant: Mapping[str, str] | None = None
+) -> UsageError:
+    """The error for a value that is none of `among`: it suggests the nearest and lists all.
+
+    `meant` translates names that are spelled quite differently.
+    """
+    word = value.lower().replace("_", "-").strip()
+    near = [(meant or {}).get(word, "")] if word in (meant or {}) else []
+    near = near or get_close_matches(word, among, n=1)
+    suggestion = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"unknown {what} {value!r}{suggestion}", f"there are {', '.join(among)}")
 
 
 def check_search(

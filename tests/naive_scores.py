@@ -28,11 +28,18 @@ def dynamics(kind, outputs, labels, logits):
         y = None if labels is None else int(labels[i])
         raw = [[float(v) for v in epoch[i]] for epoch in outputs]
         probs = [softmax(row) for row in raw] if logits else raw
-        scores.append(_of_row(kind, raw, probs, y))
+        scores.append(_of_row(kind, raw, probs, y, logits))
     return scores
 
 
-def _of_row(kind, raw, probs, y):
+def log_probability(row, y, logits):
+    """ln p_y; of probabilities, p_y counts as at least 1e-12 and at most 1."""
+    if not logits:
+        return math.log(min(max(row[y], 1e-12), 1.0))
+    return -math.log(math.fsum(math.exp(v - row[y]) for v in row))
+
+
+def _of_row(kind, raw, probs, y, logits):
     if kind == "el2n":
         lengths = [
             math.sqrt(math.fsum((p - (c == y)) ** 2 for c, p in enumerate(row))) for row in probs
@@ -44,6 +51,9 @@ def _of_row(kind, raw, probs, y):
         return statistics.fmean(row[y] - max(_others(row, y)) for row in probs)
     if kind == "entropy":
         return statistics.fmean(-math.fsum(p * math.log(p) for p in row if p > 0) for row in probs)
+    if kind in ("loss", "perplexity"):
+        mean = statistics.fmean(-log_probability(row, y, logits) for row in raw)
+        return mean if kind == "loss" else math.exp(mean)
     own = [row[y] for row in probs]
     if kind == "confidence":
         return statistics.fmean(own)

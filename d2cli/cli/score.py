@@ -15,8 +15,8 @@ REQUEST = ScoreRequest
 HELP = """\
 Score the difficulty of each row.
 
-From a model's outputs over epochs: el2n, forgetting, entropy, variability (high: hard, or
-ambiguous), aum, confidence, margin, correctness (high: easy). From embeddings alone:
+From a model's outputs over epochs: el2n, forgetting, entropy, loss, perplexity, variability (high:
+hard, or ambiguous), aum, confidence, margin, correctness (high: easy). From embeddings alone:
 prototypicality, knn-distance. From labels and neighbours: label-disagreement. The meaning of a high
 score is recorded with the output; `select` and `propagate` read it.
 """
@@ -24,7 +24,7 @@ EXAMPLE = """\b
 Examples:
   d2prune score --kind el2n --epochs 1:5 --logits sample_data/logits.npy \\
       --labels sample_data/labels.npy --out el2n.npy
-  d2prune score --kind aum --kind forgetting --logits sample_data/logits.npy \\
+  d2prune score --kind aum,forgetting --logits sample_data/logits.npy \\
       --labels sample_data/labels.npy --out scores.parquet
   d2prune score --kind knn-distance --emb sample_data/emb.npy --out sparse.npy
 """

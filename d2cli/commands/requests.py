@@ -31,6 +31,7 @@ from d2cli.defaults import (
     choices,
 )
 from d2cli.errors import UsageError
+from d2cli.limits import unknown_choice
 
 AUTO: Final[Literal["auto"]] = "auto"
 MEDIAN: Final[Literal["median"]] = "median"
@@ -120,13 +121,21 @@ def checkpoint_seconds(text: str, flag: str) -> float | None:
 
 def method_names(text: str, flag: str) -> tuple[str, ...]:
     """Some methods of ``compare``, separated by commas."""
-    named = tuple(name.strip() for name in text.split(","))
+    named = _names(text)
     for name in named:
         if name not in choices(CompareMethod):
-            raise UsageError(
-                f"unknown method {name!r}", f"there are {', '.join(choices(CompareMethod))}"
-            )
+            raise unknown_choice("method", name, choices(CompareMethod))
     return named
+
+
+def kind_names(text: str, flag: str) -> tuple[str, ...]:
+    """Some kinds of score, separated by commas; ``score`` refuses those that do not exist."""
+    return _names(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, in any case and with ``_`` or ``-``, as the tables spell them."""
+    return tuple(name.strip().lower().replace("_", "-") for name in text.split(","))
 
 
 def _by_mode(value: object) -> str:
@@ -365,8 +374,8 @@ class ScoreRequest:
     """``d2prune score``."""
 
     kinds: tuple[str, ...] = option(SCORES, "--kind", (),
-        f"Kind of score; may repeat: {', '.join(choices(ScoreKind))}.",
-        metavar="KIND", required=True)  # fmt: skip
+        f"Kind of score, in any case; may repeat: {', '.join(choices(ScoreKind))}.",
+        metavar="KIND[,KIND…]", parse=kind_names, required=True)  # fmt: skip
     logits: Input | None = input_option(
         "logits", "Z",
         "A model's logits, (epochs, n, classes), or (n, classes) of one epoch: a file, or a "

@@ -10,11 +10,13 @@ import math
 
 import numpy as np
 
-from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, LIKE_PROBS, MARGIN
+from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, LIKE_PROBS, LOSS, MARGIN
 from d2cli.runtime.jit import kernel
 
 #: Largest difference from 1 of a sum of probabilities. bfloat16 rounds each by up to 2**-9 of it.
 SUM_TOLERANCE = 1e-2
+#: Probability of the label below which LOSS does not grow: a float16 probability may be exactly 0.
+LEAST_PROBABILITY = 1e-12
 
 #: Faults of a row.
 FINE, NOT_FINITE, NOT_A_PROBABILITY, SUM_NOT_ONE = range(4)
@@ -26,7 +28,8 @@ def measure_logits(values, labels, out):
 
     LIKE_PROBS is 1 for a row that could be probabilities: every value >= 0, and a sum within
     SUM_TOLERANCE of 1. 1 - p_y is computed as the sum over the other classes, because the
-    subtraction loses all digits if p_y is close to 1.
+    subtraction loses all digits if p_y is close to 1. For the same reason LOSS is log1p of that sum
+    if y has the highest logit.
 
     Returns (row, class, fault) of the first fault; (-1, 0, FINE) if there is none.
     """
@@ -65,12 +68,17 @@ def measure_logits(values, labels, out):
             out[r, AUM] = values[r, y] - second
             out[r, CONFIDENCE] = own / total
             out[r, CORRECT] = 1.0 if top == y else 0.0
+            gap = values[r, y] - highest
+            out[r, LOSS] = math.log1p(rest) if gap == 0.0 else math.log(total) - gap
     return -1, 0, FINE
 
 
 @kernel
 def measure_probs(values, labels, out):
-    """As :func:`measure_logits`, for probabilities: AUM is not written, and LIKE_PROBS is 0."""
+    """As :func:`measure_logits`, for probabilities: AUM is not written, and LIKE_PROBS is 0.
+
+    LOSS is -ln p_y with p_y raised to LEAST_PROBABILITY and lowered to 1.
+    """
     rows, classes = values.shape
     for r in range(rows):
         y = labels[r]
@@ -99,5 +107,6 @@ def measure_probs(values, labels, out):
             out[r, EL2N] = math.sqrt((1.0 - own) ** 2 + squares)
             out[r, MARGIN] = own - second
             out[r, CONFIDENCE] = own
+            out[r, LOSS] = -math.log(min(max(own, LEAST_PROBABILITY), 1.0))
             out[r, CORRECT] = 1.0 if top == y else 0.0
     return -1, 0, FINE

@@ -10,6 +10,11 @@ the epochs used.
 - ``margin``: mean of ``p_y - max_{c≠y} p_c``, -1 … 1. Its order differs from that of ``aum``. It is
   not the margin of active learning, which is the highest minus the second highest probability.
 - ``entropy``: mean of ``-Σ_c p_c ln p_c``, in nats (Shannon 1948). Needs no labels.
+- ``loss``: mean of ``-ln p_y``, the cross-entropy of the label, in nats. Computed from logits as
+  ``ln Σ_c exp(z_c) - z_y`` in float64. Of probabilities, p_y counts as at least 1e-12
+  (:data:`~d2cli.difficulty._kernels.LEAST_PROBABILITY`), so the loss is at most 27.6.
+- ``perplexity``: ``exp(loss)``, 1 / the geometric mean of p_y over the epochs (Jelinek, Mercer,
+  Bahl, Baker 1977). The order of the rows is that of ``loss``.
 - ``confidence``: mean of ``p_y``; ``variability``: standard deviation of ``p_y`` (divided by the
   number of epochs, not by one less); ``correctness``: share of the epochs in which y is predicted
   (dataset cartography, Swayamdipta et al. 2020, arXiv 2009.10795).
@@ -203,9 +208,16 @@ class Dynamics:
                 score = np.where(state["ever_right"], state["forgotten"], self.epochs)
             else:
                 score = state["sum"] / self.epochs
+                if kind == "perplexity":
+                    with np.errstate(over="ignore"):  # infinities are refused below
+                        score = np.exp(score)
             if not (finite := np.isfinite(score)).all():
                 row = int(np.argmin(finite))
-                raise DataError(f"row {row}: {kind} is beyond float64", argument="outputs")
+                raise DataError(
+                    f"row {row}: {kind} is beyond float64",
+                    "use the kind loss, whose order is the same" if kind == "perplexity" else None,
+                    argument="outputs",
+                )
             scores[kind] = score.astype(np.float64, copy=False)
         return scores
 

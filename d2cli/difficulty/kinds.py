@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from d2cli.defaults import HigherIs, ScoreKind, choices
-from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, MARGIN
+from d2cli.difficulty.sizes import AUM, CONFIDENCE, CORRECT, EL2N, ENTROPY, LOSS, MARGIN
 from d2cli.errors import UsageError
+from d2cli.limits import unknown_choice
 
 Family = Literal["dynamics", "embeddings", "graph"]
 #: State of a score that is a mean over epochs: its sum so far.
@@ -24,7 +25,8 @@ class Kind:
         higher_is: what a high value means.
         labels, logits_only: whether the score needs labels; whether it needs logits.
         least_epochs: the fewest epochs that the score is defined on.
-        mean_of: the column of the kernels' output whose mean over the epochs is the score, or None.
+        mean_of: the column of the kernels' output whose mean over the epochs is the score, or for
+            ``perplexity`` its logarithm; or None.
         state: arrays of one value per row that are kept from epoch to epoch, dtype by name.
     """
 
@@ -50,6 +52,8 @@ KINDS: dict[str, Kind] = {
     "forgetting": Kind("dynamics", "harder", least_epochs=2,
                        state={"forgotten": "i4", "was_right": "b1", "ever_right": "b1"}),
     "entropy": Kind("dynamics", "harder", labels=False, mean_of=ENTROPY, state=_SUM),
+    "loss": Kind("dynamics", "harder", mean_of=LOSS, state=_SUM),
+    "perplexity": Kind("dynamics", "harder", mean_of=LOSS, state=_SUM),
     "confidence": Kind("dynamics", "easier", mean_of=CONFIDENCE, state=_SUM),
     "variability": Kind("dynamics", "better", least_epochs=2,
                         state={"mean": "f8", "squares": "f8"}),
@@ -58,6 +62,13 @@ KINDS: dict[str, Kind] = {
     "prototypicality": Kind("embeddings", "harder", labels=False),
     "knn-distance": Kind("graph", "harder", labels=False),
     "label-disagreement": Kind("graph", "harder"),
+}  # fmt: skip
+
+
+#: Other names of kinds, which a refusal translates.
+MEANT = {
+    "ce": "loss", "cross-entropy": "loss", "nll": "loss", "ppl": "perplexity",
+    "uncertainty": "entropy", "area-under-the-margin": "aum", "prototypes": "prototypicality",
 }  # fmt: skip
 
 
@@ -70,7 +81,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
     """Raise a UsageError for an empty list, an unknown kind or a kind that is given twice."""
     for at, kind in enumerate(kinds):
         if kind not in KINDS:
-            raise UsageError(f"kind must be one of {', '.join(choices(ScoreKind))}, not {kind!r}")
+            raise unknown_choice("kind", kind, choices(ScoreKind), MEANT)
         if kind in kinds[:at]:
             raise UsageError(f"the kind {kind} is asked for twice")
     if not kinds:

@@ -11,8 +11,8 @@ from d2cli.graph.sizes import read_vectors
 from d2cli.runtime.ledger import MIB, Ledger
 
 #: Columns of what the kernels of :mod:`d2cli.difficulty._kernels` write for each row.
-EL2N, ENTROPY, MARGIN, AUM, CONFIDENCE, CORRECT, LIKE_PROBS = range(7)
-COLUMNS = 7
+EL2N, ENTROPY, MARGIN, AUM, CONFIDENCE, CORRECT, LOSS, LIKE_PROBS = range(8)
+COLUMNS = 8
 #: Model outputs in the working block of one thread, float64: 1 MiB.
 OUTPUT_NUMBERS = 1 << 17
 #: Distances to centres in the working block of one thread, float64: 8 MiB.

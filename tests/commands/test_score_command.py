@@ -254,7 +254,9 @@ USAGE = [
     ([], ["prototypicality"], "--kind prototypicality needs --emb"),
     ([], ["knn-distance"], "--kind knn-distance needs --graph or --emb"),
     (["--logits", "z.npy"], ["el2n", "el2n"], "asked for twice"),
-    (["--logits", "z.npy"], ["el3n"], "kind must be one of"),
+    (["--logits", "z.npy"], ["el3n"], "unknown kind 'el3n'; did you mean el2n?"),
+    (["--logits", "z.npy"], ["el2n,aum,EL2N"], "asked for twice"),
+    (["--logits", "z.npy"], ["el2n,"], "unknown kind ''"),
     (["--logits", "z.npy"], ["el2n", "aum"], ".npy holds one kind of score, not 2"),
     (["--logits", "z.npy", "--id-column", "key"], ["el2n"], "--id-column key: no input has"),
 ]
@@ -270,6 +272,25 @@ def test_missing_labels_and_unknown_endings_are_refused(dynamics, score):
     refused(score("--logits", "z.npy", labels=None), said, code=2)
     refused(score("--logits", "z.npy", out="o.txt"), ".txt is not known", code=2)
     refused(score("--logits", "z.npy", out="o"), "none is not known", code=2)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [["EL2N", "Aum", "Loss"], ["el2n,aum,loss"], ["el2n, AUM", "loss"]],
+    ids=["any case", "commas", "both"],
+)
+def test_kinds_in_any_case_and_several_by_comma(dynamics, score, kinds):
+    done(score("--logits", "z.npy", kinds=kinds, out="o.parquet"))
+    table = pq.read_table("o.parquet")
+    assert table.column_names[-3:] == ["el2n", "aum", "loss"]
+    for kind, scores in wanted(dynamics, ["el2n", "aum", "loss"]).items():
+        assert table[kind].to_numpy().tobytes() == scores.tobytes()
+    assert beside("o.parquet")["scores"]["loss"]["higher_is"] == "harder"
+
+
+def test_kinds_with_underscores_are_those_with_hyphens(dynamics, score):
+    done(score("--emb", "emb.npy", "-k", 4, kinds=["knn_distance"]))
+    assert list(beside("o.npy")["scores"]) == ["knn-distance"]
 
 
 def test_unused_options_print_a_notice(dynamics, score):

@@ -11,7 +11,7 @@ from d2cli import score_dynamics
 from d2cli.defaults import ScoreKind, choices
 from d2cli.difficulty import sizes
 from d2cli.difficulty.dynamics import Dynamics, class_numbers
-from d2cli.difficulty.kinds import KINDS
+from d2cli.difficulty.kinds import KINDS, MEANT, check_kinds
 from d2cli.errors import DataError, UsageError
 from tests import naive_scores
 
@@ -75,6 +75,8 @@ def test_scores_of_one_row_by_hand():
     assert found["aum"] == pytest.approx(math.log(2) / 3)
     assert found["margin"] == pytest.approx(0.25 / 3)
     assert found["entropy"] == pytest.approx(1.5 * math.log(2))
+    assert found["loss"] == pytest.approx(4 / 3 * math.log(2))
+    assert found["perplexity"] == pytest.approx(2 ** (4 / 3))
     assert found["confidence"] == pytest.approx(1.25 / 3)
     assert found["variability"] == pytest.approx(statistics_pstdev([0.5, 0.25, 0.5]))
     assert found["correctness"] == pytest.approx(2 / 3)
@@ -134,6 +136,39 @@ def test_el2n_orders_rows_whose_probability_rounds_to_one():
     el2n = score_dynamics(["el2n"], logits=z, labels=[0] * 4)["el2n"]
     assert (np.diff(el2n) < 0).all()
     assert el2n[3] == pytest.approx(math.sqrt(6) * math.exp(-300), rel=1e-12)
+
+
+def test_loss_orders_rows_whose_probability_rounds_to_one_or_zero():
+    """ln p of a rounded p would be 0, or minus infinity."""
+    gaps = (300.0, 60.0, 40.0, 0.0, -40.0, -1000.0)
+    z = np.array([[[g, 0.0, 0.0] for g in gaps]])
+    loss = score_dynamics(["loss"], logits=z, labels=[0] * len(gaps))["loss"]
+    assert (np.diff(loss) > 0).all()
+    assert loss[0] == pytest.approx(2 * math.exp(-300), rel=1e-12)
+    assert loss[3] == pytest.approx(math.log(3), rel=1e-15)
+    assert loss[5] == pytest.approx(1000 + math.log(2), rel=1e-15)
+
+
+@given(outputs())
+def test_perplexity_is_the_exponential_of_the_loss(case):
+    found = score_dynamics(["perplexity", "loss"], logits=case[0], labels=case[1])
+    np.testing.assert_array_equal(found["perplexity"], np.exp(found["loss"]))
+    assert (found["loss"] >= 0).all()
+
+
+def test_loss_of_a_probability_of_zero_is_that_of_the_least_probability():
+    p = np.array([[[0.0, 1.0], [1e-30, 1.0], [1.0000001, 0.0]]])
+    found = score_dynamics(["loss", "perplexity"], probs=p, labels=[0, 0, 0])
+    assert found["loss"].tolist() == [-math.log(1e-12)] * 2 + [0.0]
+    assert found["perplexity"] == pytest.approx([1e12, 1e12, 1.0])
+
+
+def test_perplexity_beyond_float64_is_refused_and_names_the_loss():
+    z = np.array([[[0.0, 800.0]]])
+    assert score_dynamics(["loss"], logits=z, labels=[0])["loss"].tolist() == [800.0]
+    with pytest.raises(DataError, match="row 0: perplexity is beyond float64") as caught:
+        score_dynamics(["perplexity"], logits=z, labels=[0])
+    assert "use the kind loss" in caught.value.hint
 
 
 def test_large_logits_do_not_overflow():
@@ -231,7 +266,7 @@ BAD_USAGE = [
     ({"kinds": ["forgetting"], "logits": Z, "labels": [0, 0]}, "at least 2 epochs, not 1"),
     ({"kinds": ["variability"], "logits": Z, "labels": [0, 0]}, "at least 2 epochs, not 1"),
     ({"kinds": ["knn-distance"], "logits": Z}, "not computed from a model's outputs"),
-    ({"kinds": ["el3n"], "logits": Z}, "kind must be one of el2n, aum"),
+    ({"kinds": ["el3n"], "logits": Z}, "unknown kind 'el3n'; did you mean el2n"),
     ({"kinds": ["entropy", "entropy"], "logits": Z}, "asked for twice"),
     ({"kinds": [], "logits": Z}, "no kind of score"),
     ({"kinds": ["entropy"]}, "either logits or probs"),
@@ -254,10 +289,24 @@ def test_the_table_declares_every_kind_of_the_options():
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [("el2", "el2n"), ("PPL", "perplexity"), ("cross_entropy", "loss"), ("forget", "forgetting")],
+)
+def test_an_unknown_kind_suggests_the_nearest_and_lists_all(name, suggested):
+    with pytest.raises(UsageError, match=f"did you mean {suggested}") as caught:
+        check_kinds([name])
+    assert caught.value.hint == f"there are {', '.join(KINDS)}"
+    with pytest.raises(UsageError, match=r"unknown kind 'zzzz'$"):
+        check_kinds(["zzzz"])
+    assert set(MEANT.values()) <= set(KINDS)
+    assert not set(MEANT) & set(KINDS)
+
+
 def test_directions_of_the_kinds():
     """The table that users rely on, written out a second time."""
     assert {kind: entry.higher_is for kind, entry in KINDS.items()} == {
-        **dict.fromkeys(["el2n", "forgetting", "entropy"], "harder"),
+        **dict.fromkeys(["el2n", "forgetting", "entropy", "loss", "perplexity"], "harder"),
         **dict.fromkeys(["aum", "confidence", "margin", "correctness"], "easier"),
         **dict.fromkeys(["prototypicality", "knn-distance", "label-disagreement"], "harder"),
         "variability": "better",

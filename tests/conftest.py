@@ -27,6 +27,12 @@ for number, handler in (
         signal.signal(number, handler)
 
 
+def unless_given(usual, args):
+    """Pairs (flag, value, flag, value, …) without those whose flag is in `args`."""
+    pairs = zip(usual[::2], usual[1::2], strict=True)
+    return [word for pair in pairs if pair[0] not in args for word in pair]
+
+
 @pytest.fixture
 def run_cli(tmp_path, monkeypatch, capfd):
     """``run_cli(*args) -> (exit code, stdout, stderr)``: runs a command in an empty folder."""
@@ -65,7 +71,8 @@ def data(run_cli):
 @pytest.fixture
 def select(run_cli):
     """Runs ``d2prune select`` with -k 4 on one thread."""
-    return lambda *args: run_cli("select", "-k", 4, "--threads", 1, *args)
+    usual = ("-k", 4, "--threads", 1)
+    return lambda *args: run_cli("select", *unless_given(usual, args), *args)
 
 
 #: Runs one command. The last line of standard error is the number of kernels that were compiled

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from d2cli.cli import compare, graph, propagate, report, score, select, signals
+from d2cli.cli import compare, graph, hints, propagate, report, score, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
-from d2cli.cli.options import GroupedCommand, parser_of
+from d2cli.cli.options import GroupedCommand, long_options, parser_of
 from d2cli.errors import D2Error, UsageError
 from d2cli.runtime import stopping
 from d2cli.version import __version__
@@ -71,13 +71,14 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
+#: Long options of each command.
+_OPTIONS: dict[str, list[str]] = {}
 for _module in (score, graph, propagate, select, report, compare):
-    app.command(
-        _module.__name__.rpartition(".")[2],
-        cls=GroupedCommand,
-        help=_module.HELP,
-        epilog=_module.EXAMPLE,
-    )(_guarded(parser_of(_module.REQUEST, _module.run)))
+    _name = _module.__name__.rpartition(".")[2]
+    _OPTIONS[_name] = long_options(_module.REQUEST)
+    app.command(_name, cls=GroupedCommand, help=_module.HELP, epilog=_module.EXAMPLE)(
+        _guarded(parser_of(_module.REQUEST, _module.run))
+    )
 
 
 def _show_version(wanted: bool) -> None:
@@ -138,8 +139,7 @@ def _outcome(arguments: list[str] | None) -> int:
         if stopping.asked():  # the interrupted code raised another error
             return _stopped()
         # Errors of the parser format their own message.
-        say = getattr(error, "format_message", None)
-        if say is None:
+        if not hasattr(error, "format_message"):
             if CONSOLE.debug:
                 raise
             show_error(
@@ -147,11 +147,9 @@ def _outcome(arguments: list[str] | None) -> int:
                 "this is a defect of d2prune; --debug shows where",
             )
             return Exit.FAILED
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "d2prune"
-        message = say()
-        if message:
-            show_error(" ".join(message.split()), f"{command} --help lists the options")
+        words = sys.argv[1:] if arguments is None else arguments
+        if found := hints.explained(error, words, _OPTIONS):
+            show_error(*found)
         return Exit.USAGE
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from d2cli.cli.console import CONSOLE
+from d2cli.commands.numbers import decimal_number, whole_number
 from d2cli.commands.requests import Input, Option
 from d2cli.errors import UsageError
 
@@ -19,7 +23,38 @@ _KEY_METAVAR = "NAME"
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help shows options under the headings that they declare."""
+    """A command whose help shows options under the headings that they declare.
+
+    An option that takes one value may be given once: the parser would use the last silently.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check what the words of the command line are, then parse them.
+
+        Raises:
+            UsageError: for an option that is given twice, or a word that belongs to no option.
+        """
+        parsed, rest, order = self.make_parser(ctx).parse_args(args=list(args))
+        if not (ctx.resilient_parsing or parsed.get("help")):
+            single = (p.opts[-1] for p in order if not (p.multiple or getattr(p, "is_flag", False)))
+            for flag, times in Counter(single).items():
+                if times > 1:
+                    often = "twice" if times == 2 else f"{times} times"
+                    raise UsageError(f"{flag} is given {often}, and takes one value")
+            names = {name for p in self.get_params(ctx) for name in p.opts}
+            for parameter in order:
+                values = parsed[parameter.name or ""]
+                for value in values if isinstance(values, list) else [values]:
+                    if value in names and not os.path.lexists(value):
+                        flag = parameter.opts[-1]
+                        raise UsageError(f"{flag} needs a value: {value} is the next option")
+            if rest:
+                shown = " ".join(rest[:3]) + (f" … ({len(rest)} words)" if len(rest) > 3 else "")
+                raise UsageError(
+                    f"unexpected {shown}: every file follows an option",
+                    "quote a glob, so that the shell does not expand it: --emb 'shards/*.npy'",
+                )
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section a heading, in the order of declaration."""
@@ -56,8 +91,33 @@ def _options(request: type) -> Iterator[tuple[dataclasses.Field[Any], Any, Optio
     types = get_type_hints(request)
     for field in dataclasses.fields(request):
         option = field.metadata.get("option")
+        kind = types[field.name]
+        if option is not None and option.parse is None:
+            option = _with_number(option, kind, field.default)
         if option is not None or dataclasses.is_dataclass(field.default):
-            yield field, types[field.name], option
+            yield field, kind, option
+
+
+def _with_number(option: Option, kind: Any, default: Any) -> Option:
+    """An option whose type is a number, with the parser of that number; others as they are."""
+    kinds = {kind, *get_args(kind)}
+    if not kinds <= {int, float, NoneType, tuple[int, ...], Ellipsis} or kinds == {NoneType}:
+        return option
+    parse = decimal_number if float in kinds else whole_number
+    shown = f" [default: {default}]" if isinstance(default, int | float) else ""
+    metavar = option.metavar or ("FLOAT" if float in kinds else "INTEGER")
+    return dataclasses.replace(option, parse=parse, help=option.help + shown, metavar=metavar)
+
+
+def long_options(request: type) -> list[str]:
+    """The long options of a request's command."""
+    names: list[str] = []
+    for field, _, option in _options(request):
+        if option is None:
+            names += long_options(type(field.default))
+        else:
+            names += [option.flags[-1], *([option.key] if option.key else [])]
+    return list(dict.fromkeys(names))
 
 
 def _parameters(request: type) -> Iterator[inspect.Parameter]:
@@ -100,6 +160,7 @@ def _parameter(name: str, kind: Any, default: Any, option: Option) -> inspect.Pa
         help=option.help,
         rich_help_panel=option.group,
         show_default=option.parse is None,
+        case_sensitive=False,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown]

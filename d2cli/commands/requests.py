@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from d2cli import defaults
+from d2cli.commands.numbers import decimal_number, not_a_number
 from d2cli.defaults import (
     MODES,
     Balance,
@@ -93,17 +94,14 @@ def number_or(word: str) -> Callable[[str, str], Any]:
         try:
             return float(text)
         except ValueError:
-            raise UsageError(f"{flag} must be {word} or a number, not {text!r}") from None
+            raise not_a_number(text, flag, f"{word} or a number") from None
 
     return parse
 
 
 def as_ratio(text: str, flag: str) -> str:
     """A ratio as it was written, since file names may repeat it."""
-    try:
-        float(text)
-    except ValueError:
-        raise UsageError(f"{flag} must be a number, not {text!r}") from None
+    decimal_number(text, flag)
     return text
 
 

@@ -58,11 +58,14 @@ def utility(
         values = (np.cumsum(counts) - (counts - 1) / 2)[group] / values.size
     elif not allow_negative:
         message = "score is negative ({:g})"
-        hint = "; or, if a high score means an easy example, add --higher-is easier"
+        hint = "choose --score-transform shift, minmax or rank"
         if higher_is == "easier":
             message = "scores that are higher for easier examples turn negative ({:g})"
-            hint = ", which make them at least 0 again"
-        hint = f"choose --score-transform shift, minmax or rank{hint}"
+            hint += ", which make them at least 0 again"
+        elif higher_is == "better":
+            hint = "choose --score-transform shift, which subtracts the lowest score"
+        else:
+            hint += "; or, if a high score means an easy example, add --higher-is easier"
         refuse_scores(values, values < 0, message, hint)
     refuse_scores(values, ~np.isfinite(values), "score minus the lowest score is beyond float64")
     return values

@@ -21,7 +21,13 @@ def exactly(share: float | str, n: int) -> Fraction:
 def budget_of(ratio: float | str, n: int) -> int:
     """``max(1, ⌊ratio · n + 1/2⌋)`` rows; a UsageError unless 0 < ratio <= 1."""
     if not 0 < float(ratio) <= 1:
-        raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}")
+        hint = None
+        if 1 < float(ratio) <= 100:
+            share = float(Fraction(str(ratio)) / 100)
+            hint = f"the fraction that is kept: --ratio {share:g} keeps {ratio} % of the rows"
+        elif float(ratio) > 100:
+            hint = "for a number of rows use --size"
+        raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}", hint)
     return max(1, math.floor(exactly(ratio, n) + Fraction(1, 2)))
 
 

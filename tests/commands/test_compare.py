@@ -9,6 +9,7 @@ import pytest
 from d2cli import baselines
 from d2cli.defaults import CompareMethod, choices
 from tests import naive_baselines
+from tests.conftest import unless_given
 
 METHODS = choices(CompareMethod)
 #: The extra `report`.
@@ -20,7 +21,7 @@ pytest.importorskip("jinja2")
 def compare(run_cli, data):
     """Runs ``compare`` of the 40 rows with -k 4 on one thread into c.html."""
     given = ("--emb", "emb.npy", "--scores", "scores.npy", "--out", "c.html", "-k", 4)
-    return lambda *args: run_cli("compare", *given, "--threads", 1, *args)
+    return lambda *args: run_cli("compare", *unless_given((*given, "--threads", 1), args), *args)
 
 
 def numbers(result):

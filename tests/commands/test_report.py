@@ -19,6 +19,7 @@ from d2cli.page.projection import project
 from d2cli.page.text import Decimals, list_words, percent
 from d2cli.page.thumbnails import LONGEST, thumbnail
 from tests import naive_evaluation as naive
+from tests.conftest import unless_given
 
 BASE = ["--emb", "emb.npy", "--scores", "scores.npy"]
 EVIL = "<script>alert('x')</script>&\"$x^2$"
@@ -52,8 +53,8 @@ def kept(data, select):
 @pytest.fixture
 def report(run_cli):
     """Runs ``d2prune report`` into ``r.html``; returns (exit code, stdout, stderr)."""
-    base = ["report", *BASE, "--out", "r.html", "--map", "pca"]
-    return lambda *args: run_cli(*base, *args)
+    usual = ("--out", "r.html", "--map", "pca")
+    return lambda *args: run_cli("report", *BASE, *unless_given(usual, args), *args)
 
 
 def read():

@@ -14,6 +14,7 @@ from d2cli import knn_distance, label_disagreement, prototypicality, read_graph,
 from d2cli.files.formats import fields
 from d2cli.files.formats import numpy_files as arrays
 from tests.cli.test_refusals import snapshot
+from tests.conftest import unless_given
 
 KINDS = ["el2n", "aum", "forgetting", "entropy"]
 
@@ -36,7 +37,9 @@ def score(run_cli):
         chosen = [word for kind in kinds for word in ("--kind", kind)]
         labelled = ["--labels", labels] if labels else []
         before = snapshot(Path())
-        result = run_cli("score", *chosen, "--threads", 2, *args, *labelled, "--out", out)
+        result = run_cli(
+            "score", *chosen, *unless_given(("--threads", 2), args), *args, *labelled, "--out", out
+        )
         assert result[0] == 0 or snapshot(Path()) == before
         return result
 

@@ -48,6 +48,10 @@ def test_negative_scores_are_refused_with_a_hint():
     assert caught.value.row == 1
     assert "shift, minmax or rank" in caught.value.hint
     assert "--higher-is easier" in caught.value.hint
+    with pytest.raises(DataError, match="score is negative") as caught:
+        utility([1.0, -0.5], "better")
+    assert "--score-transform shift" in caught.value.hint
+    assert "easier" not in caught.value.hint
     with pytest.raises(DataError, match="higher for easier") as caught:
         utility([1.0, 2.0], "easier")
     assert "shift, minmax or rank" in caught.value.hint

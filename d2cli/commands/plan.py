@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.defaults import EXACT_UP_TO
@@ -322,9 +324,10 @@ def ids_of(frame: Header, *joined: Source | Epochs | None) -> Ids | None:
 
 
 def matrix_of(emb: Layout) -> Matrix:
-    """Embeddings as they lie on disk."""
+    """Embeddings as they lie on disk; integers as the floats that they are read as."""
+    kind = emb.dtype if emb.dtype.kind == "f" else np.result_type(np.float32, emb.dtype)
     return Matrix(
-        emb.rows, emb.width, emb.dtype.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
+        emb.rows, emb.width, kind.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
         emb.plain,
     )  # fmt: skip
 

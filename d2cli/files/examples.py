@@ -109,8 +109,7 @@ def _converted(
 def _blocks(part: Field) -> Iterator[tuple[int, Any]]:
     """(first row, values) in order: Arrow's own for a column, one map for a file that has one."""
     if isinstance(part, ColumnField):
-        blocks = part.table.batches([part.name], _BATCH)
-        return ((start, batch.column(part.name)) for start, batch in blocks)
+        return part.pieces_of_arrow(_BATCH)
     mapped = part.mapped()
     return part.numbered_blocks() if mapped is None else iter([(0, mapped)])
 

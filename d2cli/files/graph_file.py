@@ -16,8 +16,9 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
+from d2cli.files.formats.arrow_types import list_matrix, refuse_nulls
 from d2cli.files.formats.recognise import sniff
-from d2cli.files.formats.tables import TableFile, arrow_errors, list_matrix, refuse_nulls
+from d2cli.files.formats.tables import TableFile, arrow_errors
 from d2cli.files.frame import Frame
 from d2cli.files.keys import broadened, check_unique
 from d2cli.files.output.atomic import Outputs, resolve

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import WrittenAs
 from d2cli.errors import DataError, UsageError
+from d2cli.files.formats.arrow_types import first_null
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS, Wanted, choose, find_ids
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.numpy_files import NpyField
 from d2cli.files.formats.opening import file_fields
 from d2cli.files.formats.recognise import sniff
-from d2cli.files.formats.tables import ColumnField, first_null, write_table
+from d2cli.files.formats.tables import ColumnField, write_table
 from d2cli.files.frame import Frame
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.regular import check_regular

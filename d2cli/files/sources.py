@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 from d2cli.files.formats.choice import Role, Wanted, choose, find_ids, why_chosen
-from d2cli.files.formats.fields import Field
-from d2cli.files.formats.numpy_files import NpyField
+from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
-from d2cli.files.formats.tables import ColumnField, FamilyField
 from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined
 from d2cli.files.locate.paths import expand
 from d2cli.files.sizes import Ids
@@ -37,7 +35,7 @@ class Layout:
         exact: whether `rows` is counted; if not, it is estimated from the beginning of a file.
         dtype: NumPy's type of the values.
         mapped, plain: whether the data are one memory-mapped array; in C order and native bytes.
-        largest_mapped: bytes of the largest single ``.npy`` file.
+        largest_mapped: bytes of the largest single file that is mapped.
         reading: bytes of the buffers while the files are read.
         id_sizes: the sizes of the ids; None if the files carry none.
     """
@@ -93,7 +91,7 @@ class Source:
         self.paths = list(dict.fromkeys(part.path for part in parts))
         more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
         self.name = f"{parts[0].where}{more}"
-        self.has_columns = any(isinstance(part, ColumnField | FamilyField) for part in parts)
+        self.has_columns = any(part.from_table for part in parts)
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""
@@ -116,8 +114,8 @@ class Source:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
         rows = self.n if rows is None else rows
-        mapped = [part for part in parts if isinstance(part, NpyField)]
-        alone = len(parts) == len(mapped) == 1
+        mapped = [part for part in parts if isinstance(part, MappedField)]
+        alone = len(parts) == len(mapped) == 1 and self._as_it_is(mapped[0])
         return Layout(
             option=self.option, role=self.role, name=self.name, paths=self.paths,
             size=sum(path.stat().st_size for path in self.paths),
@@ -128,6 +126,15 @@ class Source:
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
             id_sizes=Ids(rows, ids[0].id_bytes(), ids[0].is_text) if ids else None,
         )  # fmt: skip
+
+    def _as_it_is(self, part: Field) -> bool:
+        """Whether a memory map of the file is what the run takes."""
+        return self.role != "embeddings" or part.dtype.kind == "f"
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know about how the files are read, each notice once."""
+        return list(dict.fromkeys(notice for part in self.parts for notice in part.notices))
 
     @staticmethod
     def _common_width(widths: dict[Field, int]) -> int:
@@ -140,18 +147,17 @@ class Source:
         return widths[first]
 
     def matrix(self) -> NDArray[np.floating]:
-        """All rows, (n, d): memory-mapped if they are one ``.npy`` file, else one copy.
+        """All rows, (n, d): memory-mapped if they are one array of floats in a file, else one copy.
 
-        The copy is float64 if a file is float64, else float32.
+        The copy is float64 if a file holds float64 or integers of 32 bits or more, else float32.
         """
-        mapped = self.parts[0].mapped() if len(self.parts) == 1 else None
-        if mapped is not None:
-            return mapped
+        if len(self.parts) == 1 and self._as_it_is(self.parts[0]):
+            mapped = self.parts[0].mapped()
+            if mapped is not None:
+                return mapped
         width = self._common_width({part: part.width() for part in self.parts if part.n})
         types = {part.dtype.newbyteorder("=") for part in self.parts}
-        unusable = [t for t in types if t.kind != "f"]
-        common = np.result_type(np.float32, *types) if not unusable else unusable[0]
-        return self._gather((self.n, width), common)
+        return self._gather((self.n, width), np.result_type(np.float32, *types))
 
     def vector(self) -> NDArray[np.float64]:
         """All rows as float64, (n,)."""

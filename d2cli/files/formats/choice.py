@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from d2cli.errors import DataError
+from d2cli.files.formats.converted import WholeNumbers
 from d2cli.files.formats.fields import Field
 
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
@@ -15,7 +17,7 @@ ID_NAMES = ("id", "uid", "_curator_dedup_id")
 _USUAL = {
     "embeddings": ("embedding", "embeddings", "emb", "vector"),
     "scores": ("score", "scores"),
-    "labels": ("label", "labels", "target", "targets", "class"),
+    "labels": ("label", "labels", "target", "targets", "class", "gold"),
     "rows": ("index", *ID_NAMES),
     "outputs": ("logits", "probs", "probabilities", "outputs"),
     "texts": ("text", "texts", "caption", "sentence", "content"),
@@ -27,8 +29,13 @@ _FORMS = {
     "outputs": ((2, 3), "(epochs, n, classes), or (n, classes) of one epoch"),
     "images": ((3, 4), "(n, height, width) or (n, height, width, 3)"),
 }
+#: Names of outputs as allenai/cartography writes them: ``logits_epoch_3``.
+_EPOCH = re.compile(r"logits_epoch_[0-9]+")
 #: NumPy's type kinds by role. A role without an entry takes integers or text.
-_KINDS = {"embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US"}
+_KINDS = {
+    "embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US",
+    "labels": "iubUSf",
+}  # fmt: skip
 #: The names that pandas gives to its row numbers; such a field is never chosen.
 _PANDAS_INDEX = ("", "__index_level_0__")
 #: The value of --id-column that turns off the search for an id column.
@@ -68,7 +75,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
             return _fit(fields[0], role)
         hint = f"leave --{wanted.key_option} out"
         raise DataError(f"{path}: is a plain array and has no {key!r}", hint)
-    listing = f"it has: {_names(fields)}"
+    listing = f"it has: {_listing(fields)}"
     if key is not None:
         for f in fields:
             if f.name == key or (len(f.shape) == 2 and f.name.rstrip("_.") == key):
@@ -85,6 +92,8 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     ]
     if len(candidates) == 1:
         return _fit(candidates[0], role)
+    if role == "outputs" and len(named := [f for f in candidates if _EPOCH.fullmatch(f.name)]) == 1:
+        return _fit(named[0], role)
     for usual in (wanted.id_column if role == "rows" else None, *_USUAL[role]):
         for f in candidates:
             if f.name.rstrip("_.") == usual:
@@ -109,21 +118,44 @@ def why_chosen(f: Field, wanted: Wanted) -> Literal["key", "usual", "only"]:
     return "usual" if usual else "only"
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:40]}…"
+
+
 def _names(fields: list[Field]) -> str:
     """The names to choose from, for messages: at most 20 names of at most 40 characters."""
-    names = [f.name if len(f.name) <= 40 else f"{f.name[:40]}…" for f in fields]
-    return ", ".join(names if len(names) <= 20 else [*names[:20], f"… ({len(names)})"])
+    return _first_20([_short(f.name) for f in fields], ", ")
+
+
+def _listing(fields: list[Field]) -> str:
+    """The fields of a file with their types, for messages."""
+    return _first_20([f"{_short(f.name)}: {f.type_name}{_unread(f)}" for f in fields], "; ")
+
+
+def _first_20(words: list[str], between: str) -> str:
+    return between.join(words if len(words) <= 20 else [*words[:20], f"… ({len(words)})"])
+
+
+def _unread(f: Field) -> str:
+    return "" if f.refusal is None and f.dtype.kind in "fiubUS" else ", not read"
 
 
 def _suits(f: Field, role: Role) -> bool:
-    """Whether a field is possible for this role if the user gives no key."""
+    """Whether a field is possible for this role if the user gives no key.
+
+    Integers are embeddings, and floats are labels, only under a usual name: columns of token
+    numbers and of scores are more frequent.
+    """
+    usual = f.name.rstrip("_.") in _USUAL[role]
     if role in _FORMS:
-        fits = f.is_number if role == "images" else f.dtype.kind == "f"
-        return len(f.shape) in _FORMS[role][0] and fits
+        kinds = "fiub" if role == "images" or (role == "embeddings" and usual) else "f"
+        return len(f.shape) in _FORMS[role][0] and f.dtype.kind in kinds
     if len(f.shape) != 1:
         return False
     if role == "scores":
         return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
+    if role == "labels" and usual and f.dtype.kind == "f":
+        return True
     return f.is_text if role == "texts" else f.dtype.kind in "iubUS"
 
 
@@ -140,10 +172,17 @@ def _fit(f: Field, role: Role) -> Field:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")
     if f.dtype.kind not in good:
-        kind = {"O": "of an unsupported type", "U": "text", "S": "text"}.get(f.dtype.kind)
         asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
-        raise DataError(f"{f.where}: {role} must be {asked}, not {kind or f.dtype}")
-    return f
+        raise DataError(f"{f.where}: {role} must be {asked}, not {_word(f)}")
+    if role == "outputs" and f.axes_of_row > 1:
+        says = f"each row is {f.type_name}: a row of {role} must be one list, one number per class"
+        raise DataError(f"{f.where}: {says}")
+    return WholeNumbers(f) if role == "labels" and f.dtype.kind == "f" else f
+
+
+def _word(f: Field) -> str:
+    """The type of the values of a field, for messages."""
+    return f.type_name if f.dtype.kind == "O" else "text" if f.is_text else str(f.dtype)
 
 
 def find_ids(fields: list[Field], id_column: str | None) -> list[Field]:

@@ -33,17 +33,29 @@ class Field(ABC):
         refusal: why the field cannot be read; raised when the field is chosen.
         exact: whether `n` is counted; if not, it is estimated from the beginning of the file.
         width_shows_late: whether the width of a row is known only from the data.
+        axes_of_row: the number of axes of a row before a table's lists of lists became one list.
+        from_table: whether the file is a table, whose other columns can be ids.
+        notices: what the user should know about how the values are read.
     """
 
     refusal: DataError | None = None
     exact = True
     width_shows_late = False
+    axes_of_row = 1
+    from_table = False
+    notices: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
         self.where = f"{path}: {name}" if name else str(path)
         self.n = shape[0] if shape else 0
         self.is_text, self.is_number = dtype.kind in "US", dtype.kind in "fiub"
+
+    @property
+    def type_name(self) -> str:
+        """The type of the values, for messages."""
+        kind = {"U": "text", "S": "text"}.get(self.dtype.kind, str(self.dtype))
+        return kind if len(self.shape) == 1 else f"{kind} {self.shape}"
 
     def width(self) -> int:
         """The number of values in a row. For a column of lists this reads the first rows."""
@@ -104,3 +116,52 @@ class Field(ABC):
         step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
         for start in range(0, rows, step):
             yield start, min(start + step, rows)
+
+
+class MappedField(Field):
+    """An array that lies in a file as NumPy lays it out in memory; it is memory-mapped.
+
+    The caller has checked that the file is long enough.
+    """
+
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, offset: int,
+        fortran: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(path, name, shape, dtype)
+        self._offset, self._fortran = offset, fortran
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is in C order and native byte order, so that kernels can use it directly."""
+        return not self._fortran and self.dtype.isnative
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the array on disk."""
+        return 0 if self.dtype.hasobject else math.prod(self.shape) * self.dtype.itemsize
+
+    def mapped(self) -> NDArray[Any]:
+        """The array, memory-mapped; nothing is read."""
+        if not math.prod(self.shape):
+            return np.empty(self.shape, self.dtype)
+        order: Any = "F" if self._fortran else "C"
+        return np.memmap(self.path, self.dtype, "r", self._offset, self.shape, order)
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        array = self.mapped()
+        for start, stop in self.spans(self.n, math.prod(self.shape[1:])):
+            yield array[start:stop]
+
+    def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        rows, width = self.shape[-2:]
+        whole = self.mapped().reshape(-1, rows, width) if self._fortran else None
+        for layer in wanted:
+            for start, stop in self.spans(rows, width):
+                if whole is not None:
+                    yield layer, start, whole[layer, start:stop]
+                    continue
+                # Each block has its own map, so that the pages of earlier blocks can leave memory.
+                skipped = (layer * rows + start) * width * self.dtype.itemsize
+                at, shape = self._offset + skipped, (stop - start, width)
+                yield layer, start, np.memmap(self.path, self.dtype, "r", at, shape)

@@ -20,7 +20,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.fields import BLOCK_BYTES, Field
+from d2cli.files.formats.fields import BLOCK_BYTES, Field, MappedField
 from d2cli.runtime.memory import allocate
 
 #: The longest header that is read, in bytes: NumPy's own limit for untrusted files.
@@ -38,7 +38,7 @@ _UNZIP_ERRORS = (
 )  # fmt: skip
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """A ``.npy`` header, and the offset of the data behind it."""
 
     shape: tuple[int, ...]
@@ -87,9 +87,7 @@ def npz_fields(path: Path) -> list[Field]:
     return fields
 
 
-def _header(
-    file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None
-) -> _Header:
+def _header(file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None) -> Header:
     """The header of a ``.npy`` file of `size` bytes, or of a member of a ``.npz``, checked."""
 
     def read(count: int) -> bytes:
@@ -112,7 +110,7 @@ def _header(
         reason = str(error).strip().partition("\n")[0].partition(": ")[0].rstrip()
         reason = reason or type(error).__name__
         raise DataError(f"{where}: the .npy header cannot be read ({reason})") from None
-    header = _Header(*found, file.tell())
+    header = Header(*found, file.tell())
     if not all(type(length) is int and 0 <= length < 2**63 for length in header.shape):
         raise DataError(f"{where}: the header claims the shape {header.shape}")
     if not header.dtype.itemsize:  # an empty file could claim any number of them
@@ -130,59 +128,29 @@ def _header(
     return header
 
 
-class _ArrayField(Field):
-    """An array in NumPy's own format."""
-
-    def __init__(self, path: Path, name: str, header: _Header) -> None:
-        super().__init__(path, name, header.shape, header.dtype)
-        self._header = header
-        if header.dtype.hasobject:
-            says = "holds pickled Python objects (dtype object), which are not read"
-            self.refusal = DataError(f"{self.where}: {says}", _SAVE_AGAIN)
-
-
-class NpyField(_ArrayField):
+class NpyField(MappedField):
     """The array of a ``.npy`` file."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is in C order and native byte order, so that kernels can use it directly."""
-        return not self._header.fortran and self.dtype.isnative
-
-    @property
-    def mapped_bytes(self) -> int:
-        """Bytes of the array on disk."""
-        return self._header.size
-
-    def mapped(self) -> NDArray[Any]:
-        """The array, memory-mapped; nothing is read."""
-        if not math.prod(self.shape):
-            return np.empty(self.shape, self.dtype)
-        _, fortran, _, offset = self._header
-        order: Any = "F" if fortran else "C"
-        return np.memmap(self.path, self.dtype, "r", offset, self.shape, order)
-
-    def blocks(self) -> Iterator[NDArray[Any]]:
-        array = self.mapped()
-        for start, stop in self.spans(self.n, math.prod(self.shape[1:])):
-            yield array[start:stop]
-
-    def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        rows, width = self.shape[-2:]
-        whole = self.mapped().reshape(-1, rows, width) if self._header.fortran else None
-        for layer in wanted:
-            for start, stop in self.spans(rows, width):
-                if whole is not None:
-                    yield layer, start, whole[layer, start:stop]
-                    continue
-                # Each block has its own map, so that the pages of earlier blocks can leave memory.
-                skipped = (layer * rows + start) * width * self.dtype.itemsize
-                at, shape = self._header.offset + skipped, (stop - start, width)
-                yield layer, start, np.memmap(self.path, self.dtype, "r", at, shape)
+    def __init__(self, path: Path, name: str, header: Header) -> None:
+        super().__init__(path, name, header.shape, header.dtype, header.offset, header.fortran)
+        self.refusal = _pickled(self)
 
 
-class NpzField(_ArrayField):
+def _pickled(field: Field) -> DataError | None:
+    """Why a field of Python objects is not read."""
+    if not field.dtype.hasobject:
+        return None
+    says = "holds pickled Python objects (dtype object), which are not read"
+    return DataError(f"{field.where}: {says}", _SAVE_AGAIN)
+
+
+class NpzField(Field):
     """One member of a ``.npz`` file, unpacked while it is read."""
+
+    def __init__(self, path: Path, name: str, header: Header) -> None:
+        super().__init__(path, name, header.shape, header.dtype)
+        self._header = header
+        self.refusal = _pickled(self)
 
     def buffer_bytes(self, by_rows: bool) -> int:
         return BLOCK_BYTES

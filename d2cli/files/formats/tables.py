@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -13,23 +14,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
+from d2cli.files.formats.arrow_types import (
+    first_lengths,
+    leaf,
+    leaves,
+    list_matrix,
+    numbers,
+    numpy_type,
+    one_array,
+    plain,
+    row_type,
+    type_name,
+)
 from d2cli.files.formats.fields import SKIMMED_BYTES, Field
 from d2cli.files.formats.recognise import Format
+from d2cli.files.formats.text_tables import TEXT_KINDS, read_csv
 
 #: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
 #: and a batch that fits into the processor's cache is decoded faster.
 BATCH_BYTES = 1 << 22
 #: The number of columns of one matrix that are decoded together.
 COLUMNS_AT_A_TIME = 16
-#: Arrow types that are read as text. Parquet gives text as binary if its writer set no type.
-_TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 #: The prefix and the number of a column name such as ``emb_767``.
 _NUMBERED = re.compile(r"((?:.*[^0-9])?0*?)([1-9][0-9]{0,8}|0)", re.DOTALL)
 
@@ -73,7 +84,7 @@ class TableFile:
             with self.path.open("rb") as file:
                 head = file.read(SKIMMED_BYTES)
             head = head[: head.rfind(b"\n") + 1] or head
-        self.table = _read_csv(self.path, head)
+        self.table = read_csv(self.path, head)
         self.schema, self.exact = self.table.schema, head is None
         rows = self.table.num_rows
         self.n = rows if head is None else round(rows * size / len(head))
@@ -124,11 +135,16 @@ class TableFile:
                 start += batch.num_rows
 
     def fields(self) -> list[Field]:
-        """Every column, and every family of numbered columns as one matrix."""
+        """Every column, each field of a struct, and each family of numbered columns as one matrix.
+
+        The name of a field of a struct is ``column.field``.
+        """
         with arrow_errors(self.path):
             times = Counter(self.schema.names)  # Arrow cannot select a repeated name
             once = [column for column in self.schema if times[column.name] == 1]
-            columns = [ColumnField(self, column.name, column.type) for column in once]
+            columns = [ColumnField(self, *found) for column in once for found in leaves(column)]
+            # Where a column has the name of a field of a struct, the column is meant.
+            columns.sort(key=lambda column: len(column.inside) > 1)
         if not columns:
             raise DataError(f"{self.path}: has no columns, or only columns of the same name")
         return [*columns, *_families(self, columns)]
@@ -142,14 +158,18 @@ class TableFile:
         about = self._parquet.metadata
         groups = (about.row_group(i) for i in range(about.num_row_groups))
         group: Any = next((group for group in groups if group.num_rows), None)
-        names, sizes = set(self.schema.names), {}
+        names = {".".join(path) for column in self.schema for path, _ in leaves(column)}
+        sizes: dict[str, tuple[int, float]] = {}
         for column in range(group.num_columns if group else 0):
             chunk = group.column(column)
             name = chunk.path_in_schema  # of a list "name.list.element"
             while name not in names and "." in name:
                 name = name.rpartition(".")[0]
             size = chunk.total_uncompressed_size / group.num_rows
-            sizes[name] = chunk.num_values // group.num_rows, size
+            # A null counts as a value: then the width is not known from the header.
+            width, odd = divmod(chunk.num_values, group.num_rows)
+            nulls = chunk.statistics.null_count if chunk.is_stats_set else 0
+            sizes[name] = 0 if odd or nulls else width, size
         return sizes
 
     def buffer_bytes(self, names: list[str]) -> int:
@@ -179,48 +199,6 @@ def write_table(table: pa.Table, path: Path, ending: str) -> None:
                 writer.write_table(table)
 
 
-def _read_csv(path: Path, head: bytes | None) -> pa.Table:
-    """A CSV, TSV or plain list, or only its `head`, whose last row may be cut.
-
-    A first line of numbers is data, unless it counts 0, 1, 2, … as pandas writes it.
-    """
-    with path.open("rb") as file:
-        first = file.readline(1 << 20).decode("utf-8", "replace").strip("\r\n\ufeff")
-    separator = "\t" if "\t" in first else ","
-    cells = [cell.strip().strip('"') for cell in first.split(separator)]
-    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
-    plain = len(cells) == 1 and path.suffix.lower() not in (".csv", ".tsv")
-    headless = plain or (all(_is_number(cell) for cell in cells) and not counted)
-    parsing = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    if head is not None:
-        parsing.invalid_row_handler = lambda row: "skip"
-    naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
-
-    def read(options: pa.csv.ConvertOptions | None = None) -> pa.Table:
-        content = pa.OSFile(os.fsencode(path)) if head is None else pa.BufferReader(head)
-        return pa.csv.read_csv(content, naming, parsing, options)
-
-    table = read()
-    # 007 is a name, not a number: a column with leading zeros stays text.
-    times = Counter(table.schema.names)
-    whole = [c.name for c in table.schema if pa.types.is_integer(c.type) and times[c.name] == 1]
-    if whole:
-        types = dict.fromkeys(whole, pa.string())
-        texts = read(pa.csv.ConvertOptions(column_types=types, include_columns=whole))
-        for name in whole:
-            if pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
-                table = table.set_column(table.schema.get_field_index(name), name, texts[name])
-    return table
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]:
     """For each prefix, the columns that are numbered 0, 1, 2, … without a gap.
 
@@ -229,56 +207,52 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
     found: dict[str, dict[int, ColumnField]] = {}
     for column in columns:
         numbered = _NUMBERED.fullmatch(column.name)
-        if numbered and len(column.shape) == 1:
+        if numbered and len(column.shape) == len(column.inside) == 1:
             prefix = numbered[1][:-1] if numbered[1].endswith(("_", ".")) else numbered[1]
             found.setdefault(prefix, {})[int(numbered[2])] = column
     families = []
     for prefix, members in found.items():
         ordered = [members[i] for i in range(len(members)) if i in members]
         floats = any(member.dtype.kind == "f" for member in ordered)
-        if len(ordered) == len(members) > 1 and (floats or table.kind == "csv"):
+        if len(ordered) == len(members) > 1 and (floats or table.kind in TEXT_KINDS):
             families.append(FamilyField(table, prefix, ordered))
     return families
 
 
-def _numpy_type(kind: pa.DataType) -> np.dtype:
-    """NumPy's type of a column: 'U' for text; object for types that are not supported."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if str(kind) in _TEXT:
-        return np.dtype("U")
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return pa.array([], kind).to_numpy(zero_copy_only=False).dtype
-    return np.dtype(object)
-
-
 class ColumnField(Field):
-    """One column: numbers, text, or one list of numbers per row."""
+    """One column: numbers, text, or one list of numbers per row.
 
-    def __init__(self, table: TableFile, name: str, kind: pa.DataType) -> None:
-        if isinstance(kind, pa.BaseExtensionType):  # such as fixed_shape_tensor
-            kind = kind.storage_type
-        self.table, self.kind, self.exact = table, kind, table.exact
-        fixed = pa.types.is_fixed_size_list(kind)
-        self.width_shows_late = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    A list of lists of equal lengths is one list of all their numbers.
+    """
+
+    from_table = True
+
+    def __init__(self, table: TableFile, inside: tuple[str, ...], kind: pa.DataType) -> None:
+        """`inside`: the name of the column; of a field of a struct, the way to it."""
+        found = row_type(kind)
+        self.table, self.kind, self.exact, self.inside = table, kind, table.exact, inside
+        self.lengths, self.width_shows_late = found.lengths, found.late
+        self.axes_of_row = found.axes
         shape: tuple[int, ...] = (table.n,)
-        if fixed or self.width_shows_late:
-            shape, kind = (table.n, kind.list_size if fixed else 0), kind.value_type
-        super().__init__(table.path, name, shape, _numpy_type(kind))
+        if found.lengths:
+            shape = (table.n, math.prod(found.lengths))
+        super().__init__(table.path, ".".join(inside), shape, numpy_type(found.value))
+        #: What has to be read to have this column: of a struct in parquet, only this field.
+        self.reads = self.name if table.kind == "parquet" else inside[0]
+
+    @property
+    def type_name(self) -> str:
+        return type_name(self.kind)
 
     def header_width(self) -> int:
-        """The length of the lists: the mean of a parquet row group, or that of the first list."""
+        """The length of the lists: from a parquet row group, or that of the first list."""
         if not self.width_shows_late:
             return super().width()
-        with arrow_errors(self.where):
-            if self.table.kind == "parquet":
-                return self.table.column_sizes.get(self.name, (0, 0.0))[0]
-            for batch in self.table.ipc_batches(self.table.schema.get_field_index(self.name)):
-                if batch.num_rows:
-                    batch.validate()  # the offsets of a damaged batch can be missing
-                    first, second = batch.column(0).offsets[:2].to_pylist()
-                    return int(second - first)
-        return 0
+        if self.table.kind == "parquet":
+            with arrow_errors(self.where):
+                width = self.table.column_sizes.get(self.name, (0, 0.0))[0]
+            return width or self.width()
+        return self.width()
 
     def id_bytes(self) -> float:
         found = self.table.column_sizes.get(self.name) if self.is_text else None
@@ -289,51 +263,84 @@ class ColumnField(Field):
         return self.table.buffer_bytes([self.name])
 
     def width(self) -> int:
-        return self._late_width if self.width_shows_late else super().width()
+        return math.prod(self._lengths) if self.width_shows_late else super().width()
 
     @cached_property
-    def _late_width(self) -> int:
-        """The length of the first list."""
-        batches = self.table.batches([self.name], 1024)
-        batch = next((batch for _, batch in batches if batch.num_rows), None)
-        first = None if batch is None else batch.column(self.name)[0]
-        return len(first) if first is not None and first.is_valid else 0
+    def _lengths(self) -> tuple[int, ...]:
+        """The lengths of the lists, from the outside in; those of the first row that is not null.
+
+        Raises:
+            DataError: if all rows are null.
+        """
+        if not self.width_shows_late:
+            return self.lengths
+        for values in self._beginning():
+            with arrow_errors(self.where):
+                found = first_lengths(values, len(self.lengths))
+            if found is not None:
+                return found
+        if self.n:
+            raise DataError(f"{self.where}: every row is null")
+        return self.lengths
+
+    def _beginning(self) -> Iterator[pa.Array]:
+        """The column in pieces, of which the caller needs the first; unpacks no other column."""
+        if not self.table.kind.startswith("arrow"):
+            yield from (values for _, values in self.pieces_of_arrow(1024))
+            return
+        with arrow_errors(self.where):
+            for batch in self.table.ipc_batches(self.table.schema.get_field_index(self.inside[0])):
+                batch.validate(
+                    full=len(self.lengths) > 1
+                )  # offsets of a damaged batch can be wrong
+                yield leaf(batch, self.inside)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        width = self.width() if len(self.shape) == 2 else None
-        for start, values in self._batches(BATCH_BYTES // (4 * max(1, width or 1))):
-            if width is None:
-                yield values.to_numpy(zero_copy_only=False)
-            else:
-                yield list_matrix(values, width, self.where, start)
+        """Rows in blocks; a null is NaN, and a list that is null is a row of NaN."""
+        width = self.width() if self.lengths else 1
+        for start, values in self.pieces_of_arrow(BATCH_BYTES // (4 * max(1, width))):
+            with arrow_errors(self.where):
+                if self.lengths:
+                    yield list_matrix(values, self._lengths, self.where, start, nulls=True)
+                else:
+                    yield numbers(plain(values))
 
     def arrays(self) -> Iterator[pa.Array]:
-        for _, batch in self.table.batches([self.name], 1 << 20):
-            yield _decoded(batch, self.name)
+        for _, values in self.pieces_of_arrow(1 << 20):
+            with arrow_errors(self.where):
+                yield plain(values)
 
     def column(self, nulls: bool = False) -> pa.Array:
-        pieces = list(self.arrays() if nulls else (v for _, v in self._batches(1 << 20)))
-        return pa.concat_arrays(pieces) if pieces else pa.array([], self.kind)
+        return one_array(self.arrays(), self.where, self.kind, nulls)
 
-    def _batches(self, rows: int) -> Iterator[tuple[int, pa.Array]]:
-        """(first row, values without nulls) of batches of about `rows` rows."""
-        for start, batch in self.table.batches([self.name], rows):
-            yield start, _values(batch, self.name, self.where, start)
+    def pieces_of_arrow(self, rows: int) -> Iterator[tuple[int, pa.Array]]:
+        """(first row, values as they are stored) of batches of about `rows` rows."""
+        for start, batch in self.table.batches([self.reads], rows):
+            with arrow_errors(self.where):
+                yield start, leaf(batch, self.inside)
 
 
 class FamilyField(Field):
     """Columns numbered 0, 1, 2, … read as one matrix."""
 
+    from_table = True
+
     def __init__(self, table: TableFile, prefix: str, members: list[ColumnField]) -> None:
-        numbers = [m.dtype for m in members if m.is_number]
-        dtype = np.result_type(*numbers) if numbers else np.dtype(object)
-        if dtype.kind in "iub" and table.kind == "csv":  # whole numbers in text can be floats
-            dtype = np.dtype(np.float64)
+        types = [m.dtype for m in members if m.is_number]
+        dtype = np.result_type(*types) if types else np.dtype(object)
+        self.integers = dtype.kind in "iub" and table.kind not in TEXT_KINDS
+        if dtype.kind in "iub":  # whole numbers in text can be floats, and a null is NaN
+            dtype = np.result_type(np.float32, dtype)
         super().__init__(table.path, prefix, (table.n, len(members)), dtype)
         self.table, self.names, self.exact = table, [m.name for m in members], table.exact
+        self._kind = type_name(members[0].kind)
         odd = next((m for m in members if not m.is_number), None)
         if odd is not None:
-            self.refusal = DataError(f"{odd.where}: holds {odd.kind}, not numbers")
+            self.refusal = DataError(f"{odd.where}: holds {odd.type_name}, not numbers")
+
+    @property
+    def type_name(self) -> str:
+        return f"{len(self.names)} columns of {self._kind}"
 
     def buffer_bytes(self, by_rows: bool) -> int:
         return self.table.buffer_bytes(self.names if by_rows else self.names[:COLUMNS_AT_A_TIME])
@@ -352,54 +359,6 @@ class FamilyField(Field):
         for start, batch in self.table.batches(names, rows):
             block = np.empty((batch.num_rows, len(names)), self.dtype)
             for c, name in enumerate(names):
-                values = _values(batch, name, f"{self.path}: {name}", start)
-                block[:, c] = values.to_numpy(zero_copy_only=False)
+                with arrow_errors(f"{self.path}: {name}"):
+                    block[:, c] = numbers(plain(batch.column(name)))
             yield start, block
-
-
-def _values(batch: pa.RecordBatch, name: str, where: str, start: int) -> pa.Array:
-    """A column of a batch, decoded; nulls are refused."""
-    values = _decoded(batch, name)
-    refuse_nulls(values, where, start)
-    return values
-
-
-def _decoded(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column of a batch, decoded; nulls are kept."""
-    values = batch.column(name)  # by name, because parquet also reads "name.part"
-    return _plain(values.storage if isinstance(values, pa.ExtensionArray) else values)
-
-
-def _plain(values: pa.Array) -> pa.Array:
-    """Dictionary-encoded values, decoded; a dictionary can contain a null."""
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def list_matrix(lists: pa.Array, width: int, where: str, start: int = 0) -> NDArray[Any]:
-    """Lists of `width` numbers as a matrix, without a copy; others and nulls are refused.
-
-    `where` and `start` are the place of the first list, for messages.
-    """
-    if not pa.types.is_fixed_size_list(lists.type):
-        lengths = np.diff(lists.offsets.to_numpy())
-        ragged = lengths != width
-        if ragged.any():
-            row = int(np.argmax(ragged))
-            says = f"row {start + row} has {lengths[row]} values, the rows before have {width}"
-            raise DataError(f"{where}: {says}")
-    values = _plain(lists.flatten())
-    if values.null_count:
-        row, column = divmod(first_null(values), width)
-        raise DataError(f"{where}: row {start + row}, column {column} is null")
-    return values.to_numpy(zero_copy_only=False).reshape(len(lists), width)
-
-
-def refuse_nulls(values: pa.Array | pa.ChunkedArray, where: str, start: int = 0) -> None:
-    """Refuse a null; `where` and `start` as of :func:`list_matrix`."""
-    if values.null_count:
-        raise DataError(f"{where}: row {start + first_null(values)} is null")
-
-
-def first_null(values: pa.Array | pa.ChunkedArray) -> int:
-    """The place of the first null."""
-    return int(pc.index(values.is_null(), True).as_py())

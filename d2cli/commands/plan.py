@@ -36,7 +36,7 @@ _SPARE_DISK = 1.1
 #: Above this ratio of all rows to sampled rows, a notice is printed.
 FAR = 8
 
-_UNSURE_ROWS = "the rows of CSV are estimated from the beginning of the file"
+_UNSURE_ROWS = "the rows of CSV and JSON Lines are estimated from the beginning of the file"
 _GROUPS = "memory is given as if all rows were one group: no header says which label is where"
 
 

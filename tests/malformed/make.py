@@ -125,6 +125,11 @@ def csv(columns: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def jsonl(name: str, values: list) -> bytes:
+    """JSON Lines of one field."""
+    return b"".join(json.dumps({name: value}).encode() + b"\n" for value in values)
+
+
 # -- graphs ---------------------------------------------------------------------------------------
 def graph(
     meta: Any = None,

@@ -1,6 +1,7 @@
 """Parquet, Arrow files and streams, Feather, CSV and text."""
 
 import decimal
+import gzip
 import struct
 
 import numpy as np
@@ -160,7 +161,17 @@ TEXT = [
     case("inf in csv", SCORES, C, csv("s", *["1"] * 39, "1e999"), "s: row 39"),
     case("a quote that never ends", SCORES, C, csv('s,"t', *["1,2"] * 40), C),
     case("latin-1", SCORES, C, b"s,\xef\n" + b"1,2\n" * N, "cannot be read"),
-    case("UTF-16", SCORES, C, "s\n1\n".encode("utf-16"), "is not .npy"),
+    case("UTF-16 without its mark", SCORES, C, "s\n1\n".encode("utf-16-le"), "is not .npy"),
+    case("UTF-16 of an odd length", SCORES, C, "s\n1\n".encode("utf-16") + b"1", "cannot be read"),
+    *cut("gzip'd CSV", SCORES, "bad.csv.gz", gzip.compress(csv("s", *m.SCORES)), [10, 20, -9, -1]),
+    case("gzip'd CSV with a wrong check sum", SCORES, "bad.csv.gz", gzip.compress(csv("s", *m.SCORES))[:-8]
+         + bytes(8), "cannot be read as gzip"),
+    case("a list that NumPy has shortened", EMB + " --emb-key e", C, csv("e", *["[1 ... 2]"] * N), "lost"),
+    case("a cell that is no list", EMB + " --emb-key e", C, csv("e", *['"[1, 2]"'] * 39, "x"), "row 39 is no"),
+    case("lists of two lengths in cells", EMB, C, csv("e", *['"[1, 2]"'] * 39, "[1]"), "row 39 has 1 values"),
+    case("commas of thousands", SCORES, C, csv("i;s", *["a;1,000"] * N), "could be scores"),
+    case("a word among columns of numbers", EMB, "bad.txt", b"1 2\n" * 39 + b"1 x\n", "cannot be read"),
+    case("a short row among columns of numbers", EMB, "bad.txt", b"1 2\n" * 39 + b"1\n", "cannot be read"),
     case("NUL bytes", SCORES, C, b"s\n1\n\0\n", "is not .npy"),
     case("NUL bytes late", SCORES, C, b"s\n" + b"1\n" * 3000 + b"\0\n", C),
     case("steering characters", SCORES, C, b"s\n1\n\x1b[2J,\x07,\x0b\n", "cannot be read"),
@@ -177,7 +188,12 @@ TEXT = [
     case("ids where there are none", EXCLUDE, "bad.txt", b"id001\n", "no input has ids"),
     case("an unknown id", EXCLUDE_IDS, "bad.txt", b"id003\nnew\n", "row 1: ids.parquet: emb has no id"),
     case("json", SCORES, "bad.json", b'{"score": [1, 2]}', "bad.json"),
-    case("json lines", SCORES, "bad.jsonl", b'{"score": 1}\n' * N, "bad.jsonl"),
+    case("json lines cut", SCORES, "bad.jsonl", b'{"score": 1}\n' * 39 + b'{"sco', "cannot be read"),
+    case("json lines of two types", SCORES, "bad.jsonl", b'{"score": 1}\n' * 39 + b'{"score": "x"}\n',
+         "cannot be read"),
+    case("json lines without rows", SCORES, "bad.jsonl", b"{}\n" * N, "has no columns"),
+    case("deep json", SCORES, "bad.jsonl", b'{"a":' * 100_000, "cannot be read"),
+    case("ragged json", EMB, "bad.jsonl", b'{"emb": [1, 2]}\n' * 39 + b'{"emb": [1]}\n', "row 39 has 1"),
     case("html", EMB, C, b"<!DOCTYPE html><html><body>404</body></html>\n", C),
     case("a Git LFS pointer", EMB, "bad.npy", csv("version https://git-lfs.github.com/spec/v1",
                                                  "oid sha256:4d7a214614ab29", "size 12345"), "bad.npy"),
@@ -194,6 +210,13 @@ GOOD = [
     good("parquet in many groups", EMB, P, m.parquet(EMBS, row_group_size=7, compression="gzip")),
     good("stream by the ending of a file", EMB, A, m.stream(EMBS, rows=9)),
     good("feather by zstd", EMB, "bad.feather", m.arrow(EMBS, compression="zstd", rows=9)),
+    good("json lines", EMB, "bad.jsonl", m.jsonl("emb", LISTS)),
+    good("json lines, gzip'd", SCORES, "bad.jsonl.gz", gzip.compress(m.jsonl("s", m.SCORES.tolist()))),
+    good("UTF-16", SCORES, C, "\r\n".join(["s", *map(str, m.SCORES)]).encode("utf-16")),
+    good("lists in cells", EMB + " --emb-key e", C, csv("i,e", *(f'a,"{row}"' for row in LISTS))),
+    good("columns of numbers", EMB, "bad.txt", csv("# two", "# lines", *(
+        " ".join(map(str, row)) for row in LISTS))),
+    good("decimal commas", SCORES, C, csv("i;s", *(f"a;{s}".replace(".", ",") for s in m.SCORES))),
     good("lists of lists", EMB, P, m.parquet({"emb": [[row] for row in LISTS]})),
     good("views of lists", EMB, A, m.arrow({"emb": pa.array(LISTS, pa.list_view(pa.float32()))})),
     good("decimals", SCORES, P, m.parquet({"s": [decimal.Decimal(str(s)) for s in m.SCORES]})),

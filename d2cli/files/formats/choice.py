@@ -146,10 +146,11 @@ def _suits(f: Field, role: Role) -> bool:
     Integers are embeddings, and floats are labels, only under a usual name: columns of token
     numbers and of scores are more frequent.
     """
-    usual = f.name.rstrip("_.") in _USUAL[role]
+    usual = f.name.rstrip("_.") in _USUAL[role] or bool(_EPOCH.fullmatch(f.name))
     if role in _FORMS:
         kinds = "fiub" if role == "images" or (role == "embeddings" and usual) else "f"
-        return len(f.shape) in _FORMS[role][0] and f.dtype.kind in kinds
+        fits = f.dtype.kind in kinds and (usual or not f.integers)
+        return len(f.shape) in _FORMS[role][0] and fits
     if len(f.shape) != 1:
         return False
     if role == "scores":

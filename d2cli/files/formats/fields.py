@@ -34,6 +34,7 @@ class Field(ABC):
         exact: whether `n` is counted; if not, it is estimated from the beginning of the file.
         width_shows_late: whether the width of a row is known only from the data.
         axes_of_row: the number of axes of a row before a table's lists of lists became one list.
+        integers: whether the rows are lists of whole numbers, whatever `dtype` they are read as.
         from_table: whether the file is a table, whose other columns can be ids.
         notices: what the user should know about how the values are read.
     """
@@ -42,6 +43,7 @@ class Field(ABC):
     exact = True
     width_shows_late = False
     axes_of_row = 1
+    integers = False
     from_table = False
     notices: tuple[str, ...] = ()
 

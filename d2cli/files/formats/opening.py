@@ -10,7 +10,7 @@ from d2cli.files.formats.recognise import Format
 from d2cli.files.formats.tables import TableFile
 
 #: The order in which the formats in one folder are tried: arrays before tables of metadata.
-KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "csv")
+KINDS: tuple[Format, ...] = ("npy", "npz", "parquet", "arrow", "arrow-stream", "jsonl", "csv")
 
 
 def file_fields(path: Path, kind: Format, skim: bool = False) -> list[Field]:

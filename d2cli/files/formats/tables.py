@@ -32,9 +32,9 @@ from d2cli.files.formats.arrow_types import (
     row_type,
     type_name,
 )
-from d2cli.files.formats.fields import SKIMMED_BYTES, Field
+from d2cli.files.formats.fields import Field
 from d2cli.files.formats.recognise import Format
-from d2cli.files.formats.text_tables import TEXT_KINDS, read_csv
+from d2cli.files.formats.text_tables import TEXT_KINDS, read_text_table, unpacked_size
 
 #: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
 #: and a batch that fits into the processor's cache is decoded faster.
@@ -58,12 +58,13 @@ def arrow_errors(where: object) -> Iterator[None]:
 class TableFile:
     """One open table: its `schema` and `n` rows; batches of its columns on request.
 
-    Opening reads headers only, except of CSV, which has none: a CSV is read whole, or if `skim` is
-    true only at its beginning; then `n` is not `exact`.
+    Opening reads headers only, except of text, which has none: CSV and JSON Lines are read whole,
+    or if `skim` is true only at the beginning; then `n` is not `exact`.
     """
 
     def __init__(self, path: Path, kind: Format, *, skim: bool = False) -> None:
         self.path, self.kind, self.exact = path, kind, True
+        self.refused: dict[str, str] = {}  # why a column is not read, by its name
         with arrow_errors(path):
             if kind == "parquet":
                 # An open file, because Arrow's own paths must be UTF-8.
@@ -71,23 +72,17 @@ class TableFile:
                 options = {"pre_buffer": False, "buffer_size": 1 << 20}
                 self._parquet = pa.parquet.ParquetFile(source, **options)
                 self.schema, self.n = self._parquet.schema_arrow, self._parquet.metadata.num_rows
-            elif kind == "csv":
-                self._open_csv(skim)
+            elif kind in TEXT_KINDS:
+                self._open_text(skim)
             else:
                 self._open_arrow()
         if self.n < 0:
             raise DataError(f"{path}: claims to have {self.n:,} rows")
 
-    def _open_csv(self, skim: bool) -> None:
-        size, head = self.path.stat().st_size, None
-        if skim and size > SKIMMED_BYTES:
-            with self.path.open("rb") as file:
-                head = file.read(SKIMMED_BYTES)
-            head = head[: head.rfind(b"\n") + 1] or head
-        self.table = read_csv(self.path, head)
-        self.schema, self.exact = self.table.schema, head is None
-        rows = self.table.num_rows
-        self.n = rows if head is None else round(rows * size / len(head))
+    def _open_text(self, skim: bool) -> None:
+        found = read_text_table(self.path, self.kind, skim)
+        self.table, self.n, self.exact = found.table, found.rows, found.exact
+        self.schema, self.refused = found.table.schema, found.refused
 
     def _open_arrow(self) -> None:
         self.schema = self._ipc().schema
@@ -178,8 +173,8 @@ class TableFile:
         As measured, a parquet column takes 6 times its size (pages, dictionaries, a batch, memory
         that the allocator keeps), a large one at most 56 MiB, and many at most 4 MiB each.
         """
-        if self.kind == "csv":  # the whole table, and its integers as text
-            return 3 * self.path.stat().st_size
+        if self.kind in TEXT_KINDS:  # the whole table, and its integers as text
+            return 3 * unpacked_size(self.path)
         if self.kind != "parquet":
             return BATCH_BYTES
         size = sum(self.column_sizes.get(name, (0, 0.0))[1] * self.n for name in names)
@@ -236,7 +231,13 @@ class ColumnField(Field):
         shape: tuple[int, ...] = (table.n,)
         if found.lengths:
             shape = (table.n, math.prod(found.lengths))
-        super().__init__(table.path, ".".join(inside), shape, numpy_type(found.value))
+        dtype = numpy_type(found.value)
+        self.integers = bool(found.lengths) and dtype.kind in "iub"
+        if self.integers and table.kind in TEXT_KINDS:  # whole numbers in text can be floats
+            dtype = np.dtype(np.float64)
+        super().__init__(table.path, ".".join(inside), shape, dtype)
+        if self.name in table.refused:
+            self.refusal = DataError(f"{self.where}: {table.refused[self.name]}")
         #: What has to be read to have this column: of a struct in parquet, only this field.
         self.reads = self.name if table.kind == "parquet" else inside[0]
 

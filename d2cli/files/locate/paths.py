@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from d2cli.errors import DataError, UsageError
-from d2cli.files.formats.recognise import ENDINGS
+from d2cli.files.formats.recognise import ENDINGS, is_data_name
 from d2cli.files.regular import check_regular, system_errors
 
 
@@ -69,5 +69,4 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int | str], ...], str]:
 
 
 def _is_data(path: Path) -> bool:
-    known = path.suffix.lower() in ENDINGS and not path.name.startswith((".", "_"))
-    return known and path.is_file()
+    return is_data_name(path.name) and path.is_file()

@@ -20,6 +20,7 @@ ScoreKind = Literal[
     "el2n", "aum", "forgetting", "entropy", "loss", "perplexity", "confidence", "variability",
     "margin", "correctness", "prototypicality", "knn-distance", "label-disagreement",
 ]  # fmt: skip
+BadRowsPolicy = Literal["refuse", "drop"]
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[
     "d2", "random", "highest", "cutoff", "ccs", "moderate", "k-center", "facility-location",
@@ -57,6 +58,7 @@ MAX_HOPS = 1_000  #: far more than any graph needs to spread a message everywher
 BALANCE: Balance = "none"
 ORDER: RowOrder = "index"
 AS: WrittenAs = "index"
+BAD_ROWS: BadRowsPolicy = "refuse"
 
 # -- the report --------------------------------------------------------------------------------
 MEASURED_ROWS = 20_000  #: more rows than this are measured on a sample of this size

@@ -120,10 +120,16 @@ class Inputs:
         self.add("graph", graph.paths, lambda: graph, about, shown=shown)
         return graph
 
-    def remember(self, option: str, source: Source) -> None:
-        """Remember a source that was opened elsewhere."""
-        shown = _shown(source)
-        self.add(option, source.paths, source.layout, partial(describe, source), shown=shown)
+    def remember(
+        self,
+        option: str,
+        source: Source,
+        layout: Callable[[], Layout] | None = None,
+        about: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        """Remember a source; `layout` and `about` say what its own methods would not."""
+        about = about or partial(describe, source)
+        self.add(option, source.paths, layout or source.layout, about, shown=_shown(source))
 
     def add(
         self,

@@ -123,6 +123,8 @@ class _Sampler:
         else:
             self._frame = job.outputs.frame(request.id_column)
         self.n = self._frame.n
+        if isinstance(propagated := getattr(job, "propagated", None), Source):
+            self._frame.take_by_row(propagated)
         self._mapped = emb is None or emb.layout().mapped
         self._vectors = dict(self._read())
 
@@ -135,7 +137,7 @@ class _Sampler:
         for name in ("labels", "within"):
             source = getattr(self._job, name, None)
             if isinstance(source, Source):
-                yield name, self._frame.labels(source)
+                yield name, self._frame.labels(source)[0]
         for name, attribute in (("include", "included"), ("exclude", "excluded")):
             if sources := getattr(self._job, attribute, None):
                 yield name, self._frame.mask(sources)

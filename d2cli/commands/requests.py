@@ -16,6 +16,7 @@ from d2cli import defaults
 from d2cli.commands.numbers import decimal_number, not_a_number
 from d2cli.defaults import (
     MODES,
+    BadRowsPolicy,
     Balance,
     CompareMethod,
     EdgeRule,
@@ -161,6 +162,12 @@ def _exclude() -> Any:
         metavar="I")  # fmt: skip
 
 
+def _bad_rows() -> Any:
+    return option(ROWS, "--bad-rows", defaults.BAD_ROWS,
+        "Rows with NaN, infinity, a null or, under cosine, a zero vector: refuse them, or drop "
+        "them from everything.")  # fmt: skip
+
+
 def _allow_stale() -> Any:
     return option(RUN, "--allow-stale", False,
         "Use a graph or propagated scores although their inputs have changed since.")  # fmt: skip
@@ -295,6 +302,7 @@ class GraphRequest:
         "Labels: neighbours are looked for inside the same label only; --labels-key names their "
         "column.", metavar="L", key="--labels-key")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
+    bad_rows: BadRowsPolicy = _bad_rows()
     options: GraphOptions = GraphOptions()
     checkpoint: float | None = _checkpoint()
     run: RunOptions = RunOptions()
@@ -311,6 +319,7 @@ class PropagateRequest:
     score_options: ScoreOptions = ScoreOptions()
     out: str = option(OUTPUT, "--out", "",
         "Propagated scores: float64, one a row.", metavar="P.npy", required=True)  # fmt: skip
+    bad_rows: BadRowsPolicy = _bad_rows()
     messages: MessageOptions = MessageOptions()
     allow_stale: bool = _allow_stale()
     run: RunOptions = RunOptions()
@@ -351,6 +360,7 @@ class SelectRequest:
         "Rows that count as picked first: row numbers, a boolean mask, or ids; may "
         "repeat.", metavar="I")  # fmt: skip
     exclude: tuple[str, ...] = _exclude()
+    bad_rows: BadRowsPolicy = _bad_rows()
     within: Input | None = option(ROWS, "--within", None,
         "Labels: neighbours are looked for inside the same label only; --labels-key names their "
         "column too.", metavar="L", key="--labels-key")  # fmt: skip
@@ -386,6 +396,9 @@ class ScoreRequest:
         "A graph file, for knn-distance and label-disagreement. [default: one is "
         "built]", metavar="G.arrow")  # fmt: skip
     id_column: str | None = _id_column()
+    epoch_rows: tuple[str, ...] = option(INPUTS, "--epoch-rows", (),
+        "Row numbers of the outputs of each file of --logits or --probs, for outputs in the order "
+        "of a shuffling loader; may repeat.", metavar="I")  # fmt: skip
     epochs: str | None = option(SCORES, "--epochs", None,
         "Epochs used, counted from 1, both ends included: 1:10, 5:, 3. [default: "
         "all]", metavar="A:B")  # fmt: skip
@@ -394,6 +407,7 @@ class ScoreRequest:
     out: str = option(OUTPUT, "--out", "",
         "Scores, float64; the ending sets the format: .npy .csv .parquet .arrow; {kind} stands "
         "for the kind.", metavar="S", required=True)  # fmt: skip
+    bad_rows: BadRowsPolicy = _bad_rows()
     graph_options: GraphOptions = GraphOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()
@@ -436,6 +450,7 @@ class ReportRequest:
     )
     id_column: str | None = _id_column()
     out: str = option(OUTPUT, "--out", "", "The page.", metavar="R.html", required=True)
+    bad_rows: BadRowsPolicy = _bad_rows()
     options: ReportOptions = ReportOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()
@@ -470,6 +485,7 @@ class CompareRequest:
     size: tuple[int, ...] = _size("Number of rows that each method keeps; may repeat.")
     options: CompareOptions = CompareOptions()
     out: str = option(OUTPUT, "--out", "", "The page.", metavar="C.html", required=True)
+    bad_rows: BadRowsPolicy = _bad_rows()
     graph_options: GraphOptions = GraphOptions()
     run: RunOptions = RunOptions()
     named: frozenset[str] = frozenset()

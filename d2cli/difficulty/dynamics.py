@@ -114,11 +114,16 @@ class Dynamics:
 
     Only the state that :data:`~d2cli.difficulty.kinds.KINDS` declares is kept, not the outputs. Add
     every row once per epoch, epochs in order. Messages count epochs from `first_epoch`.
+
+    Attributes:
+        epochs: the number of epochs so far.
+        bad: (n,) bool, the rows with an output that is not finite, whose scores mean nothing; None
+            if such a row is refused.
     """
 
     def __init__(
         self, kinds: Sequence[str], n: int, classes: int, *, labels: NDArray[np.int64] | None,
-        logits: bool, threads: int, first_epoch: int = 1,
+        logits: bool, threads: int, first_epoch: int = 1, marks_bad: bool = False,
     ) -> None:  # fmt: skip
         if n < 1:
             raise DataError("there are no rows", argument="outputs")
@@ -133,6 +138,7 @@ class Dynamics:
             kind: {name: np.zeros(n, dtype) for name, dtype in KINDS[kind].state.items()}
             for kind in kinds
         }
+        self.bad = np.zeros(n, np.bool_) if marks_bad else None
         self._like_probs = np.ones(n, np.bool_)
         self.epochs = 0
 
@@ -164,6 +170,10 @@ class Dynamics:
         """Measure `block` and update the state of `rows`; `in_file` numbers them in messages."""
         values = np.ascontiguousarray(block, np.float64)
         count = values.shape[0]
+        finite = np.asarray(np.isfinite(values).all(axis=1))
+        if self.bad is not None and not finite.all():
+            self.bad[rows] |= ~finite
+            values = np.where(finite[:, None], values, 1 / self._classes)
         labels = np.full(count, -1) if self._labels is None else self._labels[rows]
         found = np.empty((count, COLUMNS))
         measure = kernels.measure_logits if self._logits else kernels.measure_probs

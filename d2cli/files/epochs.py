@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
+from d2cli.files.epoch_rows import open_epoch_rows, read_epoch_rows, refuse_companions
+from d2cli.files.formats.choice import NO_IDS
 from d2cli.files.formats.fields import Field
 from d2cli.files.frame import Frame
 from d2cli.files.keys import Key
@@ -19,11 +21,14 @@ class Epochs:
     """Outputs of `n` rows and `classes` classes, for `count` epochs in order.
 
     Each part of `source` is a file of one epoch, (n, classes), or of several, (epochs, n, classes).
-    `counts` are their numbers of epochs; `paths` and `name` are those of `source`.
+    `counts` are their numbers of epochs; `paths` and `name` are those of `source`. `row_numbers`
+    are files that give the row of each output, or None.
     """
 
-    def __init__(self, source: Source, n: int, classes: int) -> None:
-        self.source, self.n, self.classes = source, n, classes
+    def __init__(
+        self, source: Source, n: int, classes: int, row_numbers: Source | None = None
+    ) -> None:
+        self.source, self.n, self.classes, self.row_numbers = source, n, classes, row_numbers
         self.paths, self.name = source.paths, source.name
         self.counts = [1 if len(p.shape) == 2 else p.shape[0] for p in source.parts]
         self.count = sum(self.counts)
@@ -33,7 +38,9 @@ class Epochs:
         return self.source.layout(self.n, self.classes)
 
     def frame(self, id_column: str | None = None) -> Frame:
-        """A frame of the rows, in the order of the first file."""
+        """A frame of the rows, in the order of the first file, or of the row numbers."""
+        if self.row_numbers is not None:
+            return Frame(self.n, self.name, id_column=id_column)
         return Frame.of(self._part(0), id_column)
 
     def blocks(
@@ -61,6 +68,11 @@ class Epochs:
             DataError: if they differ; with a hint if the axes seem to be exchanged.
         """
         part = self.source.parts[0]
+        if self.row_numbers is not None and self.n == frame.n:
+            for at in range(len(self.source.parts)):
+                self._places(frame, at)
+            frame.note(self.source, f"by the row numbers of {self.row_numbers.name}")
+            return
         if self.source.keys or self.n == frame.n:
             self._places(frame, 0)
             return
@@ -87,6 +99,8 @@ class Epochs:
 
     def _places(self, frame: Frame, at: int) -> NDArray[np.int64] | None:
         """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
+        if self.row_numbers is not None:
+            return read_epoch_rows(self.row_numbers, at, frame.n, frame.name)
         rows = frame.rows_of(self._part(at))
         if rows is None:
             return None
@@ -96,9 +110,18 @@ class Epochs:
 
 
 def open_epochs(
-    arguments: list[str], option: str, key: str | None, id_column: str | None, *, skim: bool = False
+    arguments: list[str],
+    option: str,
+    key: str | None,
+    id_column: str | None,
+    *,
+    epoch_rows: list[str] | None = None,
+    skim: bool = False,
 ) -> Epochs:
     """Open the files of ``--logits`` or ``--probs``; arguments as of :func:`open_source`.
+
+    `epoch_rows` are the files of ``--epoch-rows``. Without them, files of row numbers beside the
+    outputs are refused.
 
     Raises:
         DataError: if a file cannot be used, or files differ in rows or classes.
@@ -117,7 +140,12 @@ def open_epochs(
                 says = f"has {shape[what]:,} {what}, {source.parts[0].where} has {first[what]:,}"
                 hint = "each of several files is one epoch, in natural order"
                 raise DataError(f"{part.where}: {says}", hint)
-    return Epochs(source, first["rows"], first["classes"])
+    row_numbers = None
+    if epoch_rows is not None:
+        row_numbers = open_epoch_rows(epoch_rows, source)
+    elif id_column != NO_IDS:
+        refuse_companions(source, option)
+    return Epochs(source, first["rows"], first["classes"], row_numbers)
 
 
 def epoch_range(text: str | None, count: int) -> range:

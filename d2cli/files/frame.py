@@ -138,6 +138,12 @@ class Frame:
         self._remember(source, join)
         return join.rows
 
+    def join_all(self, *sources: Source | None) -> None:
+        """Join inputs before they are read; ids of any of them may then name rows."""
+        for source in sources:
+            if source is not None:
+                self.rows_of(source)
+
     def _join(self, source: Source) -> Join:
         self._check_has_column(source)
         if self.id_column == NO_IDS:
@@ -388,6 +394,10 @@ class Frame:
         kept = None if self.ids is None else self.id_name
         return {"column": kept, "unkept": list(self.unkept)}
 
+    def note(self, source: Source, says: str) -> None:
+        """Note how an input was joined that needs nothing of the frame for it."""
+        self.joins[source.option] = Join(None, says, None, source.n, self.n)
+
     def take_by_row(self, source: Source) -> None:
         """Join an input that was made from the rows of the frame, in their order."""
         self._remember(source, self._by_row(source, "one value for each row"))
@@ -398,18 +408,27 @@ class Frame:
         values = source.vector()
         return (values, source) if rows is None else (values[rows], Reordered(source, rows))
 
-    def labels(self, source: Source) -> NDArray[np.int64]:
-        """(n,) int64 class numbers 0 … C-1 of sorted class names, in the order of the frame."""
-        return self.classes(source)[0]
+    def labels(self, source: Source) -> tuple[NDArray[np.int64], Source | Reordered]:
+        """(n,) int64 class numbers 0 … C-1 of sorted class names, in the order of the frame.
 
-    def classes(self, source: Source) -> tuple[NDArray[np.int64], list[str]]:
-        """Class numbers as in :meth:`labels`, and the name of each class."""
+        A row without a label has -1. The second value is the origin of each label.
+        """
+        codes, _, origin = self.classes(source)
+        return codes, origin
+
+    def classes(self, source: Source) -> tuple[NDArray[np.int64], list[str], Source | Reordered]:
+        """Class numbers as in :meth:`labels`, the name of each class, and the labels' origin."""
         rows = self.rows_of(source)
-        coded = source.column().dictionary_encode()
+        coded = source.column(nulls=True).dictionary_encode()
         names = coded.dictionary.to_numpy(zero_copy_only=False)
         order = np.argsort(names, kind="stable")
-        codes = np.argsort(order)[coded.indices.to_numpy()]
-        return codes if rows is None else codes[rows], [str(name) for name in names[order]]
+        missing = coded.indices.is_null().to_numpy(zero_copy_only=False)
+        codes = np.full(len(coded), -1, np.int64)
+        codes[~missing] = np.argsort(order)[coded.indices.drop_null().to_numpy()]
+        classes = [str(name) for name in names[order]]
+        if rows is None:
+            return codes, classes, source
+        return codes[rows], classes, Reordered(source, rows)
 
     def mask(self, sources: list[Source]) -> NDArray[np.bool_]:
         """(n,) bool, the rows that opened files list.

@@ -46,13 +46,16 @@ def store_scores(
     path: Path, ending: str, scores: dict[str, NDArray[np.float64]], ids: pa.Array | None,
     provenance: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write scores, (n,) each, to `path` in the format of `ending`."""
+    """Write scores, (n,) each, to `path` in the format of `ending`.
+
+    NaN stands for no score: it is written as null into tables.
+    """
     if ending == ".npy":
         with path.open("wb") as file:
             np.save(file, next(iter(scores.values())), allow_pickle=False)
         return
     columns = {} if ids is None else {"id": ids}
-    columns.update({kind: pa.array(values) for kind, values in scores.items()})
+    columns.update({kind: pa.array(values, from_pandas=True) for kind, values in scores.items()})
     write_table(pa.table(columns, metadata=as_metadata(provenance)), path, ending)
 
 

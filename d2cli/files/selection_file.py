@@ -281,8 +281,8 @@ def _provenance(path: Path, field: Field) -> dict[str, Any]:
     found = {name: value for name, value in found.items() if value is not None}
     for name, described in found.get("inputs", {}).items():
         for one in described if isinstance(described, list) else [described]:
-            path = one.get("path", "") if isinstance(one, dict) else ""
-            if not (path is None or isinstance(path, str) or (isinstance(path, list) and path)):
+            place = one.get("path", "") if isinstance(one, dict) else ""
+            if not (place is None or isinstance(place, str) or (isinstance(place, list) and place)):
                 raise DataError(f"{damaged}: {name} has no path", hint)
     return found
 

@@ -184,9 +184,9 @@ class Source:
             raise DataError(f"{self.name}: {says}")
         return out
 
-    def column(self) -> pa.Array:
-        """All rows of a one-dimensional field, text or numbers."""
-        return joined(self.parts)
+    def column(self, nulls: bool = False) -> pa.Array:
+        """All rows of a one-dimensional field; nulls are refused unless `nulls` is true."""
+        return joined(self.parts, nulls)
 
     def id_values(self) -> pa.Array | None:
         """The values of the id column, repeated ones included, or None."""
@@ -257,8 +257,13 @@ def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
 class Reordered:
     """A source in the order of a frame: row i of the frame is row ``rows[i]`` of the source."""
 
-    source: Source
+    source: Source | Reordered
     rows: NDArray[np.int64]
+
+    @property
+    def has_columns(self) -> bool:
+        """As of the source."""
+        return self.source.has_columns
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""

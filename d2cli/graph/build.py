@@ -76,7 +76,9 @@ def build_graph(
     check_search(n_neighbors, method, recall, hnsw_m, ef_construction, ef, seed)
     embeddings = np.asanyarray(embeddings)  # a memory map stays one
     exclude = None if exclude is None else np.array(exclude)
-    vectors = prepare(embeddings, metric, threads=threads, progress=progress)
+    fits = exclude is not None and exclude.shape == embeddings.shape[:1]  # else refused below
+    skip = exclude if fits else None
+    vectors = prepare(embeddings, metric, skip=skip, threads=threads, progress=progress)
     n = len(vectors)
     check_neighbors(n_neighbors, n)
     settings = SearchSettings(

@@ -21,6 +21,8 @@ _LARGEST_NORM = 1e38
 #: If all vectors are shorter than this, float32 cannot hold their distances.
 _SMALLEST_NORM = float(np.finfo(np.float32).tiny)
 
+_ZERO = "is a zero vector, which has no direction under cosine"
+_LONG = f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances"
 _Unusable = partial(DataError, argument="embeddings")
 
 
@@ -74,14 +76,16 @@ class Group:
 
 
 def prepare(
-    embeddings: Floats, metric: Metric, *, threads: int | None = None, progress: Progress = silent
-) -> Floats:
+    embeddings: Floats, metric: Metric, *, skip: NDArray[np.bool_] | None = None,
+    threads: int | None = None, progress: Progress = silent,
+) -> Floats:  # fmt: skip
     """Check embeddings and convert them to the form that searches take.
 
     Args:
         embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped; is
             read in blocks and not changed.
         metric: ``euclidean`` or ``cosine``.
+        skip: (n,) bool, rows that are not looked at: what is returned for them is undefined.
         threads, progress: as for :func:`~d2cli.graph.build.build_graph`.
 
     Returns:
@@ -118,19 +122,26 @@ def prepare(
     longest = np.zeros(-(-n // step))
 
     def check(start: int, stop: int) -> None:
-        block = embeddings[start:stop]
+        block, rows = embeddings[start:stop], np.arange(start, stop)
+        if skip is not None and skip[start:stop].any():
+            block, rows = block[~skip[start:stop]], rows[~skip[start:stop]]
+            if not as_is:
+                vectors[start:stop] = 0
+            if not rows.size:
+                return
         norms = _norms(block)
         if cosine and not ((norms > 1e-30) & (norms < 1e30)).all():
             block = _near_one(block)
             norms = _norms(block)
-        _check_finite(block, norms, start)
+        _check_finite(block, norms, rows)
         longest[start // step] = norms.max() or np.abs(block).max()
         if cosine and not norms.all():
-            wrong = "is a zero vector, which has no direction under cosine"
-            row = start + int(np.argmin(norms))
-            raise _Unusable(wrong, "drop it, or use --metric euclidean", row=row)
+            row = int(rows[np.argmin(norms)])
+            raise _Unusable(_ZERO, "drop it, or use --metric euclidean", row=row)
         if not as_is:
-            vectors[start:stop] = block / norms[:, None] if cosine else block
+            vectors[rows if rows.size < stop - start else slice(start, stop)] = (
+                block / norms[:, None] if cosine else block
+            )
 
     for_blocks(check, n, step, thread_count(threads), progress, "read")
     if not cosine and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
@@ -152,17 +163,34 @@ def _norms(block: Floats) -> NDArray[np.float64]:
         return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
 
 
-def _check_finite(block: Floats, norms: NDArray[np.float64], first_row: int) -> None:
-    """Refuse a value that is not finite and a row that is too long."""
+def unusable_rows(block: NDArray[Any], metric: Metric) -> NDArray[np.bool_]:
+    """(m,) bool, the rows of `block` (m, d) that :func:`prepare` refuses for themselves."""
+    norms = _norms(block)
+    bad = ~(norms <= _LARGEST_NORM)
+    if metric == "cosine":
+        bad = ~np.isfinite(block).all(axis=1) | ~block.any(axis=1)
+    return bad
+
+
+def fault_of(vector: NDArray[Any], metric: Metric) -> str:
+    """What is wrong with one of :func:`unusable_rows`, (d,)."""
+    finite = np.isfinite(vector)
+    if not finite.all():
+        column = int(np.argmin(finite))
+        return f"column {column} is {vector[column]}"
+    return _ZERO if metric == "cosine" else _LONG
+
+
+def _check_finite(block: Floats, norms: NDArray[np.float64], rows: Int64) -> None:
+    """Refuse a value that is not finite and a row that is too long; `rows` are their numbers."""
     if np.isfinite(norms).all() and norms.max() <= _LARGEST_NORM:
         return
     finite = np.isfinite(block)
     if not finite.all():
         row, column = divmod(int(np.argmin(finite)), finite.shape[1])
-        raise _Unusable(f"column {column} is {block[row, column]}", row=first_row + row)
-    wrong = f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances"
-    row = first_row + int(np.argmax(~(norms <= _LARGEST_NORM)))
-    raise _Unusable(wrong, "scale the embeddings down", row=row)
+        raise _Unusable(f"column {column} is {block[row, column]}", row=int(rows[row]))
+    row = int(rows[np.argmax(~(norms <= _LARGEST_NORM))])
+    raise _Unusable(_LONG, "scale the embeddings down", row=row)
 
 
 def power_of_two_scale(threads: int, *groups: Group) -> float:

@@ -275,7 +275,7 @@ def test_labels_become_class_numbers_in_their_order(tmp_path):
     for values in (["dog", "cat", "dog"], [10, 9, 10], [True, False, True]):
         parquet(tmp_path / "l.parquet", label=values)
         source = open_source([str(tmp_path / "l.parquet")], "labels", "labels")
-        assert Frame(3, "e").labels(source).tolist() == [1, 0, 1]
+        assert Frame(3, "e").labels(source)[0].tolist() == [1, 0, 1]
 
 
 def test_repeated_id_is_reported_at_its_first_row(tmp_path):

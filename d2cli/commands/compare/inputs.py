@@ -8,9 +8,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.graph.inputs import read_labels
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
-from d2cli.commands.propagate.inputs import Scores, read_scores
+from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility
 from d2cli.commands.requests import Budget, CompareOptions, CompareRequest, GraphOptions
 from d2cli.commands.settle import Direction, settle_direction, settle_graph, settle_size
 from d2cli.defaults import CompareMethod, choices
@@ -18,7 +20,7 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
-from d2cli.files.sources import Source
+from d2cli.files.sources import Reordered, Source
 from d2cli.selection.budgets import check_cutoff, cutoff_count
 
 
@@ -59,9 +61,16 @@ class CompareJob:
 
 @dataclass(frozen=True)
 class CompareData:
-    """What was read, in the order of the embeddings; `codes` (n,) are class numbers."""
+    """What was read, in the order of the embeddings.
+
+    Attributes:
+        rows: the rows that are compared, ascending; None: all.
+        scores, codes: of these rows; `codes` are class numbers, or None.
+    """
 
     frame: Frame
+    bad: BadRows
+    rows: NDArray[np.int64] | None
     scores: Scores
     codes: NDArray[np.int64] | None
 
@@ -101,9 +110,18 @@ def read_compare_data(job: CompareJob) -> CompareData:
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb, job.request.id_column)
-    scores = read_scores(job.scores, frame, job.direction)
-    codes = None if job.labels is None else frame.labels(job.labels)
+    bad = BadRows.of(job.request.bad_rows, frame.n, can_exclude=False)
+    scores = read_scores(job.scores, frame, bad)
+    codes = None if job.labels is None else read_labels(job.labels, frame, bad)
+    if bad.policy == "drop":
+        bad.settle_embeddings(job.emb, job.graph.metric)
+    scores, rows = settle_utility(scores, job.direction, bad), None
+    if bad.any_left_out:
+        rows = np.flatnonzero(bad.used)
+        origin = Reordered(scores.origin, rows)
+        scores = Scores(scores.raw[rows], scores.utility[rows], origin)
+        codes = None if codes is None else codes[rows]
     frame.check_id_column()
     job.inputs.note_joins(frame)
     job.inputs.note("scores", job.direction.text, **job.direction.facts)
-    return CompareData(frame, scores, codes)
+    return CompareData(frame, bad, rows, scores, codes)

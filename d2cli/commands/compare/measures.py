@@ -39,7 +39,7 @@ def measure(
             if method == "d2":
                 entry |= _d2_run(d2_runs[size])
             methods.append(entry)
-        shared = shared_rows(list(by_method.values()), data.frame.n)
+        shared = shared_rows(list(by_method.values()), data.scores.raw.size)
         budget = as_parameters(budgets[size])
         comparison.append({**budget, "kept": size, "methods": methods, "shared": shared.tolist()})
     progress("measure", total, total)

@@ -26,8 +26,8 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         data = read_compare_data(job)
         budgets = job.budgets(data.frame.n)
     with clock.stage("graph"):
-        graph = graph_of(job.emb, job.graph, job.threads, progress)
-        vectors = vectors_of(job.emb, job.graph.metric, job.threads, progress)
+        graph = graph_of(job.emb, job.graph, job.threads, progress, rows=data.rows, bad=data.bad)
+        vectors = vectors_of(job.emb, job.graph.metric, job.threads, progress, data.rows)
     chooser = Chooser(job, data, vectors, graph, progress)
     chosen: Chosen = {size: {} for size in budgets}
     for method in options.methods:
@@ -41,10 +41,11 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     settled = {**as_parameters(job.graph), **job.direction.recorded, **as_parameters(options)}
     provenance = page_provenance(
         "compare",
-        {**settled, "id_column": job.request.id_column},
+        {**settled, "id_column": job.request.id_column, "bad_rows": job.request.bad_rows},
         COMPARE_NEEDS,
         inputs=job.inputs.described,
         comparison=comparison,
+        bad_rows=data.bad.section,
     )
     notices = [*data.frame.notices, *job.direction.notices, *graph_notices(graph)]
     with clock.stage("page"):
@@ -52,6 +53,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     return finish(
         job.inputs, clock, job.threads, [page_output(job.request.out, provenance, page)],
         [
+            *data.bad.lines,
             ("graph", describe_graph(graph)),
             *(line for budget in comparison for line in _lines(budget, data.frame.n)),
             ("written", job.request.out),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, GraphRequest
 from d2cli.commands.settle import settle_graph
@@ -37,6 +38,7 @@ class GraphData:
     frame: Frame
     labels: NDArray[np.int64] | None
     excluded: NDArray[np.bool_] | None
+    bad: BadRows
 
 
 def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
@@ -67,10 +69,23 @@ def read_graph_data(job: GraphJob) -> GraphData:
         D2Error: if inputs do not belong together, or the target cannot be written.
     """
     frame = Frame.of(job.emb, job.request.id_column)
-    labels = None if job.within is None else frame.labels(job.within)
+    frame.join_all(job.within)
     excluded = frame.mask(job.excluded) if job.excluded else None
+    bad = BadRows.of(job.request.bad_rows, frame.n, excluded)
+    labels = None if job.within is None else read_labels(job.within, frame, bad)
+    if bad.policy == "drop":
+        bad.settle_embeddings(job.emb, job.options.metric)
+    if bad.any_left_out:
+        excluded = ~bad.used
     frame.check_id_column()
     frame.adopt_ids()
     job.inputs.note_joins(frame)
     check_target(job.request.out, job.inputs.paths)
-    return GraphData(frame, labels, excluded)
+    return GraphData(frame, labels, excluded, bad)
+
+
+def read_labels(source: Source, frame: Frame, bad: BadRows) -> NDArray[np.int64]:
+    """(n,) int64 class numbers in the order of the frame; adds rows without a label to `bad`."""
+    codes, origin = frame.labels(source)
+    bad.settle(codes < 0, source.option, origin, lambda row: "label is null")
+    return codes

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
+from d2cli.errors import DataError
 from d2cli.files.graph_file import graph_section, store_graph
 from d2cli.files.output.checkpoint import digest_of, kept
 from d2cli.files.provenance.sidecar import new_provenance
-from d2cli.files.sources import Source, blame
+from d2cli.files.sources import Reordered, Source, blame
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import KnnGraph
 
@@ -35,15 +37,20 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
         with clock.stage("graph"):
             graph = graph_of(
                 job.emb, options, job.threads, terminal.progress, checkpoint,
-                labels=data.labels, within=job.within, excluded=data.excluded,
+                labels=data.labels, within=job.within, excluded=data.excluded, bad=data.bad,
             )  # fmt: skip
         provenance = new_provenance(
             "graph",
-            {**as_parameters(options), "id_column": job.request.id_column},
+            {
+                **as_parameters(options),
+                "id_column": job.request.id_column,
+                "bad_rows": job.request.bad_rows,
+            },
             inputs=job.inputs.described,
             counts=counts(graph),
             graph=graph_section(graph),
             ids=data.frame.ids_section,
+            bad_rows=data.bad.section,
             decisions=[decision.as_json() for decision in graph.info.decisions],
         )
         return finish(
@@ -57,7 +64,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
                     lambda path: store_graph(path, graph, data.frame.ids, provenance),
                 )
             ],
-            [("graph", describe_graph(graph)), ("written", out)],
+            [("graph", describe_graph(graph)), *data.bad.lines, ("written", out)],
             [*data.frame.notices, *graph_notices(graph)],
             decisions=graph.info.decisions,
         )
@@ -73,18 +80,30 @@ def graph_of(
     labels: NDArray[np.int64] | None = None,
     within: Source | None = None,
     excluded: NDArray[np.bool_] | None = None,
+    rows: NDArray[np.int64] | None = None,
+    bad: BadRows | None = None,
 ) -> KnnGraph:
-    """Build the graph of a source; errors name its files."""
-    with blame(embeddings=emb, within=within):
-        return build_graph(
-            emb.matrix(),
-            **as_parameters(options),
-            within=labels,
-            exclude=excluded,
-            threads=threads,
-            progress=progress,
-            checkpoint=checkpoint,
-        )
+    """Build the graph of a source, or of some `rows` of it; errors name its files.
+
+    If embeddings cannot be used, the error counts all such rows, which are `bad`.
+    """
+    try:
+        with blame(embeddings=emb if rows is None else Reordered(emb, rows), within=within):
+            return build_graph(
+                emb.matrix() if rows is None else emb.matrix()[rows],
+                **as_parameters(options),
+                within=labels,
+                exclude=excluded,
+                threads=threads,
+                progress=progress,
+                checkpoint=checkpoint,
+            )
+    except DataError as error:
+        cause = error.__cause__
+        at_fault = isinstance(cause, DataError) and cause.argument == "embeddings"
+        if bad is not None and at_fault and getattr(cause, "row", None) is not None:
+            bad.settle_embeddings(emb, options.metric)
+        raise
 
 
 def build_key(

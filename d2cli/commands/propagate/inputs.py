@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs, stale_graph
 from d2cli.commands.requests import PropagateRequest
 from d2cli.commands.settle import Direction, Messages, settle_direction, settle_messages
@@ -39,7 +41,8 @@ class Scores:
 
     Attributes:
         raw: (n,) float64 as in the file.
-        utility: (n,) float64, turned so that high = keep, and transformed.
+        utility: (n,) float64, turned so that high = keep, and transformed; 0 for rows that are
+            left out, whose scores are not looked at.
         origin: where each score came from, for messages.
     """
 
@@ -55,6 +58,7 @@ class PropagateData:
     graph: KnnGraph
     frame: Frame
     scores: Scores
+    bad: BadRows
     notices: list[str]
 
 
@@ -92,26 +96,47 @@ def read_propagate_data(job: PropagateJob) -> PropagateData:
     loaded = job.graph.load()
     stale = stale_graph(job.graph, job.request.allow_stale)
     frame = job.graph.frame(loaded.ids, job.request.id_column)
-    scores = read_scores(job.scores, frame, job.direction, job.messages)
+    bad = BadRows.of(job.request.bad_rows, frame.n, loaded.graph.excluded, can_exclude=False)
+    scores = read_scores(job.scores, frame, bad)
+    scores = settle_utility(scores, job.direction, bad, job.messages)
     frame.check_id_column()
     job.inputs.note_joins(frame)
     notices = [*stale, *frame.notices, *job.direction.notices]
-    return PropagateData(loaded.graph, frame, scores, notices)
+    return PropagateData(loaded.graph, frame, scores, bad, notices)
 
 
-def read_scores(
-    source: Source, frame: Frame, direction: Direction, messages: Messages | None = None
+def read_scores(source: Source, frame: Frame, bad: BadRows) -> Scores:
+    """Scores in the order of the frame, without utility; adds rows without a score to `bad`."""
+    raw, origin = frame.vector(source)
+    bad.settle_numbers(raw, source.option, origin, "score")
+    return Scores(raw, np.empty(0), origin)
+
+
+def settle_utility(
+    scores: Scores, direction: Direction, bad: BadRows, messages: Messages | None = None
 ) -> Scores:
-    """Scores in the order of the frame, and their utility.
+    """Scores with their utility, once all `bad` rows are known: a transform depends on all others.
 
     A mode with a floor for what neighbours send takes negative scores as they are.
     """
-    raw, origin = frame.vector(source)
-    with blame(scores=origin):
-        turned = utility(
-            raw,
-            direction.higher_is,
-            direction.score_transform,
-            allow_negative=messages is not None and messages.floor is not None,
-        )
-    return Scores(raw, turned, origin)
+    allow_negative = messages is not None and messages.floor is not None
+    turned = utility_of(scores.raw, scores.origin, direction, bad, allow_negative)
+    return replace(scores, utility=turned)
+
+
+def utility_of(
+    raw: NDArray[np.float64],
+    origin: Source | Reordered,
+    direction: Direction,
+    bad: BadRows,
+    allow_negative: bool = False,
+) -> NDArray[np.float64]:
+    """(n,) the utility of the scores `raw` of rows that take part; 0 for others."""
+    meaning: Any = (direction.higher_is, direction.score_transform)
+    if not bad.any_left_out:
+        with blame(scores=origin):
+            return utility(raw, *meaning, allow_negative=allow_negative)
+    used, turned = np.flatnonzero(bad.used), np.zeros(raw.size)
+    with blame(scores=Reordered(origin, used)):
+        turned[used] = utility(raw[used], *meaning, allow_negative=allow_negative)
+    return turned

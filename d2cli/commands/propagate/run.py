@@ -35,17 +35,28 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     with clock.stage("read"):
         data = read_propagate_data(job)
     with clock.stage("propagate"):
-        edges, sigma = prepare_edges(data.graph, edges=messages.edges, bandwidth=messages.bandwidth)
+        drop = data.bad.dropped if data.bad.dropped.any() else None
+        edges, sigma = prepare_edges(
+            data.graph, edges=messages.edges, bandwidth=messages.bandwidth, drop=drop
+        )
         u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
+        if data.bad.any_left_out:  # rows without a score have no propagated score either
+            u[~data.bad.used] = np.nan
     decisions: tuple[Decision, ...] = job.direction.decisions
     if messages.bandwidth == MEDIAN:
         decisions += (bandwidth_decision(data.graph, sigma),)
     provenance = new_provenance(
         "propagate",
-        {**job.direction.recorded, **messages.recorded, "id_column": job.request.id_column},
+        {
+            **job.direction.recorded,
+            **messages.recorded,
+            "id_column": job.request.id_column,
+            "bad_rows": job.request.bad_rows,
+        },
         inputs=job.inputs.described,
         counts={"rows": data.graph.n, "edges": int(edges.indices.size)},
         messages={"sigma": sigma},
+        bad_rows=data.bad.section,
         decisions=[decision.as_json() for decision in decisions],
     )
 
@@ -61,6 +72,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
         [
             ("graph", f"{data.graph.n:,} rows, {describe_graph(data.graph)}"),
             ("messages", describe_messages(messages, sigma, edges)),
+            *data.bad.lines,
             ("written", job.request.out),
         ],
         [*data.notices, *message_notices(data.graph, edges, messages, sigma, data.scores.utility)],

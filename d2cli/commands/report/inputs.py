@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli import defaults
+from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
@@ -24,7 +25,7 @@ from d2cli.files.output.atomic import check_target
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.selection_file import SelectionFile, StoredSelection, open_selection
-from d2cli.files.sources import Source, blame
+from d2cli.files.sources import Reordered, Source, blame
 from d2cli.messages.utility import utility
 
 #: More selections would not fit side by side.
@@ -64,6 +65,8 @@ class ReportData:
     """What was read, in the order of the embeddings.
 
     Attributes:
+        rows: the rows of the frame that the report is about, ascending; None: all. Everything else
+            is of these rows, numbered 0, 1, 2, ….
         emb: the embeddings, not read yet.
         scores: (n,) as in the file.
         difficulty: (n,) 0 … 1, the share of rows that are no harder (with ``better``: no better).
@@ -71,6 +74,8 @@ class ReportData:
     """
 
     frame: Frame
+    bad: BadRows
+    rows: NDArray[np.int64] | None
     emb: Source
     scores: NDArray[np.float64]
     difficulty: NDArray[np.float64]
@@ -82,6 +87,10 @@ class ReportData:
     classes: tuple[str, ...]
     images: Media | None
     texts: Media | None
+
+    def number(self, row: int) -> int:
+        """The number in the frame of a row of the report."""
+        return row if self.rows is None else int(self.rows[row])
 
 
 def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
@@ -141,25 +150,58 @@ def read_report_data(job: ReportJob) -> ReportData:
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb, job.request.id_column)
+    bad = BadRows.of(job.request.bad_rows, frame.n, can_exclude=False)
     scores, origin = frame.vector(job.scores)
+    bad.settle_numbers(scores, "scores", origin, "score")
+    codes, classes = None, list[str]()
+    if job.labels is not None:
+        codes, classes, labelled = frame.classes(job.labels)
+        bad.settle(codes < 0, "labels", labelled, lambda row: "label is null")
+    if bad.policy == "drop":
+        bad.settle_embeddings(job.emb, job.metric)
+    rows = np.flatnonzero(bad.used) if bad.any_left_out else None
     images, texts = (
-        None if source is None else Media(source, frame.rows_of(source))
+        None if source is None else Media(source, _some(frame.rows_of(source), rows))
         for source in (job.images, job.texts)
     )
-    codes, classes = (None, []) if job.labels is None else frame.classes(job.labels)
-    selections = [one.read(frame) for one in job.selections]
+    selections = [_of_rows(one.read(frame), bad, rows) for one in job.selections]
     frame.check_id_column()
     job.inputs.note_joins(frame)
     notices = [notice for rows in selections for notice in _check_origin(job, rows)]
     higher_is, origin_of_direction = _direction(job)
     settled = Direction(higher_is, defaults.TRANSFORM, origin_of_direction)
     job.inputs.note("scores", settled.text, **settled.facts)
-    with blame(scores=origin):
+    if rows is not None:
+        scores, codes = scores[rows], None if codes is None else codes[rows]
+    with blame(scores=origin if rows is None else Reordered(origin, rows)):
         difficulty = utility(scores, higher_is, "rank")
     return ReportData(
-        frame, job.emb, scores, difficulty, selections, job.metric, higher_is, notices,
+        frame, bad, rows, job.emb, scores, difficulty, selections, job.metric, higher_is, notices,
         codes, tuple(classes), images, texts,
     )  # fmt: skip
+
+
+def _some(
+    places: NDArray[np.int64] | None, rows: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """The places of some rows; None stands for all, each in its own place."""
+    if places is None or rows is None:
+        return rows if places is None else places
+    return places[rows]
+
+
+def _of_rows(
+    selection: StoredSelection, bad: BadRows, rows: NDArray[np.int64] | None
+) -> StoredSelection:
+    """The selection with the numbers of `rows`; a selected row that cannot be used is refused."""
+    if rows is None:
+        return selection
+    if (lost := selection.rows[~bad.used[selection.rows]]).size:
+        says = f"row {lost[0]} is selected, and cannot be used"
+        raise DataError(f"{selection.file.path}: {says}", "select again with --bad-rows drop")
+    numbers = np.cumsum(bad.used) - 1
+    order = None if selection.order is None else numbers[selection.order]
+    return selection._replace(rows=numbers[selection.rows], order=order)
 
 
 def _check_origin(job: ReportJob, selection: StoredSelection) -> list[str]:

@@ -96,7 +96,7 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
     def tick() -> None:
         progress("measure", next(done), steps)
 
-    vectors = vectors_of(data.emb, data.metric, threads, progress)
+    vectors = vectors_of(data.emb, data.metric, threads, progress, data.rows)
     ruler = Ruler(vectors, options.measured_rows, options.seed, threads)
     tick()
     random = {size: _random(ruler, size, tick) for size in sizes}
@@ -117,7 +117,7 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
                 _examples(data, kept, ruler.rows, spread, options.examples),
             )
         )  # fmt: skip
-    shared = shared_rows([one.rows for one in data.selections], data.frame.n)
+    shared = shared_rows([one.rows for one in data.selections], data.scores.size)
     return Measures(vectors, edges, ruler.threshold, int(ruler.rows.size), measured, shared)
 
 
@@ -150,7 +150,7 @@ def _examples(
     distances, which = spread.distances, spread.nearest
     covering, counts = most_covering(which, kept, most)
     hardest = kept[top_places(kept, data.difficulty[kept], most)]
-    is_kept = np.zeros(data.frame.n, np.bool_)
+    is_kept = np.zeros(data.scores.size, np.bool_)
     is_kept[kept] = True
     out = np.flatnonzero(~is_kept[rows])
 

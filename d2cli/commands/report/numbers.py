@@ -29,7 +29,7 @@ def as_numbers(data: ReportData, measures: Measures) -> dict[str, Any]:
             "shared": measures.shared.tolist(),
             "jaccard": jaccard(measures.shared).tolist(),
             "shared_by_chance": expected_shared(
-                np.diag(measures.shared), data.frame.n
+                np.diag(measures.shared), data.scores.size
             ).tolist(),
         },
     }  # fmt: skip
@@ -70,16 +70,21 @@ def _numbers_of(data: ReportData, m: SelectionMeasures) -> dict[str, Any]:
         "examples": {
             name: [
                 {
-                    "row": e.row,
-                    **({} if data.frame.ids is None else {"id": data.frame.ids[e.row].as_py()}),
+                    "row": data.number(e.row),
+                    **_id_of(data, e.row),
                     "value": e.value,
-                    **({} if e.twin is None else {"nearest_kept": e.twin}),
+                    **({} if e.twin is None else {"nearest_kept": data.number(e.twin)}),
                 }
                 for e in rows
             ]
             for name, rows in m.examples.items()
         },
     }
+
+
+def _id_of(data: ReportData, row: int) -> dict[str, Any]:
+    ids = data.frame.ids
+    return {} if ids is None else {"id": ids[data.number(row)].as_py()}
 
 
 def mean_and_sd(values: list[float]) -> dict[str, float]:

@@ -160,7 +160,7 @@ def _example_rows(data: ReportData, measures: Measures) -> dict[int, ShownRow]:
 
 
 def _name(data: ReportData, row: int) -> str:
-    ids = data.frame.ids
+    ids, row = data.frame.ids, data.number(row)
     return f"row {row:,}" if ids is None else _cut(str(ids[row].as_py()), _LONGEST_ID)
 
 

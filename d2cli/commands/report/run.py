@@ -32,15 +32,22 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
     settled = {"metric": data.metric, "higher_is": data.higher_is}
     provenance = page_provenance(
         "report",
-        {**as_parameters(options), **settled, "id_column": job.request.id_column},
+        {
+            **as_parameters(options),
+            **settled,
+            "id_column": job.request.id_column,
+            "bad_rows": job.request.bad_rows,
+        },
         REPORT_NEEDS,
         inputs=job.inputs.described,
         report=numbers,
+        bad_rows=data.bad.section,
     )
     several = len(measures.selections) > 1
     return finish(
         job.inputs, clock, job.threads, [page_output(job.request.out, provenance, page)],
         [
+            *data.bad.lines,
             *(_line(data, one, several) for one in measures.selections),
             ("written", f"{job.request.out}, {len(page.encode()) / 2**20:.1f} MiB"),
         ],

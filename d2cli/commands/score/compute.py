@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +18,8 @@ from d2cli.difficulty.kinds import KINDS
 from d2cli.difficulty.neighbours import knn_distance, label_disagreement
 from d2cli.difficulty.sizes import default_clusters
 from d2cli.engine.threads import Progress
-from d2cli.files.sources import blame
+from d2cli.errors import DataError
+from d2cli.files.sources import Reordered, blame
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.runtime.decisions import Decision
 
@@ -40,10 +42,12 @@ def compute(job: ScoreJob, data: ScoreData, progress: Progress) -> Scored:
     if job.families["dynamics"]:
         _from_outputs(job, data, scored, progress)
     if job.families["embeddings"]:
-        _from_embeddings(job, scored, progress)
+        _from_embeddings(job, data, scored, progress)
     if job.families["graph"]:
         _from_neighbours(job, data, scored, progress)
     scored.scores = {kind: scored.scores[kind] for kind in job.request.kinds}
+    for values in scored.scores.values():
+        values[data.bad.dropped] = np.nan
     return scored
 
 
@@ -54,26 +58,48 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
     numbers = None
     if any(KINDS[kind].labels for kind in kinds):
         assert data.labels is not None
+        labels = data.labels  # a row without a label is dropped: any label does
+        if labels.null_count:
+            labels = labels.fill_null(labels.drop_null()[0])
         with blame(labels=data.labels_origin):
             numbers = class_numbers(
-                data.labels.to_numpy(zero_copy_only=False), data.frame.n, outputs.classes
+                labels.to_numpy(zero_copy_only=False), data.frame.n, outputs.classes
             )
-    with blame(outputs=outputs.name):
-        dynamics = Dynamics(
-            kinds,
-            data.frame.n,
-            outputs.classes,
-            labels=numbers,
-            logits=job.logits,
-            threads=job.threads,
-            first_epoch=epochs.start + 1,
-        )
-    total = len(epochs) * outputs.n
-    for epoch, first, block, places, part in outputs.blocks(data.frame, epochs):
-        with blame(outputs=part.where):
-            dynamics.add(epoch - epochs.start, first, block, places)
-        done = (epoch - epochs.start) * outputs.n + first + block.shape[0]
-        progress("outputs", done, total)
+
+    def read_through(marks_bad: bool) -> Dynamics:
+        with blame(outputs=outputs.name):
+            dynamics = Dynamics(
+                kinds,
+                data.frame.n,
+                outputs.classes,
+                labels=numbers,
+                logits=job.logits,
+                threads=job.threads,
+                first_epoch=epochs.start + 1,
+                marks_bad=marks_bad,
+            )
+        total = len(epochs) * outputs.n
+        for epoch, first, block, places, part in outputs.blocks(data.frame, epochs):
+            with blame(outputs=part.where):
+                dynamics.add(epoch - epochs.start, first, block, places)
+            done = (epoch - epochs.start) * outputs.n + first + block.shape[0]
+            progress("outputs", done, total)
+        return dynamics
+
+    option, drop = "logits" if job.logits else "probs", data.bad.policy == "drop"
+    try:
+        dynamics = read_through(marks_bad=drop)
+    except DataError as error:
+        rows = np.empty(0, np.int64)
+        if not drop:
+            with suppress(DataError):  # other faults than values that are not finite
+                marked = read_through(marks_bad=True).bad
+                rows = rows if marked is None else np.flatnonzero(marked)
+        if rows.size:
+            raise data.bad.refusal(error.message, rows) from error
+        raise
+    if dynamics.bad is not None:
+        data.bad.settle(dynamics.bad, option, outputs.source, lambda row: "is not finite")
     with blame(outputs=outputs.name):
         scored.scores.update(dynamics.scores())
     used = [epochs.start + 1, epochs.stop]
@@ -105,7 +131,7 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
         )
 
 
-def _from_embeddings(job: ScoreJob, scored: Scored, progress: Progress) -> None:
+def _from_embeddings(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
     """Prototypicality."""
     assert job.emb is not None
     options, kind = job.options, "prototypicality"
@@ -114,15 +140,19 @@ def _from_embeddings(job: ScoreJob, scored: Scored, progress: Progress) -> None:
         clusters = default_clusters(job.emb.n)
         rule = Decision("n-clusters", clusters, "√n, rounded", {"rows": job.emb.n})
         scored.decisions += (rule,)
-    with blame(embeddings=job.emb):
-        scored.scores[kind] = prototypicality(
-            job.emb.matrix(),
+    used = np.flatnonzero(data.bad.used) if data.bad.any_left_out else None
+    with blame(embeddings=job.emb if used is None else Reordered(job.emb, used)):
+        found = prototypicality(
+            job.emb.matrix() if used is None else job.emb.matrix()[used],
             clusters,
             metric=options.metric,
             seed=options.seed,
             threads=job.threads,
             progress=progress,
         )
+    scored.scores[kind] = found if used is None else np.full(data.frame.n, np.nan)
+    if used is not None:
+        scored.scores[kind][used] = found
     scored.details[kind] = {
         "n_clusters": clusters,
         "metric": options.metric,
@@ -137,7 +167,12 @@ def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
     kinds, graph, origin = job.families["graph"], data.graph, str(job.request.graph)
     if graph is None:
         assert job.emb is not None
-        graph, origin = graph_of(job.emb, job.options, job.threads, progress), job.emb.name
+        origin, excluded = job.emb.name, None
+        if data.bad.any_left_out:
+            excluded = ~data.bad.used
+        graph = graph_of(
+            job.emb, job.options, job.threads, progress, excluded=excluded, bad=data.bad
+        )
         scored.decisions += graph.info.decisions
     scored.graph = graph
     with blame(graph=origin, labels=data.labels_origin):
@@ -146,16 +181,17 @@ def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
                 scored.scores[kind] = knn_distance(graph)
             else:
                 assert data.labels is not None
-                codes = data.labels.dictionary_encode().indices.to_numpy()
+                codes = data.labels.dictionary_encode().indices.fill_null(0).to_numpy()
                 scored.scores[kind] = label_disagreement(graph, codes)
             scored.details[kind] = {"n_neighbors": graph.n_neighbors}
     scored.lines.append(("graph", describe_graph(graph)))
     scored.notices += graph_notices(graph)
     listed = np.count_nonzero(graph.neighbors >= 0, axis=1)
-    excluded = 0 if graph.excluded is None else int(graph.excluded.sum())
+    left_out = None if data.graph is None else graph.excluded
+    count = 0 if left_out is None else int(left_out.sum())
     few = int(np.count_nonzero((listed < graph.n_neighbors) & (listed > 0)))
-    if excluded:
-        scored.notices.append(f"{origin}: {excluded:,} rows are excluded, and score 0")
+    if count:
+        scored.notices.append(f"{origin}: {count:,} rows are excluded, and score 0")
     if few and "knn-distance" in kinds:
         scored.notices.append(
             f"knn-distance: {few:,} rows list fewer than {graph.n_neighbors} neighbours, and have "

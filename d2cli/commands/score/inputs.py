@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs, check_built_from
 from d2cli.commands.requests import GraphOptions, ScoreRequest
 from d2cli.commands.settle import settle_graph
@@ -61,9 +62,10 @@ class ScoreJob:
 
 @dataclass(frozen=True)
 class ScoreData:
-    """What was read, in the order of one frame."""
+    """What was read, in the order of one frame; `labels` (n,) have nulls for `bad` rows only."""
 
     frame: Frame
+    bad: BadRows
     graph: KnnGraph | None
     labels: pa.Array | None
     labels_origin: Source | Reordered | None
@@ -91,8 +93,13 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     outputs, epochs = None, range(0)
     given, option = request.logits or request.probs, "logits" if request.logits else "probs"
     if given is not None and families["dynamics"]:
-        outputs = open_epochs(given.paths, option, given.key, request.id_column, skim=skim)
-        inputs.add(option, outputs.paths, outputs.layout, _describe(outputs))
+        outputs = open_epochs(
+            given.paths, option, given.key, request.id_column,
+            epoch_rows=list(request.epoch_rows) or None, skim=skim,
+        )  # fmt: skip
+        inputs.remember(option, outputs.source, outputs.layout, _describe(outputs))
+        if outputs.row_numbers is not None:
+            inputs.remember("epoch-rows", outputs.row_numbers)
         epochs = epoch_range(request.epochs, outputs.count)
         check_dynamics(
             families["dynamics"],
@@ -155,31 +162,39 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         frame = Frame.of(job.emb, id_column)
     elif job.graph is not None and loaded is not None:
         frame = job.graph.frame(loaded.ids, id_column)
+    elif job.labels is not None and job.outputs is not None and job.outputs.row_numbers:
+        frame = Frame.of(job.labels, id_column)  # the row numbers are those of the labels
     else:
         assert job.outputs is not None, "each kind needs an input"
         frame = job.outputs.frame(id_column)
+    excluded = None if loaded is None else loaded.graph.excluded
+    bad = BadRows.of(job.request.bad_rows, frame.n, excluded, can_exclude=False)
     labels = origin = None
     if job.labels is not None:
         if job.outputs is not None and job.labels.n != frame.n and frame.ids is None:
             # If the outputs make up the frame, exchanged axes are the likely fault.
             job.outputs.check(Frame.of(job.labels))
         rows = frame.rows_of(job.labels)
-        values = job.labels.column()
+        values = job.labels.column(nulls=True)
         labels = values if rows is None else values.take(pa.array(rows))
         origin = job.labels if rows is None else Reordered(job.labels, rows)
+        missing = labels.is_null().to_numpy(zero_copy_only=False)
+        bad.settle(missing, "labels", origin, lambda row: "label is null")
     if job.outputs is not None:
         job.outputs.check(frame)
     frame.check_id_column()
     frame.adopt_ids()
     job.inputs.note_joins(frame)
-    return ScoreData(frame, None if loaded is None else loaded.graph, labels, origin)
+    if job.emb is not None and bad.policy == "drop":
+        bad.settle_embeddings(job.emb, job.options.metric)
+    return ScoreData(frame, bad, None if loaded is None else loaded.graph, labels, origin)
 
 
 def unused_options(job: ScoreJob) -> list[str]:
     """A notice of options that no requested kind uses."""
     families, builds, unused = job.families, job.builds, []
     if not families["dynamics"]:
-        unused += ["--logits", "--probs", "--epochs"]
+        unused += ["--logits", "--probs", "--epochs", "--epoch-rows"]
     if not families["embeddings"]:
         unused += ["--n-clusters"]
     if not families["graph"]:

@@ -31,8 +31,8 @@ def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
         scored = compute(job, data, terminal.progress)
     notices = [*data.frame.notices, *scored.notices, *unused_options(job)]
     for kind, values in scored.scores.items():
-        if values.min() == values.max() and values.size > 1:
-            notices.append(f"{kind}: every row has the same score ({values[0]:g})")
+        if np.nanmin(values) == np.nanmax(values) and values.size > 1:
+            notices.append(f"{kind}: every row has the same score ({np.nanmin(values):g})")
     return finish(
         job.inputs,
         clock,
@@ -41,6 +41,7 @@ def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
         [
             *((kind, _describe(kind, values)) for kind, values in scored.scores.items()),
             *scored.lines,
+            *data.bad.lines,
             ("written", ", ".join(job.files)),
         ],
         notices,
@@ -65,7 +66,11 @@ def _output(
 def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]) -> dict[str, Any]:
     """The provenance of a file that holds some of the kinds."""
     request = job.request
-    parameters: dict[str, Any] = {"kind": kinds, "id_column": request.id_column}
+    parameters: dict[str, Any] = {
+        "kind": kinds,
+        "id_column": request.id_column,
+        "bad_rows": request.bad_rows,
+    }
     if job.outputs is not None:
         parameters["epochs"] = request.epochs
     if "prototypicality" in request.kinds:
@@ -85,6 +90,7 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
         },
         **sections,
         ids=data.frame.ids_section,
+        bad_rows=data.bad.section,
         decisions=[decision.as_json() for decision in scored.decisions],
     )
 
@@ -92,6 +98,6 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
 def _describe(kind: str, values: NDArray[np.float64]) -> str:
     """One line for people."""
     return (
-        f"{values.min():.4g} … {values.max():.4g}, median {np.median(values):.4g}; "
+        f"{np.nanmin(values):.4g} … {np.nanmax(values):.4g}, median {np.nanmedian(values):.4g}; "
         f"high = {KINDS[kind].higher_is}"
     )

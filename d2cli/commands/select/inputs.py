@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.graph.inputs import read_labels
 from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
-from d2cli.commands.propagate.inputs import Scores, read_scores
+from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility, utility_of
 from d2cli.commands.requests import (
     AUTO,
     Budget,
@@ -35,9 +37,8 @@ from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
-from d2cli.files.sources import Reordered, Source, blame
+from d2cli.files.sources import Reordered, Source
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.messages.utility import utility
 from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
 
 #: Options of the propagate step alone.
@@ -98,18 +99,22 @@ class SelectData:
         graph: of the graph file, or None.
         scores: the scores for messages, or None if they come propagated.
         raw_scores: (n,) as in the file, or None; `scores_origin` says where each came from.
-        propagated: (n,) float64, or None.
+        propagated: (n,) float64, or None; 0 for rows that are left out.
+        cutoff_scores: (n,) as in their file, and their origin, or None.
         difficulty: (n,) what an automatic cutoff uses, or None: then it is reconstructed.
-        left_out: (n,) bool, the excluded rows and the `cut` rows; None: there are none.
+        left_out: (n,) bool, the excluded, dropped and `cut` rows; None: there are none.
+        bad: the rows that cannot be used.
     """
 
     frame: Frame
+    bad: BadRows
     notices: list[str] = field(default_factory=list)
     graph: KnnGraph | None = None
     scores: Scores | None = None
     raw_scores: NDArray[np.float64] | None = None
     scores_origin: Source | Reordered | None = None
     propagated: NDArray[np.float64] | None = None
+    cutoff_scores: tuple[NDArray[np.float64], Source | Reordered] | None = None
     difficulty: NDArray[np.float64] | None = None
     labels: NDArray[np.int64] | None = None
     within: NDArray[np.int64] | None = None
@@ -275,11 +280,17 @@ def read_select_data(job: SelectJob) -> SelectData:
     """
     data = _read_graph(job)
     _read_scores(job, data)
-    _read_rows(job, data)
     if job.labels is not None:
-        data.labels = data.frame.labels(job.labels)
+        data.labels = read_labels(job.labels, data.frame, data.bad)
     if job.within is not None:
-        data.within = data.frame.labels(job.within)
+        data.within = read_labels(job.within, data.frame, data.bad)
+    if job.graph is None and job.emb is not None and data.bad.policy == "drop":
+        data.bad.settle_embeddings(job.emb, job.settings.graph.metric)
+    if data.scores is not None:  # only now are all rows known that are left out
+        data.scores = settle_utility(
+            data.scores, job.settings.direction, data.bad, job.settings.messages
+        )
+    _read_rows(job, data)
     data.frame.check_id_column()
     job.inputs.note_joins(data.frame)
     return data
@@ -287,15 +298,26 @@ def read_select_data(job: SelectJob) -> SelectData:
 
 def _read_graph(job: SelectJob) -> SelectData:
     """The frame, and the graph file if there is one; what was made from others is refused."""
+    policy = job.request.bad_rows
     if job.graph is None:
         assert job.emb is not None
-        return SelectData(Frame.of(job.emb, job.request.id_column))
+        frame = Frame.of(job.emb, job.request.id_column)
+        return SelectData(frame, BadRows.of(policy, frame.n, _excluded(job, frame)))
     if job.emb is not None:
         check_built_from(job.graph, job.emb)
     loaded, request = job.graph.load(), job.request
     frame = job.graph.frame(loaded.ids, request.id_column)
     notices = [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
-    return SelectData(frame, notices, loaded.graph)
+    bad = BadRows.of(policy, frame.n, _excluded(job, frame), loaded.graph.excluded)
+    return SelectData(frame, bad, notices, loaded.graph)
+
+
+def _excluded(job: SelectJob, frame: Frame) -> NDArray[np.bool_] | None:
+    """The rows to exclude. They may be named by the ids of any input."""
+    if job.propagated is not None:
+        frame.take_by_row(job.propagated)
+    frame.join_all(job.scores, job.cutoff_scores, job.labels, job.within)
+    return frame.mask(job.excluded) if job.excluded else None
 
 
 def _stale_propagated(job: SelectJob) -> list[str]:
@@ -321,20 +343,15 @@ def _stale_propagated(job: SelectJob) -> list[str]:
 def _read_scores(job: SelectJob, data: SelectData) -> None:
     settings = job.settings
     if job.propagated is not None:
-        data.frame.take_by_row(job.propagated)
+        # Propagated scores may be negative: hops under other rules can go below zero.
         values, origin = data.frame.vector(job.propagated)
-        with blame(scores=origin):
-            # Propagated scores may be negative: hops under other rules can go below zero.
-            finite = np.isfinite(values)
-            if not finite.all():
-                row = int(np.argmin(finite))
-                raise DataError(f"propagated score is {values[row]}", argument="scores", row=row)
+        data.bad.settle_numbers(values, "propagated", origin, "propagated score")
         data.propagated = values
     if job.scores is not None:
         if not job.propagated_from:
             data.notices += settings.direction.notices
         if data.propagated is None:
-            data.scores = read_scores(job.scores, data.frame, settings.direction, settings.messages)
+            data.scores = read_scores(job.scores, data.frame, data.bad)
             data.raw_scores, data.scores_origin = data.scores.raw, data.scores.origin
         else:
             data.raw_scores, data.scores_origin = data.frame.vector(job.scores)
@@ -343,17 +360,18 @@ def _read_scores(job: SelectJob, data: SelectData) -> None:
 def _read_rows(job: SelectJob, data: SelectData) -> None:
     """The rows that are included, excluded and cut."""
     frame, settings = data.frame, job.settings
-    left_out = np.zeros(frame.n, np.bool_)
     graph_excluded = None if data.graph is None else data.graph.excluded
-    if graph_excluded is not None:
-        left_out |= graph_excluded
     if job.included:
         data.included = frame.mask(job.included)
-    if job.excluded:
-        left_out |= frame.mask(job.excluded)
+    if settings.cutoff != 0 and job.cutoff_scores is not None:
+        data.cutoff_scores = _read_cutoff_scores(job, data, job.cutoff_scores)
+    left_out = ~data.bad.used
+    if data.propagated is not None:
+        data.propagated[left_out] = 0.0
     if data.included is not None and (data.included & left_out).any():
         row = int(np.argmax(data.included & left_out))
-        raise DataError(f"{job.request.include[0]}: row {row} is both included and excluded")
+        what = "cannot be used" if data.bad.dropped[row] else "is excluded"
+        raise DataError(f"{job.request.include[0]}: row {row} is to be included, and {what}")
     if settings.cutoff == AUTO:
         if job.cutoff_scores is not None:
             data.difficulty = _difficulty(job, data, "shift")
@@ -381,16 +399,21 @@ def _read_rows(job: SelectJob, data: SelectData) -> None:
         data.left_out = left_out
 
 
+def _read_cutoff_scores(
+    job: SelectJob, data: SelectData, source: Source
+) -> tuple[NDArray[np.float64], Source | Reordered]:
+    values, origin = data.frame.vector(source)
+    data.notices += job.settings.cutoff_direction.notices
+    data.bad.settle_numbers(values, "cutoff-scores", origin, "score")
+    return values, origin
+
+
 def _difficulty(
     job: SelectJob, data: SelectData, transform: Literal["rank", "shift"]
 ) -> NDArray[np.float64]:
     """(n,) what the cutoff uses, higher = harder."""
-    direction = job.settings.cutoff_direction
-    if job.cutoff_scores is None:
-        assert data.raw_scores is not None
-        values, origin = data.raw_scores, data.scores_origin
-    else:
-        values, origin = data.frame.vector(job.cutoff_scores)
-        data.notices += direction.notices
-    with blame(scores=origin):
-        return utility(values, direction.higher_is, transform)
+    direction = replace(job.settings.cutoff_direction, score_transform=transform)
+    if data.cutoff_scores is None:
+        assert data.raw_scores is not None and data.scores_origin is not None
+        return utility_of(data.raw_scores, data.scores_origin, direction, data.bad)
+    return utility_of(*data.cutoff_scores, direction, data.bad)

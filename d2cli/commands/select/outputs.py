@@ -85,6 +85,7 @@ def _provenance(
             "cutoff": settings.cutoff,
             "cutoff_higher_is": job.cutoff_scores and settings.cutoff_direction.higher_is,
             "id_column": request.id_column,
+            "bad_rows": request.bad_rows,
             "order": request.output.order,
             "as": request.output.written_as,
             "complement": request.output.complement,
@@ -95,12 +96,14 @@ def _provenance(
         messages={"sigma": outcome.sigma},
         graph=graph_section(outcome.graph),
         ids=data.frame.ids_section,
+        bad_rows=data.bad.section,
         counts={
             "rows": data.frame.n,
             "edges": int(outcome.edges.indices.size),
             "included": selection.included,
             "cut_off": data.cut + selection.cut,
-            "excluded": left_out - data.cut,
+            "excluded": left_out - data.cut - int(data.bad.dropped.sum()),
+            "dropped": int(data.bad.dropped.sum()),
             "kept": int(selection.order.size),
         },
         selection={
@@ -151,9 +154,12 @@ def _rows_to_write(
             rank = np.argsort(selection.order)
         index = selection.order[rank]
         columns["rank"] = pa.array(rank.astype(np.int64))
+    unused = None  # rows that were never looked at have no scores
+    if options.complement and data.bad.any_left_out:
+        unused = ~data.bad.used[index]
     if data.raw_scores is not None:
-        columns["score"] = pa.array(data.raw_scores[index])
-    columns["propagated"] = pa.array(outcome.propagated[index])
+        columns["score"] = pa.array(data.raw_scores[index], mask=unused)
+    columns["propagated"] = pa.array(outcome.propagated[index], mask=unused)
     if not options.complement:
         columns["gain"] = pa.array(selection.gains[rank])
     return Kept(index.astype(np.int64), n, data.frame.ids, columns)
@@ -169,7 +175,7 @@ def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[s
             label, size = "dropped", n - size
         place = place_of(picked.target.path)
         lines.append((label, f"{size:,} of {n:,} rows ({size / n:.1%}) → {place}"))
-    return lines
+    return [*data.bad.lines, *lines]
 
 
 def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ def _build(
     assert job.emb is not None
     return graph_of(
         job.emb, job.settings.graph, job.settings.threads, terminal.progress, checkpoint,
-        labels=data.within, within=job.within, excluded=data.left_out,
+        labels=data.within, within=job.within, excluded=data.left_out, bad=data.bad,
     )  # fmt: skip
 
 

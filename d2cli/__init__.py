@@ -16,6 +16,7 @@ _PUBLIC = {
     "difficulty.neighbours": ("knn_distance", "label_disagreement"),
     "graph.knn_graph": ("KnnGraph", "Edges"),
     "selection.greedy": ("Selection",),
+    "files.epoch_log": ("EpochLog",),
     "files.graph_file": ("read_graph", "write_graph"),
     "errors": ("D2Error",),
 }
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # the form `as` marks names as public for type checkers
     from d2cli.difficulty.neighbours import knn_distance as knn_distance
     from d2cli.difficulty.neighbours import label_disagreement as label_disagreement
     from d2cli.errors import D2Error as D2Error
+    from d2cli.files.epoch_log import EpochLog as EpochLog
     from d2cli.files.graph_file import read_graph as read_graph
     from d2cli.files.graph_file import write_graph as write_graph
     from d2cli.graph.knn_graph import Edges as Edges

@@ -12,6 +12,7 @@ import typer
 from d2cli.cli.main import app, run
 from docs import build_cli
 from tests.marks import compiled
+from tests.standin_torch import use_standin_torch
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -110,6 +111,7 @@ def test_commands_run_as_written(path, folder, already_run, monkeypatch, capsys)
 @page
 def test_python_examples_run(path, folder, already_run, monkeypatch):
     monkeypatch.chdir(folder)
+    use_standin_torch(monkeypatch)
     if not (folder / "selected.npy").exists():
         assert run(shlex.split("select --emb emb.npy --scores scores.npy --ratio 0.3")) == 0
     for text in blocks(path, "python"):

@@ -180,8 +180,8 @@ class Dynamics:
         with np.errstate(over="ignore"):  # differences of logits may exceed float64
             row, column, fault = measure(values, labels, found)
         if fault != kernels.FINE:
-            where = f"epoch {epoch + self._first_epoch}, row {in_file[row]}"
-            raise _refusal(where, values[row], column, fault)
+            row_name = int(in_file[row])
+            raise _refusal(epoch, self._first_epoch, row_name, values[row], column, fault)
         self._like_probs[rows] &= found[:, LIKE_PROBS] > 0
         for kind, state in self._state.items():
             mean_of = KINDS[kind].mean_of
@@ -232,10 +232,19 @@ class Dynamics:
         return scores
 
 
-def _refusal(where: str, values: NDArray[np.float64], column: int, fault: int) -> DataError:
-    """The error for one row of outputs."""
-    hint = None
-    if fault == kernels.SUM_NOT_ONE:
+def _refusal(
+    epoch: int, first_epoch: int, row: int, values: NDArray[np.float64], column: int, fault: int
+) -> DataError:
+    """The error for one row of outputs; `epoch` counts the epochs used, from 0."""
+    number, hint = epoch + first_epoch, None
+    where = f"epoch {number}, row {row}"
+    if np.isnan(values).all():
+        message = f"{where}: was never recorded (all {values.size} values are nan)"
+        if epoch:
+            hint = f"--epochs {first_epoch}:{number - 1} uses the epochs that are complete"
+        else:
+            hint = "each row needs outputs in each epoch: a loader with drop_last leaves out rows"
+    elif fault == kernels.SUM_NOT_ONE:
         message = f"{where}: probabilities add up to {values.sum():g}, not 1"
         hint = "give logits, before the softmax, as --logits"
     elif fault == kernels.NOT_A_PROBABILITY:

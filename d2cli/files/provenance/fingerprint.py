@@ -13,10 +13,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d2cli.errors import DataError
-from d2cli.files.sources import Source
+
+if TYPE_CHECKING:  # a recorder in a training loop need not load Arrow
+    from d2cli.files.sources import Source
 
 #: The most bytes of one file that a fingerprint reads; a file up to this size is read whole.
 WHOLE_UP_TO = 8 << 20

@@ -27,7 +27,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py" and p.
 #: Rooms that may use files, the terminal and Arrow.
 OUTSIDE = {"files", "commands", "cli", "page"}
 #: Modules of lower rooms that read files of the system.
-MACHINE = {"runtime/jit.py", "runtime/memory.py"}
+MACHINE = {"runtime/jit.py", "runtime/memory.py", "runtime/scratch.py"}
 
 
 def name_of(path):

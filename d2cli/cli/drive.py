@@ -17,6 +17,7 @@ from d2cli.cli.console import (
     show_summary,
 )
 from d2cli.errors import UsageError
+from d2cli.runtime import compiling
 from d2cli.runtime.streams import written
 from d2cli.runtime.units import parse_size
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from d2cli.runtime.decisions import Decision
 
 Request = TypeVar("Request")
+#: Seconds that the kernels of a command take to compile: measured on two cores.
+_COMPILE_SECONDS = {
+    "ScoreRequest": 2,
+    "PropagateRequest": 3,
+    "GraphRequest": 6,
+    "SelectRequest": 20,
+    "ReportRequest": 6,
+    "CompareRequest": 30,
+}
 Job = TypeVar("Job")
 
 
@@ -66,11 +76,28 @@ def drive(
         check_limit(plan(job), limit)
     else:
         show_notices(shortage(lambda: plan(job)))
+    compiling.tell(_compiling_notice(_COMPILE_SECONDS[type(request).__name__]))
     with progress_bar() as progress:
         summary = work(job, Terminal(progress, show_notice, sys.stdout))
     show_summary(summary)
     if options.explain:
         _show_decisions(summary.decisions)
+
+
+def _compiling_notice(seconds: int) -> compiling.Listener:
+    """A listener that says that kernels are compiled, and for how long."""
+
+    def say(cold: bool, kept: bool) -> None:
+        if not kept:
+            show_notice(
+                f"compiling kernels: about {seconds} s in each run, because no folder can be "
+                "written to keep them; NUMBA_CACHE_DIR names one"
+            )
+        else:
+            duration = f"about {seconds} s" if cold else "some seconds"
+            show_notice(f"compiling kernels, once: {duration}")
+
+    return say
 
 
 def _show_decisions(decisions: tuple[Decision, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from d2cli.commands.finish import Output
 from d2cli.errors import D2Error, UsageError
 from d2cli.files.provenance.sidecar import new_provenance
+from d2cli.runtime.scratch import spare_matplotlib
 
 #: Packages of the extra `report` that a page needs: module, and name of the package.
 COMPARE_NEEDS = {"matplotlib": "matplotlib", "jinja2": "Jinja2", "PIL": "pillow"}
@@ -25,6 +26,7 @@ def check_page(command: str, out: str, needs: dict[str, str]) -> None:
             f"d2prune {command} needs {', '.join(missing)}, not installed here",
             "pip install 'd2prune[report]'",
         )
+    spare_matplotlib()
 
 
 def check_at_least(least: int, **values: int) -> None:

@@ -1,14 +1,25 @@
-"""Compilation of kernels, with a cache on disk if a folder for it can be written."""
+"""Compilation of kernels, with a cache on disk if a folder for it can be written.
+
+Compiled kernels are kept in the first of these folders that can be written: that of
+``NUMBA_CACHE_DIR``, the package's own ``__pycache__`` folders, the user's folder for caches, and
+:func:`d2cli.runtime.scratch.own_folder`. Without any, each process compiles its kernels.
+"""
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 
+from d2cli.runtime import compiling
+from d2cli.runtime.scratch import has_home, own_folder
+
+_CONFIG: Any = numba.config  # its names are made when it is loaded
 _PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(r"^from (d2cli[\w.]*) import", re.MULTILINE)
 
@@ -41,17 +52,87 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
 
     Without one, or if numba's cache class has changed, each process compiles the kernel.
     """
+    for folder in (_usual_folder, _own_folder):
+        try:
+            with folder():
+                compiled = numba.njit(cache=True, nogil=True, **options)(function)
+            if compiled is not function:
+                _adapt(compiled._cache, function)
+            return compiled
+        except (RuntimeError, AttributeError):  # "cannot cache function …: no locator available"
+            continue
+    return numba.njit(nogil=True, **options)(function)
+
+
+@contextmanager
+def _usual_folder() -> Iterator[None]:
+    """Let numba choose the folder; a RuntimeError if it would choose one by a relative path."""
+    if not (_CONFIG.CACHE_DIR or has_home()):
+        raise RuntimeError("there is no home folder")
+    yield
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Let numba use the user's own temporary folder, for the kernels made inside the block only."""
+    folder = _own()
+    if folder is None:
+        raise RuntimeError("there is no temporary folder")
+    before, _CONFIG.CACHE_DIR = _CONFIG.CACHE_DIR, str(folder)
     try:
-        compiled = numba.njit(cache=True, nogil=True, **options)(function)
-        if compiled is not function:
-            # numba checks only the kernel's own file; the stamp covers the files of the kernels
-            # and constants that it uses too. numba compares the version before it unpickles types,
-            # which may name classes that only an older d2prune has.
-            index = compiled._cache._cache_file
-            index._version = (index._version, stamp(Path(function.__code__.co_filename)))
-        return compiled
-    except (RuntimeError, AttributeError):  # "cannot cache function …: no locator available"
-        return numba.njit(nogil=True, **options)(function)
+        yield
+    finally:
+        _CONFIG.CACHE_DIR = before
+
+
+@cache
+def _own() -> Path | None:
+    found = own_folder()
+    return None if found is None else found / "kernels"
+
+
+def _adapt(found: Any, function: Callable[..., Any]) -> None:
+    """Let a kernel's cache notice changes of other files, and outlive damage and full disks."""
+    # numba checks only the kernel's own file; the stamp covers the files of the kernels and
+    # constants that it uses too. numba compares the version before it unpickles types, which may
+    # name classes that only an older d2prune has.
+    index = found._cache_file
+    index._version = (index._version, stamp(Path(function.__code__.co_filename)))
+    load, save = found.load_overload, found.save_overload
+
+    def load_if_whole(*wanted: Any) -> Any:
+        try:
+            return load(*wanted)
+        except Exception:  # a file that a crash left incomplete: any error of unpickling
+            return None
+
+    def save_if_possible(*compiled: Any) -> None:
+        try:
+            save(*compiled)
+        except Exception:  # a damaged index, or a full disk
+            with suppress(Exception):
+                found.flush()
+                save(*compiled)
+
+    found.load_overload, found.save_overload = load_if_whole, save_if_possible
+
+
+class _Announcer(event.Listener):
+    """Passes the first compilation of a kernel on to :mod:`d2cli.runtime.compiling`."""
+
+    def on_start(self, event: Any) -> None:
+        """Called before a function is compiled: of d2prune, or any other of this process."""
+        dispatcher = event.data["dispatcher"]
+        if dispatcher.py_func.__module__.startswith("d2cli."):
+            index = getattr(dispatcher._cache, "_cache_file", None)
+            path = getattr(index, "_index_path", None)
+            compiling.begun(cold=path is None or not Path(path).exists(), kept=path is not None)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to do."""
+
+
+event.register("numba:compile", _Announcer())
 
 
 @cache

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from d2cli.commands.requests import Input
+from d2cli.commands.requests import EmbeddingOptions, Input
 from d2cli.commands.settle import names_a_score
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import Role
+from d2cli.files.formats.converted import Reading
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, open_graph
 from d2cli.files.provenance.fingerprint import (
@@ -76,14 +77,25 @@ class Inputs:
         *,
         key_option: str | None = "",
         described: bool = True,
+        read_as: EmbeddingOptions | None = None,
     ) -> Source | None:
-        """Open the files of an option, or return None if it was not given."""
+        """Open the files of an option, or return None if it was not given.
+
+        Raises:
+            UsageError: if it was not given, but `read_as` says how it is to be read.
+        """
+        read_as = read_as or EmbeddingOptions()
         if given is None:
+            if read_as.recorded:
+                says = "--emb-bits and --emb-scale say how --emb is read; it is not given"
+                raise UsageError(says)
             return None
+        reading = Reading(read_as.emb_bits, read_as.emb_scale)
         found = open_source(
             given.paths, role, option, given.key, self.id_column,
-            key_option=key_option, skim=self.skim,
+            key_option=key_option, skim=self.skim, reading=reading,
         )  # fmt: skip
+        self.notices.extend(found.notices)
         if found.has_columns:
             add_recorded_names(found)
         if role == "scores" and found.chosen == "only" and not names_a_score(found.column_name):
@@ -92,6 +104,9 @@ class Inputs:
                 f"{found.parts[0].path}: {found.column_name}, the only column of numbers, is used "
                 f"as {option}{flag}"
             )
+        if reading.scale_file is not None:
+            scale = [reading.scale_file]
+            self.add("emb-scale", scale, None, partial(describe_files, scale, len(reading.factors)))
         if described:
             self.remember(option, found)
         else:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from d2cli.commands.finish import Summary, Terminal
 from d2cli.commands.plan import Forecast, search_of
-from d2cli.commands.requests import Input, MessageOptions, ScoreOptions
+from d2cli.commands.requests import EmbeddingOptions, Input, MessageOptions, ScoreOptions
 from d2cli.commands.settle import Direction, Messages, settle_graph
 from d2cli.errors import D2Error
 from d2cli.files.frame import Frame
@@ -162,6 +162,8 @@ class _Sampler:
                 changed["size"] = tuple(max(1, round(size * m / self.n)) for size in value)
             elif field.name in ("output", "options", "graph_options") and is_dataclass(value):
                 changed[field.name] = self._options(value, folder)
+            elif field.name == "emb_options":  # samples are floats
+                changed[field.name] = EmbeddingOptions()
             elif isinstance(value, Input):
                 changed[field.name] = Input([str(self._values(field.name, rows, folder))])
             elif field.name in ("graph", "propagated"):

@@ -212,6 +212,24 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class EmbeddingOptions:
+    """How the files of ``--emb`` are read."""
+
+    emb_bits: bool = option(INPUTS, "--emb-bits", False,
+        "The embeddings are packed bits: each uint8 (or int8, its value minus 128) holds 8 "
+        "columns of 0 or 1.")  # fmt: skip
+    emb_scale: str | None = option(INPUTS, "--emb-scale", None,
+        "Scale of quantised embeddings: a number, or a .npy file with one number a column (d,), "
+        "or with the lowest and highest value of each column, (2, d).",
+        metavar="S")  # fmt: skip
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """For provenance: the options that were given."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
 class GraphOptions:
     """How a graph is built."""
 
@@ -296,6 +314,7 @@ class GraphRequest:
     """``d2prune graph``."""
 
     emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb_options: EmbeddingOptions = EmbeddingOptions()
     id_column: str | None = _id_column()
     out: str = option(OUTPUT, "--out", "", "The graph file.", metavar="G.arrow", required=True)
     within: Input | None = option(ROWS, "--within", None,
@@ -331,6 +350,7 @@ class SelectRequest:
     """``d2prune select``."""
 
     emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     graph: str | None = option(INPUTS, "--graph", None, GRAPH_FILE, metavar="G.arrow")
     propagated: str | None = option(INPUTS, "--propagated", None,
@@ -392,6 +412,7 @@ class ScoreRequest:
     probs: Input | None = input_option("probs", "P", "Probabilities in the same form, not logits.")
     labels: Input | None = input_option("labels", "L", "One label a row: the number of its class.")
     emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb_options: EmbeddingOptions = EmbeddingOptions()
     graph: str | None = option(INPUTS, "--graph", None,
         "A graph file, for knn-distance and label-disagreement. [default: one is "
         "built]", metavar="G.arrow")  # fmt: skip
@@ -438,6 +459,7 @@ class ReportRequest:
     """``d2prune report``."""
 
     emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     selected: tuple[str, ...] = option(INPUTS, "--selected", (),
         "A selection that select wrote, in any format; may repeat.", metavar="O")  # fmt: skip
@@ -477,6 +499,7 @@ class CompareRequest:
     """``d2prune compare``."""
 
     emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     labels: Input | None = input_option("labels", "L", "One label a row, for classes and moderate.")
     id_column: str | None = _id_column()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 from d2cli.files.formats.choice import Role, Wanted, choose, find_ids, why_chosen
+from d2cli.files.formats.converted import AS_STORED, Reading
 from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
@@ -72,6 +73,7 @@ class Source:
         keys: every column of integers or text, besides the field itself, that each file has.
         n, paths: the number of rows of all files; the files, in order, each once.
         name: the name of the input in messages.
+        reading: how the user says that embeddings are to be read.
         has_columns: whether the files are tables, which can carry ids.
     """
 
@@ -84,6 +86,7 @@ class Source:
         keys: dict[str, Key] | None = None,
         n: int | None = None,
         chosen: Literal["key", "usual", "only"] = "usual",
+        reading: Reading = AS_STORED,
     ) -> None:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
         self.keys, self.chosen, self.column_name = keys or {}, chosen, parts[0].name
@@ -91,6 +94,7 @@ class Source:
         self.paths = list(dict.fromkeys(part.path for part in parts))
         more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
         self.name = f"{parts[0].where}{more}"
+        self.reading = reading
         self.has_columns = any(part.from_table for part in parts)
 
     def place(self, row: int | None) -> str:
@@ -203,19 +207,20 @@ class Source:
 def open_source(
     arguments: list[str], role: Role, option: str, key: str | None = None,
     id_column: str | None = None, *, key_option: str | None = "", skim: bool = False,
+    reading: Reading = AS_STORED,
 ) -> Source:  # fmt: skip
     """Find the files of an option and choose the field of each. Reads headers only, except of CSV.
 
     Args:
         arguments, option: paths, folders and globs, and the option they were given to.
-        role, key, id_column, skim: see :class:`~d2cli.files.formats.choice.Wanted`.
+        role, key, id_column, skim, reading: see :class:`~d2cli.files.formats.choice.Wanted`.
         key_option: the option that takes the key; by default ``{option}-key``.
 
     Raises:
         DataError: if a file cannot be used; the message names it.
     """
     key_option = f"{option}-key" if key_option == "" else key_option
-    wanted = Wanted(role, key_option, key, id_column, skim)
+    wanted = Wanted(role, key_option, key, id_column, skim, reading)
     parts: list[Field] = []
     id_parts: list[Field] = []
     flat: list[dict[str, Field]] = []
@@ -228,7 +233,13 @@ def open_source(
         says = f"only some files of --{option} have the column {id_parts[0].name}"
         raise DataError(f"{parts[0].path}: {says}")
     source = Source(
-        role, option, parts, id_parts, common_keys(flat), chosen=why_chosen(parts[0], wanted)
+        role,
+        option,
+        parts,
+        id_parts,
+        common_keys(flat),
+        chosen=why_chosen(parts[0], wanted),
+        reading=reading,
     )
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")

@@ -105,7 +105,7 @@ def prepare(
     dtype = embeddings.dtype.newbyteorder("=")
     if dtype not in (np.float16, np.float32, np.float64):
         wrong = f"embeddings must be float16, float32 or float64, not {embeddings.dtype}"
-        raise _Unusable(wrong, "convert them: array.astype('float32')")
+        raise _Unusable(wrong, _conversion(embeddings.dtype))
     n, d = embeddings.shape
     if n == 0:
         raise _Unusable("there are no rows")
@@ -148,6 +148,19 @@ def prepare(
         wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
         raise _Unusable(wrong, "scale the embeddings up")
     return vectors
+
+
+def _conversion(dtype: np.dtype) -> str:
+    """How to make floats of another type, without a guess at what its bits mean."""
+    numbers = "array.astype('float32')"
+    if dtype in (np.uint8, np.int8):
+        return f"numbers: {numbers}; packed bits: numpy.unpackbits(array.view('uint8'), axis=1)"
+    if dtype == np.uint16:
+        return (
+            f"numbers: {numbers}; bits of bfloat16: "
+            "array.view(ml_dtypes.bfloat16).astype('float32')"
+        )
+    return f"convert them: {numbers}"
 
 
 def _near_one(block: Floats) -> Floats:

@@ -198,7 +198,7 @@ TEXT = [
     case("a Git LFS pointer", EMB, "bad.npy", csv("version https://git-lfs.github.com/spec/v1",
                                                  "oid sha256:4d7a214614ab29", "size 12345"), "bad.npy"),
     *(
-        case(f"{kind} file", EMB, "bad.npy", magic + bytes(range(256)), "is not .npy")
+        case(f"{kind} file", EMB, "bad.npy", magic + bytes(range(256)), "bad.npy")
         for kind, magic in (("HDF5", b"\x89HDF\r\n\x1a\n"), ("gzip", b"\x1f\x8b\x08\0"),
                             ("zstd", b"\x28\xb5\x2f\xfd\0"), ("ELF", b"\x7fELF\0"), ("PNG", b"\x89PNG\0"))
     ),

@@ -92,7 +92,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     methods = tuple(name for name in choices(CompareMethod) if name in given)
     options = replace(request.options, methods=cast("tuple[CompareMethod, ...]", methods))
     inputs = Inputs(request.id_column, skim)
-    emb = inputs.source(request.emb, "embeddings", "emb")
+    emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     scores = inputs.source(request.scores, "scores", "scores")
     assert emb is not None and scores is not None
     return CompareJob(

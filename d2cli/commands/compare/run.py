@@ -38,7 +38,13 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         progress("measure", 0, 1)
         ruler = Ruler(vectors, options.measured_rows, job.graph.seed, job.threads)
         comparison = measure(data, ruler, budgets, chosen, chooser.d2_runs, progress)
-    settled = {**as_parameters(job.graph), **job.direction.recorded, **as_parameters(options)}
+    read_as = job.request.emb_options.recorded
+    settled = {
+        **as_parameters(job.graph),
+        **read_as,
+        **job.direction.recorded,
+        **as_parameters(options),
+    }
     provenance = page_provenance(
         "compare",
         {**settled, "id_column": job.request.id_column, "bad_rows": job.request.bad_rows},

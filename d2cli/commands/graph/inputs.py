@@ -53,7 +53,7 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
         raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
     options = settle_graph(request.options)
     inputs = Inputs(request.id_column, skim)
-    emb = inputs.source(request.emb, "embeddings", "emb")
+    emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     assert emb is not None
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     return GraphJob(

@@ -43,6 +43,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
             "graph",
             {
                 **as_parameters(options),
+                **job.request.emb_options.recorded,
                 "id_column": job.request.id_column,
                 "bad_rows": job.request.bad_rows,
             },

@@ -106,7 +106,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
     check_at_least(0, examples=options.examples, seed=options.seed)
     check_page("report", request.out, REPORT_NEEDS)
     inputs = Inputs(request.id_column, skim)
-    emb = inputs.source(request.emb, "embeddings", "emb")
+    emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     scores = inputs.source(request.scores, "scores", "scores")
     assert emb is not None and scores is not None
     media: dict[str, Source] = {}

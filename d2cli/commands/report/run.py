@@ -34,6 +34,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
         "report",
         {
             **as_parameters(options),
+            **job.request.emb_options.recorded,
             **settled,
             "id_column": job.request.id_column,
             "bad_rows": job.request.bad_rows,

@@ -87,7 +87,9 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     files = plan_files(request.out, list(request.kinds))
     inputs = Inputs(request.id_column, skim)
     uses_emb = families["embeddings"] or families["graph"]
-    emb = inputs.source(request.emb if uses_emb else None, "embeddings", "emb")
+    given = request.emb if uses_emb else None
+    read_as = request.emb_options if uses_emb else None
+    emb = inputs.source(given, "embeddings", "emb", read_as=read_as)
     graph = inputs.graph(request.graph if families["graph"] else None)
     labels = inputs.source(request.labels, "labels", "labels")
     outputs, epochs = None, range(0)
@@ -100,6 +102,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         inputs.remember(option, outputs.source, outputs.layout, _describe(outputs))
         if outputs.row_numbers is not None:
             inputs.remember("epoch-rows", outputs.row_numbers)
+        inputs.notices.extend(outputs.source.notices)
         epochs = epoch_range(request.epochs, outputs.count)
         check_dynamics(
             families["dynamics"],

@@ -71,6 +71,7 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
         "id_column": request.id_column,
         "bad_rows": request.bad_rows,
     }
+    parameters.update(request.emb_options.recorded)
     if job.outputs is not None:
         parameters["epochs"] = request.epochs
     if "prototypicality" in request.kinds:

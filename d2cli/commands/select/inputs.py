@@ -133,7 +133,9 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     _check(request)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
-    emb = inputs.source(request.emb, "embeddings", "emb", described=graph is None)
+    emb = inputs.source(
+        request.emb, "embeddings", "emb", described=graph is None, read_as=request.emb_options
+    )
     given = None if request.propagated is None else Input([request.propagated])
     propagated = inputs.source(given, "scores", "propagated", key_option=None)
     propagated_from = _propagated_from(request)  # once it is open: a later change is noticed

@@ -78,6 +78,7 @@ def _provenance(
         "select",
         {
             **({} if job.graph is not None else as_parameters(request.graph_options)),
+            **request.emb_options.recorded,
             **settings.direction.recorded,
             **settings.messages.recorded,
             "gamma_reverse": settings.gamma_reverse,

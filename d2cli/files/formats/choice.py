@@ -6,8 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from d2cli.errors import DataError
-from d2cli.files.formats.converted import WholeNumbers
+from d2cli.files.formats.converted import (
+    AS_STORED,
+    BFLOAT16,
+    BFloat16,
+    Reading,
+    WholeNumbers,
+    read_as,
+    uint16_hint,
+)
 from d2cli.files.formats.fields import Field
 
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
@@ -54,6 +64,7 @@ class Wanted:
             ``none`` uses no ids.
         skim: read only the beginning of formats without a header (CSV, plain text), and estimate
             their rows. Enough for a plan.
+        reading: how embeddings are read.
     """
 
     role: Role
@@ -61,6 +72,7 @@ class Wanted:
     key: str | None = None
     id_column: str | None = None
     skim: bool = False
+    reading: Reading = AS_STORED
 
 
 def choose(fields: list[Field], wanted: Wanted) -> Field:
@@ -72,32 +84,32 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     path, role, key = fields[0].path, wanted.role, wanted.key
     if len(fields) == 1 and not fields[0].name:
         if key is None:
-            return _fit(fields[0], role)
+            return _fit(fields[0], wanted)
         hint = f"leave --{wanted.key_option} out"
         raise DataError(f"{path}: is a plain array and has no {key!r}", hint)
     listing = f"it has: {_listing(fields)}"
     if key is not None:
         for f in fields:
             if f.name == key or (len(f.shape) == 2 and f.name.rstrip("_.") == key):
-                return _fit(f, role)
+                return _fit(f, wanted)
         raise DataError(f"{path}: has no column or member {key!r}", listing)
     taken = {wanted.id_column, *ID_NAMES} if role != "rows" else set()
     candidates = [
         f
         for f in fields
         if f.name not in taken
-        and _suits(f, role)
+        and _suits(f, wanted)
         # a matrix of numbered columns may have an empty name too
         and not (len(f.shape) == 1 and f.name in _PANDAS_INDEX)
     ]
     if len(candidates) == 1:
-        return _fit(candidates[0], role)
+        return _fit(candidates[0], wanted)
     if role == "outputs" and len(named := [f for f in candidates if _EPOCH.fullmatch(f.name)]) == 1:
-        return _fit(named[0], role)
+        return _fit(named[0], wanted)
     for usual in (wanted.id_column if role == "rows" else None, *_USUAL[role]):
         for f in candidates:
             if f.name.rstrip("_.") == usual:
-                return _fit(f, role)
+                return _fit(f, wanted)
     if not candidates:
         if not fields[0].n:  # a CSV without rows has no types
             raise DataError(f"{path}: there are no rows")
@@ -137,31 +149,35 @@ def _first_20(words: list[str], between: str) -> str:
 
 
 def _unread(f: Field) -> str:
-    return "" if f.refusal is None and f.dtype.kind in "fiubUS" else ", not read"
+    read = f.dtype.kind in "fiubUS" or f.dtype == BFLOAT16
+    return "" if f.refusal is None and read else ", not read"
 
 
-def _suits(f: Field, role: Role) -> bool:
+def _suits(f: Field, wanted: Wanted) -> bool:
     """Whether a field is possible for this role if the user gives no key.
 
     Integers are embeddings, and floats are labels, only under a usual name: columns of token
     numbers and of scores are more frequent.
     """
+    role, kind = wanted.role, _kind(f, wanted.role)
     usual = f.name.rstrip("_.") in _USUAL[role] or bool(_EPOCH.fullmatch(f.name))
     if role in _FORMS:
+        usual = usual or wanted.reading != AS_STORED  # then integers are meant
         kinds = "fiub" if role == "images" or (role == "embeddings" and usual) else "f"
-        fits = f.dtype.kind in kinds and (usual or not f.integers)
+        fits = kind in kinds and (usual or not f.integers)
         return len(f.shape) in _FORMS[role][0] and fits
     if len(f.shape) != 1:
         return False
     if role == "scores":
-        return f.is_number and f.name.rstrip("_.") not in _USUAL["labels"]
+        return kind in "fiub" and f.name.rstrip("_.") not in _USUAL["labels"]
     if role == "labels" and usual and f.dtype.kind == "f":
         return True
     return f.is_text if role == "texts" else f.dtype.kind in "iubUS"
 
 
-def _fit(f: Field, role: Role) -> Field:
-    """The field itself, refused if its shape or type does not fit the role."""
+def _fit(f: Field, wanted: Wanted) -> Field:
+    """The field as the role reads it, refused if its shape or type does not fit."""
+    role = wanted.role
     if f.refusal is not None:
         raise f.refusal
     dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
@@ -172,13 +188,24 @@ def _fit(f: Field, role: Role) -> Field:
     if role == "embeddings" and f.n and not f.shape[1] and not f.width_shows_late:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")
-    if f.dtype.kind not in good:
+    if _kind(f, role) not in good:
         asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
-        raise DataError(f"{f.where}: {role} must be {asked}, not {_word(f)}")
+        hint = uint16_hint(role) if role == "outputs" and f.stored_dtype == np.uint16 else None
+        raise DataError(f"{f.where}: {role} must be {asked}, not {_word(f)}", hint)
     if role == "outputs" and f.axes_of_row > 1:
         says = f"each row is {f.type_name}: a row of {role} must be one list, one number per class"
         raise DataError(f"{f.where}: {says}")
+    if f.dtype == BFLOAT16:
+        f = BFloat16(f)
+    if role == "embeddings":
+        return read_as(f, wanted.reading)
     return WholeNumbers(f) if role == "labels" and f.dtype.kind == "f" else f
+
+
+def _kind(f: Field, role: Role) -> str:
+    """NumPy's kind of the values; two bytes without a type are a float where floats are wanted."""
+    floats = role in ("embeddings", "outputs", "scores")
+    return "f" if floats and f.dtype == BFLOAT16 else f.dtype.kind
 
 
 def _word(f: Field) -> str:

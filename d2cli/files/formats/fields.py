@@ -35,6 +35,9 @@ class Field(ABC):
         width_shows_late: whether the width of a row is known only from the data.
         axes_of_row: the number of axes of a row before a table's lists of lists became one list.
         integers: whether the rows are lists of whole numbers, whatever `dtype` they are read as.
+        stored_dtype: NumPy's type of the values as the file stores them.
+        text_numbers: whether the values are numbers in text, where the type of floats is not seen.
+        declared: whether the file gives the type of values that NumPy has no type for.
         from_table: whether the file is a table, whose other columns can be ids.
         notices: what the user should know about how the values are read.
     """
@@ -44,6 +47,8 @@ class Field(ABC):
     width_shows_late = False
     axes_of_row = 1
     integers = False
+    text_numbers = False
+    declared = False
     from_table = False
     notices: tuple[str, ...] = ()
 
@@ -51,6 +56,7 @@ class Field(ABC):
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
         self.where = f"{path}: {name}" if name else str(path)
         self.n = shape[0] if shape else 0
+        self.stored_dtype = dtype
         self.is_text, self.is_number = dtype.kind in "US", dtype.kind in "fiub"
 
     @property

@@ -208,8 +208,8 @@ def _families(table: TableFile, columns: list[ColumnField]) -> list[FamilyField]
     families = []
     for prefix, members in found.items():
         ordered = [members[i] for i in range(len(members)) if i in members]
-        floats = any(member.dtype.kind == "f" for member in ordered)
-        if len(ordered) == len(members) > 1 and (floats or table.kind in TEXT_KINDS):
+        numbers = any(member.is_number for member in ordered)
+        if len(ordered) == len(members) > 1 and (numbers or table.kind in TEXT_KINDS):
             families.append(FamilyField(table, prefix, ordered))
     return families
 
@@ -231,11 +231,13 @@ class ColumnField(Field):
         shape: tuple[int, ...] = (table.n,)
         if found.lengths:
             shape = (table.n, math.prod(found.lengths))
-        dtype = numpy_type(found.value)
-        self.integers = bool(found.lengths) and dtype.kind in "iub"
-        if self.integers and table.kind in TEXT_KINDS:  # whole numbers in text can be floats
-            dtype = np.dtype(np.float64)
+        stored = numpy_type(found.value)
+        self.integers = bool(found.lengths) and stored.kind in "iub"
+        self.text_numbers = table.kind in TEXT_KINDS
+        loose = self.integers and self.text_numbers  # whole numbers in text can be floats
+        dtype = np.dtype(np.float64) if loose else stored
         super().__init__(table.path, ".".join(inside), shape, dtype)
+        self.stored_dtype = stored
         if self.name in table.refused:
             self.refusal = DataError(f"{self.where}: {table.refused[self.name]}")
         #: What has to be read to have this column: of a struct in parquet, only this field.
@@ -329,10 +331,13 @@ class FamilyField(Field):
     def __init__(self, table: TableFile, prefix: str, members: list[ColumnField]) -> None:
         types = [m.dtype for m in members if m.is_number]
         dtype = np.result_type(*types) if types else np.dtype(object)
-        self.integers = dtype.kind in "iub" and table.kind not in TEXT_KINDS
+        self.text_numbers = table.kind in TEXT_KINDS
+        self.integers = dtype.kind in "iub" and not self.text_numbers
+        stored = dtype
         if dtype.kind in "iub":  # whole numbers in text can be floats, and a null is NaN
             dtype = np.result_type(np.float32, dtype)
         super().__init__(table.path, prefix, (table.n, len(members)), dtype)
+        self.stored_dtype = stored
         self.table, self.names, self.exact = table, [m.name for m in members], table.exact
         self._kind = type_name(members[0].kind)
         odd = next((m for m in members if not m.is_number), None)

@@ -71,7 +71,7 @@ def describe(source: Source) -> dict[str, Any]:
     names = sorted({part.name for part in source.parts if part.name})
     if names:
         described["field"] = names[0] if len(names) == 1 else names
-    return described
+    return described | source.reading.recorded
 
 
 def describe_files(paths: list[Path], rows: int) -> dict[str, Any]:

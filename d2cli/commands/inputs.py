@@ -135,16 +135,10 @@ class Inputs:
         self.add("graph", graph.paths, lambda: graph, about, shown=shown)
         return graph
 
-    def remember(
-        self,
-        option: str,
-        source: Source,
-        layout: Callable[[], Layout] | None = None,
-        about: Callable[[], dict[str, Any]] | None = None,
-    ) -> None:
-        """Remember a source; `layout` and `about` say what its own methods would not."""
-        about = about or partial(describe, source)
-        self.add(option, source.paths, layout or source.layout, about, shown=_shown(source))
+    def remember(self, option: str, source: Source) -> None:
+        """Remember a source that was opened elsewhere."""
+        about = partial(describe, source)
+        self.add(option, source.paths, source.layout, about, shown=_shown(source))
 
     def add(
         self,
@@ -257,9 +251,7 @@ def _shown(source: Source) -> str:
     if len(source.paths) > 1:
         files += f" … ({len(source.paths)} files)"
     column = f": {', '.join(names)}" if names else ""
-    if source.role == "outputs":
-        size = f"{len(source.parts)} × {part.shape}" if len(source.parts) > 1 else f"{part.shape}"
-    elif source.role == "embeddings":
+    if source.role == "embeddings":
         size = f"{source.n:,} × {part.width():,} {part.dtype}"
     else:
         size = f"{source.n:,} rows"

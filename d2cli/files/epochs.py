@@ -89,6 +89,35 @@ class Epochs:
         says = f"has the shape {part.shape}, so {self.n:,} rows an epoch, and {frame.name} has"
         raise DataError(f"{part.where}: {says} {frame.n:,}", hint)
 
+    def check_labels(self, frame: Frame, labels: Source) -> None:
+        """Refuse labels without ids if the epochs are in different orders (DataError).
+
+        Only the second and the last file are compared with the first: a loader shuffles each epoch.
+        """
+        join = frame.joins.get(labels.option)
+        if join is None or join.by is not None or self.row_numbers is not None:
+            return
+        if set(labels.keys) & set(self.source.keys) or labels.paths[0] in self.source.paths:
+            return
+        for at in {1, len(self.source.parts) - 1} - {0, len(self.source.parts)}:
+            if self.source.keys and frame.rows_of(self._part(at), keep=False) is not None:
+                join = frame.joins[self.source.option]
+                raise DataError(
+                    f"{self.source.parts[at].where}: its rows are in another order than those of "
+                    f"{self.source.parts[0].where} (joined by {join.by}), and {labels.name} has no "
+                    "such column",
+                    f"give labels with the column {join.by}",
+                )
+
+    @property
+    def shown(self) -> str:
+        """The files, the column and the size, for people."""
+        names = list(dict.fromkeys(part.name for part in self.source.parts if part.name))
+        more = f" … ({len(self.paths)} files)" if len(self.paths) > 1 else ""
+        column = f": {names[0]}{' …' if len(names) > 1 else ''}" if names else ""
+        size = f"{self.count} epochs × {self.n:,} rows × {self.classes:,} classes"
+        return f"{self.paths[0]}{more}{column}, {size}"
+
     def _part(self, at: int) -> Source:
         """One file as a source of n rows, with its ids."""
         source, part = self.source, slice(at, at + 1)
@@ -101,7 +130,7 @@ class Epochs:
         """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
         if self.row_numbers is not None:
             return read_epoch_rows(self.row_numbers, at, frame.n, frame.name)
-        rows = frame.rows_of(self._part(at))
+        rows = frame.rows_of(self._part(at), keep=at == 0)
         if rows is None:
             return None
         places = np.full(self.n, -1, np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,10 @@ class Frame:
         return frame
 
     # -- joining -----------------------------------------------------------------------------------
-    def rows_of(self, source: Source) -> NDArray[np.int64] | None:
+    def rows_of(self, source: Source, keep: bool = True) -> NDArray[np.int64] | None:
         """(n,) int64, the row in `source` of each row of the frame; None if all are equal.
+
+        `keep`: whether to remember the rows, for other inputs from the same files.
 
         Raises:
             DataError: if the inputs cannot be joined, or may be in another order.
@@ -135,7 +137,10 @@ class Frame:
             join = self._join(source)
         elif join.text == _OWN_ORDER:
             join = Join(None, f"the same file as {self.name}", None, source.n, self.n)
-        self._remember(source, join)
+        if keep:
+            self._remember(source, join)
+        else:
+            self.joins[source.option] = replace(join, rows=None)
         return join.rows
 
     def join_all(self, *sources: Source | None) -> None:

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs, check_built_from
-from d2cli.commands.requests import GraphOptions, ScoreRequest
+from d2cli.commands.requests import GraphOptions, Input, ScoreRequest
 from d2cli.commands.settle import settle_graph
 from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, of_family
 from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.epochs import Epochs, epoch_range, open_epochs
+from d2cli.files.formats.choice import LABEL_NAMES
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
@@ -99,21 +100,49 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
             given.paths, option, given.key, request.id_column,
             epoch_rows=list(request.epoch_rows) or None, skim=skim,
         )  # fmt: skip
-        inputs.remember(option, outputs.source, outputs.layout, _describe(outputs))
+        about = _describe(outputs)
+        inputs.add(option, outputs.paths, outputs.layout, about, shown=outputs.shown)
         if outputs.row_numbers is not None:
             inputs.remember("epoch-rows", outputs.row_numbers)
         inputs.notices.extend(outputs.source.notices)
+        labels = _labels_of_first_epoch(request, outputs, labels, inputs)
         epochs = epoch_range(request.epochs, outputs.count)
         check_dynamics(
             families["dynamics"],
             epochs=len(epochs),
             logits=option == "logits",
-            labels=request.labels is not None,
+            labels=labels is not None,
         )
+    _check_labels(request, labels)
     return ScoreJob(
         request, families, files, settle_graph(request.graph_options),
         thread_count(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
     )  # fmt: skip
+
+
+def _labels_of_first_epoch(
+    request: ScoreRequest, outputs: Epochs, labels: Source | None, inputs: Inputs
+) -> Source | None:
+    """The labels as given; else those in the files of outputs, as dataset cartography writes them.
+
+    Each file of one epoch holds the labels again: those of the first are read.
+    """
+    files = outputs.source.paths
+    again = labels is not None and len(files) > 1 and labels.paths == files
+    key = request.labels.key if request.labels is not None else None
+    beside = next((name for name in LABEL_NAMES if name in outputs.source.keys), None)
+    wanted = any(KINDS[kind].labels for kind in request.kinds)
+    if not again and (labels is not None or beside is None or not wanted):
+        return labels
+    inputs.forget("labels")
+    return inputs.source(Input([str(files[0])], key or beside), "labels", "labels")
+
+
+def _check_labels(request: ScoreRequest, labels: Source | None) -> None:
+    """Refuse kinds that lack labels."""
+    for kind in request.kinds:
+        if KINDS[kind].labels and labels is None:
+            raise UsageError(f"--kind {kind} needs --labels")
 
 
 def _describe(outputs: Epochs) -> Callable[[], dict[str, Any]]:
@@ -140,8 +169,6 @@ def _check(request: ScoreRequest, families: dict[Family, list[str]]) -> None:
     if families["graph"] and request.emb is None and request.graph is None:
         raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
     for kind in request.kinds:
-        if KINDS[kind].labels and request.labels is None:
-            raise UsageError(f"--kind {kind} needs --labels")
         if KINDS[kind].logits_only and request.logits is None:
             raise UsageError(
                 f"--kind {kind} is defined on logits: from --probs it would be another number",
@@ -185,6 +212,8 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         bad.settle(missing, "labels", origin, lambda row: "label is null")
     if job.outputs is not None:
         job.outputs.check(frame)
+        if job.labels is not None:
+            job.outputs.check_labels(frame, job.labels)
     frame.check_id_column()
     frame.adopt_ids()
     job.inputs.note_joins(frame)

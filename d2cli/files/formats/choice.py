@@ -22,12 +22,13 @@ from d2cli.files.formats.fields import Field
 
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
 
+LABEL_NAMES = ("label", "labels", "target", "targets", "class", "gold")
 ID_NAMES = ("id", "uid", "_curator_dedup_id")
 #: Field names by role that are used if the user names none; the first that exists is used.
-_USUAL = {
+_USUAL: dict[Role, tuple[str, ...]] = {
     "embeddings": ("embedding", "embeddings", "emb", "vector"),
     "scores": ("score", "scores"),
-    "labels": ("label", "labels", "target", "targets", "class", "gold"),
+    "labels": LABEL_NAMES,
     "rows": ("index", *ID_NAMES),
     "outputs": ("logits", "probs", "probabilities", "outputs"),
     "texts": ("text", "texts", "caption", "sentence", "content"),

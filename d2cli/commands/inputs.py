@@ -122,6 +122,7 @@ class Inputs:
             )
             about = partial(describe_files, one.paths, one.n)
             self.add(option, one.paths, one.layout, about, repeats=True, shown=_shown(one))
+            self.notices += one.notices
             found.append(one)
         return found
 

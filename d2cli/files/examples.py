@@ -57,6 +57,7 @@ def open_texts(
     files = expand(paths, "texts")
     lines = all(file.suffix.lower() == ".txt" and sniff(file) == "csv" for file in files)
     if key is None and lines:
+        files = expand(paths, "texts", one_set=True)
         return Source("texts", "texts", [LinesField(path, skim) for path in files])
     return open_source(paths, "texts", "texts", key, id_column, skim=skim)
 

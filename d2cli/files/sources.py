@@ -20,7 +20,12 @@ from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
 from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined
-from d2cli.files.locate.paths import expand
+from d2cli.files.locate.hives import integer_names, partition_field
+from d2cli.files.locate.located import Found, Located
+from d2cli.files.locate.own_outputs import is_foreign_table
+from d2cli.files.locate.paths import locate
+from d2cli.files.locate.splits import check_splits
+from d2cli.files.locate.survey import outputs_notice
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
 
@@ -75,6 +80,7 @@ class Source:
         name: the name of the input in messages.
         reading: how the user says that embeddings are to be read.
         has_columns: whether the files are tables, which can carry ids.
+        left_out: notices of files that were left out.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Source:
         self.name = f"{parts[0].where}{more}"
         self.reading = reading
         self.has_columns = any(part.from_table for part in parts)
+        self.left_out: list[str] = []
 
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""
@@ -137,8 +144,9 @@ class Source:
 
     @property
     def notices(self) -> list[str]:
-        """What the user should know about how the files are read, each notice once."""
-        return list(dict.fromkeys(notice for part in self.parts for notice in part.notices))
+        """What the user should know about which files are read, and how; each notice once."""
+        about_parts = [notice for part in self.parts for notice in part.notices]
+        return list(dict.fromkeys([*self.left_out, *about_parts]))
 
     @staticmethod
     def _common_width(widths: dict[Field, int]) -> int:
@@ -224,11 +232,14 @@ def open_source(
     parts: list[Field] = []
     id_parts: list[Field] = []
     flat: list[dict[str, Field]] = []
+    found = {argument: locate(argument, option) for argument in arguments}
+    integers = integer_names(file for one in found.values() for file in one.files)
     for argument in arguments:
-        for fields in _one_kind(expand([argument], option), wanted):
-            parts.append(choose(fields, wanted))
+        for file, fields in _one_kind(argument, found[argument], wanted, option):
+            chosen = choose([*fields, *partition_field(file, key, fields, integers)], wanted)
+            parts.append(chosen)
             id_parts.extend(find_ids(fields, id_column))
-            flat.append(flat_fields(fields, parts[-1]))
+            flat.append(flat_fields(fields, chosen))
     if id_parts and len(id_parts) != len(parts):
         says = f"only some files of --{option} have the column {id_parts[0].name}"
         raise DataError(f"{parts[0].path}: {says}")
@@ -241,6 +252,7 @@ def open_source(
         chosen=why_chosen(parts[0], wanted),
         reading=reading,
     )
+    source.left_out = [notice for one in found.values() for notice in one.notices]
     if source.n == 0:
         raise DataError(f"{source.name}: there are no rows")
     if source.n > MAX_ROWS:
@@ -248,20 +260,37 @@ def open_source(
     return source
 
 
-def _one_kind(files: list[Path], wanted: Wanted) -> Iterator[list[Field]]:
-    """The fields of each file; in a folder with several formats, of the first format that fits."""
-    by_kind: dict[Format, list[Path]] = {}
-    for path in files:
-        by_kind.setdefault(sniff(path), []).append(path)
+def _one_kind(
+    argument: str, found: Found, wanted: Wanted, option: str
+) -> Iterator[tuple[Located, list[Field]]]:
+    """The fields of each file; in a folder with several formats, of the first format that fits.
+
+    Tables that are outputs of d2prune by their metadata are left out of folders and globs.
+    """
+    by_kind: dict[Format, list[Located]] = {}
+    for file in found.files:
+        by_kind.setdefault(sniff(file.path), []).append(file)
     *kinds, last = (kind for kind in KINDS if kind in by_kind)
     for kind in kinds:
-        fields = file_fields(by_kind[kind][0], kind, wanted.skim)
+        fields = file_fields(by_kind[kind][0].path, kind, wanted.skim)
         with suppress(DataError):
             choose(fields, wanted)
             last = kind
             break
-    for path in by_kind[last]:
-        yield file_fields(path, last, wanted.skim)
+    check_splits([str(file.path) for file in by_kind[last]], argument, option)
+    outputs = []
+    for file in by_kind[last]:
+        fields = file_fields(file.path, last, wanted.skim)
+        table = getattr(fields[0], "table", None)
+        if not file.by_name and table and is_foreign_table(file.path, table.schema, option):
+            outputs.append(str(file.path))
+        else:
+            yield file, fields
+    if outputs:
+        found.notices.append(outputs_notice(argument, outputs))
+    if len(outputs) == len(by_kind[last]):
+        says = f"{argument}: holds no data for --{option}, only outputs of d2prune"
+        raise DataError(f"{says} ({outputs[0]})", "a file that is given by name is read")
 
 
 @dataclass(frozen=True)

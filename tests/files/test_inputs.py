@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from d2cli.files.formats import fields, tables
 from d2cli.files.formats.arrow_types import list_matrix
-from d2cli.files.locate.paths import natural_key
+from d2cli.files.locate.tree import natural_key
 from d2cli.files.sources import open_source
 
 

@@ -132,7 +132,8 @@ def _parameters(request: type) -> Iterator[inspect.Parameter]:
             key = dataclasses.replace(
                 option, flags=(option.key,), metavar=_KEY_METAVAR, help=option.key_help
             )
-            yield _parameter(_name(option.key), str | None, None, key)
+            keys = list[str] | None if option.keys_repeat else str | None
+            yield _parameter(_name(option.key), keys, None, key)
 
 
 def _parsed_type(field: dataclasses.Field[Any], kind: Any, option: Option) -> Any:
@@ -178,11 +179,11 @@ def _filled(request: type[Request], values: dict[str, Any], **more: Any) -> Requ
             continue
         value = values[field.name]
         if kind == Input | None:
-            key = values[_name(option.key)] if option.key else None
-            if key is not None and option.key:
+            keys = _keys(values[_name(option.key)], option.key) if option.key else ()
+            if keys and option.key:
                 inputs_of_keys.setdefault(option.key, option.flags[0])
                 used |= {option.key} if value else set()
-            value = Input(list(value), key) if value else None
+            value = Input(list(value), keys) if value else None
         elif field.default == ():
             value = _parsed_all(value or [], option)
         elif option.parse is not None:
@@ -192,6 +193,15 @@ def _filled(request: type[Request], values: dict[str, Any], **more: Any) -> Requ
         if key not in used:
             raise UsageError(f"{key} names something in {flag}, which is not given")
     return request(**filled, **more)
+
+
+def _keys(value: str | list[str] | None, flag: str) -> tuple[str, ...]:
+    """The values of an option that names columns; a repeated value is refused."""
+    keys = tuple(value or ()) if not isinstance(value, str) else (value,)
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"{flag} {key} is given twice")
+    return keys
 
 
 def _parsed_all(values: list[Any], option: Option) -> tuple[Any, ...]:

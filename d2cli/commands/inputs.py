@@ -92,7 +92,7 @@ class Inputs:
             return None
         reading = Reading(read_as.emb_bits, read_as.emb_scale)
         found = open_source(
-            given.paths, role, option, given.key, self.id_column,
+            given.paths, role, option, given.keys, self.id_column,
             key_option=key_option, skim=self.skim, reading=reading,
         )  # fmt: skip
         self.notices.extend(found.notices)

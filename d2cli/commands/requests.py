@@ -54,6 +54,7 @@ class Option:
         metavar: what help calls the value; None: after its type.
         parse: makes the value from ``(text, flag)``; None: as typer reads the field's type.
         key: the option that names a column or member of this input; None: no such option.
+        key_help, keys_repeat: its help, and whether it may repeat.
         required: whether the command line must give it.
     """
 
@@ -64,15 +65,24 @@ class Option:
     parse: Callable[[str, str], Any] | None = None
     key: str | None = None
     key_help: str = "Column or npz member to read."
+    keys_repeat: bool = False
     required: bool = False
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input option: its paths, and the key that names a column or member in them."""
+    """One input option: its paths, and the keys that name columns or members in them.
+
+    Only embeddings have several keys, which are joined side by side.
+    """
 
     paths: list[str]
-    key: str | None = None
+    keys: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str | None:
+        """The only key."""
+        return self.keys[0] if self.keys else None
 
 
 def option(group: str, flags: str, default: Any, help: str, **more: Any) -> Any:
@@ -84,6 +94,13 @@ def option(group: str, flags: str, default: Any, help: str, **more: Any) -> Any:
 def input_option(name: str, metavar: str, help: str, group: str = INPUTS) -> Any:
     """A field that is an input: ``--name``, which may repeat, and ``--name-key``."""
     return option(group, f"--{name}", None, help, metavar=metavar, key=f"--{name}-key")
+
+
+def embeddings_option() -> Any:
+    """A field for ``--emb``; its keys may repeat."""
+    return option(INPUTS, "--emb", None, EMBEDDINGS, metavar="E", key="--emb-key",
+        key_help="Column or npz member to read; may repeat: several are joined side by side, each "
+        "scaled to unit length with --metric cosine.", keys_repeat=True)  # fmt: skip
 
 
 def number_or(word: str) -> Callable[[str, str], Any]:
@@ -313,7 +330,7 @@ class OutputOptions:
 class GraphRequest:
     """``d2prune graph``."""
 
-    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     id_column: str | None = _id_column()
     out: str = option(OUTPUT, "--out", "", "The graph file.", metavar="G.arrow", required=True)
@@ -349,7 +366,7 @@ class PropagateRequest:
 class SelectRequest:
     """``d2prune select``."""
 
-    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     graph: str | None = option(INPUTS, "--graph", None, GRAPH_FILE, metavar="G.arrow")
@@ -411,7 +428,7 @@ class ScoreRequest:
     )  # fmt: skip
     probs: Input | None = input_option("probs", "P", "Probabilities in the same form, not logits.")
     labels: Input | None = input_option("labels", "L", "One label a row: the number of its class.")
-    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     graph: str | None = option(INPUTS, "--graph", None,
         "A graph file, for knn-distance and label-disagreement. [default: one is "
@@ -458,7 +475,7 @@ class ReportOptions:
 class ReportRequest:
     """``d2prune report``."""
 
-    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     selected: tuple[str, ...] = option(INPUTS, "--selected", (),
@@ -498,7 +515,7 @@ class CompareOptions:
 class CompareRequest:
     """``d2prune compare``."""
 
-    emb: Input | None = input_option("emb", "E", EMBEDDINGS)
+    emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     labels: Input | None = input_option("labels", "L", "One label a row, for classes and moderate.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 from d2cli.files.formats.choice import Role, Wanted, choose, find_ids, why_chosen
+from d2cli.files.formats.composed import JoinedField
 from d2cli.files.formats.converted import AS_STORED, Reading
 from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
@@ -112,7 +113,7 @@ class Source:
             if row < part.n:
                 break
             row -= part.n
-        return f"{part.where}: row {row}"
+        return part.place(row)
 
     def layout(self, rows: int | None = None, width: int | None = None) -> Layout:
         """What the headers say; `rows` and `width` if they are not those of the joined files.
@@ -147,6 +148,12 @@ class Source:
         """What the user should know about which files are read, and how; each notice once."""
         about_parts = [notice for part in self.parts for notice in part.notices]
         return list(dict.fromkeys([*self.left_out, *about_parts]))
+
+    def scale_parts(self, metric: str) -> None:
+        """Before reading: give joined matrices the same weight if the metric is ``cosine``."""
+        for part in self.parts:
+            if isinstance(part, JoinedField):
+                part.unit = metric == "cosine"
 
     @staticmethod
     def _common_width(widths: dict[Field, int]) -> int:
@@ -213,7 +220,7 @@ class Source:
 
 
 def open_source(
-    arguments: list[str], role: Role, option: str, key: str | None = None,
+    arguments: list[str], role: Role, option: str, key: str | tuple[str, ...] | None = None,
     id_column: str | None = None, *, key_option: str | None = "", skim: bool = False,
     reading: Reading = AS_STORED,
 ) -> Source:  # fmt: skip
@@ -222,13 +229,15 @@ def open_source(
     Args:
         arguments, option: paths, folders and globs, and the option they were given to.
         role, key, id_column, skim, reading: see :class:`~d2cli.files.formats.choice.Wanted`.
+            Several keys of embeddings are joined side by side.
         key_option: the option that takes the key; by default ``{option}-key``.
 
     Raises:
         DataError: if a file cannot be used; the message names it.
     """
     key_option = f"{option}-key" if key_option == "" else key_option
-    wanted = Wanted(role, key_option, key, id_column, skim, reading)
+        role, key, id_column, skim, reading: see :class:`~d2cli.files.formats.choice.Wanted`.
+            Several keys of embeddings are joined side by side.
     parts: list[Field] = []
     id_parts: list[Field] = []
     flat: list[dict[str, Field]] = []
@@ -236,7 +245,7 @@ def open_source(
     integers = integer_names(file for one in found.values() for file in one.files)
     for argument in arguments:
         for file, fields in _one_kind(argument, found[argument], wanted, option):
-            chosen = choose([*fields, *partition_field(file, key, fields, integers)], wanted)
+            chosen = _chosen(file, fields, wanted, keys, integers)
             parts.append(chosen)
             id_parts.extend(find_ids(fields, id_column))
             flat.append(flat_fields(fields, chosen))
@@ -258,6 +267,18 @@ def open_source(
     if source.n > MAX_ROWS:
         raise DataError(f"{source.name}: {source.n:,} rows are more than {MAX_ROWS:,}")
     return source
+
+
+def _chosen(
+    file: Located, fields: list[Field], wanted: Wanted, keys: tuple[str | None, ...],
+    integers: set[str],
+) -> Field:  # fmt: skip
+    """The field of one file, or the fields of several keys joined."""
+    chosen = [
+        choose([*fields, *partition_field(file, key, fields, integers)], replace(wanted, key=key))
+        for key in keys
+    ]
+    return chosen[0] if len(chosen) == 1 else JoinedField(chosen)
 
 
 def _one_kind(

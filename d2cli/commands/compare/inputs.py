@@ -95,6 +95,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     scores = inputs.source(request.scores, "scores", "scores")
     assert emb is not None and scores is not None
+    emb.scale_parts(request.graph_options.metric)
     return CompareJob(
         request, options, settle_graph(request.graph_options),
         settle_direction(scores, request.score_options), thread_count(request.run.threads),

@@ -55,6 +55,7 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
     inputs = Inputs(request.id_column, skim)
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     assert emb is not None
+    emb.scale_parts(options.metric)
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     return GraphJob(
         request, options, thread_count(request.run.threads), inputs, emb, within,

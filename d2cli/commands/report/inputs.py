@@ -128,6 +128,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
         {one.recorded("graph", "metric") for one in selections},
         Metric, "the selections were made with different metrics", "--metric",
     )  # fmt: skip
+    emb.scale_parts(metric or defaults.METRIC)
     return ReportJob(
         request, metric or defaults.METRIC, thread_count(request.run.threads),
         inputs, emb, scores, media.get("images"), media.get("texts"), labels, selections,

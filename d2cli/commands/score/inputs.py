@@ -91,6 +91,8 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     given = request.emb if uses_emb else None
     read_as = request.emb_options if uses_emb else None
     emb = inputs.source(given, "embeddings", "emb", read_as=read_as)
+    if emb is not None:
+        emb.scale_parts(request.graph_options.metric)
     graph = inputs.graph(request.graph if families["graph"] else None)
     labels = inputs.source(request.labels, "labels", "labels")
     outputs, epochs = None, range(0)

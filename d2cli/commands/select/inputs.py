@@ -149,6 +149,8 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     labels = inputs.source(request.labels, "labels", "labels")
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     settings = _settle(request, graph, scores, cutoff_scores, inherited)
+    if emb is not None:
+        emb.scale_parts(settings.graph.metric)
     if settings.cutoff not in (0, AUTO) and scores is None and cutoff_scores is None:
         raise UsageError("--cutoff needs --scores or --cutoff-scores")
     if scores is not None:

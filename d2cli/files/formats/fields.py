@@ -60,6 +60,15 @@ class Field(ABC):
         self.is_text, self.is_number = dtype.kind in "US", dtype.kind in "fiub"
 
     @property
+    def key_names(self) -> tuple[str, ...]:
+        """The names of the columns or members that it is made of; empty for a plain array."""
+        return (self.name,) if self.name else ()
+
+    def place(self, row: int) -> str:
+        """The file, the field and the row, for messages."""
+        return f"{self.where}: row {row}"
+
+    @property
     def type_name(self) -> str:
         """The type of the values, for messages."""
         kind = {"U": "text", "S": "text"}.get(self.dtype.kind, str(self.dtype))

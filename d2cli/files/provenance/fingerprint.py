@@ -68,7 +68,7 @@ def is_sampled(paths: list[Path]) -> bool:
 def describe(source: Source) -> dict[str, Any]:
     """The description of an input in provenance: :func:`describe_files`, and the field's name."""
     described = describe_files(source.paths, source.n)
-    names = sorted({part.name for part in source.parts if part.name})
+    names = list(dict.fromkeys(name for part in source.parts for name in part.key_names))
     if names:
         described["field"] = names[0] if len(names) == 1 else names
     return described | source.reading.recorded

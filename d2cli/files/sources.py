@@ -236,8 +236,8 @@ def open_source(
         DataError: if a file cannot be used; the message names it.
     """
     key_option = f"{option}-key" if key_option == "" else key_option
-        role, key, id_column, skim, reading: see :class:`~d2cli.files.formats.choice.Wanted`.
-            Several keys of embeddings are joined side by side.
+    keys = key if isinstance(key, tuple) else (key,)
+    wanted = Wanted(role, key_option, keys[0], id_column, skim, reading)
     parts: list[Field] = []
     id_parts: list[Field] = []
     flat: list[dict[str, Field]] = []

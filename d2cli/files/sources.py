@@ -236,7 +236,7 @@ def open_source(
         DataError: if a file cannot be used; the message names it.
     """
     key_option = f"{option}-key" if key_option == "" else key_option
-    keys = key if isinstance(key, tuple) else (key,)
+    keys: tuple[str | None, ...] = (key or (None,)) if isinstance(key, tuple) else (key,)
     wanted = Wanted(role, key_option, keys[0], id_column, skim, reading)
     parts: list[Field] = []
     id_parts: list[Field] = []

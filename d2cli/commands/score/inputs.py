@@ -131,14 +131,14 @@ def _labels_of_first_epoch(
     """
     files = outputs.source.paths
     again = labels is not None and len(files) > 1 and labels.paths == files
-    key = request.labels.key if request.labels is not None else ()
     beside = next((name for name in LABEL_NAMES if name in outputs.source.keys), None)
     wanted = any(KINDS[kind].labels for kind in request.kinds)
     if not again and (labels is not None or beside is None or not wanted):
         return labels
     inputs.forget("labels")
-    key = key or ((beside,) if beside else ())
-    return inputs.source(Input([str(files[0])], key), "labels", "labels")
+    keys = request.labels.keys if request.labels is not None else ()
+    keys = keys or ((beside,) if beside else ())
+    return inputs.source(Input([str(files[0])], keys), "labels", "labels")
 
 
 def _check_labels(request: ScoreRequest, labels: Source | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +97,14 @@ class BadRows:
         if not self.used.any():
             raise DataError(f"{origin.place(None)}: no row can be used: {reason(int(rows[0]))}")
 
+    def drop(self, bad: NDArray[np.bool_], option: str) -> None:
+        """Leave out rows that an earlier step has dropped, whatever the policy."""
+        rows = np.flatnonzero(bad & ~self.ignored)
+        if rows.size:
+            self.found[option] = rows
+            self.dropped[rows] = True
+            self.ignored |= bad
+
     def refusal(self, says: str, rows: NDArray[np.int64], hint: str | None = None) -> DataError:
         """The error that `says` what is wrong with the first of some `rows`, and counts them."""
         if rows.size > 1:
@@ -135,6 +144,18 @@ class BadRows:
         zero = any("zero vector" in reason for reason in reasons.values())
         self.settle(bad, "emb", emb, lambda row: reasons[row], other if zero else None)
 
+    @contextmanager
+    def counting(self, emb: Source, metric: Metric) -> Iterator[None]:
+        """Let an error about one row of embeddings count all such rows."""
+        try:
+            yield
+        except DataError as error:
+            cause = error.__cause__
+            at_fault = isinstance(cause, DataError) and cause.argument == "embeddings"
+            if at_fault and getattr(cause, "row", None) is not None:
+                self.settle_embeddings(emb, metric)
+            raise
+
     # -- what is recorded and said -----------------------------------------------------------------
     @property
     def section(self) -> dict[str, Any]:
@@ -149,11 +170,17 @@ class BadRows:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """(label, text) for people; empty if no row was dropped."""
+        """(label, text) for people; empty if all rows are used."""
+        found = []
+        if excluded := int((self.ignored & ~self.dropped).sum()):
+            found = [("excluded", f"{excluded:,} of {self.ignored.size:,} rows")]
         count = int(self.dropped.sum())
         if not count:
-            return []
+            return found
         by = ", ".join(f"{rows.size:,} of {option}" for option, rows in self.found.items())
         named = ", ".join(str(row) for row in np.flatnonzero(self.dropped)[:_NAMED].tolist())
         more = ", …" if count > _NAMED else ""
-        return [("bad rows", f"{count:,} of {self.ignored.size:,} dropped ({by}): {named}{more}")]
+        return [
+            *found,
+            ("bad rows", f"{count:,} of {self.ignored.size:,} dropped ({by}): {named}{more}"),
+        ]

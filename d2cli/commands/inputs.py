@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from d2cli.commands.requests import EmbeddingOptions, Input
 from d2cli.commands.settle import names_a_score
 from d2cli.errors import DataError, UsageError
@@ -163,11 +166,14 @@ class Inputs:
         self._means[option] = text
         self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
 
-    def note_joins(self, frame: Frame) -> None:
-        """Remember how each input was joined."""
+    def note_rows(self, frame: Frame, bad: dict[str, NDArray[np.int64]]) -> None:
+        """Remember how each input was joined, and its `bad` rows, which were dropped."""
         for option, join in frame.joins.items():
             facts = {"joined": join.text, "rows_used": join.used}
             self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
+        for option, rows in bad.items():
+            name = option.replace("-", "_")
+            self._facts.setdefault(name, {})["rows_dropped"] = int(rows.size)
 
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) of each input, for people: file, column, meaning, join, rows."""
@@ -179,6 +185,8 @@ class Inputs:
                 given, used = self.described[one.name]["rows"], facts["rows_used"]
                 if given != used:
                     said.append(f"{used:,} of {given:,} rows used, {given - used:,} ignored")
+            if dropped := facts.get("rows_dropped"):
+                said.append(f"{dropped:,} bad rows dropped")
             if one.shown:
                 found.append((one.label, "; ".join(text for text in said if text)))
         return found

@@ -174,7 +174,7 @@ def settle_direction(
         origin = "option" if options.higher_is else "default"
         settled = _direction(options.higher_is, options.score_transform, origin)
         if source is not None and origin == "default":
-            settled = replace(settled, notices=_contradiction(source, option))
+            settled = replace(settled, notices=contradiction(source, option))
         return settled
     kind, was = recorded
     higher_is = options.higher_is or was
@@ -231,7 +231,7 @@ def _told_by(name: str) -> HigherIs | None:
     return None
 
 
-def _contradiction(source: Source, option: str) -> tuple[str, ...]:
+def contradiction(source: Source, option: str) -> tuple[str, ...]:
     """A notice if the name of the scores contradicts the default direction."""
     names = [name for name in (source.column_name, source.parts[0].path.stem) if name]
     told = next((found for found in map(_told_by, names) if found is not None), None)

@@ -30,7 +30,7 @@ def open_epoch_rows(arguments: list[str], outputs: Source) -> Source:
     source = open_source(arguments, "rows", OPTION, None, NO_IDS, key_option=None)
     if len(source.parts) != len(outputs.parts):
         says = f"{len(source.parts):,} files of row numbers for {len(outputs.parts):,} of outputs"
-        hint = "give one file of row numbers for each file of outputs, both in natural order"
+        hint = f"--{OPTION} takes one file for each file of outputs, both in natural order"
         raise DataError(f"{source.name}: {says}", hint)
     for part, of in zip(source.parts, outputs.parts, strict=True):
         if part.dtype.kind not in "iu":
@@ -112,7 +112,7 @@ def _reorders(path: Path, shape: tuple[int, ...]) -> bool:
         return False
     for one in fields:
         if one.dtype.kind in "iu" and one.shape == shape[-2:-1]:
-            numbers = one.column().to_numpy(zero_copy_only=False)
+            numbers = one.column().to_numpy(zero_copy_only=False).astype(np.int64)
             if np.unique(numbers).size == numbers.size and (np.diff(numbers) < 0).any():
                 return True
     return False

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
@@ -108,6 +109,22 @@ class Epochs:
                     "such column",
                     f"give labels with the column {join.by}",
                 )
+
+    def check_labels_agree(self, frame: Frame, name: str) -> None:
+        """Refuse epochs whose column `name`, the labels, differs from that of the first epoch."""
+        key = self.source.keys.get(name)
+        first = self._part(0)
+        for at in range(1, len(self.source.parts) if key else 0):
+            part = self._part(at)
+            ours, theirs = frame.rows_of(first), frame.rows_of(part, keep=False)
+            assert key is not None
+            one, other = (Key(name, key.parts[i : i + 1]).values() for i in (0, at))
+            one = one if ours is None else one.take(pa.array(ours))
+            other = other if theirs is None else other.take(pa.array(theirs))
+            if not one.equals(other):
+                where = f"{part.parts[0].path}: {name}"
+                says = f"differs from that of {first.parts[0].path}"
+                raise DataError(f"{where} {says}", "give the labels of each row with --labels")
 
     @property
     def shown(self) -> str:

@@ -94,13 +94,18 @@ class Frame:
         name: str,
         ids: pa.Array | None = None,
         *,
-        id_name: str | None = None,
         id_column: str | None = None,
+        made_from: str | None = None,
         unkept: Iterable[str] = (),
     ) -> None:
-        """A frame of n rows; `unkept` are columns that its file once had and does not keep."""
+        """A frame of n rows.
+
+        Of a file of an earlier step, `made_from` is the column that its ids come from, and `unkept`
+        are others that it could not keep.
+        """
+        self._made_from = made_from
         self.n, self.name, self.ids, self.id_column = n, name, ids, id_column
-        self.id_name = id_name if id_name is not None or ids is None else ID_NAMES[0]
+        self.id_name = made_from if made_from is not None or ids is None else ID_NAMES[0]
         self.joins: dict[str, Join] = {}
         self.notices: list[str] = []
         self._columns: dict[str, _Column] = {}
@@ -115,7 +120,8 @@ class Frame:
         """A frame of the rows of an input, in its order."""
         ids = source.ids()
         name = source.id_parts[0].name if source.id_parts else None
-        frame = cls(source.n, source.name, ids, id_name=name, id_column=id_column)
+        frame = cls(source.n, source.name, id_column=id_column)
+        frame.ids, frame.id_name = ids, name
         frame._check_has_column(source)
         if ids is not None and name is not None:
             frame._columns[name] = _Column(values=ids)
@@ -330,7 +336,13 @@ class Frame:
     def _check_has_column(self, source: Source) -> None:
         """Refuse (UsageError) a table that lacks the column of ``--id-column``."""
         named = self.id_column not in (None, NO_IDS)
-        if named and source.has_columns and not source.id_parts:
+        if named and self._made_from not in (None, self.id_column):
+            raise UsageError(
+                f"--id-column {self.id_column}: {self.name} has ids of the column "
+                f"{self._made_from}",
+                f"make it again with --id-column {self.id_column}",
+            )
+        if named and (source.has_columns or source.keys) and not source.id_parts:
             raise UsageError(
                 f"--id-column {self.id_column}: {source.name} has no column of this name",
                 f"it has: {', '.join(source.keys) or 'no column of integers or text'}",

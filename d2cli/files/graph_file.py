@@ -113,7 +113,7 @@ class GraphFile:
             str(self.path),
             ids,
             id_column=id_column,
-            id_name=name if isinstance(name, str) else None,
+            made_from=name if isinstance(name, str) else None,
             unkept=[one for one in unkept if isinstance(one, str)],
         )
 

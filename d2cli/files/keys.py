@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -63,13 +64,16 @@ class Key:
 
 
 def flat_fields(fields: list[Field], chosen: Field) -> dict[str, Field]:
-    """The columns of integers or text of one file, besides the one that is `chosen`, by name."""
+    """The columns of integers or text of one file, besides the one that is `chosen`, by name.
+
+    A column of floats counts if its name is that of a key: integers beside a null become floats.
+    """
     return {
         f.name: f
         for f in fields
         if f is not chosen
         and f.refusal is None
-        and f.dtype.kind in "iuUS"
+        and f.dtype.kind in ("fiuUS" if usual_names([f.name]) else "iuUS")
         and f.shape in ((chosen.n,), chosen.shape[1:2])  # outputs: (epochs, n, classes)
     }
 
@@ -78,6 +82,17 @@ def common_keys(files: list[dict[str, Field]]) -> dict[str, Key]:
     """The columns that every file of an input has."""
     names = [name for name in files[0] if all(name in one for one in files)] if files else []
     return {name: Key(name, tuple(one[name] for one in files)) for name in names}
+
+
+def refuse_lost_keys(files: list[dict[str, Field]], parts: list[Field]) -> None:
+    """Refuse files of which only some have a column that usually tells rows apart (DataError)."""
+    for name in usual_names({name for one in files for name in one}):
+        lacks = next((i for i, one in enumerate(files) if name not in one), None)
+        if lacks is not None:
+            has = next(i for i, one in enumerate(files) if name in one)
+            says = f"has no column {name}, and {parts[has].path} has one"
+            hint = f"--id-column {NO_IDS} takes the rows of all files to be in one order"
+            raise DataError(f"{parts[lacks].path}: {says}", hint)
 
 
 def joined(parts: Iterable[Field], nulls: bool = False) -> pa.Array:
@@ -95,12 +110,19 @@ def joined(parts: Iterable[Field], nulls: bool = False) -> pa.Array:
 
 
 def broadened(values: pa.Array) -> pa.Array:
-    """Integers as int64 (uint64 if a value needs it) and text as large_string, for comparison."""
+    """Integers as int64 (uint64 if a value needs it) and text as large_string, for comparison.
+
+    Floats that are whole numbers become integers too.
+    """
     kind = values.type
     if pa.types.is_uint64(kind) and len(values) and (pc.max(values).as_py() or 0) >= 1 << 63:
         return values
     if pa.types.is_integer(kind):
         return values.cast(pa.int64())
+    if pa.types.is_floating(kind):
+        with suppress(pa.ArrowInvalid):  # else not whole
+            return values.cast(pa.int64())
+        return values
     return values if pa.types.is_boolean(kind) else values.cast(pa.large_string())
 
 

@@ -48,14 +48,17 @@ def store_scores(
 ) -> None:  # fmt: skip
     """Write scores, (n,) each, to `path` in the format of `ending`.
 
-    NaN stands for no score: it is written as null into tables.
+    NaN stands for no score: it is written as null into tables, but for CSV, where a null in the
+    only column would be an empty line, which readers skip.
     """
     if ending == ".npy":
         with path.open("wb") as file:
             np.save(file, next(iter(scores.values())), allow_pickle=False)
         return
     columns = {} if ids is None else {"id": ids}
-    columns.update({kind: pa.array(values, from_pandas=True) for kind, values in scores.items()})
+    columns.update(
+        {kind: pa.array(values, from_pandas=ending != ".csv") for kind, values in scores.items()}
+    )
     write_table(pa.table(columns, metadata=as_metadata(provenance)), path, ending)
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
-from d2cli.files.formats.choice import Role, Wanted, choose, find_ids, why_chosen
+from d2cli.files.formats.choice import NO_IDS, Role, Wanted, choose, find_ids, why_chosen
 from d2cli.files.formats.composed import JoinedField
 from d2cli.files.formats.converted import AS_STORED, Reading
 from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
-from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined
+from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined, refuse_lost_keys
 from d2cli.files.locate.hives import integer_names, partition_field
 from d2cli.files.locate.located import Found, Located
 from d2cli.files.locate.own_outputs import is_foreign_table
@@ -252,6 +252,8 @@ def open_source(
     if id_parts and len(id_parts) != len(parts):
         says = f"only some files of --{option} have the column {id_parts[0].name}"
         raise DataError(f"{parts[0].path}: {says}")
+    if role == "outputs" and id_column != NO_IDS:
+        refuse_lost_keys(flat, parts)
     source = Source(
         role,
         option,

@@ -123,6 +123,6 @@ def read_compare_data(job: CompareJob) -> CompareData:
         scores = Scores(scores.raw[rows], scores.utility[rows], origin)
         codes = None if codes is None else codes[rows]
     frame.check_id_column()
-    job.inputs.note_joins(frame)
+    job.inputs.note_rows(frame, bad.found)
     job.inputs.note("scores", job.direction.text, **job.direction.facts)
     return CompareData(frame, bad, rows, scores, codes)

@@ -80,7 +80,7 @@ def read_graph_data(job: GraphJob) -> GraphData:
         excluded = ~bad.used
     frame.check_id_column()
     frame.adopt_ids()
-    job.inputs.note_joins(frame)
+    job.inputs.note_rows(frame, bad.found)
     check_target(job.request.out, job.inputs.paths)
     return GraphData(frame, labels, excluded, bad)
 

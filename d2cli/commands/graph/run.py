@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
-from d2cli.errors import DataError
 from d2cli.files.graph_file import graph_section, store_graph
 from d2cli.files.output.checkpoint import digest_of, kept
 from d2cli.files.provenance.sidecar import new_provenance
@@ -88,23 +88,18 @@ def graph_of(
 
     If embeddings cannot be used, the error counts all such rows, which are `bad`.
     """
-    try:
-        with blame(embeddings=emb if rows is None else Reordered(emb, rows), within=within):
-            return build_graph(
-                emb.matrix() if rows is None else emb.matrix()[rows],
-                **as_parameters(options),
-                within=labels,
-                exclude=excluded,
-                threads=threads,
-                progress=progress,
-                checkpoint=checkpoint,
-            )
-    except DataError as error:
-        cause = error.__cause__
-        at_fault = isinstance(cause, DataError) and cause.argument == "embeddings"
-        if bad is not None and at_fault and getattr(cause, "row", None) is not None:
-            bad.settle_embeddings(emb, options.metric)
-        raise
+    origin = emb if rows is None else Reordered(emb, rows)
+    counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
+    with counted, blame(embeddings=origin, within=within):
+        return build_graph(
+            emb.matrix() if rows is None else emb.matrix()[rows],
+            **as_parameters(options),
+            within=labels,
+            exclude=excluded,
+            threads=threads,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
 
 
 def build_key(

@@ -100,7 +100,7 @@ def read_propagate_data(job: PropagateJob) -> PropagateData:
     scores = read_scores(job.scores, frame, bad)
     scores = settle_utility(scores, job.direction, bad, job.messages)
     frame.check_id_column()
-    job.inputs.note_joins(frame)
+    job.inputs.note_rows(frame, bad.found)
     notices = [*stale, *frame.notices, *job.direction.notices]
     return PropagateData(loaded.graph, frame, scores, bad, notices)
 

@@ -14,7 +14,7 @@ from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
-from d2cli.commands.settle import Direction
+from d2cli.commands.settle import Direction, contradiction
 from d2cli.defaults import HigherIs, Metric, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
@@ -167,11 +167,13 @@ def read_report_data(job: ReportJob) -> ReportData:
     )
     selections = [_of_rows(one.read(frame), bad, rows) for one in job.selections]
     frame.check_id_column()
-    job.inputs.note_joins(frame)
+    job.inputs.note_rows(frame, bad.found)
     notices = [notice for rows in selections for notice in _check_origin(job, rows)]
     higher_is, origin_of_direction = _direction(job)
     settled = Direction(higher_is, defaults.TRANSFORM, origin_of_direction)
     job.inputs.note("scores", settled.text, **settled.facts)
+    if origin_of_direction == "default":
+        notices += contradiction(job.scores, "higher-is")
     if rows is not None:
         scores, codes = scores[rows], None if codes is None else codes[rows]
     with blame(scores=origin if rows is None else Reordered(origin, rows)):

@@ -96,7 +96,8 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
     def tick() -> None:
         progress("measure", next(done), steps)
 
-    vectors = vectors_of(data.emb, data.metric, threads, progress, data.rows)
+    with data.bad.counting(data.emb, data.metric):
+        vectors = vectors_of(data.emb, data.metric, threads, progress, data.rows)
     ruler = Ruler(vectors, options.measured_rows, options.seed, threads)
     tick()
     random = {size: _random(ruler, size, tick) for size in sizes}

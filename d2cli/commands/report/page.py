@@ -154,7 +154,9 @@ def _example_rows(data: ReportData, measures: Measures) -> dict[int, ShownRow]:
         images = map(thumbnail, images_at(data.images.source, data.images.places(rows)))
     score = Decimals([float(np.abs(data.scores).max())])
     return {
-        row: ShownRow(_name(data, row), _label(data, row), score(data.scores[row]), text, image)
+        data.number(row): ShownRow(
+            _name(data, row), _label(data, row), score(data.scores[row]), text, image
+        )
         for row, text, image in zip(rows.tolist(), texts, images, strict=True)
     }
 

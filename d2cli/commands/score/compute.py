@@ -141,7 +141,8 @@ def _from_embeddings(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
         rule = Decision("n-clusters", clusters, "√n, rounded", {"rows": job.emb.n})
         scored.decisions += (rule,)
     used = np.flatnonzero(data.bad.used) if data.bad.any_left_out else None
-    with blame(embeddings=job.emb if used is None else Reordered(job.emb, used)):
+    origin = job.emb if used is None else Reordered(job.emb, used)
+    with data.bad.counting(job.emb, options.metric), blame(embeddings=origin):
         found = prototypicality(
             job.emb.matrix() if used is None else job.emb.matrix()[used],
             clusters,

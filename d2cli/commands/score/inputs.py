@@ -217,9 +217,11 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         job.outputs.check(frame)
         if job.labels is not None:
             job.outputs.check_labels(frame, job.labels)
+            if job.labels.paths == job.outputs.paths[:1]:
+                job.outputs.check_labels_agree(frame, job.labels.column_name)
     frame.check_id_column()
     frame.adopt_ids()
-    job.inputs.note_joins(frame)
+    job.inputs.note_rows(frame, bad.found)
     if job.emb is not None and bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.options.metric)
     return ScoreData(frame, bad, None if loaded is None else loaded.graph, labels, origin)

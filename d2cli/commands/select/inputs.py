@@ -296,7 +296,7 @@ def read_select_data(job: SelectJob) -> SelectData:
         )
     _read_rows(job, data)
     data.frame.check_id_column()
-    job.inputs.note_joins(data.frame)
+    job.inputs.note_rows(data.frame, data.bad.found)
     return data
 
 
@@ -349,6 +349,8 @@ def _read_scores(job: SelectJob, data: SelectData) -> None:
     if job.propagated is not None:
         # Propagated scores may be negative: hops under other rules can go below zero.
         values, origin = data.frame.vector(job.propagated)
+        if job.propagated_from.get("parameters", {}).get("bad_rows") == "drop":
+            data.bad.drop(np.isnan(values), "propagated")  # as that step has settled it
         data.bad.settle_numbers(values, "propagated", origin, "propagated score")
         data.propagated = values
     if job.scores is not None:

@@ -13,9 +13,9 @@ import typer
 
 from d2cli.cli import compare, graph, hints, propagate, report, score, select, signals
 from d2cli.cli.console import CONSOLE, Exit, show_error
-from d2cli.cli.options import GroupedCommand, long_options, parser_of
+from d2cli.cli.options import GroupedCommand, ShownGroup, long_options, parser_of
 from d2cli.errors import D2Error, UsageError
-from d2cli.runtime import stopping
+from d2cli.runtime import stopping, streams
 from d2cli.version import __version__
 
 _ABOUT = """\
@@ -38,6 +38,7 @@ Exit codes: 0 the output is complete; 1 the data or the run failed; 2 wrong usag
 
 app = typer.Typer(
     name="d2prune",
+    cls=ShownGroup,
     help=_ABOUT,
     epilog=_EXAMPLE,
     rich_markup_mode=None,
@@ -108,7 +109,7 @@ def run(arguments: list[str] | None = None) -> int:
     CONSOLE.remember()
     if sys.stderr is None:  # the shell closed it; None would send messages to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- until the end
-    with signals.heard():
+    with signals.heard(), streams.forgiving():
         code = _outcome(arguments)
     return code
 

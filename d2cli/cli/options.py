@@ -5,21 +5,31 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from d2cli.cli.console import CONSOLE
 from d2cli.commands.numbers import decimal_number, whole_number
 from d2cli.commands.requests import Input, Option
 from d2cli.errors import UsageError
+from d2cli.runtime.streams import shown
 
 Request = TypeVar("Request")
 _KEY_METAVAR = "NAME"
+
+
+class ShownGroup(TyperGroup):
+    """The program itself. The parser would print help as UTF-8 on terminals that show ASCII."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, as standard output can show it."""
+        return shown(super().get_help(ctx), sys.stdout)
 
 
 class GroupedCommand(TyperCommand):
@@ -55,6 +65,10 @@ class GroupedCommand(TyperCommand):
                     "quote a glob, so that the shell does not expand it: --emb 'shards/*.npy'",
                 )
         return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, as standard output can show it."""
+        return shown(super().get_help(ctx), sys.stdout)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section a heading, in the order of declaration."""

@@ -109,7 +109,7 @@ def finish(
     with Outputs() as files:
         for output in outputs:
             if output.target == "-":
-                with written(terminal.stdout if terminal else None) as stdout:
+                with written(terminal.stdout if terminal else None, data=True) as stdout:
                     output.store(stdout)
                 continue
             sidecar = files.place(sidecar_path(output.target))

@@ -116,6 +116,15 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _local(path: str) -> str:
+    """A recorded path as this run can open it: under ``LC_ALL=C`` names are not read as UTF-8."""
+    try:
+        os.fsencode(path)
+        return path
+    except UnicodeEncodeError:
+        return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
 class Change(NamedTuple):
     """An input, by its first file, whose content (`certain`) or only time of change differs."""
 
@@ -137,7 +146,8 @@ def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterato
         if name in (*ignore, SECOND_HAND):
             continue
         try:
-            paths = [Path(run["folder"], path) for path in _paths_of(one)]
+            folder = _local(run["folder"])
+            paths = [Path(folder, _local(path)) for path in _paths_of(one)]
             there = [path for path in paths if path.is_file()]
         except (TypeError, ValueError):  # not a path
             continue

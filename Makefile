@@ -8,8 +8,8 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo example report test check coverage docs picture fuzz floors soak bench bench-plan \
-        evidence clean
+.PHONY: help demo example report test check coverage docs picture package fuzz floors soak bench \
+        bench-plan evidence clean
 
 help:
 	@echo "make demo      install d2prune and keep 30 % of the sample data"
@@ -20,6 +20,7 @@ help:
 	@echo "make coverage  run the tests with the JIT off; at least 95 % of the lines must run"
 	@echo "make docs      write docs/cli.md anew, from the code"
 	@echo "make picture   draw docs/picture.svg anew, from the sample data"
+	@echo "make package   build wheel and sdist, check them, and run the demo from the wheel"
 	@echo "make fuzz      damage input files for FUZZ_SECONDS (600) and check how readers respond"
 	@echo "make floors    run the tests with the oldest versions that pyproject.toml admits"
 	@echo "make soak      kill a thousand runs at random moments (half an hour)"
@@ -90,6 +91,19 @@ docs: $(BIN)/d2prune
 
 picture: $(BIN)/d2prune
 	$(BIN)/python -m docs.build_picture
+
+# What would be published. The wheel is installed into an environment of its own, with its extras.
+PACKAGE := $(BUILD)/package
+
+package: $(BIN)/d2prune
+	rm -rf $(PACKAGE)
+	$(BIN)/python -m build --outdir $(PACKAGE)/dist
+	$(BIN)/python -m twine check --strict $(PACKAGE)/dist/*
+	$(PYTHON) -m venv $(PACKAGE)/env
+	wheel=$$(echo $(PACKAGE)/dist/*.whl) && \
+	  $(PACKAGE)/env/bin/pip install --quiet "$$wheel[formats,report,score]"
+	cd $(PACKAGE) && env/bin/d2prune --version && env/bin/d2prune select \
+	  --emb $(CURDIR)/sample_data/emb.npy --scores $(CURDIR)/sample_data/scores.npy --ratio 0.3
 
 # Coverage-guided, for FUZZ_SECONDS. The corpus is kept in build/fuzz for the next run.
 FUZZ_SECONDS ?= 600

@@ -112,10 +112,11 @@ class BadRows:
             more = ", …" if rows.size > _NAMED else ""
             says += f"; {rows.size:,} of {self.ignored.size:,} rows cannot be used: {named}{more}"
         ways = [hint] if hint else []
-        ways.append(f"--bad-rows drop leaves {'them' if rows.size > 1 else 'it'} out")
+        if rows.size < np.count_nonzero(~self.ignored):
+            ways.append(f"--bad-rows drop leaves {'them' if rows.size > 1 else 'it'} out")
         if self.can_exclude:
             ways.append("--exclude FILE leaves out the rows that a file lists")
-        return DataError(says, "; ".join(ways))
+        return DataError(says, "; ".join(ways) or None)
 
     def settle_numbers(
         self, values: NDArray[np.float64], option: str, origin: Source | Reordered, what: str

@@ -96,7 +96,7 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
                 marked = read_through(marks_bad=True).bad
                 rows = rows if marked is None else np.flatnonzero(marked)
         if rows.size:
-            raise data.bad.refusal(error.message, rows) from error
+            raise data.bad.refusal(error.message, rows, error.hint) from error
         raise
     if dynamics.bad is not None:
         data.bad.settle(dynamics.bad, option, outputs.source, lambda row: "is not finite")

@@ -98,7 +98,7 @@ class Source:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
         self.keys, self.chosen, self.column_name = keys or {}, chosen, parts[0].name
         self.n = sum(part.n for part in parts) if n is None else n
-        self.paths = list(dict.fromkeys(part.path for part in parts))
+        self.paths = list(dict.fromkeys(file for part in parts for file in part.files))
         more = f" … ({len(parts)} files)" if len(parts) > 1 else ""
         self.name = f"{parts[0].where}{more}"
         self.reading = reading
@@ -130,7 +130,7 @@ class Source:
         alone = len(parts) == len(mapped) == 1 and self._as_it_is(mapped[0])
         return Layout(
             option=self.option, role=self.role, name=self.name, paths=self.paths,
-            size=sum(path.stat().st_size for path in self.paths),
+            size=sum({part.path: part.disk_bytes for part in parts}.values()),
             rows=rows, exact=all(part.exact for part in parts), width=width,
             dtype=np.result_type(*numbers) if numbers else parts[0].dtype,
             mapped=alone, plain=not alone or mapped[0].is_plain,
@@ -292,7 +292,7 @@ def _one_kind(
     """
     by_kind: dict[Format, list[Located]] = {}
     for file in found.files:
-        by_kind.setdefault(sniff(file.path), []).append(file)
+        by_kind.setdefault(sniff(file.path, wanted), []).append(file)
     *kinds, last = (kind for kind in KINDS if kind in by_kind)
     for kind in kinds:
         fields = file_fields(by_kind[kind][0].path, kind, wanted.skim)

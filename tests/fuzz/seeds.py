@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -43,6 +46,7 @@ def _tables() -> Iterator[pa.Table]:
     yield pa.table({f"emb_{i}": EMB[:, i] for i in range(3)} | {"uid": LABELS + np.arange(N) * 9})
     yield pa.table({"id": pa.array(TEXT).dictionary_encode(), "el2n": SCORES.astype("f4")})
     yield pa.table({"index": np.arange(N), "keep": SCORES > 0.2})
+    yield pa.table({"e": [{"v": row, "m": [row, row]} for row in lists], "u": [b"\xff\0"] * N})
 
 
 def _graph() -> pa.Table:
@@ -97,6 +101,26 @@ def seeds() -> Iterator[bytes]:
         yield _parquet(table, compression="none", use_dictionary=False)
         if not any(pa.types.is_nested(field.type) for field in table.schema):
             yield _csv(table)
+    yield gzip.compress(_npy(EMB))
+    yield (
+        struct.pack("<Q", 90)
+        + json.dumps({"emb": {"dtype": "F32", "shape": [N, 3], "data_offsets": [0, N * 12]}})
+        .ljust(90)
+        .encode()
+        + EMB.tobytes()
+    )
+    for options in ({}, {"chunks": (2, 3), "compression": "gzip"}):
+        file = io.BytesIO()
+        with h5py.File(file, "w") as root:
+            root.create_dataset("a/emb", data=EMB, **options)
+            root["id"], root["score"] = TEXT, SCORES
+        yield file.getvalue()
+    yield b'{"id": "a", "emb": [0.5, 1], "score": 1}\n{"id": "b", "emb": [2, 1], "score": 2}\n'
+    yield gzip.compress(b"id,score\na,1\nb,2\n")
+    yield "id,score\na,1\nb,2\n".encode("utf-16")
+    yield b'id,emb\na,"[0.5, 1]"\nb,"[1 2]"\n'
+    yield b"id;score\na;0,5\nb;1,25\n"
+    yield b"# two\n1.0 2.0\n3.0 4.0\n"
     yield b"0.5\n0.25\n1e3\n"
     yield b"a\tb\n1\t007\n2\t008\n"
     yield b'caption,score\n"two\nlines",1\n"a ""b""",2\n'

@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.malformed import graphs, numpy_files, places, tables
+from tests.malformed import containers, graphs, numpy_files, places, tables
 from tests.malformed import make as m
 from tests.malformed.case import Case
 
-_ALL: list[Case] = [*numpy_files.CASES, *tables.CASES, *graphs.CASES, *places.CASES]
+_ALL: list[Case] = [
+    *numpy_files.CASES,
+    *tables.CASES,
+    *containers.CASES,
+    *graphs.CASES,
+    *places.CASES,
+]
 CASES = [case for case in _ALL if case.code]
 UNREADABLE = places.UNREADABLE
 GOOD = [case for case in _ALL if not case.code]

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -74,6 +75,26 @@ def npz_lying(member: bytes, size: int, compression: int = zipfile.ZIP_STORED) -
     at = content.rindex(b"PK\x01\x02") + 24
     assert content[at : at + 4] == small
     return content[:at] + large + content[at + 4 :]
+
+
+def vectors(values: np.ndarray) -> bytes:
+    """A ``.fvecs`` file."""
+    width = np.full((len(values), 1), values.shape[1], "<i4")
+    return np.hstack([width.view("u1"), np.ascontiguousarray(values).view("u1")]).tobytes()
+
+
+def safetensors(about: dict[str, Any], data: bytes = EMB.tobytes()) -> bytes:
+    """A safetensors file with this header."""
+    header = json.dumps(about).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def hdf5(name: str, values: Any, **options: Any) -> bytes:
+    """An HDF5 file of one dataset."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as root:
+        root.create_dataset(name, data=values, **options)
+    return file.getvalue()
 
 
 # -- tables ---------------------------------------------------------------------------------------

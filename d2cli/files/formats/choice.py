@@ -19,6 +19,7 @@ from d2cli.files.formats.converted import (
     uint16_hint,
 )
 from d2cli.files.formats.fields import Field
+from d2cli.files.formats.foreign import pickled_array
 
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
 
@@ -84,7 +85,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
     """
     path, role, key = fields[0].path, wanted.role, wanted.key
     if len(fields) == 1 and not fields[0].name:
-        if key is None:
+        if key is None or fields[0].refusal is not None:
             return _fit(fields[0], wanted)
         hint = f"leave --{wanted.key_option} out"
         raise DataError(f"{path}: is a plain array and has no {key!r}", hint)
@@ -180,6 +181,8 @@ def _fit(f: Field, wanted: Wanted) -> Field:
     """The field as the role reads it, refused if its shape or type does not fit."""
     role = wanted.role
     if f.refusal is not None:
+        if f.dtype.hasobject and not f.from_table and not f.name:
+            raise DataError(f.refusal.message, pickled_array(f.path, f.shape, wanted))
         raise f.refusal
     dimensions, form = _FORMS.get(role, ((1,), "one-dimensional, (n,)"))
     if len(f.shape) not in dimensions:

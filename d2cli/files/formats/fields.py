@@ -74,6 +74,16 @@ class Field(ABC):
         kind = {"U": "text", "S": "text"}.get(self.dtype.kind, str(self.dtype))
         return kind if len(self.shape) == 1 else f"{kind} {self.shape}"
 
+    @property
+    def files(self) -> list[Path]:
+        """The files whose content stands for the field's in the provenance."""
+        return [self.path]
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the file on disk."""
+        return self.path.stat().st_size
+
     def width(self) -> int:
         """The number of values in a row. For a column of lists this reads the first rows."""
         return math.prod(self.shape[1:])

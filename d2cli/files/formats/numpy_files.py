@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import math
 import struct
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -76,19 +77,28 @@ def npz_fields(path: Path) -> list[Field]:
                     fields.append(NpzField(path, name, header))
     except _UNZIP_ERRORS as error:
         raise DataError(f"{path}: is not a readable .npz file ({error})") from None
-    if any(name.endswith("data.pkl") for name in names):
-        raise DataError(
-            f"{path}: is a PyTorch file, which is a pickle; pickles are not read",
-            f"in Python: import numpy, torch; d = torch.load({str(path)!r}); "
-            "numpy.save('scores.npy', numpy.asarray(d['el2n']))",
-        )
     if not fields:
         raise DataError(f"{path}: the .npz file holds no arrays")
     return fields
 
 
-def _header(file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | None = None) -> Header:
-    """The header of a ``.npy`` file of `size` bytes, or of a member of a ``.npz``, checked."""
+def npy_gz_fields(path: Path) -> list[Field]:
+    """The one array of a gzip'd ``.npy`` file; reads its header only."""
+    try:
+        with gzip.open(path) as file:
+            header = _header(file, None, str(path))
+    except _UNZIP_ERRORS as error:
+        raise DataError(f"{path}: cannot be unpacked ({error})") from None
+    return [NpyGzField(path, "", header)]
+
+
+def _header(
+    file: Any, size: int | None, where: str, entry: zipfile.ZipInfo | None = None
+) -> Header:
+    """The header of a ``.npy`` file or of a member of a ``.npz``, checked.
+
+    `size` is the bytes of the file; None: not known.
+    """
 
     def read(count: int) -> bytes:
         if count > _HEADER_MOST:  # NumPy would read it before it checks anything
@@ -115,6 +125,8 @@ def _header(file: IO[bytes], size: int, where: str, entry: zipfile.ZipInfo | Non
         raise DataError(f"{where}: the header claims the shape {header.shape}")
     if not header.dtype.itemsize:  # an empty file could claim any number of them
         raise DataError(f"{where}: its values have 0 bytes each ({header.dtype})", _SAVE_AGAIN)
+    if size is None:
+        return header
     if entry and size > _RATIOS.get(entry.compress_type, math.inf) * entry.compress_size:
         says = f"claims to unpack {entry.compress_size:,} bytes to {size:,}, which is impossible"
         raise DataError(f"{where}: {says}", _COPY_AGAIN)
@@ -198,3 +210,18 @@ class NpzField(Field):
         if rest:
             raise DataError(f"{self.where}: is cut off")
         return values.reshape(shape)
+
+
+class NpyGzField(NpzField):
+    """A gzip'd ``.npy`` file, unpacked while it is read."""
+
+    @contextmanager
+    def _data(self) -> Iterator[Any]:
+        try:
+            with gzip.open(self.path) as member:
+                member.read(self._header.offset)
+                yield member
+                if member.read(1):  # also verifies the checksum
+                    raise DataError(f"{self.where}: holds more bytes than its header claims")
+        except _UNZIP_ERRORS as error:
+            raise DataError(f"{self.where}: cannot be unpacked ({error})") from None

@@ -1,4 +1,4 @@
-"""Tables: parquet, Arrow files and streams, CSV. Columns become fields."""
+"""Tables: parquet, ORC, Arrow files and streams, text. Columns become fields."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ class TableFile:
                 options = {"pre_buffer": False, "buffer_size": 1 << 20}
                 self._parquet = pa.parquet.ParquetFile(source, **options)
                 self.schema, self.n = self._parquet.schema_arrow, self._parquet.metadata.num_rows
+            elif kind == "orc":
+                from pyarrow import orc  # noqa: PLC0415, only needed here
+
+                self._orc = orc.ORCFile(pa.OSFile(os.fsencode(path)))
+                self.schema, self.n = self._orc.schema, self._orc.nrows
             elif kind in TEXT_KINDS:
                 self._open_text(skim)
             else:
@@ -121,6 +126,8 @@ class TableFile:
         with arrow_errors(self.path):
             if self.kind == "parquet":
                 found = self._parquet.iter_batches(batch_size=rows, columns=names)
+            elif self.kind == "orc":
+                found = self._stripes(names, rows)
             else:
                 found = iter(self.table.select(names).to_batches(rows))
             for batch in found:
@@ -128,6 +135,12 @@ class TableFile:
                     batch.validate(full=True)
                 yield start, batch
                 start += batch.num_rows
+
+    def _stripes(self, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Columns of an ORC file, in batches of at most `rows` rows of one stripe."""
+        for stripe in range(self._orc.nstripes):
+            batch = self._orc.read_stripe(stripe, columns=names)
+            yield from (batch.slice(at, rows) for at in range(0, batch.num_rows, rows))
 
     def fields(self) -> list[Field]:
         """Every column, each field of a struct, and each family of numbered columns as one matrix.
@@ -175,6 +188,8 @@ class TableFile:
         """
         if self.kind in TEXT_KINDS:  # the whole table, and its integers as text
             return 3 * unpacked_size(self.path)
+        if self.kind == "orc":  # a stripe, packed and unpacked
+            return min(5 * self.path.stat().st_size, 256 << 20)
         if self.kind != "parquet":
             return BATCH_BYTES
         size = sum(self.column_sizes.get(name, (0, 0.0))[1] * self.n for name in names)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from d2cli.errors import DataError, UsageError
+from d2cli.files.formats.arrays.zarr_stores import is_store
 from d2cli.files.locate.folders import folder_files
 from d2cli.files.locate.hives import hive_files, is_hive, partition_of
 from d2cli.files.locate.hugging_face import check_mapping
@@ -34,11 +35,11 @@ def locate(argument: str, option: str) -> Found:
         raise UsageError(f"--{option} is given an empty path")
     tree, path = LocalTree(), Path(argument)
     with system_errors(argument):
-        if path.is_dir():
+        if path.is_dir() and not is_store(path):
             return _in_folder(Survey(tree, option), argument)
         if glob.has_magic(argument) and not path.exists():
             return _in_glob(Survey(tree, option), argument)
-    check_regular(path)
+    _check_readable(path)
     check_mapping(tree, str(path))
     return Found([Located(path, by_name=True, partition=partition_of(argument))])
 
@@ -88,8 +89,14 @@ def _check_mappings(tree: Tree, names: list[str]) -> None:
         check_mapping(tree, name)
 
 
+def _check_readable(path: Path) -> None:
+    """Refuse what is neither a regular file nor a zarr store."""
+    if not is_store(path):
+        check_regular(path)
+
+
 def _found(names: list[str], notices: list[str]) -> Found:
     files = [Located(Path(name), partition=partition_of(name)) for name in names]
     for file in files:
-        check_regular(file.path)
+        _check_readable(file.path)
     return Found(files, notices)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from d2cli.files.formats.arrays.zarr_stores import is_store
 from d2cli.files.formats.recognise import is_data_name
 from d2cli.files.regular import system_errors
 
@@ -74,12 +75,12 @@ class LocalTree(Tree):
             for entry in entries:
                 if entry.is_file() or entry.is_dir():
                     path = str(Path(folder, entry.name))
-                    found.append(Entry(entry.name, path, entry.is_dir()))
+                    found.append(Entry(entry.name, path, _is_folder(Path(path))))
         return sorted(found, key=lambda entry: natural_key(entry.path))
 
     def matches(self, pattern: str) -> list[Entry]:
         found = {Path(path) for path in _matches(pattern)}
-        entries = [Entry(path.name, str(path), path.is_dir()) for path in found]
+        entries = [Entry(path.name, str(path), _is_folder(path)) for path in found]
         return sorted(entries, key=lambda entry: natural_key(entry.path))
 
     def text(self, path: str, most: int) -> str | None:
@@ -89,6 +90,11 @@ class LocalTree(Tree):
             return Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder of files. A zarr store is one input, whatever it consists of."""
+    return path.is_dir() and not is_store(path)
 
 
 def _matches(pattern: str) -> set[str]:

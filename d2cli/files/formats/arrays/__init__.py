@@ -1,0 +1,1 @@
+"""Arrays in other containers than NumPy's own."""

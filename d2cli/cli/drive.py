@@ -58,27 +58,32 @@ def drive(
     """
     from d2cli.commands.finish import Terminal
     from d2cli.commands.plan import check_limit, shortage
+    from d2cli.files.locate.remote import downloads
 
     if options.pilot and not options.plan:
         raise UsageError("--pilot forecasts the time of a plan: give --plan too")
     limit = None if options.max_memory is None else parse_size(options.max_memory, "max-memory")
-    job = open_job(request, options.plan and not options.pilot)
-    if options.plan:
-        found = plan(job)
-        if options.pilot:
-            from d2cli.commands.pilot import forecast
+    with downloads() as copies:
+        with progress_bar() as progress:
+            copies.report = progress
+            job = open_job(request, options.plan and not options.pilot)
+        copies.report = None
+        if options.plan:
+            found = plan(job)
+            if options.pilot:
+                from d2cli.commands.pilot import forecast
 
-            time = forecast(request, job, open_job, work, found.threads)
-            found = dataclasses.replace(found, time=time)
-        _show_plan(found, limit)
-        return
-    if limit is not None:
-        check_limit(plan(job), limit)
-    else:
-        show_notices(shortage(lambda: plan(job)))
-    compiling.tell(_compiling_notice(_COMPILE_SECONDS[type(request).__name__]))
-    with progress_bar() as progress:
-        summary = work(job, Terminal(progress, show_notice, sys.stdout))
+                time = forecast(request, job, open_job, work, found.threads)
+                found = dataclasses.replace(found, time=time)
+            _show_plan(found, limit)
+            return
+        if limit is not None:
+            check_limit(plan(job), limit)
+        else:
+            show_notices(shortage(lambda: plan(job)))
+        compiling.tell(_compiling_notice(_COMPILE_SECONDS[type(request).__name__]))
+        with progress_bar() as progress:
+            summary = work(job, Terminal(progress, show_notice, sys.stdout))
     show_summary(summary)
     if options.explain:
         _show_decisions(summary.decisions)

@@ -18,6 +18,8 @@ from d2cli.files.formats.choice import Role
 from d2cli.files.formats.converted import Reading
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, open_graph
+from d2cli.files.locate.copies import is_address
+from d2cli.files.locate.paths import locate
 from d2cli.files.provenance.fingerprint import (
     changes,
     describe,
@@ -133,7 +135,7 @@ class Inputs:
         """Open a graph file, or return None if none was given."""
         if path is None:
             return None
-        graph = open_graph(path)
+        graph = open_graph(locate(path, "graph").files[0].path if is_address(path) else path)
         about = partial(describe_files, graph.paths, graph.n)
         shown = f"{graph.path}: {graph.n:,} rows, k = {graph.n_neighbors}"
         self.add("graph", graph.paths, lambda: graph, about, shown=shown)

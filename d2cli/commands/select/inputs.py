@@ -35,6 +35,7 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
+from d2cli.files.locate.copies import is_address
 from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.sources import Reordered, Source
@@ -138,7 +139,8 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     )
     given = None if request.propagated is None else Input([request.propagated])
     propagated = inputs.source(given, "scores", "propagated", key_option=None)
-    propagated_from = _propagated_from(request)  # once it is open: a later change is noticed
+    # Read once the file is open, so that a later change is noticed.
+    propagated_from = _propagated_from(request, propagated)
     inherited = propagated_from.get("parameters", {})
     if propagated_from and request.scores is None:
         inputs.add(SECOND_HAND, [], None, lambda: propagated_from["inputs"].get("scores", {}))
@@ -191,12 +193,12 @@ def _check(request: SelectRequest) -> None:
         raise UsageError("--complement has no rank: dropped rows were never picked")
 
 
-def _propagated_from(request: SelectRequest) -> dict[str, Any]:
+def _propagated_from(request: SelectRequest, opened: Source | None) -> dict[str, Any]:
     """The provenance of the propagated file; empty if nothing is recorded."""
     path = request.propagated
-    if path is None:
+    if path is None or opened is None:
         return {}
-    provenance = read_sidecar(Path(path))
+    provenance = read_sidecar(opened.paths[0] if is_address(path) else Path(path))
     if provenance is not None and provenance.get("command") == "propagate":
         check_recorded(provenance["parameters"], path)
         return provenance

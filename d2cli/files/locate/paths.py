@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from d2cli.errors import DataError, UsageError
-from d2cli.files.formats.arrays.zarr_stores import is_store
+from d2cli.files.locate.copies import is_address
 from d2cli.files.locate.folders import folder_files
 from d2cli.files.locate.hives import hive_files, is_hive, partition_of
 from d2cli.files.locate.hugging_face import check_mapping
 from d2cli.files.locate.located import Found, Located
+from d2cli.files.locate.remote import RemoteTree
 from d2cli.files.locate.splits import check_splits, missing_shards
 from d2cli.files.locate.survey import Survey
 from d2cli.files.locate.tree import LocalTree, Tree
-from d2cli.files.regular import check_regular, system_errors
+from d2cli.files.regular import system_errors
 
 
 def locate(argument: str, option: str) -> Found:
@@ -33,15 +34,24 @@ def locate(argument: str, option: str) -> Found:
     """
     if not argument:  # Path("") would be the current folder
         raise UsageError(f"--{option} is given an empty path")
-    tree, path = LocalTree(), Path(argument)
+    argument = _without_scheme(argument)
+    tree: Tree = RemoteTree(argument) if is_address(argument) else LocalTree()
+    survey = Survey(tree, option)
     with system_errors(argument):
-        if path.is_dir() and not is_store(path):
-            return _in_folder(Survey(tree, option), argument)
-        if glob.has_magic(argument) and not path.exists():
-            return _in_glob(Survey(tree, option), argument)
-    _check_readable(path)
-    check_mapping(tree, str(path))
+        if tree.is_folder(argument):
+            return _in_folder(survey, argument)
+        if tree.is_pattern(argument):
+            return _in_glob(survey, argument)
+    (path,) = tree.paths([argument])
+    if isinstance(tree, LocalTree):
+        check_mapping(tree, str(path))
     return Found([Located(path, by_name=True, partition=partition_of(argument))])
+
+
+def _without_scheme(argument: str) -> str:
+    """A path for the address of a local file, ``file:///home/me/emb.npy``."""
+    found = re.fullmatch(r"(?:file|local):/{2}(?:localhost)?(/.*)", argument, re.DOTALL)
+    return found[1] if found else argument
 
 
 def expand(arguments: Iterable[str], option: str, *, one_set: bool = False) -> list[Path]:
@@ -59,9 +69,10 @@ def expand(arguments: Iterable[str], option: str, *, one_set: bool = False) -> l
 
 
 def _in_folder(survey: Survey, argument: str) -> Found:
-    names = [entry.path for entry in folder_files(survey, str(Path(argument)))]
+    folder = argument.rstrip("/") if is_address(argument) else str(Path(argument))
+    names = [entry.path for entry in folder_files(survey, folder)]
     lacking = missing_shards(names)
-    return _found(names, [*survey.notices(argument), *([lacking] if lacking else [])])
+    return _found(survey, names, [*survey.notices(argument), *([lacking] if lacking else [])])
 
 
 def _in_glob(survey: Survey, argument: str) -> Found:
@@ -80,7 +91,7 @@ def _in_glob(survey: Survey, argument: str) -> Found:
     if not kept:
         raise DataError(f"{argument}: no file matches this pattern")
     _check_mappings(survey.tree, kept)
-    return _found(kept, survey.notices(argument))
+    return _found(survey, kept, survey.notices(argument))
 
 
 def _check_mappings(tree: Tree, names: list[str]) -> None:
@@ -89,14 +100,9 @@ def _check_mappings(tree: Tree, names: list[str]) -> None:
         check_mapping(tree, name)
 
 
-def _check_readable(path: Path) -> None:
-    """Refuse what is neither a regular file nor a zarr store."""
-    if not is_store(path):
-        check_regular(path)
-
-
-def _found(names: list[str], notices: list[str]) -> Found:
-    files = [Located(Path(name), partition=partition_of(name)) for name in names]
-    for file in files:
-        _check_readable(file.path)
-    return Found(files, notices)
+def _found(survey: Survey, names: list[str], notices: list[str]) -> Found:
+    if is_address(names[0]) and len({os.path.splitext(name)[1] for name in names}) == 1:
+        check_splits(names, os.path.dirname(names[0]), survey.option)  # before they are downloaded
+    paths = survey.tree.paths(names)
+    located = zip(names, paths, strict=True)
+    return Found([Located(path, partition=partition_of(name)) for name, path in located], notices)

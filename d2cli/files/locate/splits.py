@@ -40,8 +40,7 @@ def check_splits(paths: list[str], place: str, option: str) -> None:
         DataError: if there are several splits.
     """
     found: dict[str, list[str]] = {}
-    folders = [os.path.dirname(path) for path in paths]
-    below = len(os.path.commonpath(folders)) if len(set(folders)) > 1 else len(folders[0])
+    below = max(0, _common_start([f"{os.path.dirname(path)}/" for path in paths]).rfind("/"))
     for path in paths:
         found.setdefault(_split_of(path[below:]), []).append(path)
     if len(found) > 1:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from d2cli.files.formats.arrays.zarr_stores import is_store
 from d2cli.files.formats.recognise import is_data_name
-from d2cli.files.regular import system_errors
+from d2cli.files.regular import check_regular, system_errors
 
 #: JSON files that describe a folder are not read if they are larger.
 _JSON_MOST = 1 << 24
@@ -44,6 +44,14 @@ class Tree(ABC):
         """Whether the path is a folder."""
 
     @abstractmethod
+    def is_pattern(self, argument: str) -> bool:
+        """Whether an argument is a glob, and no name of a file."""
+
+    @abstractmethod
+    def paths(self, names: list[str]) -> list[Path]:
+        """The paths of files on this machine; a missing file is refused (DataError)."""
+
+    @abstractmethod
     def entries(self, folder: str) -> list[Entry]:
         """What is directly in a folder, in natural order."""
 
@@ -67,7 +75,17 @@ class LocalTree(Tree):
     """The folders of this machine."""
 
     def is_folder(self, path: str) -> bool:
-        return Path(path).is_dir()
+        return _is_folder(Path(path))
+
+    def is_pattern(self, argument: str) -> bool:
+        return glob.has_magic(argument) and not Path(argument).exists()
+
+    def paths(self, names: list[str]) -> list[Path]:
+        found = [Path(name) for name in names]
+        for path in found:
+            if not is_store(path):
+                check_regular(path)
+        return found
 
     def entries(self, folder: str) -> list[Entry]:
         found = []

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2cli.errors import OutputError, UsageError
+from d2cli.files.locate.copies import is_address
 from d2cli.files.output.temporary import Lease, lock, opened, sweep
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
@@ -210,8 +211,12 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
 
     Raises:
         OutputError: if the folder is missing or not writable, or the target is no regular file.
-        UsageError: if the target or its sidecar is one of the `inputs`.
+        UsageError: if the target is remote, or the target or its sidecar is one of the `inputs`.
     """
+    if is_address(str(target)):
+        raise UsageError(
+            f"{target}: outputs are written to this machine only", "write a file here, and copy it"
+        )
     inputs, folders = list(inputs), set()
     for place in (Path(target), sidecar_path(target)):
         with _naming(place):  # a name too long, a cycle of links

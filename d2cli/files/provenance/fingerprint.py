@@ -1,9 +1,10 @@
 """How provenance describes inputs, and whether they have changed since an output was made.
 
 Provenance records the paths, sizes, fingerprints and times of change of all inputs. A recorded
-input that no longer exists is ignored, because files move. A recorded input that exists with other
-content is refused, unless the user allows it. If a fingerprint reads only a part of the file and
-only the time of change differs, the content may or may not have changed: that is a notice.
+input that no longer exists is ignored, because files move; a remote one is not looked at again. A
+recorded input that exists with other content is refused, unless the user allows it. If a
+fingerprint reads only a part of the file and only the time of change differs, the content may or
+may not have changed: that is a notice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from d2cli.errors import DataError
+from d2cli.files.locate.copies import is_address
 
 if TYPE_CHECKING:  # a recorder in a training loop need not load Arrow
     from d2cli.files.sources import Source
@@ -110,7 +112,8 @@ def whereabouts(inputs: dict[str, Any]) -> dict[str, Any]:
     times: dict[str, list[int]] = {}
     for name, one in _described_inputs(inputs):
         with suppress(OSError, TypeError, ValueError):  # copied from other provenance
-            times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in _paths_of(one))
+            local = [p for p in _paths_of(one) if not is_address(p)]
+            times.setdefault(name, []).extend(Path(p).stat().st_mtime_ns for p in local)
     with suppress(OSError):  # the current folder has been removed
         return {"folder": os.getcwd(), "modified_ns": times}
     return {}
@@ -146,6 +149,8 @@ def changes(provenance: dict[str, Any], ignore: tuple[str, ...] = ()) -> Iterato
         if name in (*ignore, SECOND_HAND):
             continue
         try:
+            if any(is_address(path) for path in _paths_of(one)):
+                continue  # only a step that downloads it again can compare it
             folder = _local(run["folder"])
             paths = [Path(folder, _local(path)) for path in _paths_of(one)]
             there = [path for path in paths if path.is_file()]

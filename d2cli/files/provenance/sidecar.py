@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
+from d2cli.files.locate.copies import CopyPath
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.regular import check_regular
 from d2cli.version import __version__
@@ -83,7 +84,7 @@ def from_metadata(
 # -- beside an output -----------------------------------------------------------------------------
 def sidecar_path(output: str | Path) -> Path:
     """The sidecar of an output."""
-    return Path(f"{output}.json")
+    return output.beside(".json") if isinstance(output, CopyPath) else Path(f"{output}.json")
 
 
 def write_sidecar(

@@ -87,6 +87,9 @@ def test_row_without_one_part_is_refused_with_its_name(select, data, parts):
     assert "emb.npz: l14_txt: row 7" in err.splitlines()[0]
     assert "zero vector" in err.splitlines()[0]
     assert select(*args)[0] == 0  # euclidean
+    Path("bad.txt").write_text("7\n9\n")
+    assert select(*args, "--metric", "cosine", "--exclude", "bad.txt")[0] == 0
+    assert select(*args, "--metric", "cosine", "--bad-rows", "drop")[0] == 0
 
 
 def test_nan_in_a_part_is_refused(select, data, parts):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -107,11 +108,23 @@ _root.__doc__ = _ABOUT
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     CONSOLE.remember()
+    _allow_many_files()
     if sys.stderr is None:  # the shell closed it; None would send messages to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- until the end
     with signals.heard(), streams.forgiving():
         code = _outcome(arguments)
     return code
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files to what the system allows: each open shard is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _outcome(arguments: list[str] | None) -> int:

@@ -6,6 +6,8 @@ The layouts of Hugging Face `datasets` were taken from version 5.2 and, for indi
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -469,3 +471,20 @@ def test_located_files_know_how_they_were_given(tmp_path, monkeypatch):
         assert (file.path, file.by_name, file.partition) == (
             Path("a=1/x.npy"), by_name, (("a", "1"),),
         )  # fmt: skip
+
+
+def test_more_shards_than_the_usual_limit_of_open_files(tmp_path):
+    """A soft limit of 64 open files; the hard limit stays."""
+    rng = np.random.default_rng(0)
+    for at in range(100):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=8)), 4)
+        write_parquet(tmp_path / f"shards/{at}.parquet", pa.table({"embedding": lists}))
+    np.save(tmp_path / "scores.npy", np.arange(200.0))
+    code = (
+        "import resource, sys; from d2cli.cli.main import run;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard));"
+        "sys.exit(run('select --emb shards --scores scores.npy --ratio .4 -q'.split()))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert np.load(tmp_path / "selected.npy").size == 80

@@ -6,6 +6,7 @@ the store says. Nothing is read from a store piece by piece.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -86,6 +87,8 @@ class RemoteTree(Tree):
         """Connect; DataError if a package is missing or the store is unknown."""
         self.scheme, _, rest = address.partition("://")
         self._web = self.scheme.rpartition("::")[2] in ("http", "https")
+        self._sizes: dict[str, int | None] = {}  # of listed files
+        self._folders: set[str] = set()  # listed
         self._chain = rest[rest.find("::") :] if "::" in rest else ""
         with store_errors(address):
             from fsspec.core import url_to_fs  # noqa: PLC0415, an extra
@@ -130,6 +133,7 @@ class RemoteTree(Tree):
         found = [self._entry(one) for one in listed]
         above = self._address(self._path(folder)).rstrip("/")
         inside = {one.path: one for one in found if one.path.rpartition("/")[0] == above}
+        self._folders.add(above)
         return sorted(inside.values(), key=lambda entry: natural_key(entry.path))
 
     def matches(self, pattern: str) -> list[Entry]:
@@ -142,6 +146,7 @@ class RemoteTree(Tree):
         path = str(about["name"])
         folder = about.get("type") == "directory" or path.endswith("/")
         address = self._address(path.rstrip("/"))
+        self._sizes[address] = about.get("size")
         return Entry(file_name(address), address, folder)
 
     def text(self, path: str, most: int) -> str | None:
@@ -175,14 +180,16 @@ class RemoteTree(Tree):
 
     def _size(self, name: str) -> int | None:
         """The size that the store says, or None; refuses what is missing."""
-        with store_errors(name):
-            size = self._store.info(self._path(name)).get("size")
+        size = self._sizes.get(name)
+        if size is None:
+            with store_errors(name):
+                size = self._store.info(self._path(name)).get("size")
         return int(size) if size is not None else None
 
     def _copy(self, copies: dict[str, Path], progress: Callable[..., None] | None) -> None:
         """Copy files; several at a time if the store can."""
         names = list(copies)
-        with store_errors(names[0]):
+        with store_errors(names[0]), _stopped_if_interrupted(getattr(self._store, "loop", None)):
             from fsspec.callbacks import Callback  # noqa: PLC0415, an extra
 
             hooks = {} if progress is None else {"report": progress}
@@ -196,11 +203,29 @@ class RemoteTree(Tree):
 
     def _copy_sidecar(self, copy: CopyPath) -> None:
         """Copy the sidecar of an output of d2prune, which says what its values mean."""
-        if urlsplit(str(copy)).query:
+        sidecar_address = f"{copy}.json"
+        listed = str(copy).rpartition("/")[0] in self._folders
+        if urlsplit(str(copy)).query or (listed and sidecar_address not in self._sizes):
             return
-        sidecar = self.text(f"{copy}.json", 1 << 28)
+        sidecar = self.text(sidecar_address, 1 << 28)
         if sidecar is not None:
             Path(copy.beside(".json")).write_text(sidecar, encoding="utf-8")
+
+
+@contextmanager
+def _stopped_if_interrupted(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """End what the block began in the event loop of fsspec's thread if it is interrupted."""
+    before = set() if loop is None else asyncio.all_tasks(loop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if loop is not None and (tasks := asyncio.all_tasks(loop) - before):
+            for task in tasks:
+                loop.call_soon_threadsafe(task.cancel)
+            ended = asyncio.run_coroutine_threadsafe(asyncio.wait(tasks, timeout=1), loop)
+            with suppress(TimeoutError):
+                ended.result(timeout=2)
+        raise
 
 
 def file_name(address: str) -> str:
@@ -248,7 +273,7 @@ def store_errors(address: str) -> Iterator[None]:
         says = f"a package that reads remote files is not installed{package}"
         raise DataError(f"{address}: {says}", INSTALL) from None
     except Exception as error:  # each store raises its own kinds
-        raise DataError(f"{address}: {_reason(error)}") from None
+        raise DataError(f"{address}: {_reason(error)}", _hint(error)) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -259,5 +284,12 @@ def _reason(error: BaseException) -> str:
         return "no such file or folder"
     if isinstance(error, PermissionError) or getattr(error, "status", 0) in (401, 403):
         return "no permission to read it"
-    says = " ".join(str(error).split())[:300] or type(error).__name__
+    says = " ".join(str(error).split())[:200] or type(error).__name__
     return f"cannot be downloaded ({says})"
+
+
+def _hint(error: BaseException) -> str | None:
+    """A way out of a store's error, or None."""
+    if type(error).__name__ == "NoCredentialsError":
+        return "FSSPEC_S3_ANON=true reads a public bucket without credentials"
+    return None

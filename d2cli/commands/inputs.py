@@ -101,7 +101,7 @@ class Inputs:
             key_option=key_option, skim=self.skim, reading=reading,
         )  # fmt: skip
         self.notices.extend(found.notices)
-        if found.has_columns:
+        if found.has_columns or role == "scores":
             add_recorded_names(found)
         if role == "scores" and found.chosen == "only" and not names_a_score(found.column_name):
             flag = f"; --{option}-key names another" if key_option == "" else ""

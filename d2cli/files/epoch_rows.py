@@ -81,8 +81,8 @@ def refuse_companions(outputs: Source, option: str) -> None:
         if folder not in folders:
             folders[folder] = sorted(p for p in folder.glob("*.np[yz]") if _says_index(p))
         for path in folders[folder]:
-            if _base(path) in (_base(part.path), part.path.stem) and _reorders(path, part.shape):
-                last = _last_word(path)
+            if _belongs(path, part.path) and _reorders(path, part.shape):
+                last = path.stem.removeprefix(_base(part.path))
                 raise DataError(
                     f"{part.where}: {path.name} beside it numbers its rows in another order",
                     f"add --{OPTION} '{folder / ('*' + last + path.suffix)}' to --{option}; if the "
@@ -98,6 +98,14 @@ def _last_word(path: Path) -> str:
 def _base(path: Path) -> str:
     """The name without its ending and its last word."""
     return path.stem.removesuffix(_last_word(path))
+
+
+def _belongs(companion: Path, outputs: Path) -> bool:
+    """Whether a file of row numbers has the name of a file of outputs but for the last words."""
+    base = _base(outputs)
+    if _base(companion) in (base, outputs.stem):
+        return True
+    return bool(base) and companion.stem.startswith((f"{base}_", f"{base}-", f"{base}."))
 
 
 def _says_index(path: Path) -> bool:

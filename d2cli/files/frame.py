@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from d2cli.files.keys import (
     same_values,
     usual_names,
 )
+from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.sources import Reordered, Source
 
 _OWN_ORDER = "gives the order of rows"
@@ -97,12 +99,16 @@ class Frame:
         id_column: str | None = None,
         made_from: str | None = None,
         unkept: Iterable[str] = (),
+        paths: Iterable[Path] = (),
+        fingerprints: Iterable[str] = (),
     ) -> None:
         """A frame of n rows.
 
-        Of a file of an earlier step, `made_from` is the column that its ids come from, and `unkept`
-        are others that it could not keep.
+        `paths` are its files. Of a file of an earlier step, `made_from` is the column that its ids
+        come from, `unkept` are others that it could not keep, and `fingerprints` are those of the
+        inputs that it was made from.
         """
+        self._paths, self._fingerprints = list(paths), frozenset(fingerprints)
         self._made_from = made_from
         self.n, self.name, self.ids, self.id_column = n, name, ids, id_column
         self.id_name = made_from if made_from is not None or ids is None else ID_NAMES[0]
@@ -120,7 +126,8 @@ class Frame:
         """A frame of the rows of an input, in its order."""
         ids = source.ids()
         name = source.id_parts[0].name if source.id_parts else None
-        frame = cls(source.n, source.name, id_column=id_column)
+        frame = cls(source.n, source.name, id_column=id_column, paths=source.paths)
+        frame._fingerprints = source.recorded_fingerprints
         frame.ids, frame.id_name = ids, name
         frame._check_has_column(source)
         if ids is not None and name is not None:
@@ -208,6 +215,8 @@ class Frame:
                     break  # a usual key in the same order: no other column is needed
             else:
                 relations[name] = relate(mine.read(), theirs.values())
+                if relations[name].kind == "unrelated" and _mixed(mine.read(), theirs):
+                    relations[name] = Relation("types")
         telling = {name: found for name, found in relations.items() if found.says}
         matches = [name for name, found in telling.items() if found.kind == "match"]
         same = [name for name, found in telling.items() if found.kind == "same"]
@@ -256,6 +265,13 @@ class Frame:
             join = self._across(source, mine[0], theirs[0])
             if join is not None:
                 return join
+        if (column := source.recorded_ids) in self._columns and not self._same_rows(source):
+            raise DataError(
+                f"{source.name}: was made from rows with the column {column}, which it does not "
+                f"hold, and {self.name} is not what it was made from: the order of rows cannot be "
+                "compared",
+                f"write it as .parquet, which keeps {column}{_BY_ROW}",
+            )
         if lost := sorted(set(self.unkept) & set(source.keys)):
             raise DataError(
                 f"{source.name}: has the column {lost[0]}, and {self.name} was made from a table "
@@ -279,6 +295,13 @@ class Frame:
         else:
             says += ": no ids"
         return self._by_row(source, says)
+
+    def _same_rows(self, source: Source) -> bool:
+        """Whether an input was made from the file that gives our rows, or both from the same."""
+        ours = self._fingerprints
+        if self._paths:
+            ours = ours | {fingerprint(self._paths)}
+        return bool(ours & source.recorded_fingerprints)
 
     def _across(self, source: Source, mine: str, theirs: str) -> Join | None:
         """Join by key columns of different names, if one holds all values of the other."""
@@ -342,7 +365,8 @@ class Frame:
                 f"{self._made_from}",
                 f"make it again with --id-column {self.id_column}",
             )
-        if named and (source.has_columns or source.keys) and not source.id_parts:
+        could = source.has_columns or any(key.can_be_ids for key in source.keys.values())
+        if named and could and not source.id_parts:
             raise UsageError(
                 f"--id-column {self.id_column}: {source.name} has no column of this name",
                 f"it has: {', '.join(source.keys) or 'no column of integers or text'}",
@@ -394,7 +418,7 @@ class Frame:
             return
         unique = [
             name for name, column in self._columns.items()
-            if column.key is not None and column.key.looks_unique
+            if column.key is not None and column.key.can_be_ids and column.key.looks_unique
         ]  # fmt: skip
         usual = usual_names(unique)
         candidates = usual or (unique if len(unique) == 1 else [])
@@ -506,6 +530,12 @@ class Frame:
             row = int(pc.index(at.is_null(), True).as_py())
             raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
         return at.to_numpy().astype(np.int64)
+
+
+def _mixed(one: pa.Array, key: Key) -> bool:
+    """Whether a usual key holds fractions in one column, and integers or text in the other."""
+    floats = pa.types.is_floating(one.type) != (not key.can_be_ids)
+    return floats and bool(usual_names([key.name]))
 
 
 def _files_of(source: Source) -> tuple[object, ...]:

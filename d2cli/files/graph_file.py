@@ -23,6 +23,7 @@ from d2cli.files.frame import Frame
 from d2cli.files.keys import broadened, check_unique
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
+from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, new_provenance, read_sidecar
 from d2cli.files.regular import check_regular
 from d2cli.files.sizes import Ids
@@ -114,6 +115,8 @@ class GraphFile:
             ids,
             id_column=id_column,
             made_from=name if isinstance(name, str) else None,
+            paths=self.paths,
+            fingerprints=[found] if (found := fingerprint_of(self.provenance, "emb")) else [],
             unkept=[one for one in unkept if isinstance(one, str)],
         )
 

@@ -37,10 +37,18 @@ _HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class Key:
-    """One column of integers or text that is in every file of an input."""
+    """One column of integers, text or floats that is in every file of an input.
+
+    Floats can only tell whether the order of rows is the same, unless they are whole numbers.
+    """
 
     name: str
     parts: tuple[Field, ...]
+
+    @property
+    def can_be_ids(self) -> bool:
+        """Whether the values are integers or text."""
+        return all(part.dtype.kind in "iuUS" for part in self.parts)
 
     def arrays(self) -> Iterator[pa.Array]:
         """The values in order, in pieces; nulls are kept."""
@@ -64,16 +72,13 @@ class Key:
 
 
 def flat_fields(fields: list[Field], chosen: Field) -> dict[str, Field]:
-    """The columns of integers or text of one file, besides the one that is `chosen`, by name.
-
-    A column of floats counts if its name is that of a key: integers beside a null become floats.
-    """
+    """The columns of integers, text or floats of one file, besides `chosen`, by name."""
     return {
         f.name: f
         for f in fields
         if f is not chosen
         and f.refusal is None
-        and f.dtype.kind in ("fiuUS" if usual_names([f.name]) else "iuUS")
+        and f.dtype.kind in "fiuUS"
         and f.shape in ((chosen.n,), chosen.shape[1:2])  # outputs: (epochs, n, classes)
     }
 
@@ -154,12 +159,13 @@ def is_shuffled_count(values: pa.Array) -> bool:
     """Whether the values are consecutive numbers in another order than ascending.
 
     Text counts too if it holds one number each inside the same words, such as ``img_0017.jpg``.
-    Integers must be 0 … n-1: other runs of integers are common without meaning.
+    Integers must begin with 0 or 1: other runs of integers are common without meaning.
     """
     if values.null_count or len(values) < 2:
         return False
     if pa.types.is_integer(values.type):
-        return _is_shuffled(values.to_numpy(), start=0)
+        numbers = values.to_numpy()
+        return _is_shuffled(numbers, start=0) or _is_shuffled(numbers, start=1)
     if not pa.types.is_large_string(values.type):
         return False
     template = re.escape(re.sub(r"[0-9]+", "0", values[0].as_py())).split("0")
@@ -230,6 +236,10 @@ def same_relation(head: pa.Array) -> Relation:
 
 def relate(one: pa.Array, other: pa.Array) -> Relation:
     """How two columns that are not equal relate."""
+    floats = [pa.types.is_floating(values.type) for values in (one, other)]
+    if any(floats):  # scores of two runs may share a name
+        same = floats[0] == floats[1] and _same_counts(one, other)
+        return Relation("shuffled" if same else "unrelated")
     if one.type != other.type and pa.types.is_integer(one.type) != pa.types.is_integer(other.type):
         return Relation("types")
     if one.type != other.type:  # int64 and uint64: one holds values beyond the other's range

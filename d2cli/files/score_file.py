@@ -14,9 +14,12 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import ColumnField, write_table
 from d2cli.files.keys import Key
+from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.sources import Source
 
+#: Inputs whose rows are those of the scores.
+_GIVE_ROWS = ("emb", "graph", "logits", "probs")
 #: The endings of files that hold scores.
 FORMS = (".npy", ".csv", ".parquet", ".arrow")
 
@@ -81,16 +84,18 @@ def recorded_direction(source: Source) -> tuple[str, HigherIs] | None:
 
 def add_recorded_names(source: Source) -> None:
     """Let the ids of a file of d2prune be known by the name of the column that they came from."""
-    for name in {_id_name(part) for part in source.parts}:
-        if name is not None and source.id_parts and name not in source.keys:
-            source.keys[name] = Key(name, tuple(source.id_parts))
-
-
-def _id_name(field: Field) -> str | None:
-    provenance = _provenance_of(field)
-    ids = (provenance or {}).get("ids")
-    name = ids.get("column") if isinstance(ids, dict) else None
-    return name if isinstance(name, str) else None
+    for part in source.parts:
+        provenance = _provenance_of(part) or {}
+        ids = provenance.get("ids")
+        name = ids.get("column") if isinstance(ids, dict) else None
+        if isinstance(name, str) and source.id_parts:
+            source.keys.setdefault(name, Key(name, tuple(source.id_parts)))
+        elif isinstance(name, str):
+            source.recorded_ids = name
+        inputs = provenance.get("inputs")
+        if isinstance(inputs, dict):
+            known = {one: fingerprint_of({"inputs": inputs}, one) for one in _GIVE_ROWS}
+            source.recorded_fingerprints |= {found for found in known.values() if found}
 
 
 def _provenance_of(field: Field) -> dict[str, Any] | None:

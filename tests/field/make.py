@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -238,7 +238,7 @@ class Field:
     """Runs commands in an empty folder and checks what they select."""
 
     #: Selections of plain files, by what was selected from.
-    _known: dict[Any, np.ndarray] = {}
+    _known: ClassVar[dict[Any, np.ndarray]] = {}
 
     def __init__(self, run_cli: Any, folder: Path) -> None:
         self._run_cli, self.folder = run_cli, folder
@@ -252,7 +252,8 @@ class Field:
         """The rows that are selected from plain ``.npy`` files."""
         arrays = {"emb": np.asarray(emb), "scores": np.asarray(scores), **more}
         kept = (*RATIO, *map(str, options)) if "--size" not in options else options
-        key = (*((k, v.dtype.str, v.shape, v.tobytes()) for k, v in arrays.items()), *kept)
+        files = [Path(word).read_bytes() for word in kept if Path(str(word)).is_file()]
+        key = (*((k, v.dtype.str, v.shape, v.tobytes()) for k, v in arrays.items()), *kept, *files)
         if key not in self._known:
             folder = self.folder / ".plain"
             folder.mkdir(exist_ok=True)

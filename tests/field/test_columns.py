@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.field.make import IDS, LOGITS, N, P, RATIO, S, X, Y, array, at, write
+from tests.field.make import IDS, LOGITS, RATIO, N, P, S, X, Y, array, at, write
 
 EMB, SCORES = ("--emb", "emb.npy"), ("--scores", "m.parquet")
 #: Names of columns that say high = wanted or high = easy, against the default.

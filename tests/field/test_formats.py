@@ -372,7 +372,7 @@ def test_other_formats_that_really_are_cut_off(field, path):
 @pytest.mark.parametrize("path", [p for p, (_, read) in FORMATS.items() if read])
 def test_shards_of_other_formats(field, path):
     make = FORMATS[path][0]
-    stem, ending = path.split(".", 1)
+    ending = path.split(".", 1)[1]
     for i, rows in enumerate(np.split(np.arange(N), [110])):
         if make in (as_jsonl, as_gzip_csv, as_bom):
             write(f"d{i}.{ending}", emb=X[rows])
@@ -694,12 +694,12 @@ def test_types_of_labels(field, kind):
     values = LABELS[kind]
     plain_labels = (Y > 2).astype(int) if kind == "bool" else Y
     want = field.wanted(X, S, "--balance", "uniform", labels=plain_labels)
-    l = write_table("l.parquet", pa.table({"label": column(values)}))
+    write_table("l.parquet", pa.table({"label": column(values)}))
     given = ("--emb", "emb.npy", *SCORES, "--balance", "uniform", "--labels")
-    got = field.select(*given, l)
+    got = field.select(*given, "l.parquet")
     if kind in ("float", "float32"):
         got.done()
-    field.same(got, want) if got.code == 0 else got.refused(names=[l])
+    field.same(got, want) if got.code == 0 else got.refused(names=["l.parquet"])
     if not isinstance(values, pa.Array):
         got = field.select(*given, array("l.npy", values))
         field.same(got, want) if got.code == 0 else got.refused(names=["l.npy"])
@@ -765,7 +765,8 @@ def cartography(root="training_dynamics", count=EPOCHS, shuffle=True, guid=lambd
     Path(root).mkdir(parents=True, exist_ok=True)
     for e in range(count):
         order = rng.permutation(N) if shuffle else np.arange(N)
-        rows = [{"guid": guid(int(i)), f"logits_epoch_{e}": LOGITS[e % EPOCHS, i].astype(float).tolist(),
+        z = LOGITS[e % EPOCHS].astype(float)
+        rows = [{"guid": guid(int(i)), f"logits_epoch_{e}": z[i].tolist(),
                  "gold": int(gold[i])} for i in order]  # fmt: skip
         text = "".join(json.dumps(row) + "\n" for row in rows)
         Path(root, f"dynamics_epoch_{e}.jsonl").write_text(text)
@@ -937,7 +938,8 @@ def test_addresses_without_the_extra(field, monkeypatch, address, option):
     for name in [name for name in sys.modules if name.split(".")[0] == "fsspec"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    given = {"--emb": ("--emb", address, *SCORES), "--scores": ("--emb", "emb.npy", "--scores", address),
+    given = {"--emb": ("--emb", address, *SCORES),
+             "--scores": ("--emb", "emb.npy", "--scores", address),
              "--exclude": ("--emb", "emb.npy", *SCORES, "--exclude", address)}[option]  # fmt: skip
     got = field.select(*given)
     got.refused("pip install", "d2prune[remote]", address).never_says("no such file")

@@ -11,9 +11,9 @@ from tests.field.make import (
     EPOCHS,
     IDS,
     LOGITS,
+    RATIO,
     N,
     P,
-    RATIO,
     S,
     X,
     Y,
@@ -100,6 +100,7 @@ KINDS = {
     "uint64": lambda: pa.array(np.arange(N, dtype=np.uint64) + np.uint64(2**63)),
     "large text": lambda: pa.array(IDS.tolist(), pa.large_string()),
     "categories": lambda: pa.array(IDS.tolist()).dictionary_encode(),
+    "whole floats": lambda: pa.array(np.arange(N) * 3.0),
     "binary": lambda: pa.array([text.encode() for text in IDS], pa.binary()),
     "fixed binary": binary_uuids,
     "uuid": lambda: pa.ExtensionArray.from_storage(pa.uuid(), binary_uuids()),
@@ -471,7 +472,7 @@ def leaves(value, path="", left_out=("inputs", "run", "parameters", "output", "o
                                      "versions", "decisions")):  # fmt: skip
     if isinstance(value, dict):
         for name, one in value.items():
-            if name not in left_out and "second" not in name:
+            if name not in left_out and "second" not in name and name != "id":
                 yield from leaves(one, f"{path}.{name}")
     elif isinstance(value, list):
         for i, one in enumerate(value):
@@ -554,6 +555,19 @@ def test_rows_are_written_as_keys(field, name):
             got.refused(names=["s.parquet", "e.parquet", "--as"])
 
 
+@pytest.mark.parametrize("name", ["url", "image_id"])
+def test_scores_written_without_their_key(field, name):
+    """An array has no ids, but its sidecar knows the rows that it was made from."""
+    k = keys(name)
+    write("e.parquet", **{name: k, "embedding": X})
+    write("shuffled.parquet", **{name: at(k, P), "embedding": X[P]})
+    array("emb.npy", X)
+    given = ("score", "--kind", "knn-distance", "--emb")
+    field.run(*given, "emb.npy", "--out", "w.npy").done()
+    field.run(*given, "shuffled.parquet", "--out", "d.npy").done()
+    field.right(*EMB, "--scores", "d.npy", want=field.wanted(X, np.load("w.npy")), names=["d.npy"])
+
+
 # -- A2: --id-column names the input without it ---------------------------------------------------
 @pytest.mark.parametrize("ending", TABLES)
 def test_named_column_that_scores_lack(field, ending):
@@ -602,10 +616,9 @@ def test_named_column_that_one_shard_lacks(field):
 
 
 def test_named_column_that_a_graph_lacks(field):
-    """A graph of a table with other ids."""
-    k = keys("key")
-    write("f.parquet", id=k, embedding=X)
-    write("s.parquet", key=at(k, P), score=S[P])
+    """The graph is of a table whose ids have another name, but by chance the same values."""
+    write("f.parquet", id=np.arange(N), embedding=X)
+    write("s.parquet", key=P, score=S)
     field.run("graph", "--emb", "f.parquet", "--out", "g.arrow").done()
     named = ("--id-column", "key")
     field.select("--graph", "g.arrow", *SCORES, *named).refused("key", names=["g.arrow"])
@@ -680,6 +693,13 @@ def test_lone_ids_of_embeddings_or_labels_are_refused(field, kind):
     given = ("--labels", "l.parquet", "--labels-key", "label", "--balance", "uniform")
     got = field.select("--emb", "emb.npy", "--scores", "s.npy", *given)
     got.refused("id", names=["l.parquet"])
+
+
+def test_lone_ids_that_count_from_1_are_refused(field):
+    """The same numbers, as SQL and R count rows."""
+    array("emb.npy", X)
+    write("s.parquet", id=P + 1, score=S[P])
+    field.select("--emb", "emb.npy", *SCORES).refused("id", names=["s.parquet"])
 
 
 def test_lone_ids_that_count_rows_are_used_by_row(field):
@@ -878,7 +898,7 @@ def score_of(field, *args, kind="el2n"):
     return field.run("score", "--kind", kind, "--labels", "y.npy", *args, "--out", "s.npy")
 
 
-@pytest.mark.parametrize("index", ["Index", "idx"])
+@pytest.mark.parametrize("index", ["Index", "idx", "sample_idx"])
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
 @pytest.mark.parametrize("kind", ["el2n", "forgetting", "aum"])
 def test_outputs_in_the_order_of_the_loader(field, index, dtype, kind):

@@ -196,6 +196,7 @@ def test_absent_shard_gives_a_notice(data, select):
         (["train-00000-of-00001.csv", "unsupervised-00000-of-00001.csv"],
          ["train", "unsupervised"]),
         (["train/0.npy", "eval/0.npy"], ["eval", "train"]),
+        (["split=train/0.npy", "split=test/0.npy"], ["test", "train"]),
     ],
 )  # fmt: skip
 def test_splits_are_found(tmp_path, monkeypatch, names, splits):

@@ -52,7 +52,9 @@ def check_splits(paths: list[str], place: str, option: str) -> None:
 
 def _split_of(path: str) -> str:
     """The split of a file; empty if its path tells none."""
-    *folders, name = path.split(os.sep)
+    *folders, name = path.split("/")
+    # A hive of splits: split=train.
+    folders = [f.partition("=")[2] if f.startswith("split=") else f for f in folders]
     shard = _SHARD.fullmatch(name)
     words = split_word(" ".join([*folders, shard["split"] if shard else name.partition(".")[0]]))
     return words or (shard["split"] if shard else "")

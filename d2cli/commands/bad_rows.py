@@ -140,6 +140,8 @@ class BadRows:
                 bad[rows] = True
                 for row in rows[~self.ignored[rows]][: _NAMED - len(reasons)].tolist():
                     reasons[row] = fault_of(block[row - start], metric)
+                    if emb.has_columns and reasons[row].endswith("nan"):
+                        reasons[row] += " (or null)"
                 start += len(block)
         other = "use --metric euclidean" if metric == "cosine" else None
         zero = any("zero vector" in reason for reason in reasons.values())

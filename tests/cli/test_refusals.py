@@ -126,7 +126,7 @@ EMBEDDINGS = {
         lambda d: arrow(emb=lists(put(d.emb, (3, 1), NAN), FIXED)),
         ["bad.arrow: emb: row 3", "column 1 is nan"],
     ),
-    "nan csv": (lambda d: csv(put(d.emb, (3, 1), NAN)), ["bad.csv: a_1: row 3"]),
+    "nan csv": (lambda d: csv(put(d.emb, (3, 1), NAN)), ["bad.csv: a: row 3", "column 1 is nan"]),
     "inf csv": (lambda d: csv(put(d.emb, (3, 1), INF)), ["bad.csv: a: row 3", "column 1 is inf"]),
     "text csv": (
         lambda d: csv([*d.emb[:3].tolist(), ["1", "2", "x", "4"], *d.emb[4:].tolist()]),
@@ -137,7 +137,7 @@ EMBEDDINGS = {
     "3-D": (lambda d: npy(d.emb[None]), ["bad.npy: embeddings must be two-dim", "(1, 40, 4)"]),
     "0-D": (lambda d: npy(np.float32(1)), ["bad.npy: embeddings must be two-dim", "()"]),
     "no columns": (lambda d: npy(d.emb[:, :0]), ["bad.npy: embeddings have no columns"]),
-    "integers": (lambda d: npy(d.emb.astype("u1")), ["bad.npy: ", "float32", "uint8"]),
+    "uint16": (lambda d: npy(d.emb.astype("u2")), ["bad.npy: ", "uint16"]),
     "complex": (lambda d: npy(d.emb + 1j), ["bad.npy: embeddings must be numbers", "complex64"]),
     "text": (lambda d: npy(d.emb.astype("U8")), ["bad.npy: embeddings must be numbers"]),
     "fewer": (lambda d: npy(d.emb[:-1]), ["scores.npy: has 40 rows", "bad.npy has 39"]),
@@ -173,27 +173,27 @@ EMBEDDINGS = {
     ),
     "null list": (
         lambda d: parquet(emb=lists(row_put(d.emb, 5, None))),
-        ["bad.parquet: emb: row 5 is null"],
+        ["bad.parquet: emb: row 5: column 0 is nan (or null)"],
     ),
     "null first": (
         lambda d: parquet(emb=lists(row_put(d.emb, 0, None))),
-        ["bad.parquet: emb: row 0 is null"],
+        ["bad.parquet: emb: row 0: column 0 is nan (or null)"],
     ),
     "null fixed": (
         lambda d: arrow(emb=lists(row_put(d.emb, 5, None), FIXED)),
-        ["bad.arrow: emb: row 5 is null"],
+        ["bad.arrow: emb: row 5: column 0 is nan (or null)"],
     ),
     "null inside": (
         lambda d: parquet(emb=lists(row_put(d.emb, 5, [1.0, None, 3.0, 4.0]))),
-        ["bad.parquet: emb: row 5, column 1 is null"],
+        ["bad.parquet: emb: row 5: column 1 is nan (or null)"],
     ),
     "null inside fixed": (
         lambda d: arrow(emb=lists(row_put(d.emb, 5, [1.0, 2.0, 3.0, None]), FIXED)),
-        ["bad.arrow: emb: row 5, column 3 is null"],
+        ["bad.arrow: emb: row 5: column 3 is nan (or null)"],
     ),
     "null numbered": (
         lambda d: parquet(x_0=[*d.emb[:-1, 0].tolist(), None], x_1=d.emb[:, 1]),
-        ["bad.parquet: x_0: row 39 is null"],
+        ["bad.parquet: x: row 39: column 0 is nan (or null)"],
     ),
     "list of text": (
         lambda d: parquet(emb=pa.array([["a"]] * d.n)),
@@ -240,7 +240,7 @@ def test_bad_embeddings_are_refused(refuse, data, case):
 def test_bad_embeddings_give_a_hint(refuse, data):
     refuse(*select(npy(data.emb.astype(object))), hint="numpy.save(")
     refuse(*select(npz(a=data.emb, b=data.emb)), hint="--emb-key")
-    refuse(*select(parquet(a=data.scores, b=data.ids)), hint="it has: a, b")
+    refuse(*select(parquet(a=data.scores, b=data.ids)), hint="it has: a: double; b: string")
     refuse(*select(), "--emb-key", "x", says=["emb.npy", "'x'"], hint="leave --emb-key out")
     refuse(*select(npz(a=data.emb)), "--emb-key", "x", says=["bad.npz", "'x'"], hint="it has: a")
     refuse(
@@ -387,7 +387,7 @@ SCORES = {
     ),
     "null parquet": (
         lambda d: parquet(el2n=[*d.scores[:-1].tolist(), None]),
-        ["bad.parquet: el2n: row 39 is null"],
+        ["bad.parquet: el2n: row 39: score is nan (or null)"],
         "",
     ),
     "nan csv": (
@@ -425,11 +425,6 @@ SCORES = {
         ["bad.parquet: id: ids must be integers or text, not float64"],
         "--id-column none",
     ),
-    "binary ids": (
-        lambda d: parquet(id=pa.array([b"\xff%d" % i for i in range(d.n)]), score=d.scores),
-        ["bad.parquet: id: cannot be read", "UTF8"],
-        "",
-    ),
     "null id": (
         lambda d: parquet(id=[*d.ids[:5], None, *d.ids[6:]], score=d.scores),
         ["bad.parquet: id: row 5 is null"],
@@ -456,7 +451,12 @@ def test_bad_labels_are_refused(refuse, data):
     balance = [*select(), "--balance", "uniform"]
     refuse(*balance, code=2, says=["--balance uniform needs --labels"])
     refuse(*balance, "--labels", npy(data.labels[:-1]), says=["bad.npy: has 39 rows", "40"])
-    refuse(*balance, "--labels", npy(data.scores), says=["bad.npy: labels must be integers"])
+    refuse(
+        *balance,
+        "--labels",
+        npy(data.scores),
+        says=["bad.npy: row 0 is", "labels must be text or whole"],
+    )
     refuse(*balance, "--labels", "emb.npy", says=["emb.npy: labels must be one-dimensional"])
     refuse(*select(), "--labels-key", "x", code=2, says=["--labels-key"])
 
@@ -504,7 +504,7 @@ def test_contradicting_include_exclude_and_budget_are_refused(refuse):
     include = ["--include", "in.npy"]
     refuse(
         *select(), *include, "--exclude", "out.npy",
-        says=["in.npy: row 11", "both included and excluded"],
+        says=["in.npy: row 11", "to be included, and is excluded"],
     )  # fmt: skip
     for gamma in ("auto", "1"):
         small = select(budget=["--size", "11", "--gamma-reverse", gamma])

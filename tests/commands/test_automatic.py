@@ -119,7 +119,7 @@ def test_automatic_cutoff_ignores_included_and_excluded_rows(skewed, run_cli):
     assert 39 in kept
     assert not {37, 38} & {*kept.tolist()}
     assert sidecar_of()["counts"] | {"edges": 0} == {
-        "rows": 40, "edges": 0, "included": 1, "excluded": 2, "kept": 4,
+        "rows": 40, "edges": 0, "included": 1, "excluded": 2, "dropped": 0, "kept": 4,
         "cut_off": sidecar_of()["counts"]["cut_off"],
     }  # fmt: skip
     assert sidecar_of()["counts"]["cut_off"] == 3  # ⌊5 − 3/2⌋ of the five hard rows

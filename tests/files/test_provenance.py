@@ -103,7 +103,7 @@ def test_sidecar_of_a_selection(data, select):
         "bandwidth": "median", "gamma_forward": 4.0, "hops": 1, "score_transform": "none",
     }  # fmt: skip
     assert entry["parameters"].items() >= asked.items()
-    counts = {"rows": 40, "included": 2, "cut_off": 4, "excluded": 1, "kept": 16}
+    counts = {"rows": 40, "included": 2, "cut_off": 4, "excluded": 1, "dropped": 0, "kept": 16}
     assert entry["counts"].items() >= counts.items()
     assert entry["selection"]["gamma_reverse"] > 0
     assert entry["graph"]["method"] == "exact"

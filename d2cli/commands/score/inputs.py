@@ -109,6 +109,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         inputs.notices.extend(outputs.source.notices)
         labels = _labels_of_first_epoch(request, outputs, labels, inputs)
         epochs = epoch_range(request.epochs, outputs.count)
+        _check_labels(request, labels)
         check_dynamics(
             families["dynamics"],
             epochs=len(epochs),

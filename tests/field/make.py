@@ -317,11 +317,3 @@ class Field:
     def recorded(self, option: str, out: str = "kept.npy") -> str:
         """What the sidecar records of one input, as text."""
         return json.dumps(self.provenance(out)["inputs"][option], ensure_ascii=False)
-
-    @staticmethod
-    def scores_of(path: str, key: str, values: Any, name: str) -> np.ndarray:
-        """Scores that ``score`` wrote to a table, in the order of `values` of the key column."""
-        table = pq.read_table(path).to_pydict()
-        assert key in table, f"{path} has no column {key}, it has {list(table)}"
-        found = dict(zip(map(str, table[key]), table[name], strict=True))
-        return np.array([found[str(value)] for value in values])

@@ -214,6 +214,15 @@ def test_splits_that_are_both_given_are_used(field):
     field.works(*given, *SCORES, want=field.wanted())
 
 
+@pytest.mark.parametrize("others", [("emb2.npy", "emb10.npy"), ("emb_1.npy", "emb_2.npy")])
+def test_shards_without_a_number_come_first(field, others):
+    """Python's `sorted` has ``emb.npy`` before ``emb2.npy`` and ``emb_1.npy``, too."""
+    parts = np.split(np.arange(N), [100, 190])
+    for name, rows in zip(("emb.npy", *others), parts, strict=True):
+        array(f"d/{name}", X[rows])
+    field.works("--emb", "d", *SCORES, want=field.wanted())
+
+
 def test_one_split_is_read(field):
     for i, rows in enumerate((slice(0, 120), slice(120, N))):
         write_table(f"snap/data/train-{i:05}-of-00002.parquet", table(rows))

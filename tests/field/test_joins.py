@@ -62,7 +62,7 @@ def test_shared_key_of_any_name(field, name):
     joined(field, got, name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["key", "doc_id", "index", "uuid"])
 def test_shared_key_where_embeddings_are_shuffled_too(field, name):
     k = keys(name)
     q = P[::-1]
@@ -135,8 +135,12 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("name", ["id", "image_id", "key"])
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [("id", pair) for pair in PAIRS]
+    + [("key", pair) for pair in ("int, digits", "int, padded", "int, float", "text, binary")]
+    + [("image_id", pair) for pair in ("int, float", "digits, padded", "upper case", "folder")],
+)
 def test_keys_of_two_types_or_spellings(field, pair, name):
     """A key written in two ways is joined or refused, never taken for no key."""
     one, other = PAIRS[pair]
@@ -209,8 +213,11 @@ def test_shards_in_the_other_order(field):
 COUNTERS = ["index", "Unnamed: 0", "__index_level_0__", "row", "idx", "level_0", "row_nr", ""]
 
 
-@pytest.mark.parametrize("counter", COUNTERS)
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("ending", "counter"),
+    [("csv", counter) for counter in COUNTERS]
+    + [("parquet", counter) for counter in ("index", "__index_level_0__", "Unnamed: 0")],
+)
 def test_row_counter_beside_a_key(field, counter, ending):
     """Both files count their own rows from 0; only the other column says which row is which."""
     k, count = keys("image_path"), np.arange(N)
@@ -394,7 +401,7 @@ def test_within_and_cutoff_scores_in_another_order(field, name):
 
 
 # -- A1, the other commands -----------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["id", *NAMES, "asset"])
+@pytest.mark.parametrize("name", ["id", "key", "url", "doc_id", "index", "uuid", "asset"])
 def test_staged_steps_keep_the_key(field, name):
     """A graph file remembers the key, or the next step refuses."""
     k = keys(name)
@@ -522,8 +529,10 @@ def test_written_scores_are_joined_by_select(field, name):
                 field.right(*EMB, "--scores", out, *more, want=want, names=[out])
 
 
-@pytest.mark.parametrize("name", ["url", "image_id", "key"])
-@pytest.mark.parametrize("ending", ["parquet", "txt", "csv"])
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("url", "parquet"), ("url", "txt"), ("image_id", "csv"), ("image_id", "txt"), ("key", "csv")],
+)
 def test_excluded_and_included_rows_by_key(field, name, ending):
     k = np.array(keys(name))
     rows = [3, 77, 200]
@@ -566,6 +575,54 @@ def test_scores_written_without_their_key(field, name):
     field.run(*given, "emb.npy", "--out", "w.npy").done()
     field.run(*given, "shuffled.parquet", "--out", "d.npy").done()
     field.right(*EMB, "--scores", "d.npy", want=field.wanted(X, np.load("w.npy")), names=["d.npy"])
+
+
+def test_scores_of_shuffled_epochs_written_without_their_key(field):
+    """The rows of the array are in the order of the first epoch, which no embeddings have."""
+    k = keys("guid")
+    epochs("guid", k, gold=Y)
+    labels = ("--labels", "e0.parquet", "--labels-key", "gold")
+    want = field.wanted(X, truth(field))
+    got = field.run("score", "--kind", "el2n", *GIVEN, *labels, "--out", "d.npy")
+    if got.code:
+        got.refused(names=["d.npy", "e0.parquet"])
+        return
+    array("emb.npy", X)
+    write("vectors.parquet", guid=k, embedding=X)
+    field.right("--emb", "emb.npy", "--scores", "d.npy", want=want, names=["d.npy"])
+    field.right("--emb", "vectors.parquet", "--scores", "d.npy", want=want, names=["d.npy"])
+
+
+@pytest.mark.parametrize("ending", ["npy", "parquet"])
+def test_excluded_rows_of_a_selection_from_another_order(field, ending):
+    """Row numbers of other embeddings name other rows."""
+    k = keys("url")
+    write("shuffled.parquet", url=at(k, P), embedding=X[P], score=S[P])
+    given = ("--emb", "shuffled.parquet", "--scores", "shuffled.parquet", "--scores-key", "score")
+    field.run("select", *given, "--size", 30, "--out", "first.npy").done()
+    lines("rows.txt", sorted(P[np.load("first.npy")]))
+    field.run("select", *given, "--size", 30, "--out", f"first.{ending}").done()
+    write("e.parquet", url=k, embedding=X)
+    write("s.parquet", url=k, score=S)
+    want = field.wanted(X, S, "--exclude", "rows.txt")
+    given = (*EMB, *SCORES, "--exclude", f"first.{ending}")
+    field.right(*given, want=want, names=[f"first.{ending}"])
+
+
+@pytest.mark.parametrize("counter", ["index", "Unnamed: 0", "__index_level_0__", ""])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_excluded_keys_beside_a_row_counter(field, counter, ordered):
+    """pandas numbers the rows of the list itself: they are no rows of the embeddings."""
+    k, rows = keys("url"), [7, 77, 200]
+    write("e.parquet", url=k, embedding=X)
+    order = np.arange(N) if ordered else P
+    write("s.parquet", url=at(k, order), score=S[order])
+    write("x.csv", **{counter: np.arange(3), "url": at(k, rows)})
+    lines("rows.txt", rows)
+    want = field.wanted(X, S, "--exclude", "rows.txt")
+    field.right(*EMB, *SCORES, "--exclude", "x.csv", want=want, names=["x.csv"])
+    lines("x.txt", at(k, rows))
+    field.right(*EMB, *SCORES, "--exclude", "x.txt", want=want, names=["x.txt"])
 
 
 # -- A2: --id-column names the input without it ---------------------------------------------------
@@ -673,8 +730,11 @@ LONE = {
 }
 
 
-@pytest.mark.parametrize("kind", LONE)
-@pytest.mark.parametrize("ending", ["parquet", "csv", "npz"])
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [("parquet", kind) for kind in LONE]
+    + [(ending, kind) for ending in ("csv", "npz") for kind in ("numbers", "padded")],
+)
 def test_lone_ids_that_permute_the_rows_are_refused(field, kind, ending):
     ids = LONE[kind]
     array("emb.npy", X)
@@ -786,8 +846,9 @@ def scored(field, name, k, want, *args, first=None, kind="el2n"):
 
     table = pq.read_table("s.parquet")
     values = table[table.column_names[-1]].to_numpy()
-    if name in table.column_names:
-        found = dict(zip(map(str, table[name].to_pylist()), values, strict=True))
+    ids = [one for one in (name, "id") if one in table.column_names]
+    if ids:
+        found = dict(zip(map(str, table[ids[0]].to_pylist()), values, strict=True))
         values = np.array([found[str(v)] for v in k])
     else:
         values = values[np.argsort(first)]
@@ -800,8 +861,18 @@ def scored(field, name, k, want, *args, first=None, kind="el2n"):
 GIVEN = ("--logits", "e*.parquet", "--logits-key", "logits")
 
 
-@pytest.mark.parametrize("name", ["guid", "id", "url", "index", "idx", "image_id", "sample"])
-@pytest.mark.parametrize("kind", ["el2n", "forgetting"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("guid", "forgetting"),
+        ("id", "el2n"),
+        ("url", "el2n"),
+        ("index", "el2n"),
+        ("idx", "entropy"),
+        ("image_id", "el2n"),
+        ("sample", "el2n"),
+    ],
+)
 def test_epochs_in_different_orders(field, name, kind):
     k = keys(name)
     orders = epochs(name, k, gold=Y)
@@ -898,9 +969,17 @@ def score_of(field, *args, kind="el2n"):
     return field.run("score", "--kind", kind, "--labels", "y.npy", *args, "--out", "s.npy")
 
 
-@pytest.mark.parametrize("index", ["Index", "idx", "sample_idx"])
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
-@pytest.mark.parametrize("kind", ["el2n", "forgetting", "aum"])
+@pytest.mark.parametrize(
+    ("index", "dtype", "kind"),
+    [
+        ("Index", np.int64, "el2n"),
+        ("idx", np.int64, "el2n"),
+        ("sample_idx", np.int64, "el2n"),
+        ("Index", np.int32, "forgetting"),
+        ("Index", np.uint16, "aum"),
+        ("idx", np.int16, "aum"),
+    ],
+)
 def test_outputs_in_the_order_of_the_loader(field, index, dtype, kind):
     want = truth(field, kind)
     tdds(index=index, dtype=dtype)

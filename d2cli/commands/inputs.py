@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -102,8 +103,10 @@ class Inputs:
         )  # fmt: skip
         self.notices.extend(found.notices)
         if found.has_columns or role == "scores":
-            add_recorded_names(found)
-        if role == "scores" and found.chosen == "only" and not names_a_score(found.column_name):
+            add_recorded_names(found, self.id_column)
+        ours = bool(found.recorded_fingerprints)
+        telling = ours or names_a_score(found.column_name)
+        if role == "scores" and found.chosen == "only" and not telling:
             flag = f"; --{option}-key names another" if key_option == "" else ""
             self.notices.append(
                 f"{found.parts[0].path}: {found.column_name}, the only column of numbers, is used "
@@ -125,6 +128,7 @@ class Inputs:
             one = open_source(
                 [argument], "rows", option, None, self.id_column, key_option=None, skim=self.skim
             )
+            add_recorded_names(one, self.id_column)
             about = partial(describe_files, one.paths, one.n)
             self.add(option, one.paths, one.layout, about, repeats=True, shown=_shown(one))
             self.notices += one.notices
@@ -257,7 +261,8 @@ class Inputs:
 def _shown(source: Source) -> str:
     """An input's files, column and size."""
     part = source.parts[0]
-    names = sorted({one.name for one in source.parts if one.name})
+    # Arrow calls the columns of a file without a header f0, f1, ….
+    names = sorted({one.name for one in source.parts if not re.fullmatch("(f[0-9]+)?", one.name)})
     files = str(part.path)
     if len(source.paths) > 1:
         files += f" … ({len(source.paths)} files)"

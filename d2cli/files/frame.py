@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
-from d2cli.files.formats.choice import ID_NAMES, NO_IDS
+from d2cli.files.formats.choice import ID_NAMES, NO_IDS, ROW_NAMES
+from d2cli.files.formats.fields import Field
 from d2cli.files.keys import (
-    ROW_NAMES,
     Key,
     Relation,
+    is_ascending,
     is_counter,
     is_shuffled_count,
     is_unique,
@@ -119,6 +120,7 @@ class Frame:
             self._columns[self.id_name] = _Column(values=ids)
         self.unkept = tuple(unkept)
         self._sizes: list[int] = []
+        self._option = ""
         self._joined: dict[tuple[object, ...], Join] = {}
 
     @classmethod
@@ -127,7 +129,7 @@ class Frame:
         ids = source.ids()
         name = source.id_parts[0].name if source.id_parts else None
         frame = cls(source.n, source.name, id_column=id_column, paths=source.paths)
-        frame._fingerprints = source.recorded_fingerprints
+        frame._fingerprints, frame._option = source.recorded_fingerprints, source.option
         frame.ids, frame.id_name = ids, name
         frame._check_has_column(source)
         if ids is not None and name is not None:
@@ -148,7 +150,7 @@ class Frame:
         join = self._joined.get(_files_of(source))
         if join is None:
             join = self._join(source)
-        elif join.text == _OWN_ORDER:
+        elif join.text == _OWN_ORDER and source.option != self._option:
             join = Join(None, f"the same file as {self.name}", None, source.n, self.n)
         if keep:
             self._remember(source, join)
@@ -265,13 +267,7 @@ class Frame:
             join = self._across(source, mine[0], theirs[0])
             if join is not None:
                 return join
-        if (column := source.recorded_ids) in self._columns and not self._same_rows(source):
-            raise DataError(
-                f"{source.name}: was made from rows with the column {column}, which it does not "
-                f"hold, and {self.name} is not what it was made from: the order of rows cannot be "
-                "compared",
-                f"write it as .parquet, which keeps {column}{_BY_ROW}",
-            )
+        self._check_recorded_rows(source)
         if lost := sorted(set(self.unkept) & set(source.keys)):
             raise DataError(
                 f"{source.name}: has the column {lost[0]}, and {self.name} was made from a table "
@@ -296,12 +292,33 @@ class Frame:
             says += ": no ids"
         return self._by_row(source, says)
 
+    def _check_recorded_rows(self, source: Source) -> None:
+        """Refuse scores of d2prune that were made from other rows, in an order that may differ."""
+        column = source.recorded_ids
+        if column is None or self._same_rows(source):
+            return
+        says = f"{source.name}: was made from rows with the column {column}, not from {self.name}"
+        ids = source.id_values()
+        if ids is None and (column in self._columns or source.recorded_reordered):
+            raise DataError(
+                f"{says}, and does not hold it: the order of rows cannot be compared",
+                f"write it as .parquet, which keeps {column}{_BY_ROW}",
+            )
+        if ids is not None and not is_ascending(ids):
+            raise DataError(
+                f"{says}, which has no such column, and its ids are not in ascending order",
+                f"give {self.name} with its ids too{_BY_ROW}",
+            )
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Of the files that give the rows, and of those that these were made from."""
+        own = {fingerprint(self._paths)} if self._paths else set()
+        return self._fingerprints | own
+
     def _same_rows(self, source: Source) -> bool:
         """Whether an input was made from the file that gives our rows, or both from the same."""
-        ours = self._fingerprints
-        if self._paths:
-            ours = ours | {fingerprint(self._paths)}
-        return bool(ours & source.recorded_fingerprints)
+        return bool(self.fingerprints & source.recorded_fingerprints)
 
     def _across(self, source: Source, mine: str, theirs: str) -> Join | None:
         """Join by key columns of different names, if one holds all values of the other."""
@@ -409,10 +426,11 @@ class Frame:
         )
 
     # -- reading joined inputs ---------------------------------------------------------------------
-    def adopt_ids(self) -> None:
+    def adopt_ids(self, usual_only: bool = False) -> None:
         """Take ids from the column that looks most like them, so that a later step can join.
 
-        Other columns whose values do not seem to repeat are `unkept`.
+        Other columns whose values do not seem to repeat are `unkept`. `usual_only`: take none but
+        columns of a usual name.
         """
         if self.id_column == NO_IDS or self.ids is not None:
             return
@@ -421,7 +439,7 @@ class Frame:
             if column.key is not None and column.key.can_be_ids and column.key.looks_unique
         ]  # fmt: skip
         usual = usual_names(unique)
-        candidates = usual or (unique if len(unique) == 1 else [])
+        candidates = usual or (unique if len(unique) == 1 and not usual_only else [])
         for name in candidates:
             values = self._columns[name].read()
             if is_unique(values):
@@ -433,7 +451,13 @@ class Frame:
     def ids_section(self) -> dict[str, Any]:
         """The section ``ids`` of provenance."""
         kept = None if self.ids is None else self.id_name
-        return {"column": kept, "unkept": list(self.unkept)}
+        reordered = any(join.rows is not None or join.by for join in self.joins.values())
+        return {
+            "column": kept,
+            "unkept": list(self.unkept),
+            "reordered": reordered,
+            "made_from": sorted(self.fingerprints),
+        }
 
     def note(self, source: Source, says: str) -> None:
         """Note how an input was joined that needs nothing of the frame for it."""
@@ -482,17 +506,38 @@ class Frame:
         for source in sources:
             part = source.parts[0]
             by_row = part.dtype.kind in "iub" and part.name in ("", *ROW_NAMES)
-            named = self._columns.get(part.name) if part.name and not by_row else None
-            if named is not None and not source.id_parts and self.ids is None:
-                values = named.read()
-                mask[self.rows_with_ids(source.column(), source, values)] = True
+            shared = self._shared_key(source, part) if self.ids is None or by_row else None
+            if shared is not None and not (source.id_parts and self.ids is not None):
+                name, values = shared
+                mask[self.rows_with_ids(values, source, self._columns[name].read())] = True
                 continue
             ids = source.id_values() if self.ids is not None else None
             values = source.column() if ids is None else ids
             by_id = ids is not None or part.is_text or part.name in (*ID_NAMES, self.id_name)
+            if not by_id:
+                self._check_made_from(source)
             rows = self.rows_with_ids(values, source) if by_id else self.listed(values, source)
             mask[rows] = True
         return mask
+
+    def _shared_key(self, source: Source, part: Field) -> tuple[str, pa.Array] | None:
+        """The name and the values of a column of a list of rows that an input has too, or None."""
+        if self.id_column == NO_IDS:
+            return None
+        if part.name not in ("", *ROW_NAMES) and part.name in self._columns:
+            return part.name, source.column()
+        names = [n for n in source.keys if n in self._columns and n.lower() not in ROW_NAMES]
+        usual = usual_names(names)
+        return (usual[0], source.keys[usual[0]].values()) if usual else None
+
+    def _check_made_from(self, source: Source) -> None:
+        """Refuse row numbers that a step of d2prune wrote for other rows (DataError)."""
+        known = source.recorded_fingerprints
+        if known and self.id_column != NO_IDS and not self._same_rows(source):
+            raise DataError(
+                f"{source.name}: holds row numbers of other inputs than {self.name}",
+                f"give ids (select --as id); if the rows are the same, add --id-column {NO_IDS}",
+            )
 
     def listed(self, values: pa.Array, source: Source, mask: bool = False) -> NDArray[np.int64]:
         """The rows of a mask or of row numbers, as int64; numbers outside the frame are refused.

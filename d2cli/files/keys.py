@@ -14,21 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.choice import ID_NAMES, NO_IDS
+from d2cli.files.formats.choice import ID_NAMES, KEY_NAMES, NO_IDS, ROW_NAMES
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import arrow_errors
 
-#: The names that pandas gives to row numbers when it writes them.
-PANDAS_NAMES = ("__index_level_0__", "Unnamed: 0", "")
-#: Names of row numbers. Such a column tells nothing if it counts 0, 1, 2, … in both inputs.
-ROW_NAMES = ("index", "idx", "row", "row_id", "row_idx", *PANDAS_NAMES)
-_LOWER_ROW_NAMES = tuple(name.lower() for name in ROW_NAMES)
-#: Names that usually hold one value per example, besides :data:`ID_NAMES`.
-KEY_NAMES = (
-    "_id", "key", "guid", "uuid", "image_id", "sample_id", "doc_id", "document_id", "example_id",
-    "item_id", "record_id", "data_id", "hash", "sha256", "md5", "filename", "filenames",
-    "file_name", "file", "image_path", "img_path", "file_path", "filepath", "path", "url", "name",
-)  # fmt: skip
 #: A column with fewer distinct values than this share of its rows describes groups, not examples.
 _MOSTLY = 0.5
 #: Rows at the beginning of a column that are looked at to guess whether its values repeat.
@@ -168,13 +157,34 @@ def is_shuffled_count(values: pa.Array) -> bool:
         return _is_shuffled(numbers, start=0) or _is_shuffled(numbers, start=1)
     if not pa.types.is_large_string(values.type):
         return False
+    found = _numbers_in(values)
+    return found is not None and _is_shuffled(found, start=None)
+
+
+def is_ascending(values: pa.Array) -> bool:
+    """Whether integers or text ascend; the number inside text may do so too: ``a2``, ``a10``."""
+    if values.null_count:
+        return False
+    order = pc.sort_indices(values).to_numpy()
+    if (np.diff(order.astype(np.int64)) > 0).all():
+        return True
+    numbers = _numbers_in(values) if pa.types.is_large_string(values.type) else None
+    return numbers is not None and bool((np.diff(numbers) > 0).all())
+
+
+def _numbers_in(values: pa.Array) -> NDArray[np.int64] | None:
+    """The number in each text, if all texts are the same but for one number each; else None."""
     template = re.escape(re.sub(r"[0-9]+", "0", values[0].as_py())).split("0")
     if len(template) != 2:
-        return False
-    taken = pc.extract_regex(values, f"^{template[0]}(?P<number>[0-9]{{1,18}}){template[1]}$")
-    if taken.null_count:
-        return False
-    return _is_shuffled(taken.field(0).cast(pa.int64()).to_numpy(), start=None)
+        return None
+    numbers = np.empty(len(values), np.int64)
+    for start in range(0, len(values), _HEAD):  # pieces, since matches take memory
+        pattern = f"^{template[0]}(?P<number>[0-9]{{1,18}}){template[1]}$"
+        taken = pc.extract_regex(values.slice(start, _HEAD), pattern)
+        if taken.null_count:
+            return None
+        numbers[start : start + _HEAD] = taken.field(0).cast(pa.int64()).to_numpy()
+    return numbers
 
 
 def _is_shuffled(numbers: NDArray[Any], start: int | None) -> bool:
@@ -268,6 +278,7 @@ def _same_counts(one: pa.Array, other: pa.Array) -> bool:
 
 def usual_names(names: Iterable[str]) -> list[str]:
     """Those of the names that usually hold one value per example, the best first."""
-    known = {name: i for i, name in enumerate((*ID_NAMES, *KEY_NAMES, *_LOWER_ROW_NAMES))}
+    usual = (*ID_NAMES, *KEY_NAMES, *ROW_NAMES)
+    known = {name.lower(): i for i, name in enumerate(usual)}
     there = [name for name in names if name.lower() in known]
     return sorted(there, key=lambda name: known[name.lower()])

@@ -82,16 +82,27 @@ def recorded_direction(source: Source) -> tuple[str, HigherIs] | None:
     return found[first]
 
 
-def add_recorded_names(source: Source) -> None:
-    """Let the ids of a file of d2prune be known by the name of the column that they came from."""
+def add_recorded_names(source: Source, id_column: str | None) -> None:
+    """Let the ids of a file of d2prune be known by the name of the column that they came from.
+
+    What else its provenance says of its rows becomes known too (the attributes `recorded_…`).
+    """
     for part in source.parts:
         provenance = _provenance_of(part) or {}
         ids = provenance.get("ids")
-        name = ids.get("column") if isinstance(ids, dict) else None
-        if isinstance(name, str) and source.id_parts:
-            source.keys.setdefault(name, Key(name, tuple(source.id_parts)))
-        elif isinstance(name, str):
+        ids = ids if isinstance(ids, dict) else {}
+        name, made_from = ids.get("column"), ids.get("made_from")
+        if isinstance(name, str):
             source.recorded_ids = name
+            source.recorded_reordered |= ids.get("reordered") is True
+            kept = source.keys.get("id")
+            if not source.id_parts and name == id_column and kept is not None:
+                source.id_parts = list(kept.parts)
+            if source.id_parts:
+                source.keys.setdefault(name, Key(name, tuple(source.id_parts)))
+        if isinstance(made_from, list):
+            found = {one for one in made_from if isinstance(one, str)}
+            source.recorded_fingerprints |= found
         inputs = provenance.get("inputs")
         if isinstance(inputs, dict):
             known = {one: fingerprint_of({"inputs": inputs}, one) for one in _GIVE_ROWS}

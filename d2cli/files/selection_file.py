@@ -26,8 +26,8 @@ from d2cli.files.regular import check_regular
 from d2cli.files.sources import Layout, Source
 
 #: The endings of tables, which have columns, and of formats with one value per row.
-_TABLES = (".csv", ".parquet", ".arrow")
-_FORMS = (".npy", ".txt", *_TABLES)
+TABLE_ENDINGS = (".csv", ".parquet", ".arrow")
+_FORMS = (".npy", ".txt", *TABLE_ENDINGS)
 #: The number of lines that are written at a time.
 _LINES = 1 << 16
 #: NumPy's type of DataComp uids: the two halves of 32 hexadecimal digits.
@@ -73,7 +73,7 @@ def check_form(target: str, written_as: WrittenAs, ids: pa.Array | None, by_rank
         says = f"the ending gives the format, and {ending or 'none'} is not known"
         hint = f"use one of {', '.join(_FORMS)}, or - for text on standard output"
         raise UsageError(f"{target}: {says}", hint)
-    if written_as != "index" and ending in _TABLES:
+    if written_as != "index" and ending in TABLE_ENDINGS:
         raise UsageError(f"{target}: --as is for .npy and text; tables have all columns")
     if written_as in ("id", "datacomp-uid") and ids is None:
         hint = "name them with --id-column"

@@ -38,6 +38,7 @@ from d2cli.files.graph_file import GraphFile
 from d2cli.files.locate.copies import is_address
 from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
+from d2cli.files.selection_file import TABLE_ENDINGS
 from d2cli.files.sources import Reordered, Source
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
@@ -298,6 +299,9 @@ def read_select_data(job: SelectJob) -> SelectData:
         )
     _read_rows(job, data)
     data.frame.check_id_column()
+    out = job.request.output.out or ""
+    if out.endswith(TABLE_ENDINGS):  # so that a later step can join the selection
+        data.frame.adopt_ids(usual_only=True)
     job.inputs.note_rows(data.frame, data.bad.found)
     return data
 

@@ -23,6 +23,16 @@ from d2cli.files.formats.foreign import pickled_array
 
 Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
 
+#: The names that pandas gives to row numbers when it writes them.
+PANDAS_NAMES = ("__index_level_0__", "level_0", "Unnamed: 0", "")
+#: Names of row numbers. Such a column tells nothing if it counts 0, 1, 2, … in both inputs.
+ROW_NAMES = ("index", "idx", "row", "row_id", "row_idx", *PANDAS_NAMES)
+#: Names that usually hold one value per example, besides :data:`ID_NAMES`.
+KEY_NAMES = (
+    "_id", "key", "guid", "uuid", "image_id", "sample_id", "doc_id", "document_id", "example_id",
+    "item_id", "record_id", "data_id", "hash", "sha256", "md5", "filename", "filenames",
+    "file_name", "file", "image_path", "img_path", "file_path", "filepath", "path", "url", "name",
+)  # fmt: skip
 LABEL_NAMES = ("label", "labels", "target", "targets", "class", "gold")
 ID_NAMES = ("id", "uid", "_curator_dedup_id")
 #: Field names by role that are used if the user names none; the first that exists is used.
@@ -48,8 +58,6 @@ _KINDS = {
     "embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US",
     "labels": "iubUSf",
 }  # fmt: skip
-#: The names that pandas gives to its row numbers; such a field is never chosen.
-_PANDAS_INDEX = ("", "__index_level_0__")
 #: The value of --id-column that turns off the search for an id column.
 NO_IDS = "none"
 
@@ -96,13 +104,16 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
                 return _fit(f, wanted)
         raise DataError(f"{path}: has no column or member {key!r}", listing)
     taken = {wanted.id_column, *ID_NAMES} if role != "rows" else set()
+    if role == "scores":  # whole numbers of such a name count or name the rows
+        keys = {name.lower() for name in (*KEY_NAMES, *ROW_NAMES)}
+        taken |= {f.name for f in fields if f.dtype.kind in "iu" and f.name.lower() in keys}
     candidates = [
         f
         for f in fields
         if f.name not in taken
         and _suits(f, wanted)
         # a matrix of numbered columns may have an empty name too
-        and not (len(f.shape) == 1 and f.name in _PANDAS_INDEX)
+        and not (len(f.shape) == 1 and f.name in PANDAS_NAMES)
     ]
     if len(candidates) == 1:
         return _fit(candidates[0], wanted)

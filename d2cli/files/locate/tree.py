@@ -131,6 +131,10 @@ def _matches(pattern: str) -> set[str]:
 
 
 def natural_key(path: object) -> tuple[tuple[tuple[int, int | str], ...], str]:
-    """A sort key that compares numbers in names by value; ties (1 and 01) by spelling."""
-    pieces = re.split(r"(\d+)", str(path))
+    """A sort key that compares numbers in names by value; ties (1 and 01) by spelling.
+
+    The ending counts last, so that ``emb.npy`` comes before ``emb2.npy``.
+    """
+    stem, ending = os.path.splitext(str(path))
+    pieces = [*re.split(r"(\d+)", stem), ending]
     return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p), str(path)

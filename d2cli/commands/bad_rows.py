@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import BadRowsPolicy, Metric
 from d2cli.errors import DataError
+from d2cli.files.frame import Frame
 from d2cli.files.sources import Reordered, Source
 from d2cli.graph.vectors import fault_of, unusable_rows
+from d2cli.runtime.memory import allocate
 
 #: The number of rows that a refusal names.
 _NAMED = 3
@@ -36,24 +38,22 @@ class BadRows:
 
     policy: BadRowsPolicy
     ignored: NDArray[np.bool_]
+    dropped: NDArray[np.bool_]
     can_exclude: bool = True
     found: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    dropped: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.dropped = np.zeros_like(self.ignored)
 
     @classmethod
     def of(
-        cls, policy: BadRowsPolicy, n: int, *ignored: NDArray[np.bool_] | None,
+        cls, policy: BadRowsPolicy, frame: Frame, *ignored: NDArray[np.bool_] | None,
         can_exclude: bool = True,
     ) -> BadRows:  # fmt: skip
-        """No bad rows yet, of n; those of the masks `ignored` are not looked at."""
-        mask = np.zeros(n, np.bool_)
+        """No bad rows yet, of a frame; those of the masks `ignored` are not looked at."""
+        mask, dropped = allocate((2, frame.n), np.dtype(np.bool_), frame.name)
+        mask[:] = dropped[:] = False
         for one in ignored:
             if one is not None:
                 mask |= one
-        return cls(policy, mask, can_exclude)
+        return cls(policy, mask, dropped, can_exclude)
 
     @property
     def used(self) -> NDArray[np.bool_]:

@@ -111,7 +111,7 @@ def read_compare_data(job: CompareJob) -> CompareData:
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb, job.request.id_column)
-    bad = BadRows.of(job.request.bad_rows, frame.n, can_exclude=False)
+    bad = BadRows.of(job.request.bad_rows, frame, can_exclude=False)
     scores = read_scores(job.scores, frame, bad)
     codes = None if job.labels is None else read_labels(job.labels, frame, bad)
     if bad.policy == "drop":

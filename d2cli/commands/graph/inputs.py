@@ -72,7 +72,7 @@ def read_graph_data(job: GraphJob) -> GraphData:
     frame = Frame.of(job.emb, job.request.id_column)
     frame.join_all(job.within)
     excluded = frame.mask(job.excluded) if job.excluded else None
-    bad = BadRows.of(job.request.bad_rows, frame.n, excluded)
+    bad = BadRows.of(job.request.bad_rows, frame, excluded)
     labels = None if job.within is None else read_labels(job.within, frame, bad)
     if bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.options.metric)

@@ -96,7 +96,7 @@ def read_propagate_data(job: PropagateJob) -> PropagateData:
     loaded = job.graph.load()
     stale = stale_graph(job.graph, job.request.allow_stale)
     frame = job.graph.frame(loaded.ids, job.request.id_column)
-    bad = BadRows.of(job.request.bad_rows, frame.n, loaded.graph.excluded, can_exclude=False)
+    bad = BadRows.of(job.request.bad_rows, frame, loaded.graph.excluded, can_exclude=False)
     scores = read_scores(job.scores, frame, bad)
     scores = settle_utility(scores, job.direction, bad, job.messages)
     frame.check_id_column()

@@ -151,7 +151,7 @@ def read_report_data(job: ReportJob) -> ReportData:
     """
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb, job.request.id_column)
-    bad = BadRows.of(job.request.bad_rows, frame.n, can_exclude=False)
+    bad = BadRows.of(job.request.bad_rows, frame, can_exclude=False)
     scores, origin = frame.vector(job.scores)
     bad.settle_numbers(scores, "scores", origin, "score")
     codes, classes = None, list[str]()

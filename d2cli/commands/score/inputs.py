@@ -202,7 +202,7 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         assert job.outputs is not None, "each kind needs an input"
         frame = job.outputs.frame(id_column)
     excluded = None if loaded is None else loaded.graph.excluded
-    bad = BadRows.of(job.request.bad_rows, frame.n, excluded, can_exclude=False)
+    bad = BadRows.of(job.request.bad_rows, frame, excluded, can_exclude=False)
     labels = origin = None
     if job.labels is not None:
         if job.outputs is not None and job.labels.n != frame.n and frame.ids is None:

@@ -312,13 +312,13 @@ def _read_graph(job: SelectJob) -> SelectData:
     if job.graph is None:
         assert job.emb is not None
         frame = Frame.of(job.emb, job.request.id_column)
-        return SelectData(frame, BadRows.of(policy, frame.n, _excluded(job, frame)))
+        return SelectData(frame, BadRows.of(policy, frame, _excluded(job, frame)))
     if job.emb is not None:
         check_built_from(job.graph, job.emb)
     loaded, request = job.graph.load(), job.request
     frame = job.graph.frame(loaded.ids, request.id_column)
     notices = [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
-    bad = BadRows.of(policy, frame.n, _excluded(job, frame), loaded.graph.excluded)
+    bad = BadRows.of(policy, frame, _excluded(job, frame), loaded.graph.excluded)
     return SelectData(frame, bad, notices, loaded.graph)
 
 

@@ -157,6 +157,19 @@ def refuse_foreign(path: Path, head: bytes, wanted: Wanted | None) -> None:
         raise _raw_memmap(path, names)
 
 
+def unknown_binary(path: Path, wanted: Wanted | None) -> DataError:
+    """The refusal of bytes that are of no known format, such as a raw array."""
+    names = _names(path, wanted)
+    line = (
+        f"import numpy; a = numpy.memmap({names.path}, dtype='float32', mode='r', shape=(n, d)); "
+        f"numpy.save({names.out}, a)"
+    )
+    return DataError(
+        f"{path}: is not .npy, .npz, parquet, Arrow, CSV or another known format",
+        f"a raw array needs its shape and dtype, in Python: {line}",
+    )
+
+
 def refuse_foreign_text(path: Path, head: bytes, wanted: Wanted | None) -> None:
     """The same for text that is no table."""
     names, start = _names(path, wanted), head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
@@ -220,9 +233,10 @@ def pickled(path: Path, head: bytes, wanted: Wanted | None) -> DataError:
             f"import numpy, {module}; d = {load}; "
             f"numpy.save({names.out}, numpy.asarray(d{names.key}))"
         )
-    hint = f"unpickling can run any code; if you trust the file, convert it in Python: {line}"
+    hint = "unpickling can run any code"
     if wanted is not None and wanted.key is None and "to_parquet" not in line:
-        hint += "; of a dictionary take d['NAME']"
+        hint += "; of a dictionary take d['NAME'] in place of d"
+    hint += f"; if you trust the file, convert it in Python: {line}"
     return DataError(f"{path}: {what}", hint)
 
 

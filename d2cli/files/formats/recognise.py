@@ -11,7 +11,12 @@ from d2cli.errors import DataError
 from d2cli.files.formats.arrays.raw_vectors import VECTOR_ENDINGS
 from d2cli.files.formats.arrays.zarr_stores import STORE_NAMES, is_store
 from d2cli.files.formats.choice import Wanted
-from d2cli.files.formats.foreign import refuse_archive, refuse_foreign, refuse_foreign_text
+from d2cli.files.formats.foreign import (
+    refuse_archive,
+    refuse_foreign,
+    refuse_foreign_text,
+    unknown_binary,
+)
 from d2cli.files.formats.text_tables import GZIP_MAGIC, UTF16_MARKS, text_head
 from d2cli.files.regular import system_errors
 
@@ -88,8 +93,7 @@ def _text_or_foreign(path: Path, head: bytes, wanted: Wanted | None) -> Format:
     refuse_foreign(path, head, wanted)
     if b"\0" not in head:  # text in another coding, or damaged; its reader says so
         return "csv"
-    hint = "if the file was cut off or damaged, make it again"
-    raise DataError(f"{path}: is not .npy, .npz, parquet, Arrow, CSV or another known format", hint)
+    raise unknown_binary(path, wanted)
 
 
 def _is_text(head: bytes) -> bool:

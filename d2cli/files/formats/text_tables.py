@@ -93,6 +93,10 @@ def unpacked_size(path: Path) -> int:
     return size * unpacked // max(1, len(head) - len(unpacker.unconsumed_tail))
 
 
+#: Bytes at the end of a file that are searched for empty lines.
+_LAST_BYTES = 1 << 12
+
+
 class _Text:
     """The content of a text file as UTF-8.
 
@@ -142,6 +146,21 @@ class _Text:
             return io.StringIO(self._head.decode("utf-8", "replace"))
         opener: Any = gzip.open if self._gzip else open
         return opener(self._path, "rt", encoding="utf-16" if self._utf16 else "utf-8-sig")
+
+    def empty_end(self) -> int:
+        """The number of empty lines at the end, which editors leave."""
+        if self.share is not None:
+            return 0
+        if self._gzip or self._utf16:
+            count = 0
+            with self.lines() as lines:
+                for line in lines:
+                    count = 0 if line.strip("\r\n") else count + 1
+            return count
+        with self._path.open("rb") as file:
+            file.seek(max(0, self._path.stat().st_size - _LAST_BYTES))
+            tail = file.read().replace(b"\r\n", b"\n")
+        return max(0, len(tail) - len(tail.rstrip(b"\n")) - 1)
 
     def first_lines(self, most: int = 64) -> list[str]:
         """The first lines; the last one may be cut."""
@@ -196,7 +215,10 @@ def _read_csv(text: _Text, path: Path) -> pa.Table:
     alone = len(cells) == 1 and not ending.endswith((".csv", ".tsv"))
     number = _is_number if separator == "," else _is_number_with_comma
     headless = alone or (all(number(cell) for cell in cells) and not counted)
-    parsing = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    # In one column an empty line is a row: writers leave it where a value is null.
+    parsing = pa.csv.ParseOptions(
+        delimiter=separator, newlines_in_values=True, ignore_empty_lines=len(cells) > 1
+    )
     if text.share is not None:
         parsing.invalid_row_handler = lambda row: "skip"
     naming = pa.csv.ReadOptions(autogenerate_column_names=headless)
@@ -216,6 +238,8 @@ def _read_csv(text: _Text, path: Path) -> pa.Table:
         for name in types:
             if name in dates or pc.any(pc.match_substring_regex(texts[name], "^0[0-9]")).as_py():
                 table = table.set_column(table.schema.get_field_index(name), name, texts[name])
+    if len(cells) == 1:
+        table = table.slice(0, table.num_rows - min(text.empty_end(), table.num_rows))
     return table if separator == "," else _with_decimal_commas(table)
 
 

@@ -30,6 +30,7 @@ def folder_files(survey: Survey, folder: str) -> list[Entry]:
     """
     tree, option = survey.tree, survey.option
     entries = tree.entries(folder)
+    _refuse_lakes(folder, entries)
     saved = saved_files(tree, folder, entries)
     if saved is not None:
         survey.data(entries)  # for notices of caches
@@ -55,6 +56,22 @@ def folder_files(survey: Survey, folder: str) -> list[Entry]:
         raise DataError(says, f"data files end in {', '.join(sorted(ENDINGS))}")
     says += f", only folders: {listed([one.name for one in folders])}"
     raise DataError(says, _way_down(tree, folder, list(holding.values()), option))
+
+
+def _refuse_lakes(folder: str, entries: list[Entry]) -> None:
+    """Refuse a table of a format that keeps files which no longer belong to it (DataError)."""
+    names = {entry.name for entry in entries if entry.is_folder}
+    out = repr("table.parquet")
+    write = f"import pyarrow.parquet; pyarrow.parquet.write_table(t, {out})"
+    if "_delta_log" in names:
+        line = f"from deltalake import DeltaTable; t = DeltaTable({folder!r}).to_pyarrow_table()"
+        raise DataError(f"{folder}: is a Delta table; its log is not read", f"{line}; {write}")
+    if {"_versions", "data"} <= names:
+        line = f"import lance; t = lance.dataset({folder!r}).to_table()"
+        raise DataError(f"{folder}: is a Lance data set", f"{line}; {write}")
+    if ".hoodie" in names:
+        says = f"{folder}: is a Hudi table; its log is not read"
+        raise DataError(says, "write it as parquet with Spark: df.write.parquet(path)")
 
 
 def _only_split(survey: Survey, folder: str, splits: list[Entry]) -> list[Entry]:

@@ -323,6 +323,11 @@ def ids_of(frame: Header, *joined: Source | Epochs | None) -> Ids | None:
     return next((one.id_sizes for one in headers if one.id_sizes is not None), None)
 
 
+def read_sizes_of(frame: Header, *joined: Source | Epochs | None) -> Ids | None:
+    """The sizes of the column that gives the frame its ids, or is compared with other inputs."""
+    return ids_of(frame, *joined) or frame.read_sizes
+
+
 def matrix_of(emb: Layout) -> Matrix:
     """Embeddings as they lie on disk; integers as the floats that they are read as."""
     kind = emb.dtype if emb.dtype.kind == "f" else np.result_type(np.float32, emb.dtype)

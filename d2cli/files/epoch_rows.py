@@ -15,19 +15,22 @@ from d2cli.files.formats.recognise import sniff
 from d2cli.files.sources import Source, open_source
 
 OPTION = "epoch-rows"
-#: The last word in the names of files that hold row numbers.
-_INDEX_WORDS = ("index", "indices", "indexes", "idx", "idxs", "rows")
-#: The last word of a file name, with the separator before it.
-_LAST_WORD = re.compile(r"^(?P<before>.*?)(?P<last>[-_. ]?[A-Za-z]+)?$", re.DOTALL)
+#: Words in the names of files that hold row numbers.
+_INDEX_WORDS = (
+    "index", "indices", "indexes", "idx", "idxs", "ids", "rows", "order", "perm", "permutation",
+)  # fmt: skip
+_WORDS, _NUMBERS = re.compile("[a-z]+"), re.compile("[0-9]+")
 
 
 def open_epoch_rows(arguments: list[str], outputs: Source) -> Source:
     """The row numbers of each file of `outputs`: integers, one file for each file of outputs.
 
+    A file of several epochs has (n,) numbers for all of them, or (epochs, n).
+
     Raises:
         DataError: if a file cannot be used, or there are more or fewer than files of outputs.
     """
-    source = open_source(arguments, "rows", OPTION, None, NO_IDS, key_option=None)
+    source = open_source(arguments, "epoch rows", OPTION, None, NO_IDS, key_option=None)
     if len(source.parts) != len(outputs.parts):
         says = f"{len(source.parts):,} files of row numbers for {len(outputs.parts):,} of outputs"
         hint = f"--{OPTION} takes one file for each file of outputs, both in natural order"
@@ -35,26 +38,29 @@ def open_epoch_rows(arguments: list[str], outputs: Source) -> Source:
     for part, of in zip(source.parts, outputs.parts, strict=True):
         if part.dtype.kind not in "iu":
             raise DataError(f"{part.where}: row numbers must be integers, not {part.dtype}")
-        if part.n != of.shape[-2]:
-            says = f"has {part.n:,} row numbers, and {of.where} has {of.shape[-2]:,} rows"
+        if part.shape not in (of.shape[-2:-1], of.shape[:2]):
+            says = f"has the shape {part.shape}, and {of.where} has {of.shape[-2]:,} rows an epoch"
             raise DataError(f"{part.where}: {says}")
     return source
 
 
-def read_epoch_rows(source: Source, at: int, n: int, name: str) -> NDArray[np.int64] | None:
-    """(m,) int64, the row of the run of each row of one file of outputs; None if they are equal.
+def read_epoch_rows(
+    source: Source, at: int, layer: int, n: int, name: str
+) -> NDArray[np.int64] | None:
+    """(m,) int64, the row of the run of each row of one epoch; None if they are equal.
 
     Args:
-        source, at: the files of row numbers, and which of them.
+        source, at, layer: the files of row numbers, which of them, and the epoch in it.
         n, name: the number of rows of the run, each of which the file must list once.
     """
     part = source.parts[at]
-    values = part.column()
-    rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    many = len(part.shape) == 2
+    whole = np.concatenate([np.asarray(block) for block in part.blocks()])
+    rows = (whole[layer] if many else whole).astype(np.int64)
     wrong = (rows < 0) | (rows >= n)
     if wrong.any():
         place = int(np.argmax(wrong))
-        says = f"{values[place].as_py()} is no row of {name} (0 … {n - 1:,})"
+        says = f"{rows[place]} is no row of {name} (0 … {n - 1:,})"
         raise DataError(f"{part.where}: row {place}: {says}")
     times = np.bincount(rows, minlength=n)
     if times.max() > 1:
@@ -70,7 +76,8 @@ def read_epoch_rows(source: Source, at: int, n: int, name: str) -> NDArray[np.in
 def refuse_companions(outputs: Source, option: str) -> None:
     """Refuse outputs that have row numbers beside them, in another order than ascending.
 
-    A companion of ``0_Output.npy`` is ``0_Index.npy`` or ``0_idx.npy``.
+    A companion of ``0_Output.npy`` is ``0_Index.npy`` or ``index/0_Output.npy``: its name or that
+    of its folder has a word for row numbers, and it has the same numbers.
 
     Raises:
         DataError: naming both files and the option for row numbers.
@@ -79,37 +86,29 @@ def refuse_companions(outputs: Source, option: str) -> None:
     for part in outputs.parts:
         folder = part.path.parent
         if folder not in folders:
-            folders[folder] = sorted(p for p in folder.glob("*.np[yz]") if _says_index(p))
+            folders[folder] = _companions(folder)
         for path in folders[folder]:
-            if _belongs(path, part.path) and _reorders(path, part.shape):
-                last = path.stem.removeprefix(_base(part.path))
+            same = _NUMBERS.findall(path.stem) == _NUMBERS.findall(part.path.stem)
+            if same and path != part.path and _reorders(path, part.shape):
+                glob = path.parent / (_NUMBERS.sub("*", path.stem) + path.suffix)
                 raise DataError(
-                    f"{part.where}: {path.name} beside it numbers its rows in another order",
-                    f"add --{OPTION} '{folder / ('*' + last + path.suffix)}' to --{option}; if the "
-                    "file belongs to something else, move it away",
+                    f"{part.where}: {path} beside it numbers its rows in another order",
+                    f"add --{OPTION} '{glob}' to --{option}; if the file belongs to something "
+                    "else, move it away",
                 )
 
 
-def _last_word(path: Path) -> str:
-    found = _LAST_WORD.match(path.stem)
-    return (found["last"] or "") if found else ""
+def _companions(folder: Path) -> list[Path]:
+    """Files of NumPy in a folder, or in folders beside it, whose names say row numbers."""
+    found = [path for path in folder.glob("*.np[yz]") if _says_index(path.stem)]
+    for beside in folder.absolute().parent.glob("*"):
+        if beside.is_dir() and _says_index(beside.name) and beside != folder.absolute():
+            found += [folder / ".." / beside.name / path.name for path in beside.glob("*.np[yz]")]
+    return sorted(found)
 
 
-def _base(path: Path) -> str:
-    """The name without its ending and its last word."""
-    return path.stem.removesuffix(_last_word(path))
-
-
-def _belongs(companion: Path, outputs: Path) -> bool:
-    """Whether a file of row numbers has the name of a file of outputs but for the last words."""
-    base = _base(outputs)
-    if _base(companion) in (base, outputs.stem):
-        return True
-    return bool(base) and companion.stem.startswith((f"{base}_", f"{base}-", f"{base}."))
-
-
-def _says_index(path: Path) -> bool:
-    return _last_word(path).lstrip("-_. ").lower() in _INDEX_WORDS
+def _says_index(name: str) -> bool:
+    return any(word in _INDEX_WORDS for word in _WORDS.findall(name.lower()))
 
 
 def _reorders(path: Path, shape: tuple[int, ...]) -> bool:
@@ -119,8 +118,11 @@ def _reorders(path: Path, shape: tuple[int, ...]) -> bool:
     except DataError:
         return False
     for one in fields:
-        if one.dtype.kind in "iu" and one.shape == shape[-2:-1]:
-            numbers = one.column().to_numpy(zero_copy_only=False).astype(np.int64)
-            if np.unique(numbers).size == numbers.size and (np.diff(numbers) < 0).any():
-                return True
+        if one.dtype.kind in "iu" and one.shape in (shape[-2:-1], shape[:2]):
+            for block in one.blocks():
+                numbers = np.asarray(block).astype(np.int64)
+                numbers = numbers[0] if numbers.ndim == 2 else numbers
+                if np.unique(numbers).size == numbers.size and (np.diff(numbers) < 0).any():
+                    return True
+                break
     return False

@@ -56,8 +56,10 @@ class Epochs:
         before = 0
         for at, (part, count) in enumerate(zip(self.source.parts, self.counts, strict=True)):
             own = range(max(wanted.start - before, 0), min(wanted.stop - before, count))
-            places = self._places(frame, at) if own else None
+            places, known = None, -1
             for layer, start, block in part.layers(own) if own else ():
+                if known < 0 or (self._has_own_rows(at) and layer != known):
+                    places, known = self._places(frame, at, layer), layer
                 rows = None if places is None else places[start : start + block.shape[0]]
                 yield before + layer, start, block, rows, part
             before += count
@@ -143,10 +145,14 @@ class Epochs:
             source.role, source.option, source.parts[part], source.id_parts[part], keys, self.n
         )
 
-    def _places(self, frame: Frame, at: int) -> NDArray[np.int64] | None:
+    def _has_own_rows(self, at: int) -> bool:
+        """Whether each epoch of a file of several has row numbers of its own."""
+        return self.row_numbers is not None and len(self.row_numbers.parts[at].shape) == 2
+
+    def _places(self, frame: Frame, at: int, layer: int = 0) -> NDArray[np.int64] | None:
         """(n,) int64, the row in the frame of each row of a file, -1 for none; None if equal."""
         if self.row_numbers is not None:
-            return read_epoch_rows(self.row_numbers, at, frame.n, frame.name)
+            return read_epoch_rows(self.row_numbers, at, layer, frame.n, frame.name)
         rows = frame.rows_of(self._part(at), keep=at == 0)
         if rows is None:
             return None

@@ -82,6 +82,11 @@ class GraphFile:
             beyond = max(0.0, self.size - self.n * self.n_neighbors * 8.0) / self.n
             self.id_sizes = Ids(self.n, beyond if text else 8.0, text)
 
+    @property
+    def read_sizes(self) -> Ids | None:
+        """The sizes of what is read to join the rows."""
+        return self.id_sizes
+
     def load(self) -> StoredGraph:
         """Read the rows and check them against the contract of :class:`KnnGraph`.
 

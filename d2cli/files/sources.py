@@ -20,7 +20,15 @@ from d2cli.files.formats.converted import AS_STORED, Reading
 from d2cli.files.formats.fields import Field, MappedField
 from d2cli.files.formats.opening import KINDS, file_fields
 from d2cli.files.formats.recognise import Format, sniff
-from d2cli.files.keys import Key, check_unique, common_keys, flat_fields, joined, refuse_lost_keys
+from d2cli.files.keys import (
+    Key,
+    check_unique,
+    common_keys,
+    flat_fields,
+    joined,
+    refuse_lost_keys,
+    usual_names,
+)
 from d2cli.files.locate.hives import integer_names, partition_field
 from d2cli.files.locate.located import Found, Located
 from d2cli.files.locate.own_outputs import is_foreign_table
@@ -45,6 +53,7 @@ class Layout:
         largest_mapped: bytes of the largest single file that is mapped.
         reading: bytes of the buffers while the files are read.
         id_sizes: the sizes of the ids; None if the files carry none.
+        key_sizes: those of the column that is compared with other inputs if there are no ids.
     """
 
     option: str
@@ -61,6 +70,12 @@ class Layout:
     largest_mapped: int
     reading: int
     id_sizes: Ids | None
+    key_sizes: Ids | None = None
+
+    @property
+    def read_sizes(self) -> Ids | None:
+        """The sizes of what may be read to join the rows."""
+        return self.id_sizes or self.key_sizes
 
     @property
     def type_name(self) -> str:
@@ -128,6 +143,8 @@ class Source:
             DataError: if the files have rows of several widths.
         """
         parts, ids = self.parts, self.id_parts
+        usual = [name for name in usual_names(self.keys) if self.keys[name].can_be_ids]
+        key = self.keys[usual[0]] if usual and not ids else None
         if width is None:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
@@ -142,7 +159,8 @@ class Source:
             mapped=alone, plain=not alone or mapped[0].is_plain,
             largest_mapped=max((part.mapped_bytes for part in mapped), default=0),
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
-            id_sizes=Ids(rows, ids[0].id_bytes(), ids[0].is_text) if ids else None,
+            id_sizes=_sizes(ids[0], rows) if ids else None,
+            key_sizes=_sizes(key.parts[0], rows) if key else None,
         )  # fmt: skip
 
     def _as_it_is(self, part: Field) -> bool:
@@ -223,6 +241,10 @@ class Source:
         if ids is not None:
             check_unique(ids, self.place)
         return ids
+
+
+def _sizes(field: Field, rows: int) -> Ids:
+    return Ids(rows, field.id_bytes(), field.is_text)
 
 
 def open_source(

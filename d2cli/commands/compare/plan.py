@@ -37,7 +37,7 @@ def plan_compare(job: CompareJob) -> Plan:
     def run(matrix: Matrix, search: SearchSettings) -> Estimate:
         k, ledger = search.n_neighbors, Ledger()
         for source in (job.emb, job.scores, *([] if job.labels is None else [job.labels])):
-            read_ids(ledger, source.layout().id_sizes, kept=source is job.emb)
+            read_ids(ledger, source.layout().read_sizes, kept=source is job.emb)
         read_vectors(ledger, n, len(layouts))
         graph_sizes.build(ledger, matrix, search)
         graph_sizes.read_vectors(ledger, matrix, search.metric, threads)

@@ -6,9 +6,9 @@ from d2cli.commands.graph.inputs import GraphJob
 from d2cli.commands.plan import (
     Plan,
     describe_search,
-    ids_of,
     lighter_ways,
     matrix_of,
+    read_sizes_of,
     search_notes,
     search_of,
 )
@@ -22,7 +22,7 @@ from d2cli.runtime.ledger import Estimate, Ledger
 def plan_graph(job: GraphJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     layouts, emb = job.inputs.layouts, job.emb.layout()
-    ids = ids_of(emb, job.within)
+    ids = read_sizes_of(emb, job.within)  # the graph keeps them
     check_neighbors(job.options.n_neighbors, emb.rows)
     search = search_of(
         job.options, job.threads, grouped=len(layouts) > 1, checkpoint=job.request.checkpoint

@@ -16,7 +16,7 @@ def plan_propagate(job: PropagateJob) -> Plan:
     ledger = Ledger()
     read_ids(ledger, job.graph.id_sizes)
     read_graph(ledger, n, k)
-    read_ids(ledger, job.scores.layout().id_sizes)
+    read_ids(ledger, job.scores.layout().read_sizes, kept=False)
     read_vectors(ledger, n, 2)
     sizes.edges(ledger, n, k, messages.edges)
     sizes.forward(ledger, n, messages.hops, own_scores=False)

@@ -31,7 +31,7 @@ def plan_report(job: ReportJob) -> Plan:
     vectors = [layout for layout in inputs if layout.option in ("scores", "labels")]
     ledger = Ledger()
     for layout in inputs:
-        read_ids(ledger, layout.id_sizes, kept=layout is emb)
+        read_ids(ledger, layout.read_sizes, kept=layout is emb)
     # Scores, ranks and classes; while ranks are computed, the rows in their order.
     read_vectors(ledger, n, 1 + len(vectors))
     ledger.touch("order", 24 * n)

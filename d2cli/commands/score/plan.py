@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from d2cli.commands.plan import Plan, describe_search, ids_of, matrix_of, search_of
+from d2cli.commands.plan import Plan, describe_search, matrix_of, read_sizes_of, search_of
 from d2cli.commands.score.inputs import ScoreJob
 from d2cli.difficulty import sizes
 from d2cli.difficulty.kinds import KINDS
@@ -45,10 +45,10 @@ def plan_score(job: ScoreJob) -> Plan:
         sizes.dynamics(ledger, used, state, job.threads)
         how.append(f"{len(job.epochs)} of {job.outputs.count} epochs in blocks")
     if job.graph is not None and emb is None:
-        n, ids = job.graph.n, ids_of(job.graph, job.labels, job.outputs)
+        n, ids = job.graph.n, read_sizes_of(job.graph, job.labels, job.outputs)
     else:
         frame = outputs if emb is None else emb
-        n, ids = frame.rows, ids_of(frame, job.labels, job.outputs)
+        n, ids = frame.rows, read_sizes_of(frame, job.labels, job.outputs)
     read_ids(ledger, ids)
     writes = []
     for target, kinds in job.files.items():

@@ -9,6 +9,7 @@ from d2cli.commands.plan import (
     ids_of,
     lighter_ways,
     matrix_of,
+    read_sizes_of,
     search_notes,
     search_of,
 )
@@ -51,9 +52,11 @@ def plan_select(job: SelectJob) -> Plan:
 
     def run(matrix: Matrix | None, search: SearchSettings) -> Estimate:
         ledger = Ledger()
-        file_sizes.read_ids(ledger, ids)
+        frame = job.graph if emb is None else emb
+        assert frame is not None
+        file_sizes.read_ids(ledger, read_sizes_of(frame, *joined))
         for source in (*vectors, *labels):
-            file_sizes.read_ids(ledger, source.layout().id_sizes, kept=False)
+            file_sizes.read_ids(ledger, source.layout().read_sizes, kept=False)
         file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
         k = search.n_neighbors
         if job.graph is not None:

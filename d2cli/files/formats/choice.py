@@ -21,7 +21,7 @@ from d2cli.files.formats.converted import (
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.foreign import pickled_array
 
-Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images"]
+Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images", "epoch rows"]
 
 #: The names that pandas gives to row numbers when it writes them.
 PANDAS_NAMES = ("__index_level_0__", "level_0", "Unnamed: 0", "")
@@ -41,6 +41,7 @@ _USUAL: dict[Role, tuple[str, ...]] = {
     "scores": ("score", "scores"),
     "labels": LABEL_NAMES,
     "rows": ("index", *ID_NAMES),
+    "epoch rows": ("index", "idx", "indices"),
     "outputs": ("logits", "probs", "probabilities", "outputs"),
     "texts": ("text", "texts", "caption", "sentence", "content"),
     "images": ("image", "images", "x"),
@@ -49,6 +50,7 @@ _USUAL: dict[Role, tuple[str, ...]] = {
 _FORMS = {
     "embeddings": ((2,), "two-dimensional, (n, d)"),
     "outputs": ((2, 3), "(epochs, n, classes), or (n, classes) of one epoch"),
+    "epoch rows": ((1, 2), "(n,), or (epochs, n)"),
     "images": ((3, 4), "(n, height, width) or (n, height, width, 3)"),
 }
 #: Names of outputs as allenai/cartography writes them: ``logits_epoch_3``.
@@ -56,7 +58,7 @@ _EPOCH = re.compile(r"logits_epoch_[0-9]+")
 #: NumPy's type kinds by role. A role without an entry takes integers or text.
 _KINDS = {
     "embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US",
-    "labels": "iubUSf",
+    "labels": "iubUSf", "epoch rows": "iu",
 }  # fmt: skip
 #: The value of --id-column that turns off the search for an id column.
 NO_IDS = "none"
@@ -204,7 +206,9 @@ def _fit(f: Field, wanted: Wanted) -> Field:
         raise DataError(f"{f.where}: embeddings have no columns")
     good = _KINDS.get(role, "iubUS")
     if _kind(f, role) not in good:
-        asked = {"f": "floats", "fiub": "numbers", "US": "text"}.get(good, "integers or text")
+        asked = {"f": "floats", "fiub": "numbers", "US": "text", "iu": "integers"}.get(
+            good, "integers or text"
+        )
         hint = uint16_hint(role) if role == "outputs" and f.stored_dtype == np.uint16 else None
         raise DataError(f"{f.where}: {role} must be {asked}, not {_word(f)}", hint)
     if role == "outputs" and f.axes_of_row > 1:

@@ -154,6 +154,8 @@ class _Sampler:
                 continue
             if field.name in ("images", "texts", "id_column", "checkpoint"):
                 changed[field.name] = None
+            elif field.name == "epoch_rows":  # the sample's outputs are in the order of its rows
+                changed["epoch_rows"] = ()
             elif field.name == "out":
                 changed["out"] = str(folder / f"out-{{kind}}{Path(value).suffix}")
                 if "{kind}" not in value:

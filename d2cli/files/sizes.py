@@ -41,7 +41,7 @@ def read_ids(ledger: Ledger, ids: Ids | None, kept: bool = True) -> None:
     table = ids.rows * ((2 * ids.length + 24 if ids.text else 16) + 4)
     ledger.touch("unique ids", table + 40 * ids.rows)
     if not kept:  # as measured: tables of both columns' values, and the place of each
-        ledger.touch("join", ids.rows * (3 * (ids.length + 8) + 100 if ids.text else 90))
+        ledger.touch("join", ids.rows * (3 * (ids.length + 8) + 200 if ids.text else 90))
         ledger.free(name)
 
 

@@ -1,8 +1,19 @@
-"""The fixture of the field cases."""
+"""The fixture of the field cases, which run with the compiler only."""
+
+from pathlib import Path
 
 import pytest
 
 from tests.field.make import Field
+from tests.marks import compiled
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(compiled)
 
 
 @pytest.fixture

@@ -88,8 +88,7 @@ def refuse_companions(outputs: Source, option: str) -> None:
         if folder not in folders:
             folders[folder] = _companions(folder)
         for path in folders[folder]:
-            same = _NUMBERS.findall(path.stem) == _NUMBERS.findall(part.path.stem)
-            if same and path != part.path and _reorders(path, part.shape):
+            if path != part.path and _pairs(path, part.path) and _reorders(path, part.shape):
                 glob = path.parent / (_NUMBERS.sub("*", path.stem) + path.suffix)
                 raise DataError(
                     f"{part.where}: {path} beside it numbers its rows in another order",
@@ -102,9 +101,23 @@ def _companions(folder: Path) -> list[Path]:
     """Files of NumPy in a folder, or in folders beside it, whose names say row numbers."""
     found = [path for path in folder.glob("*.np[yz]") if _says_index(path.stem)]
     for beside in folder.absolute().parent.glob("*"):
-        if beside.is_dir() and _says_index(beside.name) and beside != folder.absolute():
+        words = set(_WORDS.findall(beside.name.lower()))
+        only_index = bool(words) and words <= set(_INDEX_WORDS)
+        if only_index and beside.is_dir() and beside != folder.absolute():
             found += [folder / ".." / beside.name / path.name for path in beside.glob("*.np[yz]")]
     return sorted(found)
+
+
+def _pairs(companion: Path, outputs: Path) -> bool:
+    """Whether a file of row numbers has the name for a file of outputs: the same numbers.
+
+    Without numbers, it has no other words than the outputs.
+    """
+    numbers = _NUMBERS.findall(companion.stem)
+    if numbers != _NUMBERS.findall(outputs.stem):
+        return False
+    words = set(_WORDS.findall(companion.stem.lower())) - set(_INDEX_WORDS)
+    return bool(numbers) or words <= set(_WORDS.findall(outputs.stem.lower()))
 
 
 def _says_index(name: str) -> bool:

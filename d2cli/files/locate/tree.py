@@ -130,11 +130,12 @@ def _matches(pattern: str) -> set[str]:
     return found
 
 
-def natural_key(path: object) -> tuple[tuple[tuple[int, int | str], ...], str]:
+def natural_key(path: object) -> tuple[tuple[tuple[int, int | str], ...], str, str]:
     """A sort key that compares numbers in names by value; ties (1 and 01) by spelling.
 
     The ending counts last, so that ``emb.npy`` comes before ``emb2.npy``.
     """
     stem, ending = os.path.splitext(str(path))
-    pieces = [*re.split(r"(\d+)", stem), ending]
-    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces if p), str(path)
+    pieces = [piece for piece in re.split(r"(\d+)", stem) if piece]
+    numbered = tuple((0, int(p)) if p.isdecimal() else (1, p) for p in pieces)
+    return numbered, ending, str(path)

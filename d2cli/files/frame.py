@@ -168,6 +168,8 @@ class Frame:
         self._check_has_column(source)
         if self.id_column == NO_IDS:
             return self._by_row(source, f"row by row (--id-column {NO_IDS})")
+        if source.n == self.n and self._same_rows(source) and not source.id_parts:
+            return self._by_row(source, f"row by row: it was made from the rows of {self.name}")
         theirs = source.ids()
         id_name = source.id_parts[0].name if source.id_parts else None
         if theirs is not None and self.ids is not None and self._same_ids(id_name):
@@ -299,7 +301,7 @@ class Frame:
             return
         says = f"{source.name}: was made from rows with the column {column}, not from {self.name}"
         ids = source.id_values()
-        if ids is None and (column in self._columns or source.recorded_reordered):
+        if ids is None and (column in self._columns or source.recorded_out_of_order):
             raise DataError(
                 f"{says}, and does not hold it: the order of rows cannot be compared",
                 f"write it as .parquet, which keeps {column}{_BY_ROW}",
@@ -318,7 +320,8 @@ class Frame:
 
     def _same_rows(self, source: Source) -> bool:
         """Whether an input was made from the file that gives our rows, or both from the same."""
-        return bool(self.fingerprints & source.recorded_fingerprints)
+        known = source.recorded_fingerprints
+        return bool(known) and bool(known & self.fingerprints)
 
     def _across(self, source: Source, mine: str, theirs: str) -> Join | None:
         """Join by key columns of different names, if one holds all values of the other."""
@@ -455,7 +458,7 @@ class Frame:
         return {
             "column": kept,
             "unkept": list(self.unkept),
-            "reordered": reordered,
+            "out_of_order": reordered or (self.ids is not None and not is_ascending(self.ids)),
             "made_from": sorted(self.fingerprints),
         }
 

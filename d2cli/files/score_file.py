@@ -14,12 +14,9 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import ColumnField, write_table
 from d2cli.files.keys import Key
-from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, read_sidecar
 from d2cli.files.sources import Source
 
-#: Inputs whose rows are those of the scores.
-_GIVE_ROWS = ("emb", "graph", "logits", "probs")
 #: The endings of files that hold scores.
 FORMS = (".npy", ".csv", ".parquet", ".arrow")
 
@@ -94,7 +91,7 @@ def add_recorded_names(source: Source, id_column: str | None) -> None:
         name, made_from = ids.get("column"), ids.get("made_from")
         if isinstance(name, str):
             source.recorded_ids = name
-            source.recorded_reordered |= ids.get("reordered") is True
+            source.recorded_out_of_order |= ids.get("out_of_order") is True
             kept = source.keys.get("id")
             if not source.id_parts and name == id_column and kept is not None:
                 source.id_parts = list(kept.parts)
@@ -103,10 +100,6 @@ def add_recorded_names(source: Source, id_column: str | None) -> None:
         if isinstance(made_from, list):
             found = {one for one in made_from if isinstance(one, str)}
             source.recorded_fingerprints |= found
-        inputs = provenance.get("inputs")
-        if isinstance(inputs, dict):
-            known = {one: fingerprint_of({"inputs": inputs}, one) for one in _GIVE_ROWS}
-            source.recorded_fingerprints |= {found for found in known.values() if found}
 
 
 def _provenance_of(field: Field) -> dict[str, Any] | None:

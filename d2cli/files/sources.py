@@ -93,7 +93,8 @@ class Source:
         column_name: the name of the field; empty for a plain array.
         recorded_ids, recorded_fingerprints: of an output of d2prune without ids: the column of ids
             of the rows that it was made from, or None; the fingerprints of its inputs.
-        recorded_reordered: whether these inputs were in different orders.
+        recorded_out_of_order: whether these inputs were in different orders, or their ids do not
+            ascend.
         keys: every column of integers or text, besides the field itself, that each file has.
         n, paths: the number of rows of all files; the files, in order, each once.
         name: the name of the input in messages.
@@ -116,7 +117,7 @@ class Source:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
         self.recorded_ids: str | None = None
         self.recorded_fingerprints: frozenset[str] = frozenset()
-        self.recorded_reordered = False
+        self.recorded_out_of_order = False
         self.keys, self.chosen, self.column_name = keys or {}, chosen, parts[0].name
         self.n = sum(part.n for part in parts) if n is None else n
         self.paths = list(dict.fromkeys(file for part in parts for file in part.files))

@@ -1,6 +1,6 @@
-"""As much of PyTorch as the training loop of docs/scores.md uses, in NumPy.
+"""As much of PyTorch as the training loops of the documentation use, in NumPy.
 
-The loop trains with PyTorch itself where it is installed.
+The loops train with PyTorch itself where it is installed.
 """
 
 import sys
@@ -82,18 +82,33 @@ class TensorDataset:
     def __init__(self, *tensors):
         self.tensors = tensors
 
+    def __len__(self):
+        return len(self.tensors[0])
+
+    def __getitem__(self, rows):
+        return tuple(tensor[rows] for tensor in self.tensors)
+
+
+class Subset:
+    def __init__(self, dataset, indices):
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, rows):
+        return self.dataset[self.indices[rows]]
+
 
 class DataLoader:
     def __init__(self, dataset, batch_size, shuffle):
         assert shuffle
-        self.tensors, self.batch_size = dataset.tensors, batch_size
+        self.dataset, self.batch_size = dataset, batch_size
 
     def __iter__(self):
-        n = len(self.tensors[0])
-        order = np.random.permutation(n)
-        for first in range(0, n, self.batch_size):
-            rows = order[first : first + self.batch_size]
-            yield [tensor[rows] for tensor in self.tensors]
+        order = np.random.permutation(len(self.dataset))
+        for first in range(0, len(order), self.batch_size):
+            yield self.dataset[order[first : first + self.batch_size]]
 
 
 def modules():
@@ -106,6 +121,7 @@ def modules():
     torch.nn.Linear, torch.optim.SGD = Linear, SGD
     torch.nn.functional = ModuleType("torch.nn.functional")
     torch.nn.functional.cross_entropy = CrossEntropy
-    data.DataLoader, data.TensorDataset, torch.utils.data = DataLoader, TensorDataset, data
+    data.DataLoader, data.Subset, data.TensorDataset = DataLoader, Subset, TensorDataset
+    torch.utils.data = data
     found = (torch, torch.nn, torch.nn.functional, torch.optim, torch.utils, data)
     return {module.__name__: module for module in found}

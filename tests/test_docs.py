@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,31 +11,19 @@ import typer
 from d2cli.cli.main import app, run
 from docs import build_cli
 from tests.marks import compiled
+from tests.pages import PAGES, RECIPES, ROOT, blocks, shell_lines
 from tests.standin_torch import use_standin_torch
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Longest README, in lines.
 README_LINES = 150
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*(?![\w-])")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FILE = re.compile(r"`((?:d2cli|tests|bench|evidence|docs)/[\w./*-]+)`")
 _TARGET = re.compile(r"(?:^|`)make ([a-z-]+)", re.M)
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
-
-
-def blocks(path, language):
-    """Contents of the fenced blocks in one language."""
-    return [text for name, text in _FENCE.findall(path.read_text()) if name == language]
-
-
-def shell_lines(path):
-    """Lines of the ``sh`` blocks, continued lines joined."""
-    text = "\n".join(blocks(path, "sh")).replace("\\\n", " ")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+any_page = pytest.mark.parametrize("path", [*PAGES, *RECIPES], ids=lambda p: p.stem)
 
 
 def commands_of_program():
@@ -118,19 +105,19 @@ def test_python_examples_run(path, folder, already_run, monkeypatch):
         exec(compile(text, str(path), "exec"), {})
 
 
-@page
+@any_page
 def test_shell_blocks_hold_known_commands(path):
     for line in shell_lines(path):
         assert line.split()[0] in {"d2prune", "make"}, line
 
 
-@page
+@any_page
 def test_make_targets_exist(path):
     named = set(_TARGET.findall(path.read_text()))
     assert named <= makefile_targets()
 
 
-@page
+@any_page
 def test_options_exist(path):
     text = "\n".join(re.findall(r"`[^`\n]+`", path.read_text()) + shell_lines(path))
     named = {option for option in _OPTION.findall(text) if option.startswith("--")}
@@ -187,7 +174,7 @@ def test_differences_of_the_evidence_page_are_those_of_the_results():
             assert shown == pytest.approx(list(expected), abs=0.0601), name
 
 
-@page
+@any_page
 def test_links_resolve(path):
     for link in _LINK.findall(path.read_text()):
         if "://" in link:
@@ -198,7 +185,7 @@ def test_links_resolve(path):
         assert not anchor or anchor in anchors(target), link
 
 
-@page
+@any_page
 def test_named_files_exist(path):
     for name in _FILE.findall(path.read_text()):
         assert list(ROOT.glob(name.rstrip("/"))), name
@@ -218,5 +205,5 @@ def test_named_functions_are_in_the_named_files():
 
 def test_every_page_is_reached_from_the_readme():
     linked = set(_LINK.findall((ROOT / "README.md").read_text()))
-    pages = {path.relative_to(ROOT).as_posix() for path in PAGES[1:]}
+    pages = {path.relative_to(ROOT).as_posix() for path in [*PAGES[1:], *RECIPES]}
     assert pages <= linked

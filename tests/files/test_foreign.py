@@ -207,8 +207,17 @@ def test_text_that_is_no_table(run_cli):
     assert "is one JSON document, not JSON Lines" in error.message
     exec(line_of(error))
     np.testing.assert_array_equal(np.load("emb.npy"), VALUES)
-    Path("e.json").write_text(json.dumps([{"id": 1, "score": 2.0}]))
-    assert "lines=True" in refusal("e.json").hint
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_records_of_one_json_document_are_written_as_they_are(run_cli):
+    records = [{"id": "007", "score": 1e-12, "text": "é\u2028\n"}, {"id": "08", "score": 2.0}]
+    Path("e.json").write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    exec(line_of(refusal("e.json")))
+    assert [json.loads(line) for line in Path("e.jsonl").read_text().splitlines()] == records
+    source = open_source(["e.jsonl"], "scores", "scores", "score")
+    assert source.vector().tolist() == [1e-12, 2.0]
+    assert source.ids().to_pylist() == ["007", "08"]
 
 
 def test_packages_that_are_not_installed(run_cli, monkeypatch):

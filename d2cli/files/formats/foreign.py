@@ -184,9 +184,10 @@ def refuse_foreign_text(path: Path, head: bytes, wanted: Wanted | None) -> None:
         load = f"json.loads(pathlib.Path({names.path}).read_text())"
         line = f"import json, numpy, pathlib; numpy.save({names.out}, numpy.array({load}))"
         if re.match(rb"\[\s*\{", start):
+            # Not pandas: it makes numbers of text such as "007", and rounds to ten decimals.
             line = (
-                f"import pandas; pandas.read_json({names.path}).to_json({path.stem + '.jsonl'!r}, "
-                "orient='records', lines=True)"
+                f"import json; rows = json.load(open({names.path}, encoding='utf-8')); "
+                f"open({path.stem + '.jsonl'!r}, 'w').write(chr(10).join(map(json.dumps, rows)))"
             )
         raise _refused(path, "is one JSON document, not JSON Lines", line)
 

@@ -146,7 +146,9 @@ class Source:
         parts, ids = self.parts, self.id_parts
         usual = [name for name in usual_names(self.keys) if self.keys[name].can_be_ids]
         key = self.keys[usual[0]] if usual and not ids else None
-        if width is None:
+        if width is None and self.role == "rows":
+            width = 1
+        elif width is None:
             width = self._common_width({part: part.header_width() for part in parts if part.n})
         numbers = [part.dtype for part in parts if part.is_number]
         rows = self.n if rows is None else rows
@@ -293,7 +295,7 @@ def open_source(
         reading=reading,
     )
     source.left_out = [notice for one in found.values() for notice in one.notices]
-    if source.n == 0:
+    if source.n == 0 and role != "rows":  # a list of rows may be empty
         raise DataError(f"{source.name}: there are no rows")
     if source.n > MAX_ROWS:
         raise DataError(f"{source.name}: {source.n:,} rows are more than {MAX_ROWS:,}")

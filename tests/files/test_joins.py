@@ -250,6 +250,20 @@ def test_rows_of_several_files(data, select):
     assert set(range(40)) - set(kept()) == {1, 2, 3}
 
 
+def test_lists_of_rows_may_be_empty(data, select):
+    """As a search for duplicates writes them, where there are none."""
+    np.save("none.npy", np.empty(0, np.int64))
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", "--size", 9)[0] == 0
+    kept = np.load("selected.npy")
+    for option in ("--exclude", "--include"):
+        code, _, err = select(
+            "--emb", "emb.npy", "--scores", "scores.npy", "--size", 9, option, "none.npy"
+        )
+        assert code == 0 and "none.npy, 0 rows" in err
+        assert np.array_equal(np.load("selected.npy"), kept)
+    assert select("--emb", "none.npy", "--scores", "scores.npy", "--size", 9)[0] == 1
+
+
 def test_excluded_rows_of_a_graph_are_not_selected(data, run_cli, select):
     Path("x.txt").write_text("1\n2\n3\n")
     args = ["--emb", "emb.npy", "--out", "g.arrow", "--exclude", "x.txt"]

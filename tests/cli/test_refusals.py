@@ -245,7 +245,8 @@ def test_bad_embeddings_give_a_hint(refuse, data):
     refuse(*select(npz(a=data.emb)), "--emb-key", "x", says=["bad.npz", "'x'"], hint="it has: a")
     refuse(
         *select(parquet(emb=lists(data.emb), t=data.ids)), "--emb-key", "img",
-        says=["bad.parquet: has no column or member 'img'"], hint="it has: emb: list<float>; t: string",
+        says=["bad.parquet: has no column or member 'img'"],
+        hint="it has: emb: list<float>; t: string",
     )  # fmt: skip
     many = {f"a{i}": data.ids for i in range(30)}
     refuse(*select(parquet(**many)), hint="a19: string; … (30)")

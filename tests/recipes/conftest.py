@@ -1,13 +1,12 @@
-"""The fixture that follows a recipe."""
+"""The fixture that follows a recipe, with the compiler only."""
 
 import shlex
 
 import pytest
 
 from tests.field.make import Field
+from tests.marks import compiled
 from tests.pages import RECIPES, all_blocks, lines_of
-from tests.recipes.standins import use_standins
-from tests.standin_torch import use_standin_torch
 
 PAGES = {path.stem: path for path in RECIPES}
 
@@ -49,10 +48,13 @@ class Recipe(Field):
         self.found.append(duckdb.execute(text).fetchall())
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "recipe" in getattr(item, "fixturenames", ()):
+            item.add_marker(compiled)
+
+
 @pytest.fixture
-def recipe(run_cli, tmp_path, monkeypatch):
+def recipe(run_cli, tmp_path):
     """An empty folder in which a recipe is followed."""
-    use_standin_torch(monkeypatch)
-    use_standins(monkeypatch)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / ".cache"))
     return Recipe(run_cli, tmp_path)

@@ -9,16 +9,27 @@ import pytest
 
 from tests.field.make import CLASSES, IDS, N, P, S, X, Y, array, at, lines, write
 from tests.recipes.conftest import PAGES
+from tests.recipes.standins import use_standins
+from tests.standin_torch import use_standin_torch
 
 COLOURS = ("red", "green", "blue", "black", "white")
 TEXTS = np.array([f"example {i} is {COLOURS[i % 5]}" for i in range(N)])
 SHARDS = np.array_split(np.arange(N), 3)
+#: The longest recipe, in lines.
+RECIPE_LINES = 60
 
 
 def test_every_recipe_is_followed():
     text = Path(__file__).read_text(encoding="utf-8")
     assert PAGES
     assert [name for name in PAGES if f'recipe.follow("{name}")' not in text] == []
+
+
+def test_recipes_are_short():
+    long = [
+        name for name, path in PAGES.items() if len(path.read_text().splitlines()) > RECIPE_LINES
+    ]
+    assert long == []
 
 
 # -- DataComp -------------------------------------------------------------------------------------
@@ -54,9 +65,9 @@ def test_datacomp_small(recipe):
     both[:, :16] /= np.where(lengths == 0, 1, lengths)
     options = ("--metric", "cosine", "--higher-is", "better")
     bad = np.array([7, 120, 200, 250])
-    for name, emb, said in zip(("kept", "kept_both"), (image, both), recipe.said, strict=True):
+    for name, emb, said in zip(("subset", "subset_both"), (image, both), recipe.said, strict=True):
         said.has_line("bad rows", "4 of 300")
-        found = np.load(f"data/{name}.npy")
+        found = np.load(f"{name}.npy")
         assert found.dtype == np.dtype("u8,u8")
         assert np.array_equal(found, np.unique(found))
         rows = recipe.wanted(emb, l14, *options, exclude=bad)
@@ -74,7 +85,9 @@ def resharded(subset, uids):
 
 
 # -- Hugging Face ---------------------------------------------------------------------------------
-def test_huggingface(recipe):
+def test_huggingface(recipe, tmp_path, monkeypatch):
+    use_standins(monkeypatch)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / ".cache"))
     for number, rows in enumerate(SHARDS):
         write(f"reviews/train-{number}.parquet", text=TEXTS[rows], label=Y[rows])
     recipe.follow("huggingface")
@@ -89,7 +102,8 @@ def test_huggingface(recipe):
 
 
 # -- PyTorch --------------------------------------------------------------------------------------
-def test_pytorch_epochlog(recipe):
+def test_pytorch_epochlog(recipe, monkeypatch):
+    use_standin_torch(monkeypatch)
     array("emb.npy", X + np.eye(CLASSES, X.shape[1], dtype=np.float32)[Y])
     array("labels.npy", Y)
     recipe.follow("pytorch-epochlog")

@@ -111,11 +111,13 @@ def _companions(folder: Path) -> list[Path]:
 def _pairs(companion: Path, outputs: Path) -> bool:
     """Whether a file of row numbers has the name for a file of outputs: the same numbers.
 
-    Without numbers, it has no other words than the outputs.
+    Without numbers, it has no other words than the outputs; in another folder, the same name.
     """
     numbers = _NUMBERS.findall(companion.stem)
     if numbers != _NUMBERS.findall(outputs.stem):
         return False
+    if not numbers and companion.parent != outputs.parent:
+        return companion.stem == outputs.stem
     words = set(_WORDS.findall(companion.stem.lower())) - set(_INDEX_WORDS)
     return bool(numbers) or words <= set(_WORDS.findall(outputs.stem.lower()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.sources import Reordered, Source
 
 _OWN_ORDER = "gives the order of rows"
+_NUMBERS = re.compile("[0-9]+")
 _BY_ROW = f"; --id-column {NO_IDS} joins row by row"
 
 
@@ -119,7 +121,7 @@ class Frame:
         if ids is not None and self.id_name is not None:
             self._columns[self.id_name] = _Column(values=ids)
         self.unkept = tuple(unkept)
-        self._sizes: list[int] = []
+        self._files: list[tuple[Path, int]] = []
         self._option = ""
         self._joined: dict[tuple[object, ...], Join] = {}
 
@@ -134,7 +136,7 @@ class Frame:
         frame._check_has_column(source)
         if ids is not None and name is not None:
             frame._columns[name] = _Column(values=ids)
-        frame._sizes = [part.n for part in source.parts] if len(source.parts) > 1 else []
+        frame._files = _sizes(source) if len(source.parts) > 1 else []
         frame._remember(source, Join(None, _OWN_ORDER, None, source.n, source.n))
         return frame
 
@@ -354,19 +356,37 @@ class Frame:
                     source.n, self.n)  # fmt: skip
 
     def _by_row(self, source: Source, says: str) -> Join:
-        sizes = [part.n for part in source.parts]
-        if len(sizes) == len(self._sizes) and sizes != self._sizes and self.id_column != NO_IDS:
-            at = next(i for i, size in enumerate(sizes) if size != self._sizes[i])
-            raise DataError(
-                f"{source.parts[at].path}: has {sizes[at]:,} rows, and file {at + 1} of the "
-                f"{len(sizes)} files of {self.name} has {self._sizes[at]:,}",
-                f"files are paired in natural order of their names{_BY_ROW}",
-            )
+        if len(source.parts) == len(self._files) and self.id_column != NO_IDS:
+            self._check_pairs(source)
         if source.n != self.n:
             hint = "inputs are joined row by row unless both have ids"
             counts = f"has {source.n:,} rows, {self.name} has {self.n:,}"
             raise DataError(f"{source.name}: {counts}", hint)
         return Join(None, says, None, source.n, self.n)
+
+    def _check_pairs(self, source: Source) -> None:
+        """Refuse files that are paired by place and do not belong together (DataError)."""
+        hint = "files are paired in the order given, and in a folder or glob in natural order"
+        ours, theirs = ([path.stem for path, _ in files] for files in (self._files, _sizes(source)))
+        shared = set(ours) & set(theirs)
+        for (path, size), (other, count) in zip(self._files, _sizes(source), strict=True):
+            if size != count:
+                says = f"{other}: has {count:,} rows, and {path}, its partner, has {size:,}"
+                raise DataError(says, f"{hint}: give the files that belong together")
+            if shared and path.stem != other.stem:
+                says = f"{other}: is the partner of {path} by its place, and not by its name"
+                raise DataError(says, f"{hint}; --id-column {NO_IDS} takes them as they are")
+        numbers = [[_NUMBERS.findall(name)[-1:] for name in names] for names in (ours, theirs)]
+        if not shared and [] not in numbers[0] + numbers[1]:
+            mine, other_numbers = ([int(one[0]) for one in names] for names in numbers)
+            steps = {a - b for a, b in zip(mine, other_numbers, strict=True)}
+            if len(steps) > 1 and len(set(mine)) == len(set(other_numbers)) == len(mine):
+                at = next(i for i, a in enumerate(mine) if a != other_numbers[i])
+                says = f"is the partner of {self._files[at][0]} by its place, and not by its number"
+                raise DataError(
+                    f"{source.parts[at].path}: {says}",
+                    f"{hint}; --id-column {NO_IDS} takes them as they are",
+                )
 
     def _remember(self, source: Source, join: Join) -> None:
         """Keep the join, and the columns that later inputs may share."""
@@ -403,7 +423,7 @@ class Frame:
     def _check_type(self, ids: pa.Array, source: Source) -> None:
         if self.ids is not None and ids.type != self.ids.type:
             says = f"ids are {ids.type}, but {self.ids.type} in {self.name}"
-            raise DataError(f"{source.name}: {says}")
+            raise DataError(f"{source.name}: {says}", f"write them in one type{_BY_ROW}")
 
     def _lacks(
         self, source: Source, values: pa.Array, count: int, row: int, name: str | None
@@ -584,6 +604,11 @@ def _mixed(one: pa.Array, key: Key) -> bool:
     """Whether a usual key holds fractions in one column, and integers or text in the other."""
     floats = pa.types.is_floating(one.type) != (not key.can_be_ids)
     return floats and bool(usual_names([key.name]))
+
+
+def _sizes(source: Source) -> list[tuple[Path, int]]:
+    """The files of an input and their numbers of rows."""
+    return [(part.path, part.n) for part in source.parts]
 
 
 def _files_of(source: Source) -> tuple[object, ...]:

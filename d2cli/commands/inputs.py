@@ -163,23 +163,22 @@ class Inputs:
 
         `shown` is what its line in the summary begins with; empty: it has no line.
         """
-        name = option.replace("-", "_")
+        name = _name(option)
         self._opened.append(_Opened(name, paths, layout, describe, repeats, _stamp(paths), shown))
 
     # -- what was understood of each input ---------------------------------------------------------
     def note(self, option: str, text: str, **facts: Any) -> None:
         """Remember what an input means: `text` for its line, `facts` for its provenance."""
         self._means[option] = text
-        self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
+        self._facts.setdefault(_name(option), {}).update(facts)
 
     def note_rows(self, frame: Frame, bad: dict[str, NDArray[np.int64]]) -> None:
         """Remember how each input was joined, and its `bad` rows, which were dropped."""
         for option, join in frame.joins.items():
-            facts = {"joined": join.text, "rows_used": join.used}
-            self._facts.setdefault(option.replace("-", "_"), {}).update(facts)
+            facts = {"joined": join.text, "rows_used": frame.n}
+            self._facts.setdefault(_name(option), {}).update(facts)
         for option, rows in bad.items():
-            name = option.replace("-", "_")
-            self._facts.setdefault(name, {})["rows_dropped"] = int(rows.size)
+            self._facts.setdefault(_name(option), {})["rows_dropped"] = int(rows.size)
 
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) of each input, for people: file, column, meaning, join, rows."""
@@ -199,7 +198,7 @@ class Inputs:
 
     def forget(self, option: str) -> None:
         """Forget an input that the run does not use."""
-        name = option.replace("-", "_")
+        name = _name(option)
         self._opened = [one for one in self._opened if one.name != name]
 
     @property
@@ -256,6 +255,11 @@ class Inputs:
             f"{change.path}: was changed while it was used; make the output again"
             for change in changes({"inputs": self.described, "run": self.whereabouts})
         ]
+
+
+def _name(option: str) -> str:
+    """The name of an option in provenance."""
+    return option.replace("-", "_")
 
 
 def _shown(source: Source) -> str:

@@ -12,6 +12,7 @@ from d2cli.errors import DataError
 from d2cli.files.formats.choice import NO_IDS
 from d2cli.files.formats.opening import file_fields
 from d2cli.files.formats.recognise import sniff
+from d2cli.files.frame import row_numbers
 from d2cli.files.sources import Source, open_source
 
 OPTION = "epoch-rows"
@@ -36,8 +37,6 @@ def open_epoch_rows(arguments: list[str], outputs: Source) -> Source:
         hint = f"--{OPTION} takes one file for each file of outputs, both in natural order"
         raise DataError(f"{source.name}: {says}", hint)
     for part, of in zip(source.parts, outputs.parts, strict=True):
-        if part.dtype.kind not in "iu":
-            raise DataError(f"{part.where}: row numbers must be integers, not {part.dtype}")
         if part.shape not in (of.shape[-2:-1], of.shape[:2]):
             says = f"has the shape {part.shape}, and {of.where} has {of.shape[-2]:,} rows an epoch"
             raise DataError(f"{part.where}: {says}")
@@ -51,17 +50,15 @@ def read_epoch_rows(
 
     Args:
         source, at, layer: the files of row numbers, which of them, and the epoch in it.
-        n, name: the number of rows of the run, each of which the file must list once.
+        n, name: the number of rows of the run, and what gives them. Each must be listed once.
     """
     part = source.parts[at]
-    many = len(part.shape) == 2
-    whole = np.concatenate([np.asarray(block) for block in part.blocks()])
-    rows = (whole[layer] if many else whole).astype(np.int64)
-    wrong = (rows < 0) | (rows >= n)
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        says = f"{rows[place]} is no row of {name} (0 … {n - 1:,})"
-        raise DataError(f"{part.where}: row {place}: {says}")
+    if len(part.shape) == 2:
+        blocks = part.numbered_blocks()
+        values = next(rows[layer - start] for start, rows in blocks if layer < start + len(rows))
+    else:
+        values = np.concatenate([np.asarray(block) for block in part.blocks()])
+    rows = row_numbers(values, part.place, n, name)
     times = np.bincount(rows, minlength=n)
     if times.max() > 1:
         says = f"lists row {int(np.argmax(times > 1))} {int(times.max())} times"

@@ -114,18 +114,19 @@ class Epochs:
 
     def check_labels_agree(self, frame: Frame, name: str) -> None:
         """Refuse epochs whose column `name`, the labels, differs from that of the first epoch."""
-        key = self.source.keys.get(name)
-        first = self._part(0)
-        for at in range(1, len(self.source.parts) if key else 0):
-            part = self._part(at)
-            ours, theirs = frame.rows_of(first), frame.rows_of(part, keep=False)
-            assert key is not None
-            one, other = (Key(name, key.parts[i : i + 1]).values() for i in (0, at))
-            one = one if ours is None else one.take(pa.array(ours))
-            other = other if theirs is None else other.take(pa.array(theirs))
-            if not one.equals(other):
-                where = f"{part.parts[0].path}: {name}"
-                says = f"differs from that of {first.parts[0].path}"
+        if name not in self.source.keys:
+            return
+
+        def labels_of(part: Source, first: bool) -> pa.Array:
+            rows, values = frame.rows_of(part, keep=first), part.keys[name].values()
+            return values if rows is None else values.take(pa.array(rows))
+
+        first, *others = (self._part(at) for at in range(len(self.source.parts)))
+        ours = labels_of(first, True)
+        for part in others:
+            if not ours.equals(labels_of(part, False)):
+                where = f"{part.paths[0]}: {name}"
+                says = f"differs from that of {first.paths[0]}"
                 raise DataError(f"{where} {says}", "give the labels of each row with --labels")
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError, UsageError
+from d2cli.files.formats.arrow_types import first_null
 from d2cli.files.formats.choice import ID_NAMES, NO_IDS, ROW_NAMES
 from d2cli.files.formats.fields import Field
 from d2cli.files.keys import (
@@ -29,7 +31,7 @@ from d2cli.files.keys import (
     usual_names,
 )
 from d2cli.files.provenance.fingerprint import fingerprint
-from d2cli.files.sources import Reordered, Source
+from d2cli.files.sources import Reordered, Source, in_order
 
 _OWN_ORDER = "gives the order of rows"
 _NUMBERS = re.compile("[0-9]+")
@@ -44,14 +46,11 @@ class Join:
         by: the name of the column whose values were matched; None: row by row.
         text: the same for people, with the reason.
         rows: (n,) int64, the row in the input of each row of the frame; None if all are equal.
-        given, used: the number of rows of the input, and of those that belong to the frame.
     """
 
     by: str | None
     text: str
-    rows: NDArray[np.int64] | None
-    given: int
-    used: int
+    rows: NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -136,8 +135,8 @@ class Frame:
         frame._check_has_column(source)
         if ids is not None and name is not None:
             frame._columns[name] = _Column(values=ids)
-        frame._files = _sizes(source) if len(source.parts) > 1 else []
-        frame._remember(source, Join(None, _OWN_ORDER, None, source.n, source.n))
+        frame._files = _parts_of(source) if len(source.parts) > 1 else []
+        frame._remember(source, Join(None, _OWN_ORDER))
         return frame
 
     # -- joining -----------------------------------------------------------------------------------
@@ -153,7 +152,7 @@ class Frame:
         if join is None:
             join = self._join(source)
         elif join.text == _OWN_ORDER and source.option != self._option:
-            join = Join(None, f"the same file as {self.name}", None, source.n, self.n)
+            join = Join(None, f"the same file as {self.name}")
         if keep:
             self._remember(source, join)
         else:
@@ -203,10 +202,10 @@ class Frame:
         assert self.ids is not None
         self._check_type(theirs, source)
         if self.ids.equals(theirs):
-            return Join(None, f"row by row: {name} is in the same order", None, source.n, self.n)
+            return Join(None, f"row by row: {name} is in the same order")
         at = pc.index_in(self.ids, value_set=theirs)
         if at.null_count:
-            row = int(pc.index(at.is_null(), True).as_py())
+            row = first_null(at)
             raise self._lacks(source, self.ids, at.null_count, row, None)
         return self._matched(source, name or "id", at.to_numpy().astype(np.int64))
 
@@ -236,7 +235,7 @@ class Frame:
         keys = [name for name in same if telling[name].is_key]
         if keys:
             says = f"row by row: {_listed(keys)} is in the same order"
-            return Join(None, says, None, source.n, self.n)
+            return Join(None, says)
         for name, found in telling.items():
             if found.kind == "partial":
                 raise self._lacks(source, self._columns[name].read(), *found.missing, name)
@@ -314,7 +313,7 @@ class Frame:
                 f"give {self.name} with its ids too{_BY_ROW}",
             )
 
-    @property
+    @cached_property
     def fingerprints(self) -> frozenset[str]:
         """Of the files that give the rows, and of those that these were made from."""
         own = {fingerprint(self._paths)} if self._paths else set()
@@ -332,7 +331,7 @@ class Frame:
         column, key = self._columns[mine], source.keys[theirs]
         if source.n == self.n and column.equals(key):
             says = f"row by row: {mine} and {theirs} are equal in every row"
-            return Join(None, says, None, source.n, self.n)
+            return Join(None, says)
         found = relate(column.read(), key.values())
         if found.kind != "match" or found.rows is None:
             return None
@@ -343,7 +342,7 @@ class Frame:
             says = f"{theirs} holds the values of {mine} of {self.name} in another order"
             raise DataError(f"{source.name}: {says}", hint)
         join = self._matched(source, theirs, found.rows)
-        return Join(theirs, f"by {theirs} = {mine}", join.rows, join.given, join.used)
+        return Join(theirs, f"by {theirs} = {mine}", join.rows)
 
     def _matched(self, source: Source, name: str, rows: NDArray[np.int64]) -> Join:
         if source.n > self.n:
@@ -352,8 +351,7 @@ class Frame:
         if self.ids is None and name in self._columns:
             self.ids, self.id_name = self._columns[name].read(), name
         ordered = np.array_equal(rows, np.arange(self.n))
-        return Join(name, f"by {name}", None if ordered and source.n == self.n else rows,
-                    source.n, self.n)  # fmt: skip
+        return Join(name, f"by {name}", None if ordered and source.n == self.n else rows)
 
     def _by_row(self, source: Source, says: str) -> Join:
         if len(source.parts) == len(self._files) and self.id_column != NO_IDS:
@@ -362,31 +360,24 @@ class Frame:
             hint = "inputs are joined row by row unless both have ids"
             counts = f"has {source.n:,} rows, {self.name} has {self.n:,}"
             raise DataError(f"{source.name}: {counts}", hint)
-        return Join(None, says, None, source.n, self.n)
+        return Join(None, says)
 
     def _check_pairs(self, source: Source) -> None:
         """Refuse files that are paired by place and do not belong together (DataError)."""
         hint = "files are paired in the order given, and in a folder or glob in natural order"
-        ours, theirs = ([path.stem for path, _ in files] for files in (self._files, _sizes(source)))
-        shared = set(ours) & set(theirs)
-        for (path, size), (other, count) in zip(self._files, _sizes(source), strict=True):
+        pairs = list(zip(self._files, _parts_of(source), strict=True))
+        for (path, size), (other, count) in pairs:
             if size != count:
                 says = f"{other}: has {count:,} rows, and {path}, its partner, has {size:,}"
                 raise DataError(says, f"{hint}: give the files that belong together")
-            if shared and path.stem != other.stem:
-                says = f"{other}: is the partner of {path} by its place, and not by its name"
-                raise DataError(says, f"{hint}; --id-column {NO_IDS} takes them as they are")
-        numbers = [[_NUMBERS.findall(name)[-1:] for name in names] for names in (ours, theirs)]
-        if not shared and [] not in numbers[0] + numbers[1]:
-            mine, other_numbers = ([int(one[0]) for one in names] for names in numbers)
-            steps = {a - b for a, b in zip(mine, other_numbers, strict=True)}
-            if len(steps) > 1 and len(set(mine)) == len(set(other_numbers)) == len(mine):
-                at = next(i for i, a in enumerate(mine) if a != other_numbers[i])
-                says = f"is the partner of {self._files[at][0]} by its place, and not by its number"
-                raise DataError(
-                    f"{source.parts[at].path}: {says}",
-                    f"{hint}; --id-column {NO_IDS} takes them as they are",
-                )
+        names = [[path.stem for path, _ in files] for files in zip(*pairs, strict=True)]
+        if (found := _misplaced(*names)) is not None:
+            at, word = found
+            (path, _), (other, _) = pairs[at]
+            raise DataError(
+                f"{other}: is the partner of {path} by its place, and not by its {word}",
+                f"{hint}; --id-column {NO_IDS} takes them as they are",
+            )
 
     def _remember(self, source: Source, join: Join) -> None:
         """Keep the join, and the columns that later inputs may share."""
@@ -470,9 +461,9 @@ class Frame:
                 break
         self.unkept = tuple(sorted(name for name in unique if name != self.id_name))
 
-    @property
+    @cached_property
     def ids_section(self) -> dict[str, Any]:
-        """The section ``ids`` of provenance."""
+        """The section ``ids`` of provenance, once all inputs are joined."""
         kept = None if self.ids is None else self.id_name
         reordered = any(join.rows is not None or join.by for join in self.joins.values())
         return {
@@ -484,7 +475,7 @@ class Frame:
 
     def note(self, source: Source, says: str) -> None:
         """Note how an input was joined that needs nothing of the frame for it."""
-        self.joins[source.option] = Join(None, says, None, source.n, self.n)
+        self.joins[source.option] = Join(None, says)
 
     def take_by_row(self, source: Source) -> None:
         """Join an input that was made from the rows of the frame, in their order."""
@@ -494,7 +485,7 @@ class Frame:
         """(n,) float64, the values of `source` in the order of the frame, and their origin."""
         rows = self.rows_of(source)
         values = source.vector()
-        return (values, source) if rows is None else (values[rows], Reordered(source, rows))
+        return values if rows is None else values[rows], in_order(source, rows)
 
     def labels(self, source: Source) -> tuple[NDArray[np.int64], Source | Reordered]:
         """(n,) int64 class numbers 0 … C-1 of sorted class names, in the order of the frame.
@@ -514,9 +505,7 @@ class Frame:
         codes = np.full(len(coded), -1, np.int64)
         codes[~missing] = np.argsort(order)[coded.indices.drop_null().to_numpy()]
         classes = [str(name) for name in names[order]]
-        if rows is None:
-            return codes, classes, source
-        return codes[rows], classes, Reordered(source, rows)
+        return codes if rows is None else codes[rows], classes, in_order(source, rows)
 
     def mask(self, sources: list[Source]) -> NDArray[np.bool_]:
         """(n,) bool, the rows that opened files list.
@@ -572,13 +561,7 @@ class Frame:
                 says = f"the mask has {len(values):,} values, {self.name} has {self.n:,} rows"
                 raise DataError(f"{source.name}: {says}")
             return np.flatnonzero(values.to_numpy(zero_copy_only=False)).astype(np.int64)
-        rows = values.to_numpy(zero_copy_only=False).astype(np.int64)
-        wrong = (rows < 0) | (rows >= self.n)
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            says = f"{values[at].as_py()} is no row of {self.name} (0 … {self.n - 1:,})"
-            raise DataError(f"{source.place(at)}: {says}")
-        return rows
+        return row_numbers(values.to_numpy(zero_copy_only=False), source.place, self.n, self.name)
 
     def rows_with_ids(
         self, values: pa.Array, source: Source, ids: pa.Array | None = None
@@ -595,9 +578,23 @@ class Frame:
             raise DataError(f"{source.name}: {says}")
         at = pc.index_in(values, value_set=ids)
         if at.null_count:
-            row = int(pc.index(at.is_null(), True).as_py())
+            row = first_null(at)
             raise DataError(f"{source.place(row)}: {self.name} has no id {values[row].as_py()!r}")
         return at.to_numpy().astype(np.int64)
+
+
+def row_numbers(
+    values: NDArray[np.integer], place: Callable[[int], str], n: int, name: str
+) -> NDArray[np.int64]:
+    """Row numbers as int64; one outside of the n rows of `name` is refused (DataError).
+
+    `place` names the file and the row of a value by its number.
+    """
+    wrong = (values < 0) | (values >= n)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise DataError(f"{place(at)}: {values[at]} is no row of {name} (0 … {n - 1:,})")
+    return values.astype(np.int64)
 
 
 def _mixed(one: pa.Array, key: Key) -> bool:
@@ -606,9 +603,27 @@ def _mixed(one: pa.Array, key: Key) -> bool:
     return floats and bool(usual_names([key.name]))
 
 
-def _sizes(source: Source) -> list[tuple[Path, int]]:
+def _parts_of(source: Source) -> list[tuple[Path, int]]:
     """The files of an input and their numbers of rows."""
     return [(part.path, part.n) for part in source.parts]
+
+
+def _misplaced(ours: list[str], theirs: list[str]) -> tuple[int, str] | None:
+    """The first place where names that are paired by place contradict each other, and in what.
+
+    If they share a name, each pair must have one name. Otherwise the last numbers in the names
+    decide, if each list has different ones: they must be equal, or differ by a constant.
+    """
+    keys: list[tuple[str, str]] | list[tuple[int, int]] = list(zip(ours, theirs, strict=True))
+    word = "name"
+    if not set(ours) & set(theirs):
+        found = ([_NUMBERS.findall(name)[-1:] for name in names] for names in (ours, theirs))
+        mine, others = ([int(one[0]) for one in numbers if one] for numbers in found)
+        distinct = min(len(set(mine)), len(set(others))) == len(ours)
+        if not distinct or len({a - b for a, b in zip(mine, others, strict=True)}) == 1:
+            return None
+        keys, word = list(zip(mine, others, strict=True)), "number"
+    return next(((at, word) for at, (a, b) in enumerate(keys) if a != b), None)
 
 
 def _files_of(source: Source) -> tuple[object, ...]:

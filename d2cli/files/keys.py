@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
+from d2cli.files.formats.arrow_types import first_null
 from d2cli.files.formats.choice import ID_NAMES, KEY_NAMES, NO_IDS, ROW_NAMES
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.tables import arrow_errors
@@ -165,10 +166,7 @@ def is_ascending(values: pa.Array) -> bool:
     """Whether integers or text ascend; the number inside text may do so too: ``a2``, ``a10``."""
     if values.null_count:
         return False
-    if (
-        len(values) < 2
-        or pc.all(pc.less(values.slice(0, len(values) - 1), values.slice(1))).as_py()
-    ):
+    if pc.all(pc.less(values.slice(0, max(len(values) - 1, 0)), values.slice(1))).as_py():
         return True
     numbers = _numbers_in(values) if pa.types.is_large_string(values.type) else None
     return numbers is not None and bool((np.diff(numbers) > 0).all())
@@ -259,7 +257,7 @@ def relate(one: pa.Array, other: pa.Array) -> Relation:
     if is_unique(one) and is_unique(other):
         at = pc.index_in(one, value_set=other)
         if at.null_count:
-            first = int(pc.index(at.is_null(), True).as_py())
+            first = first_null(at)
             kind: Any = "disjoint" if at.null_count == len(one) else "partial"
             return Relation(kind, missing=(at.null_count, first))
         says = not (is_counter(one) and is_counter(other))

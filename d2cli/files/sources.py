@@ -162,8 +162,8 @@ class Source:
             mapped=alone, plain=not alone or mapped[0].is_plain,
             largest_mapped=max((part.mapped_bytes for part in mapped), default=0),
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
-            id_sizes=_sizes(ids[0], rows) if ids else None,
-            key_sizes=_sizes(key.parts[0], rows) if key else None,
+            id_sizes=_id_sizes(ids[0], rows) if ids else None,
+            key_sizes=_id_sizes(key.parts[0], rows) if key else None,
         )  # fmt: skip
 
     def _as_it_is(self, part: Field) -> bool:
@@ -246,7 +246,7 @@ class Source:
         return ids
 
 
-def _sizes(field: Field, rows: int) -> Ids:
+def _id_sizes(field: Field, rows: int) -> Ids:
     return Ids(rows, field.id_bytes(), field.is_text)
 
 
@@ -362,6 +362,11 @@ class Reordered:
     def place(self, row: int | None) -> str:
         """The file and the row in it, for messages."""
         return self.source.place(None if row is None else int(self.rows[row]))
+
+
+def in_order(origin: Source | Reordered, rows: NDArray[np.int64] | None) -> Source | Reordered:
+    """Some `rows` of an origin, in this order; None: all, as they are."""
+    return origin if rows is None else Reordered(origin, rows)
 
 
 @contextmanager

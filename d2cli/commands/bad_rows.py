@@ -61,6 +61,16 @@ class BadRows:
         return ~(self.ignored | self.dropped)
 
     @property
+    def rows(self) -> NDArray[np.int64] | None:
+        """The rows that are used, ascending; None: all."""
+        return np.flatnonzero(self.used) if self.any_left_out else None
+
+    @property
+    def left_out(self) -> NDArray[np.bool_] | None:
+        """(n,) bool, the rows that are not used; None: all are."""
+        return ~self.used if self.any_left_out else None
+
+    @property
     def any_left_out(self) -> bool:
         """Whether some row is ignored or dropped."""
         return bool(self.ignored.any() or self.dropped.any())
@@ -108,9 +118,7 @@ class BadRows:
     def refusal(self, says: str, rows: NDArray[np.int64], hint: str | None = None) -> DataError:
         """The error that `says` what is wrong with the first of some `rows`, and counts them."""
         if rows.size > 1:
-            named = ", ".join(str(row) for row in rows[:_NAMED].tolist())
-            more = ", …" if rows.size > _NAMED else ""
-            says += f"; {rows.size:,} of {self.ignored.size:,} rows cannot be used: {named}{more}"
+            says += f"; {rows.size:,} of {self.ignored.size:,} rows cannot be used: {_some(rows)}"
         ways = [hint] if hint else []
         if rows.size < np.count_nonzero(~self.ignored):
             ways.append(f"--bad-rows drop leaves {'them' if rows.size > 1 else 'it'} out")
@@ -128,6 +136,12 @@ class BadRows:
             return f"{what} is {values[row]}{missing}"
 
         self.settle(~np.isfinite(values), option, origin, reason)
+
+    def settle_labels(
+        self, missing: NDArray[np.bool_], option: str, origin: Source | Reordered
+    ) -> None:
+        """:meth:`settle` for rows whose label is `missing`, (n,) bool."""
+        self.settle(missing, option, origin, lambda row: "label is null")
 
     def settle_embeddings(self, emb: Source, metric: Metric) -> None:
         """:meth:`settle` for embeddings, which are read once in blocks."""
@@ -177,13 +191,22 @@ class BadRows:
         found = []
         if excluded := int((self.ignored & ~self.dropped).sum()):
             found = [("excluded", f"{excluded:,} of {self.ignored.size:,} rows")]
-        count = int(self.dropped.sum())
-        if not count:
+        dropped = np.flatnonzero(self.dropped)
+        if not dropped.size:
             return found
         by = ", ".join(f"{rows.size:,} of {option}" for option, rows in self.found.items())
-        named = ", ".join(str(row) for row in np.flatnonzero(self.dropped)[:_NAMED].tolist())
-        more = ", …" if count > _NAMED else ""
-        return [
-            *found,
-            ("bad rows", f"{count:,} of {self.ignored.size:,} dropped ({by}): {named}{more}"),
-        ]
+        says = f"{dropped.size:,} of {self.ignored.size:,} dropped ({by}): {_some(dropped)}"
+        return [*found, ("bad rows", says)]
+
+
+def read_labels(source: Source, frame: Frame, bad: BadRows) -> NDArray[np.int64]:
+    """(n,) int64 class numbers in the order of the frame; adds rows without a label to `bad`."""
+    codes, origin = frame.labels(source)
+    bad.settle_labels(codes < 0, source.option, origin)
+    return codes
+
+
+def _some(rows: NDArray[np.int64]) -> str:
+    """The first few of some rows."""
+    named = ", ".join(str(row) for row in rows[:_NAMED].tolist())
+    return f"{named}, …" if rows.size > _NAMED else named

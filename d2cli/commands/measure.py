@@ -12,7 +12,7 @@ from d2cli.engine.threads import Progress
 from d2cli.evaluation.coverage import Coverage, nearest_selected
 from d2cli.evaluation.redundancy import Redundancy, nearest_other, redundancy_threshold
 from d2cli.evaluation.selections import sample_rows
-from d2cli.files.sources import Reordered, Source, blame
+from d2cli.files.sources import Source, blame, in_order
 from d2cli.graph.vectors import prepare
 
 
@@ -68,6 +68,5 @@ def vectors_of(
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.floating]:
     """The embeddings, or some `rows`, prepared for :class:`Ruler`; errors name the file."""
-    with blame(embeddings=emb if rows is None else Reordered(emb, rows)):
-        matrix = emb.matrix() if rows is None else emb.matrix()[rows]
-        return prepare(matrix, metric, threads=threads, progress=progress)
+    with blame(embeddings=in_order(emb, rows)):
+        return prepare(emb.rows_of_matrix(rows), metric, threads=threads, progress=progress)

@@ -205,6 +205,10 @@ class Source:
         types = {part.dtype.newbyteorder("=") for part in self.parts}
         return self._gather((self.n, width), np.result_type(np.float32, *types))
 
+    def rows_of_matrix(self, rows: NDArray[np.int64] | None) -> NDArray[np.floating]:
+        """Some `rows` of :meth:`matrix`, copied; None: all, as they are."""
+        return self.matrix() if rows is None else self.matrix()[rows]
+
     def vector(self) -> NDArray[np.float64]:
         """All rows as float64, (n,)."""
         return self._gather((self.n,), np.dtype(np.float64))

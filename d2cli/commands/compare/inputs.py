@@ -8,8 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.bad_rows import BadRows
-from d2cli.commands.graph.inputs import read_labels
+from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility
@@ -116,9 +115,8 @@ def read_compare_data(job: CompareJob) -> CompareData:
     codes = None if job.labels is None else read_labels(job.labels, frame, bad)
     if bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.graph.metric)
-    scores, rows = settle_utility(scores, job.direction, bad), None
-    if bad.any_left_out:
-        rows = np.flatnonzero(bad.used)
+    scores, rows = settle_utility(scores, job.direction, bad), bad.rows
+    if rows is not None:
         origin = Reordered(scores.origin, rows)
         scores = Scores(scores.raw[rows], scores.utility[rows], origin)
         codes = None if codes is None else codes[rows]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, GraphRequest
 from d2cli.commands.settle import settle_graph
@@ -77,16 +77,9 @@ def read_graph_data(job: GraphJob) -> GraphData:
     if bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.options.metric)
     if bad.any_left_out:
-        excluded = ~bad.used
+        excluded = bad.left_out
     frame.check_id_column()
     frame.adopt_ids()
     job.inputs.note_rows(frame, bad.found)
     check_target(job.request.out, job.inputs.paths)
     return GraphData(frame, labels, excluded, bad)
-
-
-def read_labels(source: Source, frame: Frame, bad: BadRows) -> NDArray[np.int64]:
-    """(n,) int64 class numbers in the order of the frame; adds rows without a label to `bad`."""
-    codes, origin = frame.labels(source)
-    bad.settle(codes < 0, source.option, origin, lambda row: "label is null")
-    return codes

@@ -18,7 +18,7 @@ from d2cli.engine.threads import Progress
 from d2cli.files.graph_file import graph_section, store_graph
 from d2cli.files.output.checkpoint import digest_of, kept
 from d2cli.files.provenance.sidecar import new_provenance
-from d2cli.files.sources import Reordered, Source, blame
+from d2cli.files.sources import Source, blame, in_order
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import KnnGraph
 
@@ -88,11 +88,10 @@ def graph_of(
 
     If embeddings cannot be used, the error counts all such rows, which are `bad`.
     """
-    origin = emb if rows is None else Reordered(emb, rows)
     counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
-    with counted, blame(embeddings=origin, within=within):
+    with counted, blame(embeddings=in_order(emb, rows), within=within):
         return build_graph(
-            emb.matrix() if rows is None else emb.matrix()[rows],
+            emb.rows_of_matrix(rows),
             **as_parameters(options),
             within=labels,
             exclude=excluded,

@@ -17,7 +17,7 @@ from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
-from d2cli.files.sources import Reordered, Source, blame
+from d2cli.files.sources import Reordered, Source, blame, in_order
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.utility import utility
 
@@ -133,10 +133,10 @@ def utility_of(
 ) -> NDArray[np.float64]:
     """(n,) the utility of the scores `raw` of rows that take part; 0 for others."""
     meaning: Any = (direction.higher_is, direction.score_transform)
-    if not bad.any_left_out:
-        with blame(scores=origin):
+    rows = bad.rows
+    with blame(scores=in_order(origin, rows)):
+        if rows is None:
             return utility(raw, *meaning, allow_negative=allow_negative)
-    used, turned = np.flatnonzero(bad.used), np.zeros(raw.size)
-    with blame(scores=Reordered(origin, used)):
-        turned[used] = utility(raw[used], *meaning, allow_negative=allow_negative)
+        turned = np.zeros(raw.size)
+        turned[rows] = utility(raw[rows], *meaning, allow_negative=allow_negative)
     return turned

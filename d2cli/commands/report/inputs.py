@@ -25,7 +25,7 @@ from d2cli.files.output.atomic import check_target
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.selection_file import SelectionFile, StoredSelection, open_selection
-from d2cli.files.sources import Reordered, Source, blame
+from d2cli.files.sources import Source, blame, in_order
 from d2cli.messages.utility import utility
 
 #: More selections would not fit side by side.
@@ -157,10 +157,10 @@ def read_report_data(job: ReportJob) -> ReportData:
     codes, classes = None, list[str]()
     if job.labels is not None:
         codes, classes, labelled = frame.classes(job.labels)
-        bad.settle(codes < 0, "labels", labelled, lambda row: "label is null")
+        bad.settle_labels(codes < 0, "labels", labelled)
     if bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.metric)
-    rows = np.flatnonzero(bad.used) if bad.any_left_out else None
+    rows = bad.rows
     images, texts = (
         None if source is None else Media(source, _some(frame.rows_of(source), rows))
         for source in (job.images, job.texts)
@@ -176,7 +176,7 @@ def read_report_data(job: ReportJob) -> ReportData:
         notices += contradiction(job.scores, "higher-is")
     if rows is not None:
         scores, codes = scores[rows], None if codes is None else codes[rows]
-    with blame(scores=origin if rows is None else Reordered(origin, rows)):
+    with blame(scores=in_order(origin, rows)):
         difficulty = utility(scores, higher_is, "rank")
     return ReportData(
         frame, bad, rows, job.emb, scores, difficulty, selections, job.metric, higher_is, notices,

@@ -19,7 +19,7 @@ from d2cli.difficulty.neighbours import knn_distance, label_disagreement
 from d2cli.difficulty.sizes import default_clusters
 from d2cli.engine.threads import Progress
 from d2cli.errors import DataError
-from d2cli.files.sources import Reordered, blame
+from d2cli.files.sources import blame, in_order
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.runtime.decisions import Decision
 
@@ -140,11 +140,10 @@ def _from_embeddings(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
         clusters = default_clusters(job.emb.n)
         rule = Decision("n-clusters", clusters, "√n, rounded", {"rows": job.emb.n})
         scored.decisions += (rule,)
-    used = np.flatnonzero(data.bad.used) if data.bad.any_left_out else None
-    origin = job.emb if used is None else Reordered(job.emb, used)
-    with data.bad.counting(job.emb, options.metric), blame(embeddings=origin):
+    used = data.bad.rows
+    with data.bad.counting(job.emb, options.metric), blame(embeddings=in_order(job.emb, used)):
         found = prototypicality(
-            job.emb.matrix() if used is None else job.emb.matrix()[used],
+            job.emb.rows_of_matrix(used),
             clusters,
             metric=options.metric,
             seed=options.seed,
@@ -168,9 +167,7 @@ def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
     kinds, graph, origin = job.families["graph"], data.graph, str(job.request.graph)
     if graph is None:
         assert job.emb is not None
-        origin, excluded = job.emb.name, None
-        if data.bad.any_left_out:
-            excluded = ~data.bad.used
+        origin, excluded = job.emb.name, data.bad.left_out
         graph = graph_of(
             job.emb, job.options, job.threads, progress, excluded=excluded, bad=data.bad
         )

@@ -22,7 +22,7 @@ from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import plan_files
-from d2cli.files.sources import Reordered, Source
+from d2cli.files.sources import Reordered, Source, in_order
 from d2cli.graph.knn_graph import KnnGraph
 
 Family = Literal["dynamics", "embeddings", "graph"]
@@ -109,14 +109,14 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         inputs.notices.extend(outputs.source.notices)
         labels = _labels_of_first_epoch(request, outputs, labels, inputs)
         epochs = epoch_range(request.epochs, outputs.count)
-        _check_labels(request, labels)
+    _check_labels(request, labels)
+    if outputs is not None:
         check_dynamics(
             families["dynamics"],
             epochs=len(epochs),
             logits=option == "logits",
             labels=labels is not None,
         )
-    _check_labels(request, labels)
     return ScoreJob(
         request, families, files, settle_graph(request.graph_options),
         thread_count(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
@@ -211,9 +211,9 @@ def read_score_data(job: ScoreJob) -> ScoreData:
         rows = frame.rows_of(job.labels)
         values = job.labels.column(nulls=True)
         labels = values if rows is None else values.take(pa.array(rows))
-        origin = job.labels if rows is None else Reordered(job.labels, rows)
+        origin = in_order(job.labels, rows)
         missing = labels.is_null().to_numpy(zero_copy_only=False)
-        bad.settle(missing, "labels", origin, lambda row: "label is null")
+        bad.settle_labels(missing, "labels", origin)
     if job.outputs is not None:
         job.outputs.check(frame)
         if job.labels is not None:
@@ -222,7 +222,6 @@ def read_score_data(job: ScoreJob) -> ScoreData:
                 job.outputs.check_labels_agree(frame, job.labels.column_name)
     frame.check_id_column()
     frame.adopt_ids()
-    job.inputs.note_rows(frame, bad.found)
     if job.emb is not None and bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.options.metric)
     return ScoreData(frame, bad, None if loaded is None else loaded.graph, labels, origin)

@@ -29,7 +29,7 @@ def run_score(job: ScoreJob, terminal: Terminal) -> Summary:
         data = read_score_data(job)
     with clock.stage("score"):
         scored = compute(job, data, terminal.progress)
-    job.inputs.note_rows(data.frame, data.bad.found)  # those of each epoch are known now
+    job.inputs.note_rows(data.frame, data.bad.found)  # only now are those of each epoch known
     notices = [*data.frame.notices, *scored.notices, *unused_options(job)]
     for kind, values in scored.scores.items():
         if np.nanmin(values) == np.nanmax(values) and values.size > 1:

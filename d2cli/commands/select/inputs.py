@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.commands.bad_rows import BadRows
-from d2cli.commands.graph.inputs import read_labels
+from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility, utility_of
 from d2cli.commands.requests import (

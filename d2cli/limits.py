@@ -13,6 +13,14 @@ def check_choice(name: str, value: object, literal: object) -> None:
         raise UsageError(f"{name} must be one of {', '.join(choices(literal))}, not {value!r}")
 
 
+def near_choice(value: str, among: Sequence[str], meant: Mapping[str, str]) -> str | None:
+    """The value of `among` that `value` most likely stands for, or None; `meant` as below."""
+    word = value.lower().replace("_", "-").strip()
+    if meant.get(word) in among:
+        return meant[word]
+    return next(iter(get_close_matches(word, among, n=1)), None)
+
+
 def unknown_choice(
     what: str, value: str, among: Sequence[str], meant: Mapping[str, str] | None = None
 ) -> UsageError:
@@ -20,10 +28,8 @@ def unknown_choice(
 
     `meant` translates names that are spelled quite differently.
     """
-    word = value.lower().replace("_", "-").strip()
-    near = [(meant or {}).get(word, "")] if word in (meant or {}) else []
-    near = near or get_close_matches(word, among, n=1)
-    suggestion = f"; did you mean {near[0]}?" if near else ""
+    near = near_choice(value, among, meant or {})
+    suggestion = f"; did you mean {near}?" if near else ""
     return UsageError(f"unknown {what} {value!r}{suggestion}", f"there are {', '.join(among)}")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from d2cli.limits import near_choice
+
 #: Options under names that other tools give them; the first that the command has is suggested.
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "--emb": ("-e", "--embedding", "--embeddings", "--embs", "--features", "--vectors", "--input",
@@ -99,7 +101,7 @@ def explained(
         flag = error.param.opts[-1]
         among = re.findall("'([^']*)'", choice["choices"])
         said = f"{flag} must be one of {', '.join(among)}, not {choice['value']!r}"
-        near = _near_value(choice["value"], among)
+        near = near_choice(choice["value"], among, _VALUES)
         return said, f"did you mean {flag} {near}?" if near else general
     return message, general
 
@@ -141,13 +143,3 @@ def near_options(wrong: str, names: Iterable[str]) -> list[str]:
     longer = [name for name in names if name.startswith(word)]
     shorter = [name for name in names if len(name) > 4 and word.startswith(name)]
     return (longer or shorter or get_close_matches(word, names, n=1))[:2]
-
-
-def _near_value(value: str, among: list[str]) -> str | None:
-    """The value of `among` that `value` most likely stands for."""
-    word = value.lower().replace("_", "-")
-    meant = _VALUES.get(word)
-    if meant in among:
-        return meant
-    near = get_close_matches(word, among, n=1)
-    return near[0] if near else None

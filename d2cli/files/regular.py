@@ -30,3 +30,8 @@ def check_regular(path: Path) -> None:
             raise DataError(f"{path}: no such file or folder{link}") from None
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: is not a regular file")
+
+
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """The first line of an error of a package, for messages: at most `most` characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]

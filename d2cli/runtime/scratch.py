@@ -11,9 +11,9 @@ from pathlib import Path
 def own_folder() -> Path | None:
     """``d2prune-UID`` in the folder for temporary files; None if there is no safe one.
 
-    What is kept there is loaded as code. So nobody else may be able to write or replace it: the
-    folder must be a real one, of this user, closed to others; and its parent must be this user's or
-    root's, and sticky if others may write there.
+    Files in the folder are loaded as code, so other users must not be able to write or replace
+    them. The folder must be a real one that belongs to this user and is closed to others. Its
+    parent must belong to this user or to root, and be sticky if others may write there.
     """
     parent = Path(tempfile.gettempdir())
     named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
@@ -39,7 +39,7 @@ def own_folder() -> Path | None:
 
 
 def _is_safe(parent: os.stat_result, user: int) -> bool:
-    """Whether nobody but `user` and root can replace a folder of `user` in this one."""
+    """Whether only `user` and root can replace a folder of `user` in this one."""
     if parent.st_uid not in (user, 0):
         return False
     return not parent.st_mode & 0o022 or bool(parent.st_mode & stat.S_ISVTX)

@@ -23,7 +23,7 @@ def with_value(values, value, rows=BAD):
 
 
 def one_entry(value):
-    """Embeddings of which one entry in each bad row is bad."""
+    """Embeddings with one bad entry in each bad row."""
     found = X.copy()
     found[BAD, [0, 7, 15]] = value
     return found

@@ -36,7 +36,7 @@ from tests.field.make import (
 )
 
 SCORES = ("--scores", "s.npy")
-#: Small integers, of which float32 and every other type hold the same values.
+#: Small integers: float32 and every other type hold the same values.
 WHOLE = np.random.default_rng(14).integers(-100, 100, (N, 16)).astype(np.float32)
 
 

@@ -412,7 +412,7 @@ def test_processes_record_their_rows_into_one_file(path):
 # -- what reads it --------------------------------------------------------------------------------
 @pytest.fixture
 def trained(data):
-    """A log of 4 epochs of the 40 rows as ``z.npy``, of which 2 are complete."""
+    """A log ``z.npy`` of 4 epochs of the 40 rows; 2 epochs are complete."""
     rng = np.random.default_rng(3)
     data.z = rng.normal(size=(4, data.n, 3))
     with new("z.npy", epochs=4, n=data.n, classes=3) as log:

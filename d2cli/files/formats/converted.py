@@ -123,10 +123,8 @@ class ConvertedField(Field):
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         for block in self.stored.blocks():
-            width = self.width() if block.ndim > 1 else 1
-            step = max(1, BLOCK_BYTES // max(1, self.dtype.itemsize * width))
-            for start in range(0, len(block), step):
-                yield self._convert(block[start : start + step])
+            for start, stop in self.spans(len(block), self.width() if block.ndim > 1 else 1):
+                yield self._convert(block[start:stop])
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
         for layer, start, block in self.stored.layers(wanted):

@@ -73,6 +73,9 @@ _UNPACK = (
     "import pathlib, pyarrow; pathlib.Path({bare}).write_bytes("
     "pyarrow.input_stream({path}, compression="
 )
+_MEMMAP = (
+    "import numpy; numpy.save({out}, numpy.memmap({path}, dtype='float32', mode='r', shape=(N, D)))"
+)
 _FAISS = re.compile(rb"I[xwHB][A-Za-z0-9]{2}")
 
 
@@ -159,14 +162,9 @@ def refuse_foreign(path: Path, head: bytes, wanted: Wanted | None) -> None:
 
 def unknown_binary(path: Path, wanted: Wanted | None) -> DataError:
     """The refusal of bytes that are of no known format, such as a raw array."""
-    names = _names(path, wanted)
-    line = (
-        f"import numpy; a = numpy.memmap({names.path}, dtype='float32', mode='r', shape=(n, d)); "
-        f"numpy.save({names.out}, a)"
-    )
     return DataError(
         f"{path}: is not .npy, .npz, parquet, Arrow, CSV or another known format",
-        f"a raw array needs its shape and dtype, in Python: {line}",
+        f"a raw array needs its shape and dtype, in Python: {_names(path, wanted).fill(_MEMMAP)}",
     )
 
 
@@ -273,13 +271,9 @@ def _lance(path: Path, names: _Names) -> DataError:
 def _raw_memmap(path: Path, names: _Names) -> DataError:
     """A file called ``.npy`` without its header: usually what ``numpy.memmap`` has written."""
     size = path.stat().st_size
-    line = (
-        f"import numpy; numpy.save({names.out}, numpy.memmap({names.path}, dtype='float32', "
-        "mode='r', shape=(N, D)))"
-    )
     says = f"not a .npy header: np.memmap needs shape and dtype ({size:,} bytes"
     says += f" can be {size // 4:,} float32 values)" if size % 4 == 0 else ")"
-    return _refused(path, says, f"{line}")
+    return _refused(path, says, names.fill(_MEMMAP))
 
 
 def _looks_pickled(head: bytes, ending: str) -> bool:

@@ -35,6 +35,7 @@ from d2cli.files.formats.arrow_types import (
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.recognise import Format
 from d2cli.files.formats.text_tables import TEXT_KINDS, read_text_table, unpacked_size
+from d2cli.files.regular import reason_of
 
 #: Bytes of a batch of rows, approximately. Arrow uses several times as much memory for a batch,
 #: and a batch that fits into the processor's cache is decoded faster.
@@ -51,8 +52,7 @@ def arrow_errors(where: object) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{where}: cannot be read ({reason[:300]})") from None
+        raise DataError(f"{where}: cannot be read ({reason_of(error, 300)})") from None
 
 
 class TableFile:
@@ -302,7 +302,7 @@ class ColumnField(Field):
         return self.lengths
 
     def _beginning(self) -> Iterator[pa.Array]:
-        """The column in pieces, of which the caller needs the first; unpacks no other column."""
+        """The column in pieces, for a caller that needs the first; unpacks no other column."""
         if not self.table.kind.startswith("arrow"):
             yield from (values for _, values in self.pieces_of_arrow(1024))
             return

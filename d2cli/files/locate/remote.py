@@ -36,7 +36,7 @@ class Downloads:
     """A folder of copies; removed by :meth:`end`, or when no path of a copy is left.
 
     Attributes:
-        report: told of the progress; None: nobody looks.
+        report: called with the progress; None: progress is not shown.
         copies: the copies of a run by address.
     """
 

@@ -63,12 +63,7 @@ class ChunkedField(Field):
             yield layer, start, part
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of an error of a package, for messages."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def refuse_unwritten(field: Field) -> None:
-    """Mark an array of which no value was ever written: it would be read as zeros."""
+    """Mark an array that was never written: it would be read as zeros."""
     says = "holds no data: it was created and never written"
     field.refusal = DataError(f"{field.where}: {says}")

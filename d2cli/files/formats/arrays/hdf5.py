@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.arrays.chunked import ChunkedField, reason_of, refuse_unwritten
+from d2cli.files.formats.arrays.chunked import ChunkedField, refuse_unwritten
 from d2cli.files.formats.extras import needed
 from d2cli.files.formats.fields import Field, MappedField
+from d2cli.files.regular import reason_of
 
 
 def hdf5_fields(path: Path) -> list[Field]:

@@ -43,15 +43,14 @@ def vector_fields(path: Path) -> list[Field]:
             says = f"the header claims {n:,} vectors of {width:,} {dtype} values"
             raise DataError(f"{path}: {says}, which are not the {size:,} bytes of the file")
         return [MappedField(path, "", (n, width), dtype, 8)]
-    return [_PrefixedField(path, size, np.dtype(_HEADER_EACH[ending]))]
+    (width,) = struct.unpack("<i", head[:4])
+    return [_PrefixedField(path, size, width, np.dtype(_HEADER_EACH[ending]))]
 
 
 class _PrefixedField(Field):
     """Vectors that each follow their length; every length is checked while they are read."""
 
-    def __init__(self, path: Path, size: int, dtype: np.dtype) -> None:
-        with path.open("rb") as file:
-            (width,) = struct.unpack("<i", file.read(4))
+    def __init__(self, path: Path, size: int, width: int, dtype: np.dtype) -> None:
         n, rest = divmod(size, 4 + max(width, 0) * dtype.itemsize)
         if width <= 0 or rest:
             says = f"the first vector claims {width:,} {dtype} values"

@@ -11,6 +11,7 @@ import numpy as np
 from d2cli.errors import DataError
 from d2cli.files.formats.extras import needed
 from d2cli.files.formats.fields import Field, MappedField
+from d2cli.files.regular import reason_of
 
 #: NumPy's types by the names of the format. NumPy has no bfloat16.
 _TYPES = {
@@ -33,8 +34,8 @@ def safetensors_fields(path: Path) -> list[Field]:
                 name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()
             }
     except Exception as error:  # the package has an exception class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: is not a readable safetensors file ({reason[:200]})") from None
+        says = f"is not a readable safetensors file ({reason_of(error)})"
+        raise DataError(f"{path}: {says}") from None
     with path.open("rb") as file:
         at = 8 + int.from_bytes(file.read(8), "little")
     fields: list[Field] = []

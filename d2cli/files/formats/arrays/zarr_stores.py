@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
-from d2cli.files.formats.arrays.chunked import ChunkedField, reason_of, refuse_unwritten
+from d2cli.files.formats.arrays.chunked import ChunkedField, refuse_unwritten
 from d2cli.files.formats.extras import needed
 from d2cli.files.formats.fields import Field
+from d2cli.files.regular import reason_of
 
 #: Files of a store that describe an array or a group: of version 3, and of version 2.
 STORE_NAMES = ("zarr.json", ".zarray", ".zgroup")

@@ -80,7 +80,7 @@ def common_keys(files: list[dict[str, Field]]) -> dict[str, Key]:
 
 
 def refuse_lost_keys(files: list[dict[str, Field]], parts: list[Field]) -> None:
-    """Refuse files if some have a column that usually tells rows apart, and others lack it."""
+    """Refuse files (DataError) if only some have a column that usually tells rows apart."""
     for name in usual_names({name for one in files for name in one}):
         lacks = next((i for i, one in enumerate(files) if name not in one), None)
         if lacks is not None:

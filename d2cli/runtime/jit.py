@@ -22,6 +22,7 @@ from d2cli.runtime.scratch import has_home, own_folder
 _CONFIG: Any = numba.config  # its names are made when it is loaded
 _PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(r"^from (d2cli[\w.]*) import", re.MULTILINE)
+_MARKS = ("from d2cli.runtime.jit import", "from llvmlite import")  # of files with kernels
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,8 +140,8 @@ event.register("numba:compile", _Announcer())
 def stamp(path: Path) -> bytes:
     """A digest of one file with kernels and of all kernel files that it imports.
 
-    A kernel file imports :mod:`d2cli.runtime.jit` or is named ``sizes.py``. Constants that kernels
-    use must be in kernel files; a test checks this.
+    A kernel file imports :mod:`d2cli.runtime.jit` or llvmlite, or is named ``sizes.py``. Constants
+    that kernels use must be in kernel files; a test checks this.
     """
     digest = hashlib.blake2b()
     for one in sorted(kernel_files(path)):
@@ -167,4 +168,5 @@ def kernel_files(path: Path) -> set[Path]:
 def _holds_kernels(path: Path) -> bool:
     if not path.is_file():
         return False
-    return path.name == "sizes.py" or "from d2cli.runtime.jit import" in path.read_text("utf-8")
+    text = path.read_text("utf-8")
+    return path.name == "sizes.py" or any(mark in text for mark in _MARKS)

@@ -56,7 +56,7 @@ def prefetch_once(array, i):
 
 @_kernel
 def prefetch_row(array, i):
-    """Prefetch ``array[i]``, a row of a C-contiguous array, perhaps without its last cache line."""
+    """Prefetch ``array[i]`` of a C-contiguous array, perhaps without its last cache line."""
     first = np.intp(array.ctypes.data) + i * array.strides[0]
-    for offset in range(0, array.shape[1] * array.itemsize, 64):  # a cache line
+    for offset in range(0, array.strides[0], 64):  # a cache line
         _prefetch_at(first + offset)  # type: ignore[call-arg]

@@ -1,11 +1,25 @@
 """Rows of int8 codes compared with a block of points: exact scores, and bit masks of those to keep.
 
-A *block* holds up to `LANES` points, four dimensions of each side by side. A *row* is stored by
-itself, as code + `BIAS`. The score of a row and a point is their inner product, the same integer
-with every instruction set.
+A *block* holds up to `LANES` points, four dimensions of each side by side; `pack` makes blocks. A
+*row* is stored by itself, as code + `BIAS`. The score of a row and a point is their inner product,
+the same integer with every instruction set. Kernels call:
 
-`compare`, `products` and `trailing_zeros` are called by compiled kernels. Arrays are passed whole,
-with the number of the block and the numbers of the rows, because views cost reference counts.
+``products(blocks, offsets, b, rows, chosen, scores)``
+    Write the scores of `QUERIES` rows and the points of block b.
+``compare(blocks, offsets, halves, bounds, b, rows, chosen, row_halves, row_bounds, scores, near,
+far)``
+    The same, if for any row q and point l, ``scores[q, l] - halves[b, l] > row_bounds[q]`` (bit l
+    of ``near[q]``) or ``scores[q, l] - row_halves[q] > bounds[b, l]`` (bit l of ``far[q]``).
+    Returns whether there is any, 1 or 0; if 0, `scores`, `near` and `far` are left as they were.
+``trailing_zeros(mask)``
+    The lowest bit that is set in a mask, which must not be 0.
+
+Arguments, all C-contiguous: `blocks` (B, r / 4, 32, 4) int8; `offsets`, `halves` and `bounds`
+(B, 32) int32; the number b of a block; `rows` (n, ≥ r) uint8; `chosen` (4,) int64, numbers of rows;
+`row_halves` and `row_bounds` (4,) int32; `scores` (4, 32) int32; `near` and `far` (4,) int64.
+Halves are half square norms. Bounds are from `ALWAYS` to `NEVER`, r is at most `MOST_DIMENSIONS`,
+and codes are from -127 to 127. Nothing is checked. Arrays are passed whole, with the number of the
+block and the numbers of the rows, because views cost reference counts.
 """
 
 from typing import Any
@@ -14,47 +28,16 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from d2cli.runtime.int8.emit import ADDRESS, I64, compare_function, moved, products_function
-from d2cli.runtime.int8.machines import instructions
-from d2cli.runtime.int8.sizes import BIAS, GROUP, LANES, NEVER, QUERIES
-from d2cli.runtime.jit import kernel
-
-_HOST = "host"  # the set that numba compiles for
+from d2cli.runtime.int8.machines import usable
+from d2cli.runtime.int8.sizes import BIAS, GROUP, LANES
 
 
-@register_jitable
-def plain_products(blocks, offsets, b, rows, chosen, scores):
-    """The plain loop behind `products`; see there. `offsets` are not needed."""
-    for q in range(QUERIES):
-        for lane in range(LANES):
-            scores[q, lane] = 0
-        for t in range(blocks.shape[1]):
-            for d in range(GROUP):
-                code = np.int32(rows[chosen[q], GROUP * t + d]) - np.int32(BIAS)
-                for lane in range(LANES):
-                    scores[q, lane] += code * np.int32(blocks[b, t, lane, d])
-
-
-def plain_compare(
-    blocks, offsets, halves, bounds, b, rows, chosen, row_halves, row_bounds, scores, near, far
-):
-    """The plain loop behind `compare`; see there."""
-    plain_products(blocks, offsets, b, rows, chosen, scores)
-    found = 0
-    for q in range(QUERIES):
-        near[q] = far[q] = 0
-        for lane in range(LANES):
-            score = np.int64(scores[q, lane])
-            near[q] |= np.int64(score - halves[b, lane] > row_bounds[q]) << lane
-            far[q] |= np.int64(score - row_halves[q] > bounds[b, lane]) << lane
-        found |= near[q] | far[q]
-    return np.int64(found != 0)
-
-
-def _chosen_set(context, wanted):
-    return instructions(*context.codegen().magic_tuple()) if wanted is _HOST else wanted
+def _instructions(context, wanted):
+    """`wanted`, or the fastest that numba compiles for: its cache on disk has the same key."""
+    return usable(*context.codegen().magic_tuple())[0] if wanted is None else wanted
 
 
 def _addresses(context, builder, kinds, values):
@@ -87,8 +70,8 @@ _BLOCKS, _TABLE, _ROWS = (types.int8, 4), (types.int32, 2), (types.uint8, 2)
 _NUMBERS, _INTS = (types.int64, 1), (types.int32, 1)
 
 
-def make_products(wanted=_HOST):
-    """`products` with one instruction set: `wanted`, None for the plain loop, or numba's."""
+def make_products(wanted=None):
+    """`products` with the instructions `wanted`, or the fastest that numba compiles for."""
 
     @intrinsic
     def products(typing, blocks, offsets, b, rows, chosen, scores):
@@ -98,9 +81,7 @@ def make_products(wanted=_HOST):
         signature = types.void(blocks, offsets, types.intp, rows, chosen, scores)
 
         def generate(context, builder, signature, values):
-            kind = _chosen_set(context, wanted)
-            if kind is None:
-                return context.compile_internal(builder, plain_products, signature, values)
+            kind = _instructions(context, wanted)
             b = values[2]
             arrays = _addresses(
                 context, builder, [*signature.args[:2], *signature.args[3:]],
@@ -121,8 +102,8 @@ def make_products(wanted=_HOST):
     return products
 
 
-def make_compare(wanted=_HOST):
-    """`compare` with one instruction set: `wanted`, None for the plain loop, or numba's."""
+def make_compare(wanted=None):
+    """`compare` with the instructions `wanted`, or the fastest that numba compiles for."""
 
     @intrinsic
     def compare(
@@ -139,9 +120,7 @@ def make_compare(wanted=_HOST):
         )  # fmt: skip
 
         def generate(context, builder, signature, values):
-            kind = _chosen_set(context, wanted)
-            if kind is None:
-                return context.compile_internal(builder, plain_compare, signature, values)
+            kind = _instructions(context, wanted)
             b = values[4]
             arrays = _addresses(
                 context, builder, [*signature.args[:4], *signature.args[5:]],
@@ -184,11 +163,15 @@ def numpy_compare(
     blocks, offsets, halves, bounds, b, rows, chosen, row_halves, row_bounds, scores, near, far
 ):
     """The same as `compare`, by numpy."""
-    numpy_products(blocks, offsets, b, rows, chosen, scores)
+    found = np.empty_like(scores)
+    numpy_products(blocks, offsets, b, rows, chosen, found)
+    is_near = found - halves[b] > row_bounds[:, None]
+    is_far = found - row_halves[:, None] > bounds[b]
+    if not (is_near.any() or is_far.any()):
+        return 0
     places = np.int64(1) << np.arange(LANES, dtype=np.int64)
-    near[:] = (scores - halves[b] > row_bounds[:, None]) @ places
-    far[:] = (scores - row_halves[:, None] > bounds[b]) @ places
-    return int(near.any() or far.any())
+    scores[:], near[:], far[:] = found, is_near @ places, is_far @ places
+    return 1
 
 
 def _python_trailing_zeros(mask):
@@ -202,26 +185,3 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     compare, products, trailing_zeros = numpy_compare, numpy_products, _python_trailing_zeros
 else:
     compare, products, trailing_zeros = make_compare(), make_products(), _trailing_zeros
-
-
-@kernel
-def pack(codes, halves, starts, blocks, block_halves, offsets):
-    """Pack rows into blocks; block b holds the rows ``starts[b]`` to ``starts[b + 1]``.
-
-    Written are `blocks` (B, r / 4, 32, 4) int8, `block_halves` (B, 32) int32 from `halves` (n,),
-    and `offsets` (B, 32) int32, which `compare` needs. Places without a row hold zero codes and
-    `NEVER`.
-    """
-    for b in range(blocks.shape[0]):
-        first, size = starts[b], starts[b + 1] - starts[b]
-        for lane in range(LANES):
-            total = np.int32(0)
-            for t in range(blocks.shape[1]):
-                for d in range(GROUP):
-                    code = np.int32(0)
-                    if lane < size:
-                        code = np.int32(codes[first + lane, GROUP * t + d]) - np.int32(BIAS)
-                    blocks[b, t, lane, d] = code
-                    total += code
-            offsets[b, lane] = -BIAS * total
-            block_halves[b, lane] = halves[first + lane] if lane < size else NEVER

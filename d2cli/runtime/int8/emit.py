@@ -7,7 +7,7 @@ from llvmlite import ir
 
 from d2cli.runtime.int8.sizes import GROUP, LANES, QUERIES
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 ADDRESS = I8.as_pointer()
 
 
@@ -15,18 +15,19 @@ class Instructions:
     """How one instruction set multiplies; subclasses say what differs.
 
     The sums of a row are `LANES` numbers in vectors of `width`. Each vector is added up in `parts`
-    accumulators. `rows` × `vectors` of them are computed in one pass over the dimensions, as many
+    accumulators. All rows × `vectors` of them are computed in one pass over the dimensions, as many
     as there are registers for. With `unroll` 2, even and odd steps have their own accumulators,
     because an accumulator can only be used again when the last sum has arrived.
     """
 
-    name = ""
-    width = 4
     parts = 1
-    rows = QUERIES
-    vectors = 1
-    unroll = 1
     biased = True  # the products are those of code + BIAS, which `offsets` correct
+
+    def __init__(self, name, width, vectors, unroll=1):
+        self.name, self.width, self.vectors, self.unroll = name, width, vectors, unroll
+
+    def __repr__(self):
+        return self.name
 
     def point_vectors(self, builder, address):
         """What `add` needs of `width` points at one step: `parts` vectors."""
@@ -58,8 +59,12 @@ def zeros(width):
 def splat(builder, value, width):
     """A vector of `width` copies of `value`."""
     one = ir.Constant(vector(width, value.type), ir.Undefined)
-    first = builder.insert_element(one, value, I32(0))
-    return builder.shuffle_vector(first, one, ir.Constant(vector(width), [0] * width))
+    return shuffled(builder, builder.insert_element(one, value, I32(0)), one, [0] * width)
+
+
+def shuffled(builder, first, second, places):
+    """A vector of the numbers at some places of two vectors, put one after the other."""
+    return builder.shuffle_vector(first, second, ir.Constant(vector(len(places)), list(places)))
 
 
 def moved(builder, address, offset):
@@ -79,6 +84,13 @@ def store(builder, value, address, offset=0):
     """Store at an address that need not be aligned for the type."""
     pointer = builder.bitcast(moved(builder, address, offset), value.type.as_pointer())
     builder.store(value, pointer).align = 1
+
+
+def call(builder, name, arguments):
+    """Call an instruction of LLVM that returns a value of its first argument's type."""
+    kinds = [argument.type for argument in arguments]
+    wanted = ir.FunctionType(kinds[0], kinds)
+    return builder.call(builder.module.declare_intrinsic(name, (), wanted), arguments)
 
 
 def repeat(builder, count, values, body):
@@ -105,7 +117,7 @@ def repeat(builder, count, values, body):
 
 
 def _pass(builder, kind, points, offsets, rows, steps):
-    """Sums of some rows and of ``kind.vectors`` vectors of points: one list for each row."""
+    """Sums of rows with ``kind.vectors`` vectors of points: one list for each row."""
     size, step_bytes = kind.width * GROUP, LANES * GROUP
     pairs = [(q, v) for q in range(len(rows)) for v in range(kind.vectors)]
     totals = []
@@ -158,14 +170,11 @@ def _pass(builder, kind, points, offsets, rows, steps):
 def sums(builder, kind, points, offsets, rows, steps):
     """The inner products of rows with a block: for each row, vectors of ``kind.width`` scores."""
     found: list[list[ir.Value]] = [[] for _ in rows]
-    for q in range(0, len(rows), kind.rows):
-        for lane in range(0, LANES, kind.width * kind.vectors):
-            points_here = moved(builder, points, lane * GROUP)
-            offsets_here = moved(builder, offsets, 4 * lane)
-            some = rows[q : q + kind.rows]
-            part = _pass(builder, kind, points_here, offsets_here, some, steps)
-            for k, vectors in enumerate(part):
-                found[q + k] += vectors
+    for lane in range(0, LANES, kind.width * kind.vectors):
+        points_here = moved(builder, points, lane * GROUP)
+        part = _pass(builder, kind, points_here, moved(builder, offsets, 4 * lane), rows, steps)
+        for scores, vectors in zip(found, part, strict=True):
+            scores.extend(vectors)
     return found
 
 

@@ -235,7 +235,7 @@ def test_features_choose_instructions(triple, cpu, features, names):
         (X86, "", "-sse2,-sse,+x87", "imul"),
         (ARM, "", "+dotprod", r"sdot\s+v"),
         (ARM, "neoverse-n1", "", r"sdot\s+v"),
-        (ARM, "", "", r"sm[ul]l.*v"),
+        (ARM, "", "", r"(smlal|smull|mla|mul)\s+v"),
     ],
 )  # fmt: skip
 def test_code_for_other_machines(triple, cpu, features, instruction):

@@ -8,11 +8,11 @@ from d2cli.runtime.jit import kernel
 
 @kernel
 def pack(codes, halves, starts, blocks, block_halves, offsets):
-    """Pack rows into blocks; block b holds the rows ``starts[b]`` to ``starts[b + 1]``.
+    """Pack rows into blocks; block b holds the rows from ``starts[b]`` up to ``starts[b + 1]``.
 
-    Written are `blocks` (B, r / 4, 32, 4) int8, `block_halves` (B, 32) int32 from `halves` (n,),
-    and `offsets` (B, 32) int32, which `compare` needs. Places without a row hold zero codes and
-    `NEVER`.
+    `codes` (n, r) uint8 hold code + `BIAS`, `halves` (n,) int32 half square norms. Written are
+    `blocks` (B, r / 4, 32, 4) int8, `block_halves` (B, 32) int32, and `offsets` (B, 32) int32,
+    which `compare` needs. Places without a row hold zero codes and `NEVER`.
     """
     for b in range(blocks.shape[0]):
         first, size = starts[b], starts[b + 1] - starts[b]

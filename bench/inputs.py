@@ -142,8 +142,8 @@ class Mixture:
     - The size of a cluster is a power of its rank; the largest is about 40 times the smallest.
     """
 
-    def __init__(self) -> None:
-        rng = np.random.default_rng(SYNTHETIC_SEED)
+    def __init__(self, seed: int = SYNTHETIC_SEED) -> None:
+        rng = np.random.default_rng(seed)
         basis, _ = np.linalg.qr(rng.standard_normal((SYNTHETIC_DIMENSIONS, 24)))
         centres = rng.standard_normal((SYNTHETIC_CENTRES, 24)) @ basis.T
         spreads = rng.standard_normal((SYNTHETIC_CENTRES, SYNTHETIC_DIMENSIONS, 12))
@@ -151,10 +151,11 @@ class Mixture:
         self.centres = centres.astype(np.float32)
         self.spreads = (0.6 * spreads / np.sqrt(SYNTHETIC_DIMENSIONS)).astype(np.float32)
         self.weights = weights / weights.sum()
+        self.seed = seed
 
     def block(self, number: int) -> np.ndarray:
         """Return block `number` of the rows, float32 (SYNTHETIC_BLOCK, 128)."""
-        rng = np.random.default_rng((SYNTHETIC_SEED, number))
+        rng = np.random.default_rng((self.seed, number))
         cluster = rng.choice(SYNTHETIC_CENTRES, SYNTHETIC_BLOCK, p=self.weights)
         factors = rng.standard_normal((SYNTHETIC_BLOCK, 12, 1), dtype=np.float32)
         rows = rng.standard_normal((SYNTHETIC_BLOCK, SYNTHETIC_DIMENSIONS), dtype=np.float32)

@@ -34,6 +34,10 @@ LADDERS: dict[str, list[dict[str, int]]] = {
 }
 
 
+#: More rows than d2prune compares exactly, so that a warm-up loads the kernels of the other search.
+WARM_ROWS, WARM_COLUMNS = 24_000, 512
+
+
 def drop_self(labels: np.ndarray, k: int) -> np.ndarray:
     """Remove each row from its own list, by number; returns (n, k)."""
     own = labels == np.arange(len(labels))[:, None]
@@ -45,7 +49,8 @@ def d2prune(vectors: np.ndarray, k: int, threads: int, **options: object) -> Bui
     """:func:`d2cli.build_graph` with `options`."""
     from d2cli import build_graph
 
-    build_graph(vectors[:3000], k, threads=threads, **options)
+    few = np.ascontiguousarray(vectors[:WARM_ROWS, :WARM_COLUMNS])
+    build_graph(few, k, threads=threads, **options)
     return lambda: build_graph(vectors, k, threads=threads, **options).neighbors
 
 
@@ -99,6 +104,8 @@ def faiss_exact(vectors: np.ndarray, k: int, threads: int, queries: int) -> Buil
 def pynndescent(vectors: np.ndarray, k: int, threads: int, n_neighbors: int) -> Build:
     """The lists of n_neighbors of NNDescent, cut to k."""
     from pynndescent import NNDescent
+
+    vectors = np.ascontiguousarray(vectors, np.float32)  # not counted, as NNDescent converts too
 
     def build(rows: np.ndarray = vectors) -> np.ndarray:
         index = NNDescent(rows, n_neighbors=n_neighbors, random_state=0, n_jobs=threads)

@@ -9,7 +9,7 @@ BUILD  := build
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo example report test check coverage docs picture package fuzz floors soak bench \
-        bench-plan evidence clean
+        bench-knn bench-large bench-plan evidence clean
 
 help:
 	@echo "make demo      install d2prune and keep 30 % of the sample data"
@@ -26,6 +26,10 @@ help:
 	@echo "make soak      kill a thousand runs at random moments (half an hour)"
 	@echo "make bench     measure against other programs (an hour or more; needs the Debian packages"
 	@echo "               dataset-fashion-mnist and wordnet-base)"
+	@echo "make bench-knn   compare kNN graphs with pynndescent on families of data (hours; ONLY=text"
+	@echo "               for one; needs also dict-gcide, dict-foldoc, dict-jargon and linux-doc-6.1)"
+	@echo "make bench-large build graphs of 12.8 million rows in 4 GiB and of 4 million in 8, 2 and 1"
+	@echo "               (hours; 60 GB of disk; SCALE=0.01 takes a hundredth of the rows)"
 	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
 	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages)"
 	@echo "make clean     remove what was built"
@@ -133,6 +137,22 @@ bench: $(BUILD)/bench-env/installed
 	@mkdir -p $(BUILD)/bench
 	$(BUILD)/bench-env/bin/python bench/inputs.py --out $(BUILD)/bench
 	$(BUILD)/bench-env/bin/python bench/run.py --data $(BUILD)/bench
+
+# ONLY names families or sets, REPEAT the runs of each setting: make bench-knn ONLY='text clustered_4m'
+ONLY   ?=
+REPEAT ?= 3
+
+bench-knn: $(BUILD)/bench-env/installed
+	@mkdir -p $(BUILD)/bench-knn
+	for threads in 1 2; do \
+	  $(BUILD)/bench-env/bin/python bench/knn.py --data $(BUILD)/bench-knn --repeat $(REPEAT) \
+	    --threads $$threads $(if $(ONLY),--only $(ONLY)) || exit 1; \
+	done
+
+SCALE ?= 1
+
+bench-large: $(BIN)/d2prune
+	$(BIN)/python bench/large.py --data $(BUILD)/bench-large --scale $(SCALE)
 
 bench-plan: $(BIN)/d2prune
 	$(BIN)/python bench/plan.py --data $(BUILD)/bench-plan

@@ -12,7 +12,7 @@
 - Growth: the ratio of the CPU seconds of two sets of a family of which one has twice the rows.
 
 DATA/knn.json keeps every run; runs of the named sets and peers replace older ones. DATA/knn.md is
-the table, written anew after each round of a set.
+the table, written anew after each run.
 """
 
 from __future__ import annotations
@@ -260,8 +260,8 @@ def main() -> None:
                 run = {"set": name, "peer": peer, "options": options, "threads": arguments.threads}
                 measured.append({**run, **answer})
                 print(json.dumps(measured[-1]), flush=True)
-            runs = kept + measured
-            write(results, runs)
+                runs = kept + measured
+                write(results, runs)
     for worker in workers.values():
         worker.close()
 

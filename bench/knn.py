@@ -165,16 +165,17 @@ def comparison(runs: list[Run], threads: int) -> list[str]:
     line = "| geometric mean |"
     for target in TARGETS:
         mean = statistics.geometric_mean(ratios[target]) if ratios[target] else math.nan
-        line += f" | | {mean:.2f} |"
+        line += f" | | {show(mean)} |"
     return [*lines, line]
 
 
 def growth(runs: list[Run]) -> list[str]:
     """Return the lines of the table of growth."""
     found = curves(runs, 1)
-    lines = ["\n**Growth: CPU seconds with twice the rows / CPU seconds**\n"]
-    lines.append("| sets | peer |" + "".join(f" at {target} |" for target in TARGETS))
-    lines.append("| --- | --- |" + " --- |" * len(TARGETS))
+    head = ["\n**Growth: CPU seconds with twice the rows / CPU seconds**\n"]
+    head.append("| sets | peer |" + "".join(f" at {target} |" for target in TARGETS))
+    head.append("| --- | --- |" + " --- |" * len(TARGETS))
+    lines = []
     for small in SETS:
         for large in SETS:
             same = SETS[small].family == SETS[large].family and SETS[small].grows
@@ -187,7 +188,7 @@ def growth(runs: list[Run]) -> list[str]:
                     ]
                     cells = "".join(f" {show(ratio)} |" for ratio in pairs)
                     lines.append(f"| {small} → {large} | {peer} |{cells}")
-    return lines
+    return head + lines if lines else []
 
 
 def settings_table(runs: list[Run], threads: int) -> list[str]:

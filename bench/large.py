@@ -102,9 +102,9 @@ def images(path: Path, n: int, seed: int) -> None:
         for spread in range(spreads_in_all):
             members = np.flatnonzero(cluster % spreads_in_all == spread)
             block[members] += factors[members] @ spreads[spread]
-        copies = rng.permutation(BLOCK)[: BLOCK // 50]
+        copies, originals = np.split(rng.permutation(BLOCK)[: BLOCK // 25], 2)
         noise = rng.standard_normal((len(copies), d), dtype=np.float32)
-        block[copies] = block[rng.permutation(copies)] + 0.02 / np.sqrt(d) * noise
+        block[copies] = block[originals] + 0.02 / np.sqrt(d) * noise
         block /= np.linalg.norm(block, axis=1, keepdims=True)
         rows[start : start + BLOCK] = block[: n - start]
     rows.flush()

@@ -29,6 +29,10 @@ class Truth(NamedTuple):
         )
         return cls(numbers, group.number(neighbors), distances)
 
+    def first(self, k: int) -> "Truth":
+        """The k nearest neighbours only."""
+        return Truth(self.rows, self.neighbors[:, :k], self.distances[:, :k])
+
     def part(self, start: int, stop: int) -> "Truth":
         """Rows start … stop of the sample."""
         return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])

@@ -4,8 +4,9 @@ A *block* holds up to `LANES` points, four dimensions of each side by side; `pac
 *row* is stored by itself, as code + `BIAS`. The score of a row and a point is their inner product,
 the same integer with every instruction set. Kernels call:
 
-``products(blocks, offsets, b, rows, chosen, scores)``
-    Write the scores of `QUERIES` rows and the points of block b.
+``differences(blocks, offsets, halves, b, rows, chosen, targets, found)``
+    Write the scores of `QUERIES` rows and the points of block b, less the halves of the points:
+    those of row q to ``found[targets[q]]``.
 ``compare(blocks, offsets, halves, bounds, b, rows, chosen, row_halves, row_bounds, scores, near,
 far)``
     The same, if for any row q and point l, ``scores[q, l] - halves[b, l] > row_bounds[q]`` (bit l
@@ -16,7 +17,8 @@ far)``
 
 Arguments, all C-contiguous: `blocks` (B, r / 4, 32, 4) int8; `offsets`, `halves` and `bounds`
 (B, 32) int32; the number b of a block; `rows` (n, ≥ r) uint8; `chosen` (4,) int64, numbers of rows;
-`row_halves` and `row_bounds` (4,) int32; `scores` (4, 32) int32; `near` and `far` (4,) int64.
+`row_halves` and `row_bounds` (4,) int32; `scores` (4, 32) and `found` (any, 32) int32; `targets`
+(4,) int64; `near` and `far` (4,) int64.
 Halves are half square norms. Bounds are from `ALWAYS` to `NEVER`, r is at most `MOST_DIMENSIONS`,
 and codes are from -127 to 127. Nothing is checked. Arrays are passed whole, with the number of the
 block and the numbers of the rows, because views cost reference counts.
@@ -30,7 +32,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from d2cli.runtime.int8.emit import ADDRESS, I64, compare_function, moved, products_function
+from d2cli.runtime.int8.emit import ADDRESS, I64, compare_function, differences_function, moved
 from d2cli.runtime.int8.machines import usable
 from d2cli.runtime.int8.sizes import BIAS, GROUP, LANES
 
@@ -70,36 +72,38 @@ _BLOCKS, _TABLE, _ROWS = (types.int8, 4), (types.int32, 2), (types.uint8, 2)
 _NUMBERS, _INTS = (types.int64, 1), (types.int32, 1)
 
 
-def make_products(wanted=None):
-    """`products` with the instructions `wanted`, or the fastest that numba compiles for."""
+def make_differences(wanted=None):
+    """`differences` with the instructions `wanted`, or the fastest that numba compiles for."""
 
     @intrinsic
-    def products(typing, blocks, offsets, b, rows, chosen, scores):
-        arrays = (blocks, offsets, rows, chosen, scores)
-        if not _are(arrays, _BLOCKS, _TABLE, _ROWS, _NUMBERS, _TABLE):
+    def differences(typing, blocks, offsets, halves, b, rows, chosen, targets, found):
+        arrays = (blocks, offsets, halves, rows, chosen, targets, found)
+        if not _are(arrays, _BLOCKS, _TABLE, _TABLE, _ROWS, _NUMBERS, _NUMBERS, _TABLE):
             return None
-        signature = types.void(blocks, offsets, types.intp, rows, chosen, scores)
+        signature = types.void(
+            blocks, offsets, halves, types.intp, rows, chosen, targets, found
+        )  # fmt: skip
 
         def generate(context, builder, signature, values):
             kind = _instructions(context, wanted)
-            b = values[2]
+            b = values[3]
             arrays = _addresses(
-                context, builder, [*signature.args[:2], *signature.args[3:]],
-                [*values[:2], *values[3:]],
+                context, builder, [*signature.args[:3], *signature.args[4:]],
+                [*values[:3], *values[4:]],
             )  # fmt: skip
-            blocks, offsets, rows, chosen, scores = arrays
+            blocks, offsets, halves, rows, chosen, targets, found = arrays
             steps = _extent(builder, blocks[1], 1)
             points = _block(builder, blocks, b, builder.mul(steps, I64(LANES * GROUP)))
-            function = products_function(builder.module, kind)
+            function = differences_function(builder.module, kind)
             builder.call(function, [
-                points, _block(builder, offsets, b, I64(4 * LANES)), rows[0],
-                _extent(builder, rows[1], 1), chosen[0], steps, scores[0],
+                points, *[_block(builder, one, b, I64(4 * LANES)) for one in (offsets, halves)],
+                rows[0], _extent(builder, rows[1], 1), chosen[0], steps, targets[0], found[0],
             ])  # fmt: skip
             return context.get_dummy_value()
 
         return signature, generate
 
-    return products
+    return differences
 
 
 def make_compare(wanted=None):
@@ -152,19 +156,22 @@ def _trailing_zeros(typing, mask):
 # Without the JIT, vectors of numpy do what the instructions do.
 
 
-def numpy_products(blocks, offsets, b, rows, chosen, scores):
-    """The same as `products`, by numpy."""
+def _numpy_scores(blocks, b, rows, chosen):
     codes = rows[chosen].astype(np.int32) - BIAS
     points = blocks[b].astype(np.int32).transpose(1, 0, 2).reshape(LANES, -1)
-    scores[:] = codes @ points.T
+    return codes[:, : points.shape[1]] @ points.T
+
+
+def numpy_differences(blocks, offsets, halves, b, rows, chosen, targets, found):
+    """The same as `differences`, by numpy."""
+    found[targets] = _numpy_scores(blocks, b, rows, chosen) - halves[b]
 
 
 def numpy_compare(
     blocks, offsets, halves, bounds, b, rows, chosen, row_halves, row_bounds, scores, near, far
 ):
     """The same as `compare`, by numpy."""
-    found = np.empty_like(scores)
-    numpy_products(blocks, offsets, b, rows, chosen, found)
+    found = _numpy_scores(blocks, b, rows, chosen)
     is_near = found - halves[b] > row_bounds[:, None]
     is_far = found - row_halves[:, None] > bounds[b]
     if not (is_near.any() or is_far.any()):
@@ -179,9 +186,10 @@ def _python_trailing_zeros(mask):
 
 
 compare: Any
-products: Any
+differences: Any
 trailing_zeros: Any
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-    compare, products, trailing_zeros = numpy_compare, numpy_products, _python_trailing_zeros
+    compare, differences = numpy_compare, numpy_differences
+    trailing_zeros = _python_trailing_zeros
 else:
-    compare, products, trailing_zeros = make_compare(), make_products(), _trailing_zeros
+    compare, differences, trailing_zeros = make_compare(), make_differences(), _trailing_zeros

@@ -195,16 +195,26 @@ def _store_scores(builder, kind, found, scores):
             store(builder, value, scores, 4 * (q * LANES + v * kind.width))
 
 
-def products_function(module, kind):
-    """A function of the module: (points, offsets, rows, stride, chosen, steps, scores) -> void."""
-    name = f"d2prune_products_{kind.name}"
+def differences_function(module, kind):
+    """A function of the module: it stores the score less the half of each row and point.
+
+    Arguments: points, offsets, halves, rows, stride, chosen, steps, targets, differences. Those of
+    row q go to the 32 numbers of ``differences[targets[q]]``.
+    """
+    name = f"d2prune_differences_{kind.name}"
     if name in module.globals:
         return module.globals[name]
-    arguments = [ADDRESS] * 3 + [I64, ADDRESS, I64, ADDRESS]
+    arguments = [ADDRESS] * 4 + [I64, ADDRESS, I64, ADDRESS, ADDRESS]
     function, builder = _begin(module, name, arguments, ir.VoidType())
-    points, offsets, rows, stride, chosen, steps, scores = function.args
+    points, offsets, halves, rows, stride, chosen, steps, targets, differences = function.args
     addresses = _row_addresses(builder, rows, stride, chosen)
-    _store_scores(builder, kind, sums(builder, kind, points, offsets, addresses, steps), scores)
+    found = sums(builder, kind, points, offsets, addresses, steps)
+    for q, vectors in enumerate(found):
+        target = builder.mul(load(builder, targets, I64, 8 * q), I64(4 * LANES))
+        for v, value in enumerate(vectors):
+            half = load(builder, halves, vector(kind.width), 4 * v * kind.width)
+            address = moved(builder, differences, target)
+            store(builder, builder.sub(value, half), address, 4 * v * kind.width)
     builder.ret_void()
     return function
 

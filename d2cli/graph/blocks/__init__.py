@@ -1,0 +1,1 @@
+"""Approximate search by int8 codes in small blocks."""

@@ -1,0 +1,85 @@
+"""How many packs and blocks a row looks at, from the ranks at which true neighbours would meet."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from d2cli.graph.blocks.cells import nearest_cells
+from d2cli.graph.blocks.route import choose_blocks, ranks_of
+from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.recall import Truth
+from d2cli.runtime.arrays import Int64
+
+#: What is tried: about half as much again each time.
+_PACKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_PROBES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+#: Microseconds per row that a round takes, and each pack and block that a row looks at.
+_COST_OF_ROUND, _COST_OF_PACK, _COST_OF_PROBE = 3.0, 0.2, 0.065
+#: Microseconds to compare a row with a block, and more for each dimension of the codes.
+_COST_OF_BLOCK, _COST_OF_DIMENSION = 0.0045, 0.00007
+
+
+class Effort(NamedTuple):
+    """What a row looks at."""
+
+    packs: int
+    probes: int
+
+    @property
+    def cost(self) -> float:
+        """About how many microseconds per row it takes."""
+        return _COST_OF_ROUND + _COST_OF_PACK * self.packs + _COST_OF_PROBE * self.probes
+
+
+def cost_of_all(blocks: int, width: int) -> float:
+    """About how many microseconds per row it takes to compare all pairs of rows."""
+    return (_COST_OF_BLOCK + _COST_OF_DIMENSION * width) * blocks / 2
+
+
+class Ranks(NamedTuple):
+    """At which ranks the pairs (i, j) of a sample would meet, from either side; (2, pairs) each."""
+
+    packs: Int64  # of the pack of j's block among the packs in the cells of i
+    blocks: Int64  # of the block of j among the blocks of the nearest packs of i
+
+    @classmethod
+    def of(cls, search: BlockSearch, truth: Truth, k: int) -> Ranks:
+        """For the rows of `truth` and their k nearest neighbours."""
+        neighbors = truth.neighbors[:, :k]
+        possible = neighbors >= 0
+        numbers = np.concatenate([truth.rows, neighbors[possible]])
+        distinct, back = np.unique(numbers, return_inverse=True)
+        group, plan = search.group, search.plan
+        codes, _ = plan.coder.encode(group.vectors[group.rows_at(distinct)])
+        cells = nearest_cells(codes, plan.centres, plan.near_cells, search.threads)
+        blocks = search.block_of_place[search.places_of(distinct)]
+        packs = np.searchsorted(search.pack_starts, blocks, side="right") - 1
+        near = choose_blocks(codes, cells, search.map.to_packs, _PACKS[-1])
+        i = np.broadcast_to(back[: len(truth.rows), None], neighbors.shape)[possible]
+        j = back[len(truth.rows) :]
+        of_packs, of_blocks = [], []
+        for one, other in ((i, j), (j, i)):
+            wanted = packs[other][:, None].astype(np.int32)
+            of_packs.append(ranks_of(codes[one], cells[one], search.map.to_packs, wanted)[:, 0])
+            wanted = blocks[other][:, None].astype(np.int32)
+            of_blocks.append(ranks_of(codes[one], near[one], search.map.to_blocks, wanted)[:, 0])
+        return cls(np.array(of_packs), np.array(of_blocks))
+
+    def met(self, effort: Effort) -> float:
+        """The share of pairs that meet with this effort."""
+        if not self.packs.size:
+            return 1.0
+        found = (self.packs < effort.packs) & (self.blocks < effort.probes)
+        return float(found.any(axis=0).mean())
+
+    def cheapest(self, wanted: float) -> Effort:
+        """The cheapest effort with which the share `wanted` meets, or the largest of all."""
+        efforts = sorted((Effort(*pair) for pair in product(_PACKS, _PROBES)), key=_cost)
+        return next((one for one in efforts if self.met(one) >= wanted), efforts[-1])
+
+
+def _cost(effort: Effort) -> float:
+    return effort.cost

@@ -1,0 +1,111 @@
+"""What is decided from samples before any row is arranged: the coder, the cells, the first effort.
+
+Everything here depends on the data and the seed alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from d2cli.graph.blocks.cells import fit_cells, fit_size, nearest_cells
+from d2cli.graph.blocks.codes import ROTATED, Coder, fit_coder
+from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS
+from d2cli.graph.recall import Truth
+from d2cli.graph.vectors import Group
+from d2cli.runtime.arrays import Int32, Int64, UInt8
+
+#: Costs of 64 more dimensions and of one more place in the lists, in the same unit.
+_COST_OF_DIMENSIONS, _COST_OF_PLACE = 6.0, 1.0
+#: Sizes that are tried for lists, beyond k.
+_SPARE = (2, 3, 4, 5, 6, 8, 10, 12, 14, 18, 22, 28, 34, 42, 50)
+#: Numbers of cells near a row that are tried.
+_NEAR_CELLS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
+
+
+class Plan(NamedTuple):
+    """See the module."""
+
+    coder: Coder
+    centres: UInt8  # (cells, r)
+    near_cells: int  # cells of each row among whose blocks it chooses
+    list_size: int  # K, candidates of each row
+    kept: float  # the share of the sample's true neighbours that lists of this size can hold
+
+
+def plan_search(
+    group: Group, truth: Truth, k: int, lost: float, rng: np.random.Generator, threads: int
+) -> Plan:
+    """Fit everything to random rows and to rows with known neighbours.
+
+    Args:
+        group: n rows.
+        truth: exact neighbours of some rows, sorted by distance, more than k of them.
+        k: neighbours wanted.
+        lost: the share of the true neighbours that the search may miss.
+        rng: draws the samples.
+    """
+    n = len(group)
+    coder = fit_coder(group, MOST_DIMENSIONS, rng, threads)
+    near = group.vectors[group.rows_at(truth.rows)]
+    far = group.vectors[group.rows_at(np.maximum(truth.neighbors, 0).ravel())]
+    asking, listed = coder.encode(near)[0], coder.encode(far)[0]
+    listed = listed.reshape(*truth.neighbors.shape, -1)
+    width, list_size, kept = _narrowest(asking, listed, truth, k, n, 0.3 * lost)
+    coder = coder.narrowed(width)
+    asking, listed = asking[:, :width].copy(), listed[:, :k, :width]
+    count = max(1, n // CELL_ROWS)
+    some = np.sort(rng.choice(n, min(n, fit_size(count)), replace=False))
+    sample = coder.encode(group.vectors[group.rows_at(some)])[0]
+    centres = fit_cells(sample, count, rng, threads)
+    near_cells = _near_cells(
+        asking, listed.reshape(-1, width).copy(), truth, k, centres, 0.3 * lost
+    )
+    return Plan(coder, centres, near_cells, list_size, kept)
+
+
+def _narrowest(
+    asking: UInt8, listed: UInt8, truth: Truth, k: int, n: int, lost: float
+) -> tuple[int, int, float]:
+    """The cheapest (dimensions, list size) that keeps all but `lost` of the true neighbours.
+
+    A true neighbour is kept if fewer than the list size of the listed rows have a better score; the
+    rows that come after these in truth are taken to be as far in codes as they are in truth.
+    """
+    possible = truth.neighbors[:, :k] >= 0
+    widths = [*range(ROTATED, asking.shape[1], ROTATED), asking.shape[1]]
+    sizes = [min(k + spare, n - 1) for spare in _SPARE if k + spare <= truth.neighbors.shape[1]]
+    sizes = sizes or [min(k + 2, n - 1)]
+    best, cheapest = (widths[-1], sizes[-1], 0.0), np.inf
+    for width in widths:
+        gaps = listed[:, :, :width].astype(np.int32) - asking[:, None, :width].astype(np.int32)
+        square = np.where(truth.neighbors >= 0, np.square(gaps).sum(axis=2), np.iinfo(np.int32).max)
+        ranks = (square[:, :k, None] > square[:, None, :]).sum(axis=2)
+        for size in sizes:
+            kept = float((ranks < size)[possible].mean()) if possible.any() else 1.0
+            cost = _COST_OF_DIMENSIONS * width / ROTATED + _COST_OF_PLACE * size
+            fine = kept >= 1 - lost
+            if (fine and cost < cheapest) or (cheapest == np.inf and kept > best[2]):
+                best, cheapest = (width, size, kept), cost if fine else np.inf
+    return best
+
+
+def _near_cells(
+    asking: UInt8, listed: UInt8, truth: Truth, k: int, centres: UInt8, lost: float
+) -> int:
+    """The fewest cells that let all but `lost` of the true pairs meet from one side or the other."""
+    most = min(_NEAR_CELLS[-1], len(centres))
+    of_rows = nearest_cells(asking, centres, most)[:, None, :]
+    of_listed = nearest_cells(listed, centres, most).reshape(len(asking), -1, most)
+    forth = _place_in(of_rows, of_listed[:, :, :1])
+    back = _place_in(of_listed, of_rows[:, :, :1])
+    places = np.minimum(forth, back)[truth.neighbors[:, :k] >= 0]
+    for count in _NEAR_CELLS:
+        if count >= most or (places < count).mean() >= 1 - lost:
+            return min(count, most)
+    return most
+
+
+def _place_in(lists: Int32, wanted: Int32) -> Int64:
+    """The place of `wanted` (…, 1) in each of `lists` (…, m), m if it is not there."""
+    same = lists == wanted
+    return np.where(same.any(axis=-1), same.argmax(axis=-1), lists.shape[-1])

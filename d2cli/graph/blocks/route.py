@@ -1,0 +1,261 @@
+"""Chooses, for each row, the nearest of the blocks in the cells nearest to it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from d2cli.graph.blocks.cells import Packed
+from d2cli.graph.blocks.sizes import BLOCK_ROWS, EMPTY, ROUTED_ROWS
+from d2cli.runtime.arrays import Int32, Int64, UInt8
+from d2cli.runtime.int8.compare import differences
+from d2cli.runtime.int8.sizes import QUERIES
+from d2cli.runtime.jit import borrowing_kernel, kernel, reordering_kernel
+
+#: Scores that are looked at together for one that is good enough.
+_RUN = 64
+#: Below the scores of all blocks and of places without one.
+_NOTHING = -(2**31)
+
+
+class Signposts(NamedTuple):
+    """The centres of all blocks, packed cell by cell."""
+
+    packed: Packed
+    packs: Int64  # (cells + 1,); the packs of cell c are packs[c] … packs[c + 1]
+    first: Int64  # (packs,), the first block of each pack
+    cells: Int64  # (cells + 1,); the blocks of cell c are cells[c] … cells[c + 1]
+
+    @classmethod
+    def of(cls, centres: UInt8, cells: Int64) -> "Signposts":
+        """From the centres (blocks, r) of the blocks, which lie in the order of their cells."""
+        counts = -(-np.diff(cells) // BLOCK_ROWS)
+        packs = np.concatenate([[0], np.cumsum(counts)])
+        within = np.arange(packs[-1]) - np.repeat(packs[:-1], counts)
+        first = np.repeat(cells[:-1], counts) + BLOCK_ROWS * within
+        return cls(Packed.of(centres, np.append(first, cells[-1])), packs, first, cells)
+
+
+def choose_blocks(codes: UInt8, cells: Int32, posts: Signposts, probes: int) -> Int32:
+    """The `probes` nearest blocks (n, probes) among those of the cells of each row, or -1.
+
+    They are in no order; of equally near blocks the first are taken. `cells` (n, q) are cells near
+    each row of codes (n, r), without repeats.
+    """
+    chosen = np.full((len(codes), probes), -1, np.int32)
+    _choose_blocks(codes, cells, *posts.packed, posts.packs, posts.first, chosen)
+    return chosen
+
+
+def ranks_of(codes: UInt8, cells: Int32, posts: Signposts, wanted: Int32) -> Int64:
+    """How many of the blocks in the cells of each row are nearer than the `wanted` ones (n, m).
+
+    A block that is in none of these cells has the number of all blocks as its rank.
+    """
+    ranks = np.full(wanted.shape, len(posts.packed.halves) * BLOCK_ROWS)
+    _rank(codes, cells, *posts.packed, posts.packs, posts.first, posts.cells, wanted, ranks)
+    return ranks
+
+
+@kernel
+def _choose_blocks(codes, cells, points, offsets, halves, packs, first, chosen):
+    widest = _widest(cells, packs)
+    classes = (2 * chosen.shape[1] + BLOCK_ROWS - 1) // BLOCK_ROWS * BLOCK_ROWS
+    leading, few = (
+        np.empty((1, classes), np.int32),
+        np.empty((1, widest * BLOCK_ROWS + 1), np.int32),
+    )
+    numbers = np.empty(few.size, np.int64)
+    scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
+    flat = scores.reshape(ROUTED_ROWS, widest * BLOCK_ROWS)
+    seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
+    most = ROUTED_ROWS * cells.shape[1]
+    slots, found_cells = np.full(packs.shape[0] - 1, -1, np.int32), np.empty(most, np.int64)
+    ends, filled = np.empty(most + 1, np.int64), np.empty(most, np.int64)
+    looking, query = np.empty(most, np.int64), np.empty(QUERIES, np.int64)
+    targets = np.empty(QUERIES, np.int64)
+    for start in range(0, codes.shape[0], ROUTED_ROWS):
+        stop = min(start + ROUTED_ROWS, codes.shape[0])
+        _see_blocks(
+            codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends,
+            filled, looking, query, targets, scores, seen, used,
+        )  # fmt: skip
+        for i in range(start, stop):
+            _keep_best(flat, seen, used, i - start, first, leading, few, numbers, i, chosen)
+
+
+@kernel
+def _rank(codes, cells, points, offsets, halves, packs, first, blocks, wanted, ranks):
+    widest = _widest(cells, packs)
+    scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
+    flat = scores.reshape(ROUTED_ROWS, widest * BLOCK_ROWS)
+    seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
+    most = ROUTED_ROWS * cells.shape[1]
+    slots, found_cells = np.full(packs.shape[0] - 1, -1, np.int32), np.empty(most, np.int64)
+    ends, filled = np.empty(most + 1, np.int64), np.empty(most, np.int64)
+    looking, query = np.empty(most, np.int64), np.empty(QUERIES, np.int64)
+    targets = np.empty(QUERIES, np.int64)
+    for start in range(0, codes.shape[0], ROUTED_ROWS):
+        stop = min(start + ROUTED_ROWS, codes.shape[0])
+        _see_blocks(
+            codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends,
+            filled, looking, query, targets, scores, seen, used,
+        )  # fmt: skip
+        for i in range(start, stop):
+            row = i - start
+            for m in range(wanted.shape[1]):
+                for u in range(used[row]):
+                    lane = wanted[i, m] - first[seen[row, u]]
+                    # A pack ends where the next one, of the same cell or not, begins.
+                    pack = seen[row, u]
+                    size = (first[pack + 1] if pack + 1 < first.shape[0] else blocks[-1]) - first[
+                        pack
+                    ]
+                    if 0 <= lane < size:
+                        own, nearer = flat[row, u * BLOCK_ROWS + lane], 0
+                        for y in range(used[row] * BLOCK_ROWS):
+                            nearer += flat[row, y] > own
+                        ranks[i, m] = nearer
+
+
+@kernel
+def _widest(cells, packs):
+    """The most packs that the cells of one row have."""
+    widest = 0
+    for i in range(cells.shape[0]):
+        count = 0
+        for c in range(cells.shape[1]):
+            if cells[i, c] >= 0:
+                count += packs[cells[i, c] + 1] - packs[cells[i, c]]
+        widest = max(widest, count)
+    return widest
+
+
+@borrowing_kernel
+def _see_blocks(
+    codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends, filled,
+    looking, chosen, targets, scores, seen, used,
+):  # fmt: skip
+    """scores[i - start], seen[…, :used] <- the packs that row i sees and the scores of its centres."""
+    # Pairs of a row and a cell are sorted by cell, so that its rows are compared together.
+    near = cells.shape[1]
+    count = 0
+    for i in range(start, stop):
+        for c in range(near):
+            cell = cells[i, c]
+            if cell < 0:
+                continue
+            if slots[cell] < 0:
+                slots[cell] = count
+                found_cells[count], ends[count + 1] = cell, 0
+                count += 1
+            ends[slots[cell] + 1] += 1
+    ends[0] = 0
+    for z in range(count):
+        ends[z + 1] += ends[z]
+        filled[z] = ends[z]
+    for i in range(start, stop):
+        for c in range(near):
+            if cells[i, c] < 0:
+                continue
+            z = slots[cells[i, c]]
+            looking[filled[z]] = i
+            filled[z] += 1
+        used[i - start] = 0
+    for z in range(count):
+        slots[found_cells[z]] = -1
+        for pack in range(packs[found_cells[z]], packs[found_cells[z] + 1]):
+            _see_pack(
+                codes, start, looking, ends[z], ends[z + 1], pack, points, offsets, halves, chosen,
+                targets, scores, seen, used,
+            )  # fmt: skip
+
+
+@borrowing_kernel
+def _see_pack(
+    codes, start, looking, begin, end, pack, points, offsets, halves, chosen, targets, scores, seen,
+    used,
+):  # fmt: skip
+    widest = seen.shape[1]
+    for x in range(begin, end, QUERIES):
+        for k in range(QUERIES):
+            i = looking[min(x + k, end - 1)]
+            row = i - start
+            chosen[k], targets[k] = i, row * widest + used[row]
+            if x + k < end:
+                seen[row, used[row]] = pack
+                used[row] += 1
+            else:  # the last row again: the same numbers in the same place
+                targets[k] = targets[k - 1]
+        differences(points, offsets, halves, pack, codes, chosen, targets, scores)
+
+
+@borrowing_kernel
+def _keep_best(scores, seen, used, row, first, leading, few, numbers, i, chosen):
+    """chosen[i] <- the blocks with the best scores[row], as many as there is room for.
+
+    The scores fall into classes by their place modulo the number of classes. The best score of the
+    p-th best class is a bound that at least p scores reach, and not many more: only these compete.
+    """
+    room, classes = chosen.shape[1], leading.shape[1]
+    size = used[row] * BLOCK_ROWS
+    for c in range(classes):
+        leading[0, c] = _NOTHING
+    for begin in range(0, size, classes):
+        for c in range(min(classes, size - begin)):
+            leading[0, c] = max(leading[0, c], scores[row, begin + c])
+    bound = max(_threshold(leading, 0, classes, room - 1), np.int32(EMPTY + 1))
+    count = 0
+    for begin in range(0, size, _RUN):
+        end, some = min(begin + _RUN, size), False
+        for y in range(begin, end):
+            some |= scores[row, y] >= bound
+        if some:
+            for y in range(begin, end):
+                few[0, count], numbers[count] = scores[row, y], y
+                count += scores[row, y] >= bound
+    for c in range(count):
+        y = numbers[c]
+        numbers[c] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
+    bound = _threshold(few, 0, count, room)
+    filled = 0
+    for c in range(count):
+        if few[0, c] > bound:
+            chosen[i, filled] = numbers[c]
+            filled += 1
+    for c in range(count):  # of the blocks at the bound, the first
+        if few[0, c] == bound and filled < room:
+            chosen[i, filled] = numbers[c]
+            filled += 1
+
+
+@borrowing_kernel
+def _threshold(scores, row, size, wanted):
+    """The smallest bound that at most `wanted` of scores[row, :size] exceed, EMPTY if all may.
+
+    At places without a block, scores are below EMPTY.
+    """
+    if _above(scores, row, size, np.int32(EMPTY)) <= wanted:
+        return np.int32(EMPTY)
+    high = low = np.int32(EMPTY)
+    for y in range(size):
+        high = max(high, scores[row, y])
+    low = high
+    for y in range(size):
+        low = min(low, scores[row, y] if scores[row, y] > EMPTY else high)
+    low -= np.int32(1)
+    while high - low > 1:  # more than `wanted` exceed low, at most `wanted` exceed high
+        middle = np.int32(low + (high - low) // 2)
+        if _above(scores, row, size, middle) > wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@reordering_kernel
+def _above(scores, row, size, bound):
+    """How many of scores[row, :size] exceed the bound; float32 sums are the fastest, and exact."""
+    count = np.float32(0)
+    for y in range(size):
+        count += np.float32(1) if scores[row, y] > bound else np.float32(0)
+    return np.int64(count)

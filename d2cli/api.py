@@ -127,7 +127,8 @@ def select(
     clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None, exclude: NDArray[np.bool_] | None = None,
     difficulty: NDArray[np.floating] | None = None,
-    cutoff: float | Literal["auto"] | None = None, progress: Progress = silent,
+    cutoff: float | Literal["auto"] | None = None, threads: int | None = None,
+    progress: Progress = silent,
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
@@ -151,6 +152,7 @@ def select(
         cutoff: β: the ⌊β·n⌋ hardest rows are cut, and quotas are shares of the rest. ``auto``:
             :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
+        threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, steps done, steps).
 
     Raises:
@@ -188,7 +190,7 @@ def select(
         decisions.append(thinning)
     selection = greedy(
         csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
-        rules=wide_rules, progress=progress,
+        rules=wide_rules, threads=threads, progress=progress,
     )  # fmt: skip
     return replace(
         thinned(selection, size, rules),

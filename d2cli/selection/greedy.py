@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Kernel
-from d2cli.engine.threads import Progress, silent
+from d2cli.engine.threads import Progress, each, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel
 from d2cli.runtime.decisions import Decision
+from d2cli.selection import gamma as search
+from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
 from d2cli.selection.sizes import outlasting
 
-#: Bounds of an automatic γ_r. At the median distance a reverse message takes 99 % of the pick's
-#: score at 0.01, and nothing at 100.
-GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
-GAMMA_TOLERANCE = 1.01  #: the bisection ends when γ_r is known to this ratio
 #: Every pick must score above this share of the lowest score that is picked without messages.
 LAST_KEEPS = 2 / 3
+FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
 
 _RULE = (
     "smallest γ_r for which the best score stays above 0 for ⌈m (1 − (1 − N/m)³)⌉ picks, "
@@ -117,7 +116,7 @@ class Rules:
 def greedy(
     edges: Edges, propagated: NDArray[np.float64], size: int, *, kernel_name: Kernel, sigma: float,
     gamma: float | Literal["auto"], clamped: bool = True, rules: Rules | None = None,
-    progress: Progress = silent,
+    threads: int | None = None, progress: Progress = silent,
 ) -> Selection:  # fmt: skip
     """Pick the row k with the highest score, send its reverse message, and repeat `size` times.
 
@@ -125,7 +124,7 @@ def greedy(
     ``m(x) = max(x, 0)`` if `clamped`, else ``m(x) = x``. Ties go to the lowest row.
 
     γ_r = ``auto`` is the smallest γ_r (the strongest diversity) in GAMMA_LOW … GAMMA_HIGH for which
-    one of these holds, found by bisection on log γ_r to a ratio of GAMMA_TOLERANCE:
+    one of these holds, to a ratio of GAMMA_TOLERANCE (:mod:`d2cli.selection.gamma`):
 
     - *outlasts*: the best score is above 0 at each of the first ``⌈m (1 − (1 − N/m)³)⌉``
       picks, with m eligible rows and N picks of them; with quotas, m and N are those of each class.
@@ -140,6 +139,7 @@ def greedy(
         kernel_name, sigma: see :func:`d2cli.messages.forward.weight`.
         gamma: γ_r >= 0, no unit; or ``auto``, for clamped messages only.
         rules: which rows can be picked; None: each row.
+        threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, steps done, steps).
 
     Returns:
@@ -153,7 +153,7 @@ def greedy(
         raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
     rules, squared = rules or Rules.none(propagated.size), kernel_name == "gaussian"
-    run = _Run(edges, propagated, size, squared, sigma, clamped, rules)
+    run = _Run(edges, propagated, size, squared, sigma, clamped, rules, thread_count(threads))
     if gamma != "auto":
         progress("select", 0, size)
         selection = run.full(float(gamma))
@@ -161,28 +161,12 @@ def greedy(
         return selection
     if not clamped:
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
-    value, bound = _smallest(run.accepts, progress)
+    place = run.smallest(progress)
+    bound: Literal["low", "high"] | None = "low" if place == 0 else None
+    if place > search.LAST:
+        place, bound = search.LAST, "high"
+    value = search.grid(place)
     return replace(run.full(value), at_bound=bound, decisions=(run.decision(value, bound),))
-
-
-def _smallest(accepts, progress: Progress) -> tuple[float, Literal["low", "high"] | None]:
-    """The smallest γ_r with ``accepts(γ_r)``, by bisection on log γ_r, and the bound, if at one."""
-    steps = 1 + math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
-    progress("gamma_reverse", 0, steps)
-    low, high = GAMMA_LOW, GAMMA_HIGH
-    bound: Literal["low", "high"] | None = None
-    if accepts(GAMMA_LOW):
-        high, bound = GAMMA_LOW, "low"
-    else:
-        for step in range(1, steps):
-            progress("gamma_reverse", step, steps)
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if accepts(middle) else (middle, high)
-        # GAMMA_HIGH takes the longest run and is rarely the answer, so it is tried last.
-        if high == GAMMA_HIGH and not accepts(GAMMA_HIGH):
-            bound = "high"
-    progress("gamma_reverse", steps, steps)
-    return high, bound
 
 
 @dataclass
@@ -196,6 +180,8 @@ class _Run:
     sigma: float
     clamped: bool
     rules: Rules
+    threads: int
+    tried: dict[float, dict[str, float | bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.eligible, self.included = self.rules.eligible, self.rules.included
@@ -203,19 +189,63 @@ class _Run:
         self.classes = np.empty(0, np.int32)  # empty: one class
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
-        self.workspace = Workspace.of(self.propagated.size if self.clamped else 0)
-        self.tried: list[dict[str, float | bool]] = []
+        self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
 
-    def accepts(self, gamma: float) -> bool:
+    def smallest(self, progress: Progress) -> int:
+        """The place of an automatic γ_r on the grid, or LAST + 1; see :func:`greedy`."""
+        if np.count_nonzero(self.eligible) <= FEW:
+            return search.bisected(self._accepts, progress)
+        steps, done = 2 + 2 * search.HALVINGS // 3, 0
+
+        def step(_: int) -> None:
+            nonlocal done
+            done = min(done + 1, steps - 1)
+            progress("gamma_reverse", done, steps)
+
+        progress("gamma_reverse", 0, steps)
+        place, outlasts = search.LAST + 1, partial(self._trials, "outlasts")
+        positive = self.rules.count_by_class(self.eligible & (self.propagated > 0))
+        if (positive >= self._outlasted).all():
+            place = search.sectioned(outlasts, search.LAST, step)
+        if place > 0 and self._trials("keeps", [search.grid(place - 1)])[0].accepted:
+            place = search.sectioned(partial(self._trials, "keeps"), place - 2, step)
+        progress("gamma_reverse", steps, steps)
+        return place
+
+    def _accepts(self, gamma: float) -> bool:
         """Whether γ_r = `gamma` is accepted as automatic, see :func:`greedy`; clamped messages."""
-        outlasts = self._stays_above(gamma, 0.0, self._outlasted)
-        keeps = not outlasts and self._stays_above(gamma, self._least_kept, self.asked)
-        self.tried.append({"gamma": gamma, "outlasts": outlasts, "keeps": keeps})
-        return outlasts or keeps
+        return any(self._trials(rule, [gamma])[0].accepted for rule in ("outlasts", "keeps"))
+
+    def _trials(self, rule: str, gammas: Sequence[float]) -> list[Trial]:
+        """Try one of the two rules of :func:`greedy` with several values of γ_r, in threads."""
+        least, asked = 0.0, self._outlasted
+        if rule == "keeps":
+            least, asked = self._least_kept, self.asked
+        found: dict[float, Trial] = {}
+
+        def one(gamma: float) -> None:
+            u, quota, order, gains = self._start(gamma, asked)
+            order, gains = order[self.included :], gains[self.included :]
+            done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least)
+            complete = done == order.size
+            surplus = float(gains[-1]) - least if complete and order.size else 0.0
+            found[gamma] = Trial(1.0 if complete else done / order.size, surplus)
+
+        each(one, gammas, self.threads, lambda _: None)
+        for gamma in gammas:
+            tried = self.tried.setdefault(
+                gamma, {"gamma": gamma, "outlasts": False, "keeps": False}
+            )
+            tried[rule] = found[gamma].accepted
+        return [found[gamma] for gamma in gammas]
 
     def decision(self, gamma: float, bound: str | None) -> Decision:
-        """The choice of `gamma`, with each γ_r that :meth:`accepts` was asked about."""
-        outlasted = all(step["outlasts"] for step in self.tried)
+        """The choice of `gamma`, with each γ_r that was tried.
+
+        A rule that was not tried counts as not met: the other one had decided.
+        """
+        tried = list(self.tried.values())
+        outlasted = all(step["outlasts"] for step in tried)
         numbers: dict[str, Any] = {
             "picks": int(self.size) - self.included,
             "picks_to_outlast": int(self._outlasted.sum()),
@@ -223,16 +253,9 @@ class _Run:
             "bounds": [GAMMA_LOW, GAMMA_HIGH],
             "tolerance": GAMMA_TOLERANCE,
             "at_bound": bound,
-            "tried": self.tried,
+            "tried": tried,
         }
         return Decision("gamma_reverse", gamma, _RULE, numbers)
-
-    def _stays_above(self, gamma: float, least: float, asked: NDArray[np.int64]) -> bool:
-        """Whether the best score is above `least` at each of the `asked` picks of each class."""
-        u, quota, order, gains = self._start(gamma, asked)
-        order, gains = order[self.included :], gains[self.included :]
-        done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least)
-        return bool(done == order.size)
 
     @cached_property
     def _outlasted(self) -> NDArray[np.int64]:
@@ -291,7 +314,13 @@ class _Run:
 
     def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0):
         """Clamped picks while the best score is above `least`; returns their number."""
-        return lazy_picks(
+        try:
+            workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
+        except IndexError:
+            workspace = Workspace.of(u.size)
+        done = lazy_picks(
             self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
-            eligible, self.classes, quota, order, gains, self.workspace,
+            eligible, self.classes, quota, order, gains, workspace,
         )  # fmt: skip
+        self.workspaces.append(workspace)
+        return done

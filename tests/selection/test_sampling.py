@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.selection.greedy import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, LAST_KEEPS, Rules, greedy
+from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
+from d2cli.selection.greedy import LAST_KEEPS, Rules, greedy
 from d2cli.selection.sizes import outlasting
 from tests import naive, naive_cutoff
 from tests.messages.test_messages import LINE

@@ -166,6 +166,7 @@ def _choose(
                 exclude=data.left_out,
                 cutoff=AUTO if settings.cutoff == AUTO else 0.0,
                 difficulty=difficulty,
+                threads=threads,
                 progress=terminal.progress,
             )
 

@@ -1,0 +1,145 @@
+"""The search for an automatic γ_r."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2cli import build_graph, prepare_edges, propagate
+from d2cli.engine.threads import silent
+from d2cli.selection import greedy as module
+from d2cli.selection.gamma import (
+    AT_ONCE,
+    GAMMA_HIGH,
+    GAMMA_LOW,
+    GAMMA_TOLERANCE,
+    LAST,
+    Trial,
+    bisected,
+    grid,
+    sectioned,
+)
+from d2cli.selection.greedy import Rules, greedy
+
+PLACES = {grid(place): place for place in range(LAST + 1)}
+
+
+def test_grid_goes_from_the_lowest_to_the_highest_value():
+    values = [grid(place) for place in range(LAST + 1)]
+    assert (values[0], values[-1]) == (GAMMA_LOW, GAMMA_HIGH)
+    steps = np.diff(np.log(values))
+    assert steps.min() > 0
+    assert steps.max() < math.log(GAMMA_TOLERANCE)
+
+
+@given(st.integers(0, LAST + 1))
+def test_bisection_finds_the_smallest_accepted_value(smallest):
+    asked = []
+
+    def accepts(gamma):
+        asked.append(gamma)
+        return PLACES[gamma] >= smallest
+
+    assert bisected(accepts, silent) == smallest
+    assert len(asked) <= 12
+
+
+@st.composite
+def rising_trials(draw):
+    """(the smallest accepted place, trials by place): numbers that rise with the place."""
+    smallest = draw(st.integers(0, LAST + 1))
+    power = draw(st.floats(0.05, 8))
+    jump = draw(st.sampled_from([0.0, 0.3]))
+    levels = draw(st.sampled_from([4, 10**6]))
+
+    def trial(place):
+        if place >= smallest:
+            more = (place - smallest) / LAST
+            return Trial(1.0, jump + math.floor(levels * more**power) / levels)
+        less = 1 - (smallest - place) / (LAST + 2)
+        return Trial((1 - jump) * math.floor(levels * less**power) / (levels + 1), 0.0)
+
+    return smallest, trial
+
+
+@given(rising_trials(), st.integers(0, LAST))
+def test_sectioning_finds_the_smallest_accepted_value(problem, top):
+    smallest, trial = problem
+    asked, open_places = [], []
+
+    def tried(gammas):
+        assert 1 <= len(gammas) <= AT_ONCE
+        places = [PLACES[gamma] for gamma in gammas]
+        assert places == sorted(set(places))
+        assert max(places) <= top
+        asked.extend(places)
+        return [trial(place) for place in places]
+
+    assert sectioned(tried, top, open_places.append) == min(smallest, top + 1)
+    assert len(set(asked)) == len(asked) <= 40
+    assert open_places == sorted(open_places, reverse=True)
+    assert open_places[-1] == 0
+
+
+def test_sectioning_of_a_smooth_curve_takes_few_runs():
+    for smallest in range(300, 800, 7):
+        asked = []
+
+        def tried(gammas, smallest=smallest, asked=asked):
+            asked.extend(gammas)
+            places = [(PLACES[gamma] - smallest) / 128 for gamma in gammas]
+            return [Trial(min(1.0, math.exp(0.6 * x)), max(0.0, 1 - math.exp(-x))) for x in places]
+
+        assert sectioned(tried, LAST, lambda _: None) == smallest
+        assert len(asked) <= 10
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """(edges, σ, propagated scores) of 3,000 rows in clusters."""
+    rng = np.random.default_rng(1)
+    centres = 5 * rng.normal(size=(30, 3))
+    rows = centres[rng.integers(0, 30, 3000)] + rng.normal(size=(3000, 3))
+    graph = build_graph(rows.astype("f4"), 8)
+    edges, sigma = prepare_edges(graph)
+    return edges, sigma, propagate(edges, rng.beta(0.5, 3, 3000), bandwidth=sigma)
+
+
+def automatic(problem, size, threads, scores=None, classes=None):
+    edges, sigma, u = problem
+    u = u if scores is None else scores
+    rules = Rules.none(u.size)
+    if classes is not None:
+        quotas = np.bincount(classes) * size // u.size
+        size, rules = int(quotas.sum()), Rules(rules.include, rules.left_out, classes, quotas)
+    return greedy(
+        edges, u, size, kernel_name="gaussian", sigma=sigma, gamma="auto", rules=rules,
+        threads=threads,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
+@pytest.mark.parametrize("kind", ["plain", "mostly zero", "classes"])
+def test_sectioning_equals_bisection_for_every_number_of_threads(monkeypatch, problem, share, kind):
+    rng = np.random.default_rng(2)
+    zero = np.where(rng.random(3000) < 0.95 * share, 1 + problem[2], 0.0)
+    options = {
+        "plain": {}, "mostly zero": {"scores": zero}, "classes": {"classes": np.arange(3000) % 3}
+    }[kind]  # fmt: skip
+    run = partial(automatic, problem, int(share * 3000), **options)
+    plain = run(1)
+    monkeypatch.setattr(module, "FEW", 0)
+    found = [run(threads) for threads in (1, 2, 4)]
+    for one in found:
+        assert (one.gamma_reverse, one.at_bound) == (plain.gamma_reverse, plain.at_bound)
+        assert one.order.tobytes() == plain.order.tobytes()
+        assert one.gains.tobytes() == plain.gains.tobytes()
+        assert one.decisions == found[0].decisions
+    tried = found[0].decisions[0].numbers["tried"]
+    accepted = {PLACES[one["gamma"]] for one in tried if one["outlasts"] or one["keeps"]}
+    refused = {PLACES[one["gamma"]] for one in tried} - accepted
+    assert not accepted or min(accepted) == PLACES[plain.gamma_reverse]
+    assert not accepted or not min(accepted) or min(accepted) - 1 in refused

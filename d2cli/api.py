@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,12 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Bandwidth, EdgeRule, Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
+from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
 from d2cli.limits import check_choice
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
+from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
+from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
 from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
@@ -35,9 +39,10 @@ _OURS = MODES["default"]
 
 
 def prepare_edges(
-    graph: KnnGraph | Edges, *, edges: EdgeRule = _OURS.edges,
+    graph: KnnGraph | Edges | EdgeParts, *, edges: EdgeRule = _OURS.edges,
     bandwidth: Bandwidth = _OURS.bandwidth, drop: NDArray[np.bool_] | None = None,
-) -> tuple[Edges, float]:  # fmt: skip
+    memory: int | None = None, work_dir: Path | None = None,
+) -> tuple[Edges | EdgeParts, float]:  # fmt: skip
     """The edges and the bandwidth σ that both message passes use.
 
     :func:`propagate` and :func:`select` call this. A program that calls both can call it once and
@@ -46,19 +51,36 @@ def prepare_edges(
     Args:
         graph, edges, bandwidth: as in :func:`propagate`; edges are checked and returned.
         drop: (n,) bool, rows of a graph whose edges are dropped.
+        memory: bytes for edges and messages. If the edges of a graph do not fit beside the rows,
+            they are kept in temporary files of `work_dir`, and results are the same. None: edges
+            are kept in memory.
+        work_dir: a folder for temporary files, which are removed when the result is no longer used.
+
+    Raises:
+        UsageError: if an option is out of range, or edges do not fit and there is no `work_dir`.
     """
-    sigma = resolve_bandwidth(graph, bandwidth)  # first: the median needs a copy of the distances
+    sigma = resolve_bandwidth(graph, bandwidth)
     if isinstance(graph, KnnGraph):
-        return edges_of(graph, edges, drop), sigma
-    check_edges(graph)
+        room = None if memory is None else room_for_edges(memory, graph.n)
+        needed = edges_bytes(graph.n, graph.n_neighbors, edges)
+        if room is None or needed <= room:
+            return edges_of(graph, edges, drop), sigma
+        if work_dir is None:
+            raise UsageError(
+                f"edges take {needed:,} bytes, and {room:,} are left for them: they need a work_dir"
+            )
+        return stored_edges(graph, edges, drop, WorkFiles(work_dir), room), sigma
+    if isinstance(graph, Edges):
+        check_edges(graph)
     return graph, sigma
 
 
 def propagate(
-    graph: KnnGraph | Edges, scores: NDArray[np.floating], *, edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel, bandwidth: Bandwidth = _OURS.bandwidth,
-    gamma_forward: float = _OURS.gamma_forward, hops: int = HOPS,
-    floor: float | None = _OURS.floor, threads: int | None = None, progress: Progress = silent,
+    graph: KnnGraph | Edges | EdgeParts, scores: NDArray[np.floating], *,
+    edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
+    bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
+    hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
+    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j`` (arXiv 2310.07931, eq. 3).
 
@@ -75,6 +97,7 @@ def propagate(
         floor: a neighbour sends max(s_j, floor), as in the research code; None: s_j.
         threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, rows done, rows).
+        memory, work_dir: as in :func:`prepare_edges`; the result does not depend on them.
 
     Returns:
         (n,) float64, a new array.
@@ -84,9 +107,11 @@ def propagate(
         DataError: if a score is not finite, or negative without a `floor`, or if a sum is beyond
             float64.
     """
-    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth)
+    csr, sigma = prepare_edges(
+        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
+    )
     values = np.asarray(scores, np.float64)
-    check_scores(values, csr.indptr.size - 1)
+    check_scores(values, in_parts(csr).n)
     if floor is None:
         refuse_scores(values, values < 0, "score is negative ({:g})")
     u = messages.forward(
@@ -99,10 +124,11 @@ def propagate(
 
 
 def own_scores(
-    graph: KnnGraph | Edges, propagated: NDArray[np.floating], *, edges: EdgeRule = _OURS.edges,
-    kernel: Kernel = _OURS.kernel, bandwidth: Bandwidth = _OURS.bandwidth,
-    gamma_forward: float = _OURS.gamma_forward, hops: int = HOPS,
-    floor: float | None = _OURS.floor, threads: int | None = None,
+    graph: KnnGraph | Edges | EdgeParts, propagated: NDArray[np.floating], *,
+    edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
+    bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
+    hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
+    memory: int | None = None, work_dir: Path | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Estimate the scores that :func:`propagate` was given from its result; same options.
 
@@ -110,9 +136,11 @@ def own_scores(
     propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`. Returns a new
     (n,) float64 array.
     """
-    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth)
+    csr, sigma = prepare_edges(
+        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
+    )
     values = np.asarray(propagated, np.float64)
-    check_scores(values, csr.indptr.size - 1)
+    check_scores(values, in_parts(csr).n)
     passed = partial(
         messages.forward, csr, kernel_name=kernel, sigma=sigma,
         gamma=gamma_forward, hops=hops, floor=floor, threads=threads,
@@ -121,14 +149,14 @@ def own_scores(
 
 
 def select(
-    graph: KnnGraph | Edges, propagated: NDArray[np.floating], size: int, *,
+    graph: KnnGraph | Edges | EdgeParts, propagated: NDArray[np.floating], size: int, *,
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_reverse: float | Literal["auto"] = "auto",
     clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None, exclude: NDArray[np.bool_] | None = None,
     difficulty: NDArray[np.floating] | None = None,
     cutoff: float | Literal["auto"] | None = None, threads: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
@@ -154,17 +182,21 @@ def select(
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
         threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, steps done, steps).
+        memory, work_dir: as in :func:`prepare_edges`; the result does not depend on them. Edges in
+            files need `clamped`.
 
     Raises:
         UsageError: if an option is out of range, or `size` rows cannot be picked.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
-    n = graph.n if isinstance(graph, KnnGraph) else graph.indptr.size - 1
+    n = graph.n if isinstance(graph, KnnGraph) else in_parts(graph).n
     u, decisions = np.asarray(propagated, np.float64), []
     excluded = _mask(exclude, n, "exclude")
     if isinstance(graph, KnnGraph) and graph.excluded is not None:
         excluded = excluded | graph.excluded
-    csr, sigma = prepare_edges(graph, edges=edges, bandwidth=bandwidth, drop=excluded)
+    csr, sigma = prepare_edges(
+        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir
+    )
     rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0

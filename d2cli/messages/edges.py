@@ -36,7 +36,7 @@ def edges_of(
     _fill(graph.neighbors, graph.distances, keep, union, indptr, indices, lengths)
     if rule == "mutual":
         _mark_one_sided(indptr, indices, lengths)
-    size = _compact(indptr, indices, lengths)
+    size = compact(indptr, indices, lengths)
     return Edges(indptr, indices[:size], lengths[:size])
 
 
@@ -74,11 +74,11 @@ def _fill(neighbors, distances, keep, both_ways, indptr, indices, lengths):
                         indices[cursor[j]], lengths[cursor[j]] = i, distances[i, p]
                         cursor[j] += 1
     for i in range(n):
-        _sort_row(indices[indptr[i] : indptr[i + 1]], lengths[indptr[i] : indptr[i + 1]])
+        sort_row(indices[indptr[i] : indptr[i + 1]], lengths[indptr[i] : indptr[i + 1]])
 
 
 @kernel
-def _sort_row(indices, lengths):
+def sort_row(indices, lengths):
     """Sort one row in place by (index, length), by Shell's method: a hub has up to n edges."""
     m, gap = indices.shape[0], 1
     while gap * _SHORT_ROW < m:
@@ -110,7 +110,7 @@ def _mark_one_sided(indptr, indices, lengths):
 
 
 @kernel
-def _compact(indptr, indices, lengths):
+def compact(indptr, indices, lengths):
     """Remove marked and repeated edges in place; returns the number of edges that remain.
 
     Of repeated edges the first stays, which is the shortest.
@@ -127,13 +127,3 @@ def _compact(indptr, indices, lengths):
         start = stop
     indptr[n] = size
     return size
-
-
-@kernel
-def marked_neighbours(edges, marked, rows):
-    """(m,) int64, how many neighbours of each of `rows` (m,) are `marked` (n,)."""
-    counts = np.zeros(rows.shape[0], np.int64)
-    for at in range(rows.shape[0]):
-        for e in range(edges.indptr[rows[at]], edges.indptr[rows[at] + 1]):
-            counts[at] += marked[edges.indices[e]]
-    return counts

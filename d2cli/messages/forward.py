@@ -14,14 +14,16 @@ from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.limits import check_choice, check_hops
+from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.messages.sizes import BLOCK_ROWS
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
+_LEAST = float(np.finfo(np.float32).smallest_subnormal)  # the least distance above 0
 _KEPT_BITS = 32  #: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest score
 
 
-def resolve_bandwidth(graph: KnnGraph | Edges, bandwidth: Bandwidth) -> float:
+def resolve_bandwidth(graph: KnnGraph | Edges | EdgeParts, bandwidth: Bandwidth) -> float:
     """The bandwidth σ: an edge of length σ has the weight 1/e at γ = 1.
 
     ``median`` is the median of all listed distances. If that is 0 (more than half of the distances
@@ -34,27 +36,62 @@ def resolve_bandwidth(graph: KnnGraph | Edges, bandwidth: Bandwidth) -> float:
     if bandwidth == "median":
         if not isinstance(graph, KnnGraph):
             raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
-        listed = graph.distances[np.isfinite(graph.distances)]
-        return _median(listed) or _median(listed[listed > 0])
+        return _median(graph.distances, 0.0) or _median(graph.distances, _LEAST) or 1.0
     sigma = float(bandwidth)
     if not (math.isfinite(sigma) and sigma > 0):
         raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
     return sigma
 
 
-def _median(values: NDArray[np.float32]) -> float:
-    """The median as float64, or 1 if there are no values. Reorders `values` in place."""
-    if not values.size:
-        return 1.0
-    low, high = (values.size - 1) // 2, values.size // 2
-    values.partition((low, high))
-    return (float(values[low]) + float(values[high])) / 2
+def _median(distances: NDArray[np.float32], least: float) -> float:
+    """The median of the finite distances of at least `least`, as float64; 0 if there are none.
+
+    Bits of floats of at least 0 ascend with their values. So the two middle values are found from
+    counts of the upper 16 bits, and then of the lower 16 bits, without a copy of the distances.
+    """
+    upper = np.zeros(1 << 16, np.int64)
+    _count_bits(distances, least, -1, upper)
+    total = int(upper.sum())
+    return (_ranked(distances, least, upper, (total - 1) // 2)
+            + _ranked(distances, least, upper, total // 2)) / 2 if total else 0.0  # fmt: skip
+
+
+def _ranked(
+    distances: NDArray[np.float32], least: float, upper: NDArray[np.int64], rank: int
+) -> float:
+    """The distance at a place in ascending order, from the counts of the upper 16 bits."""
+    ends, lower = np.cumsum(upper), np.zeros(1 << 16, np.int64)
+    above = int(np.searchsorted(ends, rank, side="right"))
+    _count_bits(distances, least, above, lower)
+    below = np.searchsorted(np.cumsum(lower), rank - int(ends[above] - upper[above]), side="right")
+    return float(np.array(above << 16 | int(below), np.int32).view(np.float32))
+
+
+@kernel
+def _count_bits(distances, least, above, counts):
+    """Count the upper 16 bits of distances, or the lower 16 bits of those whose upper are `above`.
+
+    Infinite distances and those below `least` are not counted.
+    """
+    bits = distances.view(np.int32)
+    for i in range(distances.shape[0]):
+        for p in range(distances.shape[1]):
+            if least <= distances[i, p] < np.inf:
+                found = bits[i, p] & 0x7FFFFFFF  # -0.0 is 0.0
+                if above < 0:
+                    counts[found >> 16] += 1
+                elif found >> 16 == above:
+                    counts[found & 0xFFFF] += 1
 
 
 def bandwidth_decision(graph: KnnGraph, sigma: float) -> Decision:
     """How :func:`resolve_bandwidth` came to `sigma` from ``median``."""
-    listed = int(np.count_nonzero(graph.distances < np.inf))
-    zero = int(np.count_nonzero(graph.distances == 0))
+    counts = np.zeros(1 << 16, np.int64)
+    _count_bits(graph.distances, 0.0, -1, counts)
+    listed = int(counts.sum())
+    counts[:] = 0
+    _count_bits(graph.distances, _LEAST, -1, counts)
+    zero = listed - int(counts.sum())
     rule = "σ = median of the listed distances"
     if zero == listed:
         rule = "σ = 1, because no listed distance is above 0"
@@ -83,8 +120,9 @@ def weight(distance, gamma, sigma, squared):
 
 
 def forward(
-    edges: Edges, scores: NDArray[np.float64], *, kernel_name: Kernel, sigma: float, gamma: float,
-    hops: int, floor: float | None, threads: int | None, progress: Progress = silent,
+    edges: Edges | EdgeParts, scores: NDArray[np.float64], *, kernel_name: Kernel, sigma: float,
+    gamma: float, hops: int, floor: float | None, threads: int | None,
+    progress: Progress = silent,
 ) -> NDArray[np.float64]:  # fmt: skip
     """The forward pass of :func:`d2cli.api.propagate`; `gamma` is γ_f.
 
@@ -94,23 +132,30 @@ def forward(
     check_kernel(kernel_name, gamma, "gamma_forward")
     check_hops(hops)
     squared, sent_at_least = kernel_name == "gaussian", -math.inf if floor is None else floor
-    u = scores
+    u, parts, count = scores, in_parts(edges), thread_count(threads)
     for _ in range(hops):
         before, u = u, np.empty_like(u)
-        rows = partial(_forward_rows, edges, before, gamma, sigma, squared, sent_at_least, u)
-        for_blocks(rows, scores.size, BLOCK_ROWS, thread_count(threads), progress, "propagate")
+        for first, part in parts.loaded():
+
+            def told(stage: str, done: int, _: int, first: int = first) -> None:
+                progress(stage, first + done, scores.size)
+
+            rows = partial(
+                _forward_rows, part, first, before, gamma, sigma, squared, sent_at_least, u
+            )
+            for_blocks(rows, part.indptr.size - 1, BLOCK_ROWS, count, told, "propagate")
     return u.copy() if u is scores else u
 
 
 @kernel
-def _forward_rows(edges, scores, gamma, sigma, squared, floor, out, start, stop):
-    """Write ``out[start:stop]`` of one forward pass."""
-    for i in range(start, stop):
-        u = scores[i]
-        for e in range(edges.indptr[i], edges.indptr[i + 1]):
+def _forward_rows(edges, first, scores, gamma, sigma, squared, floor, out, start, stop):
+    """Write the rows ``start … stop`` of a part that begins at row `first`, of one forward pass."""
+    for p in range(start, stop):
+        u = scores[first + p]
+        for e in range(edges.indptr[p], edges.indptr[p + 1]):
             sent = max(scores[edges.indices[e]], floor)
             u += weight(edges.distances[e], gamma, sigma, squared) * sent
-        out[i] = u
+        out[first + p] = u
 
 
 def own_scores(
@@ -143,13 +188,17 @@ def own_scores_decision(gamma: float, hops: int) -> Decision:
     return Decision("cutoff_scores", "estimated from the propagated scores", rule, numbers)
 
 
-def vanished_share(edges: Edges, kernel_name: Kernel, gamma: float, sigma: float) -> float:
+def vanished_share(
+    edges: Edges | EdgeParts, kernel_name: Kernel, gamma: float, sigma: float
+) -> float:
     """The share of edges whose weight is below 2⁻⁵³, so that their messages vanish (0 … 1).
 
     It can be 1 for raw distances on unnormalised features: then the messages have no effect.
     """
     x = 53 * math.log(2) / gamma if gamma else math.inf
     farthest = sigma * (math.sqrt(x) if kernel_name == "gaussian" else x)
-    if not edges.indices.size or farthest >= float(np.finfo(np.float32).max):
+    parts = in_parts(edges)
+    if not parts.count or farthest >= float(np.finfo(np.float32).max):
         return 0.0
-    return float(np.count_nonzero(edges.distances > farthest)) / edges.indices.size
+    vanished = sum(np.count_nonzero(part.distances > farthest) for _, part in parts.loaded())
+    return float(vanished) / parts.count

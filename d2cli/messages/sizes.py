@@ -6,10 +6,25 @@ from d2cli.defaults import EdgeRule
 from d2cli.runtime.ledger import Ledger
 
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
+PART_EDGES = 1 << 22  #: room for edges of a part that is not kept in memory, listed both ways
+RANGE_NUMBERS = 1 << 21  #: neighbours that are read at one time while parts are made
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32
 _SCORE = 8  #: bytes of one score: float64
+
+
+_PER_ROW = 64  #: bytes per row beside the edges: scores, masks and the queue of a greedy run
+
+
+def edges_bytes(n: int, k: int, rule: EdgeRule) -> int:
+    """Bytes of the edges in memory of n rows with k listed neighbours each."""
+    return _POINTER * n + (_INDEX + _DISTANCE) * n * k * (2 if rule == "union" else 1)
+
+
+def room_for_edges(memory: int, n: int) -> int:
+    """Bytes that are left for edges of `memory` bytes, beside n rows."""
+    return max(0, memory - _PER_ROW * n)
 
 
 def edges(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
@@ -18,9 +33,8 @@ def edges(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
     `ledger` is changed in place and holds ``edges`` afterwards.
     """
     ledger.stage = "edges"
-    ledger.touch("median", (_DISTANCE + 1) * n * k)  # a copy of the distances, and a mask
     room = n * k * (2 if rule == "union" else 1)
-    ledger.hold("edges", _POINTER * n + (_INDEX + _DISTANCE) * room)
+    ledger.hold("edges", edges_bytes(n, k, rule))
     ledger.touch("filling", _POINTER * n + (_INDEX * room if rule == "mutual" else 0))
 
 

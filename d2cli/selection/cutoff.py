@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
-from d2cli.messages.edges import marked_neighbours
+from d2cli.messages.parts import EdgeParts, in_parts, marked_neighbours
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import hardest
 
@@ -38,7 +38,10 @@ class Cutoff(NamedTuple):
 
 
 def automatic_cutoff(
-    difficulty: NDArray[np.float64], size: int, eligible: NDArray[np.bool_], edges: Edges
+    difficulty: NDArray[np.float64],
+    size: int,
+    eligible: NDArray[np.bool_],
+    edges: Edges | EdgeParts,
 ) -> Cutoff:
     """Cut the ``min(max(min(h, ⌊m/2⌋) − ⌈N/2⌉, a, 0), ⌊m/2⌋, m − N)`` hardest eligible rows.
 
@@ -73,7 +76,7 @@ def automatic_cutoff(
 
 
 def scattered(
-    edges: Edges, hard: NDArray[np.bool_], eligible: NDArray[np.bool_]
+    edges: Edges | EdgeParts, hard: NDArray[np.bool_], eligible: NDArray[np.bool_]
 ) -> tuple[int, Numbers]:
     """Estimate how many `hard` rows lie anywhere in the graph, as wrong labels do.
 
@@ -88,7 +91,7 @@ def scattered(
     Rows that are not `eligible` or have no neighbours are not counted. They still count as
     neighbours of other rows. Returns the estimate, and the numbers behind it.
     """
-    degrees = np.diff(edges.indptr)
+    degrees = in_parts(edges).degrees()
     counted = np.flatnonzero(eligible & (degrees > 0))
     near, degrees, hard = marked_neighbours(edges, hard, counted), degrees[counted], hard[counted]
     alone = ALONE * near <= degrees

@@ -15,15 +15,18 @@ from d2cli.engine.threads import Progress, each, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel
+from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.runtime.decisions import Decision
 from d2cli.selection import gamma as search
 from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
 from d2cli.selection.sizes import outlasting
+from d2cli.selection.sweeps import Sweeps
 
 #: Every pick must score above this share of the lowest score that is picked without messages.
 LAST_KEEPS = 2 / 3
+ROUNDS_THREADS = 99
 FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
 
 _RULE = (
@@ -114,8 +117,8 @@ class Rules:
 
 
 def greedy(
-    edges: Edges, propagated: NDArray[np.float64], size: int, *, kernel_name: Kernel, sigma: float,
-    gamma: float | Literal["auto"], clamped: bool = True, rules: Rules | None = None,
+    edges: Edges | EdgeParts, propagated: NDArray[np.float64], size: int, *, kernel_name: Kernel,
+    sigma: float, gamma: float | Literal["auto"], clamped: bool = True, rules: Rules | None = None,
     threads: int | None = None, progress: Progress = silent,
 ) -> Selection:  # fmt: skip
     """Pick the row k with the highest score, send its reverse message, and repeat `size` times.
@@ -153,7 +156,10 @@ def greedy(
         raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma!r}")
     check_kernel(kernel_name, 0.0 if gamma == "auto" else gamma, "gamma_reverse")
     rules, squared = rules or Rules.none(propagated.size), kernel_name == "gaussian"
-    run = _Run(edges, propagated, size, squared, sigma, clamped, rules, thread_count(threads))
+    parts = in_parts(edges)
+    if parts.whole is None and not clamped:
+        raise UsageError("edges in files need clamped messages", "give more memory")
+    run = _Run(parts, propagated, size, squared, sigma, clamped, rules, thread_count(threads))
     if gamma != "auto":
         progress("select", 0, size)
         selection = run.full(float(gamma))
@@ -173,7 +179,7 @@ def greedy(
 class _Run:
     """One selection problem, to be run with several values of γ_r; fields as in :func:`greedy`."""
 
-    edges: Edges
+    parts: EdgeParts
     propagated: NDArray[np.float64]
     size: int
     squared: bool
@@ -189,6 +195,8 @@ class _Run:
         self.classes = np.empty(0, np.int32)  # empty: one class
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
+        self.sweeps = Sweeps(self.parts, self.squared, self.sigma, self.classes, self.threads)
+        self.rounds = self.parts.whole is None or self.threads >= ROUNDS_THREADS
         self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
 
     def smallest(self, progress: Progress) -> int:
@@ -226,12 +234,14 @@ class _Run:
         def one(gamma: float) -> None:
             u, quota, order, gains = self._start(gamma, asked)
             order, gains = order[self.included :], gains[self.included :]
-            done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least)
+            done = self._lazy(
+                gamma, u, self.eligible.copy(), quota, order, gains, least, trial=True
+            )
             complete = done == order.size
             surplus = float(gains[-1]) - least if complete and order.size else 0.0
             found[gamma] = Trial(1.0 if complete else done / order.size, surplus)
 
-        each(one, gammas, self.threads, lambda _: None)
+        each(one, gammas, 1 if self.rounds else self.threads, lambda _: None)
         for gamma in gammas:
             tried = self.tried.setdefault(
                 gamma, {"gamma": gamma, "outlasts": False, "keeps": False}
@@ -301,7 +311,7 @@ class _Run:
         if not self.clamped:
             picked = self.rules.include & ~rows
             count = heap_picks(
-                self.edges, u, gamma, self.sigma, self.squared,
+                self.parts.whole, u, gamma, self.sigma, self.squared,
                 eligible, picked, self.classes, quota, order, gains,
             )  # fmt: skip
         else:
@@ -312,14 +322,16 @@ class _Run:
                 count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
         assert count == order.size, "quotas and rows were checked to fill the budget"
 
-    def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0):
+    def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False):
         """Clamped picks while the best score is above `least`; returns their number."""
+        if self.rounds:
+            return self.sweeps.picks(gamma, u, eligible, quota, order, gains, least, trial=trial)
         try:
             workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
         except IndexError:
             workspace = Workspace.of(u.size)
         done = lazy_picks(
-            self.edges, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
+            self.parts.whole, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
             eligible, self.classes, quota, order, gains, workspace,
         )  # fmt: skip
         self.workspaces.append(workspace)

@@ -16,6 +16,11 @@ SHELF = 7  #: log2 of the buckets per shelf
 BUCKETS = 1 << SHELF  #: buckets per shelf
 CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
+# -- rounds of local maxima (:mod:`d2cli.selection.sweeps`) ----------------------------------------
+RANGE = 1 << 15  #: rows that one thread goes through at a time
+SLACK = 2  #: rows are admitted for this many times the budget
+STALLED = 32  #: a part on disk is left when less than 1/STALLED of its active rows change
+
 # -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
 SPREAD = Fraction(1, 10)  #: least share of the rows that an automatic γ_r picks: evidence/README.md
 SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.graph.knn_graph import Edges
-from d2cli.messages.edges import marked_neighbours
+from d2cli.messages.parts import EdgeParts, marked_neighbours
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import hardest
 from d2cli.selection.greedy import Rules, Selection
@@ -32,7 +32,7 @@ _RULE = (
 
 
 def widened(
-    size: int, rules: Rules, edges: Edges, propagated: NDArray[np.float64]
+    size: int, rules: Rules, edges: Edges | EdgeParts, propagated: NDArray[np.float64]
 ) -> tuple[int, Rules, Decision]:
     """Raise a small budget to ``⌈p·m⌉`` picks; m is the number of eligible rows.
 
@@ -70,7 +70,9 @@ def widened(
     return total, rules, Decision("thinning", total if total > size else None, _RULE, numbers)
 
 
-def share_within(edges: Edges, rows: NDArray[np.bool_], among: NDArray[np.bool_]) -> Fraction:
+def share_within(
+    edges: Edges | EdgeParts, rows: NDArray[np.bool_], among: NDArray[np.bool_]
+) -> Fraction:
     """The share of `rows` among those neighbours of `rows` that are in `among`; 0 without any.
 
     `rows` and `among` are (n,) bool, and `rows` are part of `among`.

@@ -18,6 +18,7 @@ from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.messages.forward import bandwidth_decision, vanished_share
+from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.runtime.decisions import Decision
 
 #: A notice is printed if a larger share of the edge weights is too small to have an effect.
@@ -54,7 +55,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
             "bad_rows": job.request.bad_rows,
         },
         inputs=job.inputs.described,
-        counts={"rows": data.graph.n, "edges": int(edges.indices.size)},
+        counts={"rows": data.graph.n, "edges": in_parts(edges).count},
         messages={"sigma": sigma},
         bad_rows=data.bad.section,
         decisions=[decision.as_json() for decision in decisions],
@@ -81,7 +82,12 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
 
 
 def pass_forward(
-    edges: Edges, sigma: float, scores: Scores, messages: Messages, threads: int, progress: Progress
+    edges: Edges | EdgeParts,
+    sigma: float,
+    scores: Scores,
+    messages: Messages,
+    threads: int,
+    progress: Progress,
 ) -> NDArray[np.float64]:
     """The forward pass under settled options; errors name the file of the scores."""
     with blame(scores=scores.origin):
@@ -98,11 +104,11 @@ def pass_forward(
         )
 
 
-def describe_messages(messages: Messages, sigma: float, edges: Edges) -> str:
+def describe_messages(messages: Messages, sigma: float, edges: Edges | EdgeParts) -> str:
     """One line for people."""
     median = " (median distance)" if messages.bandwidth == "median" else ""
     return (
-        f"{edges.indices.size:,} {messages.edges} edges, {messages.kernel} kernel, "
+        f"{in_parts(edges).count:,} {messages.edges} edges, {messages.kernel} kernel, "
         f"σ = {sigma:.4g}{median}, γ_f = {messages.gamma_forward:g}"
         + ("" if messages.hops == 1 else f", {messages.hops} hops")
     )
@@ -110,7 +116,7 @@ def describe_messages(messages: Messages, sigma: float, edges: Edges) -> str:
 
 def message_notices(
     graph: KnnGraph,
-    edges: Edges,
+    edges: Edges | EdgeParts,
     messages: Messages,
     sigma: float,
     scores: NDArray[np.float64] | None,

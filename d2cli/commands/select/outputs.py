@@ -17,6 +17,7 @@ from d2cli.files.graph_file import graph_section
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
 from d2cli.graph.knn_graph import Edges, KnnGraph
+from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW
 from d2cli.selection.greedy import Selection
@@ -35,7 +36,7 @@ class Outcome:
     """The result of the work: graph, edges, propagated scores (n,) and one selection a budget."""
 
     graph: KnnGraph
-    edges: Edges
+    edges: Edges | EdgeParts
     sigma: float
     propagated: NDArray[np.float64]
     decisions: tuple[Decision, ...]
@@ -101,7 +102,7 @@ def _provenance(
         bad_rows=data.bad.section,
         counts={
             "rows": data.frame.n,
-            "edges": int(outcome.edges.indices.size),
+            "edges": in_parts(outcome.edges).count,
             "included": selection.included,
             "cut_off": data.cut + selection.cut,
             "excluded": left_out - data.cut - int(data.bad.dropped.sum()),

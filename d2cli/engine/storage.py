@@ -1,0 +1,47 @@
+"""Where arrays go that do not fit in memory.
+
+Numerical code names them; :mod:`d2cli.files.output.work_files` keeps them in files.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Store(Protocol):
+    """Keeps one-dimensional arrays by name, outside the memory of this process."""
+
+    def append(self, name: str, array: NDArray[Any]) -> None:
+        """Add numbers at the end of an array; the first call begins it."""
+
+    def read(self, name: str, dtype: Any, start: int = 0, count: int = -1) -> NDArray[Any]:
+        """A copy of `count` numbers from place `start` on; -1: all that follow. Empty if unknown.
+
+        `dtype` is a NumPy dtype, that of the numbers that were appended.
+        """
+
+    def drop(self, name: str) -> None:
+        """Forget an array; none of this name is no error."""
+
+
+class InMemory:
+    """A store that keeps arrays in memory, for tests and small data."""
+
+    def __init__(self) -> None:
+        """An empty store."""
+        self._held: dict[str, list[NDArray[Any]]] = {}
+
+    def append(self, name: str, array: NDArray[Any]) -> None:
+        """See :class:`Store`."""
+        self._held.setdefault(name, []).append(array.copy())
+
+    def read(self, name: str, dtype: Any, start: int = 0, count: int = -1) -> NDArray[Any]:
+        """See :class:`Store`."""
+        pieces = self._held.get(name, [])
+        whole = np.concatenate(pieces) if pieces else np.empty(0, dtype)
+        return whole[start:] if count < 0 else whole[start : start + count]
+
+    def drop(self, name: str) -> None:
+        """See :class:`Store`."""
+        self._held.pop(name, None)

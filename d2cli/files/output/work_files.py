@@ -1,0 +1,65 @@
+"""Arrays in temporary files of a work folder; a killed run's files are removed by the next run."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.files.output.temporary import Lease, sweep
+
+
+class WorkFiles:
+    """A :class:`d2cli.engine.storage.Store` in one folder; one file per array.
+
+    The files are removed by :meth:`end`, when the object is no longer used, and at exit. Files are
+    read and written, not mapped, so that their pages do not count as memory of this process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError if the folder cannot be written."""
+        sweep(folder)
+        self._lease = Lease(folder)
+        self._paths: dict[str, Path] = {}
+
+    def append(self, name: str, array: NDArray[Any]) -> None:
+        """Add numbers at the end of the file of `name`."""
+        if name not in self._paths:
+            self._paths[name] = self._lease.temporary()
+        with self._paths[name].open("ab") as file:
+            array.tofile(file)
+
+    def read(self, name: str, dtype: Any, start: int = 0, count: int = -1) -> NDArray[Any]:
+        """A copy of `count` numbers from place `start` on; -1: all that follow."""
+        if name not in self._paths:
+            return np.empty(0, dtype)
+        offset = start * np.dtype(dtype).itemsize
+        found = np.fromfile(self._paths[name], dtype, count, offset=offset)
+        if 0 <= count != found.size:
+            raise OSError(errno.EIO, "a temporary file has become shorter", str(self._paths[name]))
+        return found
+
+    def drop(self, name: str) -> None:
+        """Remove the file of `name`."""
+        if name in self._paths:
+            self._paths.pop(name).unlink()
+
+    def end(self) -> None:
+        """Remove all files."""
+        self._paths.clear()
+        self._lease.end()
+
+    def __enter__(self) -> WorkFiles:
+        """The files are removed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Remove all files."""
+        self.end()

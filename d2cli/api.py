@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +31,9 @@ from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hard
 from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
 from d2cli.selection.greedy import Rules, Selection, greedy
 from d2cli.selection.thinning import thinned, widened
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select"]
 

@@ -73,9 +73,12 @@ class EdgeParts:
         for part in range(len(self)):
             yield self.starts[part], self.load(part)
 
-    def degrees(self) -> NDArray[np.int64]:
+    def degrees(self) -> NDArray[np.int32]:
         """(n,) the number of neighbours of each row."""
-        return np.concatenate([np.diff(self._indptr(part)) for part in range(len(self))])
+        found = np.empty(self.n, np.int32)
+        for part, (a, b) in enumerate(pairwise(self.starts)):
+            found[a:b] = np.diff(self._indptr(part))
+        return found
 
     def _indptr(self, part: int) -> NDArray[np.int64]:
         if self.whole is not None:

@@ -6,15 +6,15 @@ from d2cli.defaults import EdgeRule
 from d2cli.runtime.ledger import Ledger
 
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
-PART_EDGES = 1 << 22  #: room for edges of a part that is not kept in memory, listed both ways
-RANGE_NUMBERS = 1 << 21  #: neighbours that are read at one time while parts are made
+PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
+RANGE_NUMBERS = 1 << 19  #: neighbours that are read at one time while parts are made
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32
 _SCORE = 8  #: bytes of one score: float64
 
 
-_PER_ROW = 64  #: bytes per row beside the edges: scores, masks and the queue of a greedy run
+_PER_ROW = 72  #: bytes per row beside the edges: scores, masks and the queue of a greedy run
 
 
 def edges_bytes(n: int, k: int, rule: EdgeRule) -> int:

@@ -18,15 +18,15 @@ from d2cli.messages.forward import check_kernel
 from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.runtime.decisions import Decision
 from d2cli.selection import gamma as search
+from d2cli.selection.bands import Bands
 from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
-from d2cli.selection.sizes import outlasting
+from d2cli.selection.sizes import ROUNDS_THREADS, outlasting
 from d2cli.selection.sweeps import Sweeps
 
 #: Every pick must score above this share of the lowest score that is picked without messages.
 LAST_KEEPS = 2 / 3
-ROUNDS_THREADS = 99
 FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
 
 _RULE = (
@@ -195,8 +195,11 @@ class _Run:
         self.classes = np.empty(0, np.int32)  # empty: one class
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
-        self.sweeps = Sweeps(self.parts, self.squared, self.sigma, self.classes, self.threads)
-        self.rounds = self.parts.whole is None or self.threads >= ROUNDS_THREADS
+        whole, graph = self.parts.whole, (self.squared, self.sigma, self.classes)
+        self.bands = Bands(self.parts, *graph) if whole is None else None
+        self.sweeps: Sweeps | None = None
+        if whole is not None and self.threads >= ROUNDS_THREADS:
+            self.sweeps = Sweeps(whole, *graph, self.threads)
         self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
 
     def smallest(self, progress: Progress) -> int:
@@ -241,7 +244,9 @@ class _Run:
             surplus = float(gains[-1]) - least if complete and order.size else 0.0
             found[gamma] = Trial(1.0 if complete else done / order.size, surplus)
 
-        each(one, gammas, 1 if self.rounds else self.threads, lambda _: None)
+        # Bands fill the memory, and sweeps use all threads: one run at a time.
+        alone = self.bands is not None or self.sweeps is not None
+        each(one, gammas, 1 if alone else self.threads, lambda _: None)
         for gamma in gammas:
             tried = self.tried.setdefault(
                 gamma, {"gamma": gamma, "outlasts": False, "keeps": False}
@@ -324,15 +329,18 @@ class _Run:
 
     def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False):
         """Clamped picks while the best score is above `least`; returns their number."""
-        if self.rounds:
+        if self.sweeps is not None:
             return self.sweeps.picks(gamma, u, eligible, quota, order, gains, least, trial=trial)
         try:
             workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
         except IndexError:
             workspace = Workspace.of(u.size)
-        done = lazy_picks(
-            self.parts.whole, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
-            eligible, self.classes, quota, order, gains, workspace,
-        )  # fmt: skip
+        if self.bands is not None:
+            done = self.bands.picks(gamma, u, eligible, quota, order, gains, least, workspace)
+        else:
+            done = lazy_picks(
+                self.parts.whole, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
+                eligible, self.classes, quota, order, gains, workspace,
+            )  # fmt: skip
         self.workspaces.append(workspace)
         return done

@@ -1,10 +1,10 @@
-"""The clamped greedy loop in rounds of local maxima: in any order, in threads, part by part.
+"""The clamped greedy loop in rounds of local maxima: rows in any order, in threads.
 
 A row that is above all its unfinished neighbours (higher score; of equal scores the lower row) has
 its final score: rows that send to it later would have to be above it. So rows can be finished in
-any order, and edges may lie on disk and be read part by part. Messages are subtracted in the order
-of the picks, so that scores and picks are those of :func:`d2cli.selection.picks.lazy_picks`, bit by
-bit. Unclamped messages may raise scores and are not possible.
+any order. Messages are subtracted in the order of the picks, so that scores and picks are those of
+:func:`d2cli.selection.picks.lazy_picks`, bit by bit. Unclamped messages may raise scores and are
+not possible.
 
 State of a row (`w`), one number, so that a thread never reads half of a change:
 
@@ -64,15 +64,12 @@ def begin(u, least, eligible, klass, quota, w):
 
 
 @kernel
-def admit(w, limits, first, start, stop, places):
-    """Write the admitted unfinished rows of ``start … stop``; returns their number.
-
-    Rows are written relative to `first`.
-    """
+def admit(w, limits, start, stop, rows):
+    """Write the admitted unfinished rows of ``start … stop``; returns their number."""
     count = 0
     for i in range(start, stop):
         if w[i] > 0 and admitted(w[i], i, limits):
-            places[count] = i - first
+            rows[count] = i
             count += 1
     return count
 
@@ -140,18 +137,14 @@ def _lowered(score, values, rows, lengths, size, gamma, sigma, squared):
 
 
 @kernel
-def advance(
-    edges, names, first, places, count, most, u, w, blocker, least, limits, gamma, sigma, squared
-):
+def advance(edges, active, count, most, u, w, blocker, least, limits, gamma, sigma, squared):
     """Go through active rows once, and finish those that are above their unfinished neighbours.
 
     A row whose score falls below the limits is not finished, and no longer active.
 
     Args:
-        edges: of a part; rows are places in it.
-        names, first: the row of each place; without `names` (empty), place p is row ``first + p``.
-        places, count: the active rows. Those that stay active are moved to the front.
-        most: :func:`widest` of the part.
+        active, count: the active rows. Those that stay active are moved to the front.
+        most: :func:`widest` of the edges.
         u, w: (n,) float64, scores before any pick, and states (see above), changed in place.
         blocker: (n,) int32, an unfinished neighbour that was above the row, or -1. While that is
             so, the row need not be looked at.
@@ -162,17 +155,16 @@ def advance(
     values, rows, lengths = np.empty(most), np.empty(most, np.int32), np.empty(most, np.float32)
     left = changed = 0
     for at in range(count):
-        p = places[at]
-        i = names[p] if names.shape[0] else np.int32(first + p)
+        i = active[at]
         bound, b = w[i], blocker[i]
         if b >= 0:
             above = w[b]
             if above > 0 and before(above, b, bound, i):
-                places[left] = p
+                active[left] = i
                 left += 1
                 continue
         size, above, b = 0, 0.0, np.int32(-1)
-        for e in range(edges.indptr[p], edges.indptr[p + 1]):
+        for e in range(edges.indptr[i], edges.indptr[i + 1]):
             j = edges.indices[e]
             state = w[j]  # read once: another thread may change it
             if state < 0:
@@ -189,7 +181,7 @@ def advance(
                 w[i] = score
                 changed += 1
             blocker[i] = b
-            places[left] = p
+            active[left] = i
             left += 1
         else:
             w[i] = -score
@@ -198,37 +190,15 @@ def advance(
 
 
 @kernel
-def settle(edges, first, start, stop, most, u, w, gamma, sigma, squared):
+def settle(edges, start, stop, most, u, w, gamma, sigma, squared):
     """Write the scores of the unfinished rows ``start … stop`` after all messages into `u`."""
     values, rows, lengths = np.empty(most), np.empty(most, np.int32), np.empty(most, np.float32)
     for i in range(start, stop):
         if w[i] >= 0:
             size = 0
-            for e in range(edges.indptr[i - first], edges.indptr[i - first + 1]):
+            for e in range(edges.indptr[i], edges.indptr[i + 1]):
                 j = edges.indices[e]
                 if w[j] < 0:
                     values[size], rows[size], lengths[size] = -w[j], j, edges.distances[e]
                     size += 1
             u[i] = _lowered(u[i], values, rows, lengths, size, gamma, sigma, squared)
-
-
-@kernel
-def edges_at(edges, places, count):
-    """The number of edges of the first `count` of the given places."""
-    total = 0
-    for at in range(count):
-        total += edges.indptr[places[at] + 1] - edges.indptr[places[at]]
-    return total
-
-
-@kernel
-def gather(edges, places, count, indptr, indices, distances, at):
-    """Copy the edges of `count` places behind the first `at` rows of another part."""
-    for one in range(count):
-        p = places[one]
-        size = edges.indptr[p + 1] - edges.indptr[p]
-        begin = indptr[at + one]
-        indptr[at + one + 1] = begin + size
-        for e in range(size):
-            indices[begin + e] = edges.indices[edges.indptr[p] + e]
-            distances[begin + e] = edges.distances[edges.indptr[p] + e]

@@ -17,9 +17,14 @@ BUCKETS = 1 << SHELF  #: buckets per shelf
 CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
 # -- rounds of local maxima (:mod:`d2cli.selection.sweeps`) ----------------------------------------
+#: From this many threads on, rounds are faster than the queue: measured, a round costs 4 to 6 times
+#: as much, and the search for γ_r runs two queues at once.
+ROUNDS_THREADS = 16
 RANGE = 1 << 15  #: rows that one thread goes through at a time
 SLACK = 2  #: rows are admitted for this many times the budget
-STALLED = 32  #: a part on disk is left when less than 1/STALLED of its active rows change
+
+# -- edges on disk (:mod:`d2cli.selection.bands`) --------------------------------------------------
+BAND_EDGES = 1 << 21  #: the least room for edges and rows of a band
 
 # -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
 SPREAD = Fraction(1, 10)  #: least share of the rows that an automatic γ_r picks: evidence/README.md

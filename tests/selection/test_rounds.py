@@ -1,4 +1,4 @@
-"""Greedy runs in rounds of local maxima equal the loop over the picks, bit by bit."""
+"""Greedy runs in rounds and in bands equal the loop over the picks, bit by bit."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages import parts as parts_module
 from d2cli.messages.parts import in_parts, stored_edges
+from d2cli.selection import bands as bands_module
 from d2cli.selection import greedy as greedy_module
 from d2cli.selection import sweeps as sweeps_module
 from d2cli.selection.greedy import Rules, greedy
@@ -47,16 +48,17 @@ def small_ranges(monkeypatch):
     monkeypatch.setattr(sweeps_module, "RANGE", 5)
     monkeypatch.setattr(parts_module, "PART_EDGES", 30)
     monkeypatch.setattr(greedy_module, "ROUNDS_THREADS", 1)
+    monkeypatch.setattr(bands_module, "BAND_EDGES", 6)
 
 
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize("place", ["memory", "store", "store and rest in memory"])
+@pytest.mark.parametrize("place", ["memory", "store", "store, wide bands"])
 @given(problems(), st.sampled_from(["gaussian", "exponential"]), st.sampled_from([0, 0.05, 0.7, 3]))
 @settings(max_examples=150)
-def test_rounds_equal_the_plain_loop(place, problem, kernel, gamma):
+def test_rounds_and_bands_equal_the_plain_loop(place, problem, kernel, gamma):
     neighbors, distances, u, rules, size = problem
     graph, sigma = KnnGraph(neighbors, distances), naive.bandwidth(distances)
-    room = 10**6 if place == "store and rest in memory" else 0
+    room = 400 if place == "store, wide bands" else 0
     if place == "memory":
         edges = in_parts(prepare_edges(graph)[0])
     else:
@@ -81,8 +83,9 @@ def test_a_trial_has_the_number_of_picks_and_the_last_gain(problem, gamma, least
     neighbors, distances, u, rules, size = problem
     edges, sigma = prepare_edges(KnnGraph(neighbors, distances))
     run = greedy_module._Run(in_parts(edges), u, size, True, sigma, True, rules, 2)
-    found = []
-    for run.rounds in (False, True):
+    sweeps, found = run.sweeps, []
+    assert sweeps is not None
+    for run.sweeps in (None, sweeps):
         start, quota, order, gains = run._start(gamma, run.asked)
         at = rules.included
         gains[at:] = np.nan
@@ -143,7 +146,7 @@ def problem():
 
 @pytest.mark.parametrize("classes", [1, 4, 300])
 @pytest.mark.parametrize("gamma", [0.2, 1.0, 4.0])
-def test_rounds_on_a_larger_graph_equal_the_queue(monkeypatch, problem, classes, gamma):
+def test_rounds_and_bands_on_a_larger_graph_equal_the_queue(monkeypatch, problem, classes, gamma):
     graph, score, _ = problem
     rng = np.random.default_rng(classes)
     edges, sigma = prepare_edges(graph)
@@ -161,6 +164,7 @@ def test_rounds_on_a_larger_graph_equal_the_queue(monkeypatch, problem, classes,
         plain = greedy(edges, u, total, threads=1, **options)
         monkeypatch.setattr(greedy_module, "ROUNDS_THREADS", 1)
         monkeypatch.setattr(sweeps_module, "RANGE", 500)
+        monkeypatch.setattr(bands_module, "BAND_EDGES", 3000)
         for one in (edges, stored):
             found = greedy(one, u, total, threads=3, **options)
             assert found.order.tobytes() == plain.order.tobytes()
@@ -173,6 +177,7 @@ def test_select_has_the_same_bytes_for_every_amount_of_memory(
 ):
     graph, score, labels = problem
     monkeypatch.setattr(parts_module, "PART_EDGES", 10_000)
+    monkeypatch.setattr(bands_module, "BAND_EDGES", 3000)
     monkeypatch.setattr(greedy_module, "FEW", 1000)
     results = []
     for memory in (None, 10**9, 500_000, 300_000, 0):

@@ -21,6 +21,7 @@ from functools import cache
 from typing import NamedTuple
 
 from d2cli.engine.threads import Progress
+from d2cli.selection.sizes import AT_ONCE
 
 #: Bounds of an automatic γ_r. At the median distance a reverse message takes 99 % of the pick's
 #: score at 0.01, and nothing at 100.
@@ -28,7 +29,6 @@ GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 GAMMA_TOLERANCE = 1.01  #: neighbours on the grid have at most this ratio
 HALVINGS = math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
 LAST = 1 << HALVINGS  #: the place of GAMMA_HIGH; GAMMA_LOW has the place 0
-AT_ONCE = 2  #: trials of :func:`sectioned` that are independent of each other
 _SLOW = 4  # slow steps until :func:`sectioned` goes by thirds
 _FIRST = (LAST // 2, LAST // 2 + LAST // 8)  # γ_r = 1 and 3.2: results are mostly 0.5 to 5
 
@@ -119,7 +119,9 @@ def _next(known: dict[int, Trial], low: int, high: int, slow: int) -> list[int]:
     elif above is not None:
         first, last = above, (above + high) / 2
     first, last = math.floor(first) - (1 << slow) + 1, math.ceil(last) + (1 << slow) - 1
-    return sorted({min(max(place, low + 1), high - 1) for place in (first, last)})
+    places = (first, last)
+    assert len(places) == AT_ONCE
+    return sorted({min(max(place, low + 1), high - 1) for place in places})
 
 
 def _root(points: list[tuple[int, float]]) -> float | None:

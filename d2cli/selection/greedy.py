@@ -22,12 +22,11 @@ from d2cli.selection.bands import Bands
 from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
 from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
-from d2cli.selection.sizes import ROUNDS_THREADS, outlasting
+from d2cli.selection.sizes import FEW, ROUNDS_THREADS, outlasting
 from d2cli.selection.sweeps import Sweeps
 
 #: Every pick must score above this share of the lowest score that is picked without messages.
 LAST_KEEPS = 2 / 3
-FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
 
 _RULE = (
     "smallest γ_r for which the best score stays above 0 for ⌈m (1 − (1 − N/m)³)⌉ picks, "

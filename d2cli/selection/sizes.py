@@ -16,6 +16,10 @@ SHELF = 7  #: log2 of the buckets per shelf
 BUCKETS = 1 << SHELF  #: buckets per shelf
 CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
+# -- the search for γ_r (:mod:`d2cli.selection.gamma`) ---------------------------------------------
+FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
+AT_ONCE = 2  #: above, so many runs with different γ_r are independent of each other
+
 # -- rounds of local maxima (:mod:`d2cli.selection.sweeps`) ----------------------------------------
 #: From this many threads on, rounds are faster than the queue: measured, a round costs 4 to 6 times
 #: as much, and the search for γ_r runs two queues at once.
@@ -92,5 +96,6 @@ def greedy(
         if size > kept:
             ledger.touch("thinning", _THINNING * n)
         picks = outlasting(size, n) if auto else size
-        ledger.touch("picking", _RUN * n + workspace_bytes(n) + _PICK * picks)
+        runs = AT_ONCE if auto and n > FEW else 1
+        ledger.touch("picking", runs * (_RUN * n + workspace_bytes(n) + _PICK * picks))
         ledger.hold("picks", _PICK * size)

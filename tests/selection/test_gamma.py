@@ -12,7 +12,6 @@ from d2cli import build_graph, prepare_edges, propagate
 from d2cli.engine.threads import silent
 from d2cli.selection import greedy as module
 from d2cli.selection.gamma import (
-    AT_ONCE,
     GAMMA_HIGH,
     GAMMA_LOW,
     GAMMA_TOLERANCE,
@@ -23,6 +22,7 @@ from d2cli.selection.gamma import (
     sectioned,
 )
 from d2cli.selection.greedy import Rules, greedy
+from d2cli.selection.sizes import AT_ONCE
 
 PLACES = {grid(place): place for place in range(LAST + 1)}
 

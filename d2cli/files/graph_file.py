@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from d2cli.files.sizes import Ids
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 
+_RANGE = 1 << 16  # rows that are checked at one time
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
 #: The types of what provenance records of a graph; a missing entry has a default.
 _RECORDED: dict[str, tuple[type, ...]] = {
@@ -108,6 +110,44 @@ class GraphFile:
             graph = KnnGraph(neighbors, distances, excluded, self.info)
         return StoredGraph(graph, ids)
 
+    def ranged(self) -> StoredLists | None:
+        """The lists, to be read in ranges of rows; None if the file is not laid out for that.
+
+        A file that d2prune wrote is: one batch without nulls, not compressed. All rows are checked
+        against the contract of :class:`KnnGraph`, in ranges.
+
+        Raises:
+            DataError: naming the file, and the first row that breaks the contract.
+        """
+        with arrow_errors(self.path), pa.memory_map(os.fsencode(self.path)) as source:
+            whole = source.read_buffer()
+            reader = pa.ipc.open_file(pa.BufferReader(whole))
+            if reader.num_record_batches != 1:
+                return None
+            batch = reader.get_batch(0)
+            offsets, excluded = [], None
+            for name in ("neighbors", "distances"):
+                lists = batch.column(batch.schema.get_field_index(name))
+                *nulls, numbers = lists.buffers()
+                if lists.offset or any(one is not None for one in nulls):
+                    return None
+                if numbers.size < 4 * self.n * self.n_neighbors:
+                    return None
+                offsets.append(numbers.address - whole.address)
+            if not all(0 <= offset < self.size for offset in offsets):
+                return None
+            if (at := batch.schema.get_field_index("excluded")) >= 0:
+                flags = batch.column(at)
+                if flags.null_count:
+                    return None
+                excluded = flags.to_numpy(zero_copy_only=False)
+        found = StoredLists(self.path, self.n, self.n_neighbors, excluded, *offsets)
+        for a in range(0, self.n, _RANGE):
+            b = min(self.n, a + _RANGE)
+            if not _holds(*found.rows(a, b), a, self.n, excluded):
+                self.load()  # refuses the first bad row
+        return found
+
     def frame(self, ids: pa.Array | None, id_column: str | None = None) -> Frame:
         """A frame of the rows, with the ids of :meth:`load`."""
         about = self.provenance.get("ids")
@@ -132,6 +172,51 @@ class GraphFile:
         except DataError:  # the sidecar of another graph; the metadata has everything else
             beside = {}
         return {**self.provenance, "run": beside.get("run", {})}
+
+
+class StoredLists(NamedTuple):
+    """Lists of neighbours in a file, read in ranges, so that they need not be in memory together.
+
+    They are read and not mapped: pages of a mapped file count as memory of this process.
+    """
+
+    path: Path
+    n: int
+    n_neighbors: int
+    excluded: NDArray[np.bool_] | None
+    neighbors_at: int  # bytes from the start of the file
+    distances_at: int
+
+    def rows(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Neighbours and distances of the rows ``start … stop``, as in a :class:`KnnGraph`."""
+        k = self.n_neighbors
+        count, skipped = (stop - start) * k, 4 * start * k
+        neighbors = np.fromfile(self.path, np.int32, count, offset=self.neighbors_at + skipped)
+        distances = np.fromfile(self.path, np.float32, count, offset=self.distances_at + skipped)
+        return neighbors.reshape(-1, k), distances.reshape(-1, k)
+
+
+def _holds(
+    neighbors: NDArray[np.int32], distances: NDArray[np.float32], first: int, n: int,
+    excluded: NDArray[np.bool_] | None,
+) -> bool:  # fmt: skip
+    """Whether the lists of rows from `first` on keep the contract of :class:`KnnGraph`."""
+    rows = np.arange(first, first + len(neighbors))
+    if not ((neighbors >= -1) & (neighbors < n) & (neighbors != rows[:, None])).all():
+        return False
+    missing, ordered = neighbors == -1, np.sort(neighbors, axis=1)
+    before, after = distances[:, :-1], distances[:, 1:]
+    ascends = (before < after) | ((before == after) & (neighbors[:, :-1] < neighbors[:, 1:]))
+    if excluded is not None and (
+        (excluded[rows] & ~missing[:, 0]).any() or (excluded[neighbors] & ~missing).any()
+    ):
+        return False
+    return bool(
+        np.where(missing, distances == np.inf, (distances >= 0) & (distances < np.inf)).all()
+        and (ascends | missing[:, 1:]).all()
+        and not (missing[:, :-1] & ~missing[:, 1:]).any()
+        and not ((ordered[:, :-1] == ordered[:, 1:]) & (ordered[:, 1:] >= 0)).any()
+    )
 
 
 class StoredGraph(NamedTuple):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import __version__
-from d2cli.errors import OutputError
+from d2cli.errors import DataError, OutputError
 from d2cli.files.graph_file import open_graph, read_graph, write_graph
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from tests.strategies import knn_graphs
@@ -160,3 +160,74 @@ def test_failed_write_keeps_the_old_graph(table, monkeypatch):
         write_graph("g.arrow", graph)
     assert Path("g.arrow").read_bytes() == old
     assert sorted(p.name for p in Path().glob("*g.arrow*")) == ["g.arrow", "g.arrow.json"]
+
+
+@given(knn_graphs(), st.booleans())
+def test_ranges_of_a_file_equal_the_whole_graph(tmp_path_factory, graph, some_excluded):
+    path = tmp_path_factory.mktemp("ranged") / "g.arrow"
+    alone = graph[0][:, 0] < 0
+    excluded = alone & ~np.isin(np.arange(len(alone)), graph[0]) if some_excluded else None
+    write_graph(path, KnnGraph(*graph, excluded))
+    lists = open_graph(path).ranged()
+    assert (lists.n, lists.n_neighbors) == graph[0].shape
+    assert (lists.excluded is None) == (excluded is None)
+    assert excluded is None or lists.excluded.tolist() == excluded.tolist()
+    for start in range(0, lists.n, 5):
+        stop = min(lists.n, start + 5)
+        neighbors, distances = lists.rows(start, stop)
+        assert neighbors.tobytes() == graph[0][start:stop].tobytes()
+        assert distances.tobytes() == graph[1][start:stop].tobytes()
+
+
+@st.composite
+def damaged_lists(draw):
+    """Lists of a graph with one number changed, perhaps to the same one; and excluded rows."""
+    neighbors, distances = (part.copy() for part in draw(knn_graphs(8)))
+    n, k = neighbors.shape
+    at = draw(st.integers(0, n - 1)), draw(st.integers(0, k - 1))
+    if draw(st.booleans()):
+        neighbors[at] = draw(st.integers(-2, n))
+    else:
+        distances[at] = draw(st.sampled_from([-1.0, 0.0, 1.0, np.inf, np.nan]))
+    return neighbors, distances, np.arange(n) == draw(st.integers(-1, n - 1))
+
+
+@given(damaged_lists())
+def test_ranges_refuse_what_the_whole_graph_refuses(tmp_path_factory, lists):
+    neighbors, distances, excluded = lists
+    k, path = neighbors.shape[1], tmp_path_factory.mktemp("damaged") / "g.arrow"
+    try:
+        fault = None
+        KnnGraph(neighbors, distances, excluded)
+    except DataError as error:
+        fault = error
+    alone = KnnGraph(np.full((1, k), -1, np.int32), np.full((1, k), np.inf, np.float32))
+    write_graph(path, alone)
+    with pa.memory_map(str(path)) as source:
+        schema = pa.ipc.open_file(source).schema
+    schema = pa.schema([*schema, ("excluded", pa.bool_())], schema.metadata)
+    columns = [pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), k) for part in lists[:2]]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([*columns, pa.array(excluded)], schema=schema))
+    if fault is None:
+        assert open_graph(path).ranged() is not None
+    else:
+        with pytest.raises(DataError) as refused:
+            open_graph(path).ranged()
+        assert f"row {fault.row}: {fault}" in str(refused.value)
+
+
+def test_compressed_files_and_files_of_several_batches_have_no_ranges(table):
+    compressed = pa.ipc.IpcWriteOptions(compression="lz4")
+    for name, batches, options in (
+        ("whole", table.to_batches(), None),
+        ("compressed", table.to_batches(), compressed),
+        ("several", table.to_batches(max_chunksize=7), None),
+    ):
+        with (
+            pa.OSFile(name, "wb") as sink,
+            pa.ipc.new_file(sink, table.schema, options=options) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(batch)
+        assert (open_graph(name).ranged() is None) == (name != "whole")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-#: Reads the peak of this process in MiB, and sets it back; Linux only.
+from tests.marks import compiled
+
+#: Prints the peaks above the memory at the start, in MiB, and a digest of the result.
 RUN = """
 import hashlib, sys
 from pathlib import Path
@@ -45,7 +47,7 @@ digest = hashlib.md5(u.tobytes() + found.order.tobytes() + found.gains.tobytes()
 print(passed, status("VmHWM:") - before, digest.hexdigest())
 """
 
-pytestmark = pytest.mark.skipif(
+on_linux = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc"
 )
 
@@ -60,6 +62,8 @@ def measured(rows, memory, folder):
     return float(passed), float(both), digest
 
 
+@compiled
+@on_linux
 def test_a_million_rows_stay_within_the_memory_that_is_given(tmp_path):
     """Edges take 160 MiB, and 72 bytes a row are 69 MiB."""
     passed, both, digest = measured(1_000_000, "all", tmp_path)

@@ -14,9 +14,11 @@ from d2cli.messages import parts as parts_module
 from d2cli.messages.parts import in_parts, stored_edges
 from d2cli.selection import bands as bands_module
 from d2cli.selection import greedy as greedy_module
+from d2cli.selection import rounds
 from d2cli.selection import sweeps as sweeps_module
 from d2cli.selection.greedy import Rules, greedy
 from tests import naive
+from tests.marks import compiled
 from tests.strategies import knn_graphs, masks, scores
 
 
@@ -67,7 +69,7 @@ def test_rounds_and_bands_equal_the_plain_loop(place, problem, kernel, gamma):
         naive.edges(neighbors, distances, "union"), u, size, kernel, sigma, gamma, True,
         rules.include, rules.left_out, rules.classes, rules.quotas,
     )  # fmt: skip
-    for threads in (1, 2, 4):
+    for threads in (1, 2, 4) if place == "memory" else (1,):
         found = greedy(
             edges, u, size, kernel_name=kernel, sigma=sigma, gamma=gamma, rules=rules,
             threads=threads,
@@ -171,6 +173,7 @@ def test_rounds_and_bands_on_a_larger_graph_equal_the_queue(monkeypatch, problem
             assert found.gains.tobytes() == plain.gains.tobytes()
 
 
+@compiled
 @pytest.mark.parametrize("balance", ["none", "uniform"])
 def test_select_has_the_same_bytes_for_every_amount_of_memory(
     monkeypatch, tmp_path, problem, balance
@@ -204,3 +207,66 @@ def test_work_files_hold_the_edges_until_they_are_no_longer_used(tmp_path, probl
     assert len(list(tmp_path.iterdir())) == 4  # the lock, and three arrays
     del edges
     assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 5e-324, 1e300]), st.integers(0, 9))),
+    st.integers(1, 60),
+    st.sampled_from([0.0, 0.5]),
+    st.integers(0, 2**30),
+)
+def test_a_band_is_the_most_rows_that_fit(rows, capacity, least, seed):
+    u = np.array([score for score, _ in rows], np.float64)
+    degrees = np.array([degree for _, degree in rows], np.int32)
+    eligible = np.random.default_rng(seed).random(u.size) < 0.8
+    waiting = [i for i in range(u.size) if eligible[i] and u[i] > least]
+    bound = 0.0  # the highest score whose rows do not fit together with all above it
+    for score in sorted({u[i] for i in waiting}):
+        if sum(degrees[i] + 1 for i in waiting if u[i] >= score) > capacity:
+            bound = score
+    bits = u.view(np.int64)
+    found = bands_module._bound(u, bits, least, eligible, degrees, capacity)
+    assert np.int64(found).view(np.float64) == bound
+    band = np.empty(u.size, np.bool_)
+    assert bands_module._above(u, bits, least, eligible, found, band) == band.sum()
+    above = [i for i in waiting if u[i] > bound]
+    assert np.flatnonzero(band).tolist() == above
+    equal, used = [], 0
+    for i in waiting:
+        used += degrees[i] + 1
+        if u[i] == bound and (not equal or used <= capacity):
+            equal.append(i)
+        elif u[i] != bound:
+            used -= degrees[i] + 1
+        else:
+            break
+    assert bands_module._equal(bits, eligible, found, degrees, capacity, band) == band.sum()
+    assert np.flatnonzero(band).tolist() == equal
+
+
+@given(st.data())
+def test_class_bounds_admit_the_rows_within_the_quota(data):
+    n = data.draw(st.integers(1, 30))
+    states = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
+    w = np.array(data.draw(st.lists(states, min_size=n, max_size=n)))
+    classes = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)), np.int32)
+    quota = np.array(data.draw(st.lists(st.integers(1, 12), min_size=3, max_size=3)))
+    starts = np.cumsum([0, *np.bincount(classes, minlength=3)])
+    bound, last = np.empty(3), np.empty(3, np.int64)
+    rounds.class_bounds(w, np.argsort(classes, kind="stable"), starts, quota, bound, last)
+    limits = rounds.Limits(classes, bound, last)
+    for c in range(3):
+        ranked = sorted((-abs(w[i]), i) for i in range(n) if classes[i] == c and w[i] != 0)
+        within = {i for _, i in ranked[: quota[c]]}
+        mine = [i for i in range(n) if classes[i] == c and w[i] != 0]
+        assert {i for i in mine if rounds.admitted(abs(w[i]), i, limits)} == within
+    rows = np.empty(n, np.int32)
+    count = rounds.admit(w, limits, 0, n, rows)
+    expected = [i for i in range(n) if w[i] > 0 and rounds.admitted(w[i], i, limits)]
+    assert rows[:count].tolist() == expected
+    left = quota - np.bincount(classes[w < 0], minlength=3)
+    closed = w.copy()
+    rounds.close_classes(closed, classes, quota)
+    assert closed.tolist() == [
+        0.0 if w[i] > 0 and left[classes[i]] <= 0 else w[i] for i in range(n)
+    ]

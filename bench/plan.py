@@ -59,10 +59,10 @@ CASES = [
     *(
         Case("graph", 10_000, d, "npy", method(m))
         for d in (128, 768)
-        for m in ("exact", "ivf", "hnsw")
+        for m in ("exact", "blocks", "hnsw")
     ),
-    *(Case("graph", 50_000, 384, "npy", method(m)) for m in ("exact", "ivf", "hnsw")),
-    *(Case("graph", 100_000, 128, "npy", method(m)) for m in ("exact", "ivf", "hnsw")),
+    *(Case("graph", 50_000, 384, "npy", method(m)) for m in ("exact", "blocks", "hnsw")),
+    *(Case("graph", 100_000, 128, "npy", method(m)) for m in ("exact", "blocks", "hnsw")),
     Case("graph", 100_000, 128, "npy", ("--threads", "1")),
     Case("graph", 100_000, 128, "npy", ("-k", "30")),
     Case("graph", 100_000, 128, "npy", ("--recall", "0.99")),
@@ -97,8 +97,8 @@ CASES = [
 
 #: Options that together compile every kernel of ``select``.
 WARM_UP = (
-    *(method(m) for m in ("exact", "ivf", "hnsw")),
-    (*method("ivf"), "--recall", "1"),
+    *(method(m) for m in ("exact", "blocks", "hnsw")),
+    (*method("blocks"), "--recall", "1"),
     ("--edges", "mutual", "--gamma-reverse", "1"),
 )
 
@@ -240,7 +240,8 @@ def main() -> int:
     for options in WARM_UP:
         run(command_line(arguments.data, Case("select", 3000, 16, "npy", (*options, "-q"))))
     for width, form in ((16, "npy64"), (384, "npy")):
-        run(command_line(arguments.data, Case("select", 3000, width, form, (*method("ivf"), "-q"))))
+        options = (*method("blocks"), "-q")
+        run(command_line(arguments.data, Case("select", 3000, width, form, options)))
     for command in ("propagate", "report", "compare"):
         run(command_line(arguments.data, Case(command, 3000, 16, "npy", ("-q",))))
     print("peak memory, wall seconds: measured, and predicted / measured")

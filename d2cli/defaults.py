@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Metric = Literal["euclidean", "cosine"]
-Method = Literal["auto", "ivf", "hnsw", "exact"]
+Method = Literal["auto", "blocks", "hnsw", "exact"]
 EdgeRule = Literal["union", "directed", "mutual"]
 Kernel = Literal["gaussian", "exponential"]
 HigherIs = Literal["harder", "easier", "better"]

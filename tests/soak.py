@@ -33,7 +33,7 @@ def write_inputs(home, rows):
     for command in (
         ["graph", "--emb", "emb.npy", "--out", "g.arrow", "-q"],
         ["propagate", "--graph", "g.arrow", "--scores", "s.npy", "--out", "p.npy", "-q"],
-        ["graph", "--emb", "emb.npy", "--method", "ivf", "--out", "warm.arrow", "-q"],
+        ["graph", "--emb", "emb.npy", "--method", "blocks", "--out", "warm.arrow", "-q"],
         ["select", "--graph", "g.arrow", "--propagated", "p.npy", "--size", "9", "-q"],
     ):
         assert run(command) == 0
@@ -52,7 +52,7 @@ def scenes(home):
     listed = [
         Scene(home, "graph", build, ["out.arrow"], [*build, "-k", "4"]),
         Scene(home, "resumed", [*build, *kept], ["out.arrow"], [*build, "-k", "4"]),
-        Scene(home, "cells", [*build, *kept, "--method", "ivf"], ["out.arrow"], None),
+        Scene(home, "cells", [*build, *kept, "--method", "blocks"], ["out.arrow"], None),
         Scene(home, "propagate", pass_on, ["out.npy"], [*pass_on, "--gamma-forward", "2"]),
         Scene(home, "first", pass_on, ["out.npy"], None),
         Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),

@@ -67,7 +67,7 @@ _UNLIKE = dict.fromkeys(
 _VALUES = {
     "l2": "euclidean", "l2sq": "euclidean", "cos": "cosine", "angular": "cosine", "dot": "cosine",
     "ip": "cosine", "inner-product": "cosine", "brute": "exact", "brute-force": "exact",
-    "flat": "exact", "faiss": "ivf", "hard": "harder", "difficult": "harder", "easy": "easier",
+    "flat": "exact", "faiss": "blocks", "hard": "harder", "difficult": "harder", "easy": "easier",
     "good": "better", "min-max": "minmax", "equal": "uniform", "balanced": "uniform",
     "stratified": "proportional", "ids": "id", "indices": "index", "bool": "mask",
     "rbf": "gaussian", "laplacian": "exponential", "knn": "directed",

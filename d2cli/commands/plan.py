@@ -383,7 +383,7 @@ def _ways(matrix: Matrix, search: SearchSettings) -> Iterator[tuple[str, Matrix,
     if not (matrix.mapped and matrix.plain and matrix.itemsize >= 4):
         mapped = replace(matrix, itemsize=4, mapped=True, plain=True, largest_file=0, reading=0)
         yield "one float32 .npy file, which is memory-mapped,", mapped, search
-    for method in ("ivf", "exact"):
+    for method in ("blocks", "exact"):
         if method != search.method_for(matrix.rows):
             yield f"--method {method}", matrix, replace(search, method=method)
     if search.n_neighbors > 5:

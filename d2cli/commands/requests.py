@@ -256,7 +256,7 @@ class GraphOptions:
         "Distance; cosine is the Euclidean distance of unit vectors.")  # fmt: skip
     method: Method = option(GRAPH, "--method", defaults.METHOD,
         f"Search method; auto is exact up to {defaults.EXACT_UP_TO:,} rows, then "
-        "ivf.")  # fmt: skip
+        "blocks.")  # fmt: skip
     recall: float = option(GRAPH, "--recall", defaults.RECALL,
         "Target recall@k of approximate search.")  # fmt: skip
     hnsw_m: int = option(GRAPH, "--hnsw-m", defaults.HNSW_M, "HNSW: links of each node (M).")

@@ -54,6 +54,21 @@ class Store:
         array = np.load(self._path(name, part) / f"{key}.npy", mmap_mode="r")
         return np.array(array[start:stop])
 
+    def state(self) -> Arrays:
+        """All parts that are in memory, under names that :meth:`restore` knows."""
+        return {
+            f"{name}:{part}:{key}": array
+            for (name, part), arrays in self._held.items()
+            for key, array in arrays.items()
+        }
+
+    def restore(self, state: Arrays) -> None:
+        """Take back the parts of a :meth:`state`; other arrays in it are ignored."""
+        for label, array in state.items():
+            if label.count(":") == 2:
+                name, part, key = label.split(":")
+                self._held.setdefault((name, int(part)), {})[key] = array
+
     def drop(self, name: str, part: int) -> None:
         """Forget a part, if it is there."""
         if self.folder is None:

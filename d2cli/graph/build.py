@@ -15,10 +15,11 @@ from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
+from d2cli.graph.blocks.neighbors import block_neighbors
+from d2cli.graph.blocks.sizes import truth_size
 from d2cli.graph.duplicates import find_duplicates
 from d2cli.graph.exact.search import Lists, exact_neighbors
 from d2cli.graph.hnsw import hnsw_neighbors
-from d2cli.graph.ivf.search import ivf_neighbors
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
@@ -52,8 +53,8 @@ def build_graph(
         embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
         n_neighbors: k >= 1. A row with fewer possible neighbours keeps empty places.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
-        method: ``exact``; ``ivf``: cells and links between neighbours, fast for many rows;
-            ``hnsw``: one HNSW index; ``auto``: exact up to 20,000 rows, then ivf.
+        method: ``exact``; ``blocks``: int8 codes in small blocks, fast for many rows;
+            ``hnsw``: one HNSW index; ``auto``: exact up to 20,000 rows, then blocks.
         recall: the recall@k that an approximate method aims at, 0 < recall <= 1.
         hnsw_m, ef_construction: M and ef_construction of HNSW.
         ef: width of the search list of HNSW; None: it is doubled until a sample reaches `recall`.
@@ -183,12 +184,15 @@ class _GroupSearch:
                 group, k, threads=threads, progress=progress, checkpoint=checkpoint
             )
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
-        truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
-        search = ivf_neighbors if method == "ivf" else hnsw_neighbors
+        # The search that tunes itself by more than the k nearest gets more of them.
+        deep = truth_size(k, n) if method == "blocks" else k
+        truth = Truth.of(group, deep, np.concatenate([aim, judge]), threads, progress)
+        search = block_neighbors if method == "blocks" else hnsw_neighbors
         aiming = truth.part(0, aim.size)
         neighbors, distances, decisions = search(group, settings, aiming, progress, checkpoint)
         tally.decisions = tuple(decision.as_json() for decision in decisions)
-        reached = truth.part(aim.size, aim.size + judge.size).recall(distances[judge])
+        judging = truth.first(k).part(aim.size, aim.size + judge.size)
+        reached = judging.recall(distances[judge])
         tally.approximate += 1
         tally.sampled += judge.size
         tally.recalled += reached * judge.size

@@ -52,11 +52,11 @@ class SearchSettings:
             return "exact"
         if self.method != "auto":
             return self.method
-        return "exact" if n <= EXACT_UP_TO else "ivf"
+        return "exact" if n <= EXACT_UP_TO else "blocks"
 
     @property
     def method_rule(self) -> str:
         """The rule of :meth:`method_for`. Rows of a group of k + 1 all list each other."""
         if self.method == "auto":
-            return f"exact for groups of up to {EXACT_UP_TO:,} distinct rows, otherwise ivf"
+            return f"exact for groups of up to {EXACT_UP_TO:,} distinct rows, otherwise blocks"
         return f"exact for groups of up to k + 1 distinct rows, otherwise {self.method}"

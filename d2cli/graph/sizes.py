@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from d2cli.defaults import Metric
+from d2cli.graph.blocks.sizes import search_blocks
 from d2cli.graph.exact.sizes import SPARE, among_themselves, compare
-from d2cli.graph.ivf.sizes import search_cells
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Ledger
 
@@ -59,7 +59,7 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.stage = "sample"
         rows = min(AIM_SAMPLE + RECALL_SAMPLE, n)
         compare(ledger, matrix, k, settings.threads, rows, group)
-        {"ivf": search_cells, "hnsw": _search_index}[method](ledger, matrix, settings)
+        {"blocks": search_blocks, "hnsw": _search_index}[method](ledger, matrix, settings)
     ledger.free("embeddings", "vectors", "group")
     if settings.grouped:
         ledger.free("lists")

@@ -93,7 +93,7 @@ def test_three_steps_give_the_bytes_of_one(small, graph, messages):
     assert Path("two.npy").read_bytes() == Path("selected.npy").read_bytes()
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_outputs_do_not_depend_on_threads(small, method):
     outputs = {}
     for threads in (1, 2, 4, 2):

@@ -192,7 +192,7 @@ def test_rows_of_selections_are_read_from_their_headers(planned):
         ["--within", "labels.npy"],
         ["--exclude", "x.txt"],
         ["--metric", "cosine", "--method", "hnsw"],
-        ["--method", "ivf", "--recall", "0.99"],
+        ["--method", "blocks", "--recall", "0.99"],
     ],
     ids=" ".join,
 )
@@ -227,7 +227,7 @@ def test_full_disk_prints_a_notice(planned, monkeypatch):
     assert "999 B are free in ." in planned(*LINES["graph"], "--plan")[2]
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_checkpoints_are_part_of_disk_and_io(method, planned):
     line = ["graph", *EMB, "--method", method, "--out", "g2.arrow"]
     none = plan_of(planned, line, "--checkpoint", "off")

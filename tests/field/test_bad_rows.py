@@ -91,7 +91,7 @@ def test_excluded_rows_in_any_form(field, wanted, form, metric):
     field.works(*given, *more, want=want)
 
 
-@pytest.mark.parametrize("method", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize("method", ["exact", "hnsw", "blocks"])
 def test_bad_embeddings_in_excluded_rows_by_any_method(field, wanted, method):
     array("e.npy", BAD_EMB["one NaN"])
     array("s.npy", S)

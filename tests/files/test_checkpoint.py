@@ -10,9 +10,9 @@ from d2cli.engine.checkpoints import NONE, as_bytes, from_bytes
 from d2cli.files.output import checkpoint as module
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.graph import build
+from d2cli.graph.blocks import search as blocks
 from d2cli.graph.build import build_graph
 from d2cli.graph.exact import search as exact
-from d2cli.graph.ivf import search as ivf
 
 ROWS = 260
 RESUMED = "notice: resumed from the checkpoint of an unfinished run"
@@ -51,8 +51,8 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(exact, "FEW_ROWS", 0)
     monkeypatch.setattr(exact, "PAIR_ROWS", 64)
     monkeypatch.setattr(exact, "_TOGETHER", 3)
-    monkeypatch.setattr(ivf, "_LEFT_TO_HOPS", 50.0)
-    monkeypatch.setattr(ivf, "_MOST_LEFT_TO_HOPS", 0.7)
+    monkeypatch.setattr(blocks, "_LEFT_TO_HOPS", 50.0)
+    monkeypatch.setattr(blocks, "_MOST_LEFT_TO_HOPS", 0.7)
 
 
 def same(a, b):
@@ -63,10 +63,10 @@ def same(a, b):
 
 CASES = {
     "exact": {"method": "exact"},
-    "ivf": {"method": "ivf", "recall": 0.99},
+    "blocks": {"method": "blocks", "recall": 0.99},
     "hnsw": {"method": "hnsw"},
     "parts": {"method": "exact", "within": np.arange(ROWS) % 3},
-    "approximate parts": {"method": "ivf", "within": np.arange(ROWS) % 2},
+    "approximate parts": {"method": "blocks", "within": np.arange(ROWS) % 2},
     "excluded": {"method": "exact", "exclude": np.arange(ROWS) % 9 == 0},
 }
 
@@ -161,14 +161,14 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_same_command_resumes(folder, run_cli, killed, command, method):
     line = [*COMMANDS[command], "--method", method, "--checkpoint", 0]
     assert run_cli(*line)[0] == 0
     out = Path(line[line.index("--out") + 1])
     whole = out.read_bytes()
     out.unlink()
-    again = killed(1 if method == "ivf" else 2)
+    again = killed(1 if method == "blocks" else 2)
     with pytest.raises(Killed):
         run_cli(*line)
     again()

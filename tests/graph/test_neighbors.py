@@ -14,8 +14,8 @@ from d2cli import build_graph
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import build
 from d2cli.graph import settings as search_settings
+from d2cli.graph.blocks import cells
 from d2cli.graph.duplicates import find_duplicates
-from d2cli.graph.ivf import cells
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.vectors import Group
 from tests import naive
@@ -73,7 +73,7 @@ def test_every_float_dtype_and_layout(dtype, order):
 def test_scaled_embeddings_have_the_same_neighbours(scale):
     values = clustered(80, 4).astype("f8")
     plain = build_graph(values, 5)
-    for method in ("exact", "ivf", "hnsw"):
+    for method in ("exact", "blocks", "hnsw"):
         scaled = build_graph((values * scale).astype("f4"), 5, method=method, recall=1.0)
         assert (scaled.neighbors == plain.neighbors).mean() > 0.98
         np.testing.assert_allclose(scaled.distances, plain.distances * scale, rtol=1e-4)
@@ -91,7 +91,7 @@ def test_exact_search_with_one_outlier():
     assert_same_graph(build_graph(values, 5), naive.knn(values, 5))
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_identical_rows_list_each_other(method):
     values = clustered(150, 4)
     values[20:100] = values[3]
@@ -99,20 +99,20 @@ def test_identical_rows_list_each_other(method):
     assert_same_graph(graph, naive.knn(values, 5))
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_all_rows_identical_list_the_lowest_rows(method):
     graph = build_graph(np.ones((50, 3), "f4"), 4, method=method)
     assert_same_graph(graph, naive.knn(np.ones((50, 3)), 4))
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7])
 def test_k_of_at_least_n_leaves_empty_places(method, n):
     values = clustered(n, 3)
     assert_same_graph(build_graph(values, 6, method=method), naive.knn(values, 6))
 
 
-@pytest.mark.parametrize("method", ["ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["blocks", "hnsw"])
 def test_approximate_search_reaches_its_target_recall(method):
     values = clustered(2500, 16)
     _, truth = brute_force(values, 10)
@@ -134,7 +134,7 @@ def test_ivf_with_groups_of_cells_reaches_its_target_recall(monkeypatch, few_gro
     monkeypatch.setattr(hnswlib, "Index", lambda *a: indices.append(a) or real(*a))
     values = clustered(2500, 16)
     _, truth = brute_force(values, 10)
-    graphs = [build_graph(values, 10, method="ivf", threads=t) for t in (1, 3)]
+    graphs = [build_graph(values, 10, method="blocks", threads=t) for t in (1, 3)]
     assert bool(indices) == (few_groups < 1000)
     assert naive.recall(graphs[0].neighbors, graphs[0].distances, truth) >= 0.94
     assert graphs[0].neighbors.tobytes() == graphs[1].neighbors.tobytes()
@@ -164,9 +164,9 @@ def test_auto_chooses_the_method_by_size(monkeypatch):
     values = clustered(300, 4)
     assert build_graph(values, 3).info.method == "exact"
     monkeypatch.setattr(search_settings, "EXACT_UP_TO", 200)
-    assert build_graph(values, 3).info.method == "ivf"
+    assert build_graph(values, 3).info.method == "blocks"
     mixed = build_graph(values, 3, within=np.arange(300) < 250)
-    assert mixed.info.method == "exact+ivf"
+    assert mixed.info.method == "exact+blocks"
 
 
 def test_automatic_choices_are_decisions():
@@ -182,15 +182,15 @@ def test_automatic_choices_are_decisions():
     assert build_graph(values, 3, method="hnsw", ef=9).info.decisions == ()
     info = build_graph(values, 3, method="hnsw").info
     assert [(d.name, d.value) for d in info.decisions] == [("ef", info.settings["ef"])]
-    info = build_graph(values, 3, method="ivf").info
+    info = build_graph(values, 3, method="blocks").info
     assert {d.name: d.value for d in info.decisions} == info.settings
     assert info.decisions[-1].numbers["recall"] >= 0.95
     assert json.loads(json.dumps([d.as_json() for d in info.decisions]))
-    groups = build_graph(values, 3, method="ivf", within=np.arange(300) // 297).info
-    assert [(d.name, d.value) for d in groups.decisions[:1]] == [("method", "exact+ivf")]
+    groups = build_graph(values, 3, method="blocks", within=np.arange(300) // 297).info
+    assert [(d.name, d.value) for d in groups.decisions[:1]] == [("method", "exact+blocks")]
 
 
-@pytest.mark.parametrize("method", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])
 def test_result_does_not_depend_on_threads(method):
     values = clustered(1200, 8)
     values[500:700] = values[1]

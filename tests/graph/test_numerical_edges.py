@@ -14,7 +14,7 @@ from d2cli.files.graph_file import read_graph
 from d2cli.messages.forward import vanished_share
 from tests import naive
 
-METHODS = ["exact", "ivf", "hnsw"]
+METHODS = ["exact", "blocks", "hnsw"]
 RNG = np.random.default_rng(11)
 N, D = 40, 4
 PLAIN = RNG.integers(-512, 512, (N, D)) / 64.0
@@ -241,7 +241,7 @@ def test_a_million_identical_rows_take_little_memory(run_cli, distinct):
     n = 1_000_000
     np.save("e.npy", np.repeat(PLAIN[:distinct, :2].astype("f4"), n // distinct, axis=0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    args = ["graph", "--emb", "e.npy", "--out", "g.arrow", "-k", 3, "--method", "ivf"]
+    args = ["graph", "--emb", "e.npy", "--out", "g.arrow", "-k", 3, "--method", "blocks"]
     assert run_cli(*args)[0] == 0
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 400 << 10, "KiB; the lists alone are 24 MB"

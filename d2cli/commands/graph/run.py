@@ -144,7 +144,7 @@ def describe_graph(graph: KnnGraph) -> str:
 #: What raises the recall of an approximate search, by method.
 _WIDER = {
     "hnsw": "raise --ef and --ef-construction, or use --method exact",
-    "ivf": "raise --recall, or use --method exact",
+    "blocks": "raise --recall, or use --method exact",
 }
 
 

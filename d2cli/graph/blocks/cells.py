@@ -157,7 +157,7 @@ def _in_tree_order(points):
             first = waiting.pop()
             continue
         mine = order[first:last]
-        widest, reach = 0, -1
+        widest, reach = 0, np.int64(-1)
         for t in range(points.shape[1]):
             low = high = np.int64(points[mine[0], t])
             for i in mine:

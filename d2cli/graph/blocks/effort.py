@@ -17,7 +17,7 @@ from d2cli.runtime.arrays import Int64
 _PACKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _PROBES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 #: Microseconds per row that a round takes, and each pack and block that a row looks at.
-_COST_OF_ROUND, _COST_OF_PACK, _COST_OF_PROBE = 3.0, 0.2, 0.065
+_COST_OF_ROUND, _COST_OF_PACK, _COST_OF_PROBE = 3.0, 0.06, 0.09
 #: Microseconds to compare a row with a block, and more for each dimension of the codes.
 _COST_OF_BLOCK, _COST_OF_DIMENSION = 0.0045, 0.00007
 

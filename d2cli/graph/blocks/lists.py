@@ -88,7 +88,7 @@ def meet(
     Returns:
         The next z, which is the number of keys unless the box is full, and the offers in the box.
     """
-    chosen, unused = np.empty(QUERIES, np.int64), np.empty(QUERIES, np.int64)
+    chosen = np.empty(QUERIES, np.int64)
     row_halves, row_bounds = np.empty(QUERIES, np.int32), np.empty(QUERIES, np.int32)
     found = np.empty((QUERIES, BLOCK_ROWS), np.int32)
     near, far = np.empty(QUERIES, np.int64), np.empty(QUERIES, np.int64)

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from d2cli.engine.checkpoints import State, as_bytes, from_bytes
 from d2cli.graph.blocks.cells import fit_cells, fit_size, nearest_cells
 from d2cli.graph.blocks.codes import ROTATED, Coder, fit_coder
-from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS
+from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, TELLING
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Int32, Int64, UInt8
+from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 
 #: Costs of 64 more dimensions and of one more place in the lists, in the same unit.
 _COST_OF_DIMENSIONS, _COST_OF_PLACE = 6.0, 1.0
@@ -32,9 +33,24 @@ class Plan(NamedTuple):
     kept: float  # the share of the sample's true neighbours that lists of this size can hold
 
 
+def plan_as_state(plan: Plan) -> State:
+    """A plan as arrays."""
+    coder = plan.coder
+    numbers = (coder.scale, coder.width, plan.near_cells, plan.list_size, plan.kept)
+    arrays = {"mean": coder.mean, "axes": coder.axes, "centres": plan.centres}
+    return {**arrays, "plan": as_bytes(numbers)}
+
+
+def plan_from(state: State) -> Plan:
+    """The inverse of :func:`plan_as_state`."""
+    scale, width, near_cells, list_size, kept = from_bytes(state["plan"])
+    coder = Coder(scale, state["mean"], state["axes"], width)
+    return Plan(coder, state["centres"], near_cells, list_size, kept)
+
+
 def plan_search(
     group: Group, truth: Truth, k: int, lost: float, rng: np.random.Generator, threads: int
-) -> Plan:
+) -> tuple[Plan, Bools]:
     """Fit everything to random rows and to rows with known neighbours.
 
     Args:
@@ -43,6 +59,10 @@ def plan_search(
         k: neighbours wanted.
         lost: the share of the true neighbours that the search may miss.
         rng: draws the samples.
+
+    Returns:
+        The plan; and (m,) bool, which rows of the sample codes can tell from their neighbours
+        (:mod:`.tight`). Only these decide.
     """
     n = len(group)
     coder = fit_coder(group, MOST_DIMENSIONS, rng, threads)
@@ -50,17 +70,25 @@ def plan_search(
     far = group.vectors[group.rows_at(np.maximum(truth.neighbors, 0).ravel())]
     asking, listed = coder.encode(near)[0], coder.encode(far)[0]
     listed = listed.reshape(*truth.neighbors.shape, -1)
-    width, list_size, kept = _narrowest(asking, listed, truth, k, n, 0.3 * lost)
+    telling = _told_apart(asking, listed[:, min(k, listed.shape[1]) - 1])
+    tuned = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
+    asking, listed = asking[telling], listed[telling]
+    width, list_size, kept = _narrowest(asking, listed, tuned, k, n, 0.3 * lost)
     coder = coder.narrowed(width)
     asking, listed = asking[:, :width].copy(), listed[:, :k, :width]
     count = max(1, n // CELL_ROWS)
     some = np.sort(rng.choice(n, min(n, fit_size(count)), replace=False))
     sample = coder.encode(group.vectors[group.rows_at(some)])[0]
     centres = fit_cells(sample, count, rng, threads)
-    near_cells = _near_cells(
-        asking, listed.reshape(-1, width).copy(), truth, k, centres, 0.3 * lost
-    )
-    return Plan(coder, centres, near_cells, list_size, kept)
+    listed = listed.reshape(-1, width).copy()
+    near_cells = _near_cells(asking, listed, tuned, k, centres, 0.3 * lost)
+    return Plan(coder, centres, near_cells, list_size, kept), telling
+
+
+def _told_apart(asking: UInt8, last: UInt8) -> Bools:
+    """Whether codes tell rows (m, r) from their k-th neighbours (m, r)."""
+    gaps = asking.astype(np.int32) - last.astype(np.int32)
+    return np.square(gaps).sum(axis=1) >= TELLING * asking.shape[1]
 
 
 def _narrowest(
@@ -73,13 +101,20 @@ def _narrowest(
     """
     possible = truth.neighbors[:, :k] >= 0
     widths = [*range(ROTATED, asking.shape[1], ROTATED), asking.shape[1]]
-    sizes = [min(k + spare, n - 1) for spare in _SPARE if k + spare <= truth.neighbors.shape[1]]
-    sizes = sizes or [min(k + 2, n - 1)]
+    # Lists that hold most of the listed rows would look better than they are.
+    depth = truth.neighbors.shape[1]
+    sizes = [k + spare for spare in _SPARE if k + spare <= max(depth * 2 // 3, k + 2)]
+    sizes = sorted({min(size, n - 1) for size in sizes})
     best, cheapest = (widths[-1], sizes[-1], 0.0), np.inf
     for width in widths:
         gaps = listed[:, :, :width].astype(np.int32) - asking[:, None, :width].astype(np.int32)
         square = np.where(truth.neighbors >= 0, np.square(gaps).sum(axis=2), np.iinfo(np.int32).max)
-        ranks = (square[:, :k, None] > square[:, None, :]).sum(axis=2)
+        # Of equal squares, half are taken to come first. As many rows as come first out of the
+        # farther half of those listed are taken to follow beyond.
+        nearer = square[:, :k, None] > square[:, None, :]
+        as_near = square[:, :k, None] == square[:, None, :]
+        ranks = nearer.sum(axis=2) + as_near.sum(axis=2) // 2
+        ranks += nearer[:, :, (k + depth) // 2 :].sum(axis=2)
         for size in sizes:
             kept = float((ranks < size)[possible].mean()) if possible.any() else 1.0
             cost = _COST_OF_DIMENSIONS * width / ROTATED + _COST_OF_PLACE * size
@@ -92,7 +127,7 @@ def _narrowest(
 def _near_cells(
     asking: UInt8, listed: UInt8, truth: Truth, k: int, centres: UInt8, lost: float
 ) -> int:
-    """The fewest cells that let all but `lost` of the true pairs meet from one side or the other."""
+    """The fewest cells that let all but `lost` of the true pairs meet, from either side."""
     most = min(_NEAR_CELLS[-1], len(centres))
     of_rows = nearest_cells(asking, centres, most)[:, None, :]
     of_listed = nearest_cells(listed, centres, most).reshape(len(asking), -1, most)
@@ -100,7 +135,7 @@ def _near_cells(
     back = _place_in(of_listed, of_rows[:, :, :1])
     places = np.minimum(forth, back)[truth.neighbors[:, :k] >= 0]
     for count in _NEAR_CELLS:
-        if count >= most or (places < count).mean() >= 1 - lost:
+        if count >= most or not places.size or (places < count).mean() >= 1 - lost:
             return min(count, most)
     return most
 

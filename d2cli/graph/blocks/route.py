@@ -7,12 +7,10 @@ import numpy as np
 from d2cli.graph.blocks.cells import Packed
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, EMPTY, ROUTED_ROWS
 from d2cli.runtime.arrays import Int32, Int64, UInt8
-from d2cli.runtime.int8.compare import differences
-from d2cli.runtime.int8.sizes import QUERIES
-from d2cli.runtime.jit import borrowing_kernel, kernel, reordering_kernel
+from d2cli.runtime.int8.compare import above, differences, ones, trailing_zeros
+from d2cli.runtime.int8.sizes import MASKED, QUERIES
+from d2cli.runtime.jit import borrowing_kernel, kernel
 
-#: Scores that are looked at together for one that is good enough.
-_RUN = 64
 #: Below the scores of all blocks and of places without one.
 _NOTHING = -(2**31)
 
@@ -59,12 +57,6 @@ def ranks_of(codes: UInt8, cells: Int32, posts: Signposts, wanted: Int32) -> Int
 @kernel
 def _choose_blocks(codes, cells, points, offsets, halves, packs, first, chosen):
     widest = _widest(cells, packs)
-    classes = (2 * chosen.shape[1] + BLOCK_ROWS - 1) // BLOCK_ROWS * BLOCK_ROWS
-    leading, few = (
-        np.empty((1, classes), np.int32),
-        np.empty((1, widest * BLOCK_ROWS + 1), np.int32),
-    )
-    numbers = np.empty(few.size, np.int64)
     scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
     flat = scores.reshape(ROUTED_ROWS, widest * BLOCK_ROWS)
     seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
@@ -80,7 +72,7 @@ def _choose_blocks(codes, cells, points, offsets, halves, packs, first, chosen):
             filled, looking, query, targets, scores, seen, used,
         )  # fmt: skip
         for i in range(start, stop):
-            _keep_best(flat, seen, used, i - start, first, leading, few, numbers, i, chosen)
+            _keep_best(flat, seen, used, i - start, first, i, chosen)
 
 
 @kernel
@@ -120,14 +112,14 @@ def _rank(codes, cells, points, offsets, halves, packs, first, blocks, wanted, r
 @kernel
 def _widest(cells, packs):
     """The most packs that the cells of one row have."""
-    widest = 0
+    widest = 1
     for i in range(cells.shape[0]):
         count = 0
         for c in range(cells.shape[1]):
             if cells[i, c] >= 0:
                 count += packs[cells[i, c] + 1] - packs[cells[i, c]]
         widest = max(widest, count)
-    return widest
+    return widest + widest % 2  # whole masks
 
 
 @borrowing_kernel
@@ -135,7 +127,7 @@ def _see_blocks(
     codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends, filled,
     looking, chosen, targets, scores, seen, used,
 ):  # fmt: skip
-    """scores[i - start], seen[…, :used] <- the packs that row i sees and the scores of its centres."""
+    """Write the packs that each row sees to `seen`, and the scores of their centres to `scores`."""
     # Pairs of a row and a cell are sorted by cell, so that its rows are compared together.
     near = cells.shape[1]
     count = 0
@@ -190,53 +182,40 @@ def _see_pack(
 
 
 @borrowing_kernel
-def _keep_best(scores, seen, used, row, first, leading, few, numbers, i, chosen):
-    """chosen[i] <- the blocks with the best scores[row], as many as there is room for.
-
-    The scores fall into classes by their place modulo the number of classes. The best score of the
-    p-th best class is a bound that at least p scores reach, and not many more: only these compete.
-    """
-    room, classes = chosen.shape[1], leading.shape[1]
-    size = used[row] * BLOCK_ROWS
-    for c in range(classes):
-        leading[0, c] = _NOTHING
-    for begin in range(0, size, classes):
-        for c in range(min(classes, size - begin)):
-            leading[0, c] = max(leading[0, c], scores[row, begin + c])
-    bound = max(_threshold(leading, 0, classes, room - 1), np.int32(EMPTY + 1))
-    count = 0
-    for begin in range(0, size, _RUN):
-        end, some = min(begin + _RUN, size), False
-        for y in range(begin, end):
-            some |= scores[row, y] >= bound
-        if some:
-            for y in range(begin, end):
-                few[0, count], numbers[count] = scores[row, y], y
-                count += scores[row, y] >= bound
-    for c in range(count):
-        y = numbers[c]
-        numbers[c] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
-    bound = _threshold(few, 0, count, room)
+def _keep_best(scores, seen, used, row, first, i, chosen):
+    """chosen[i] <- the blocks with the best scores[row], as many as there is room for."""
+    size, room = used[row] * BLOCK_ROWS, chosen.shape[1]
+    for y in range(size, (size + MASKED - 1) // MASKED * MASKED):
+        scores[row, y] = _NOTHING
+    bound = _threshold(scores, row, size, room)
     filled = 0
-    for c in range(count):
-        if few[0, c] > bound:
-            chosen[i, filled] = numbers[c]
+    for begin in range(0, size, MASKED):
+        mask = above(scores, row, begin, bound)
+        while mask != 0:
+            y = begin + trailing_zeros(mask)
+            mask &= mask - 1
+            chosen[i, filled] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
             filled += 1
-    for c in range(count):  # of the blocks at the bound, the first
-        if few[0, c] == bound and filled < room:
-            chosen[i, filled] = numbers[c]
+    begin = 0
+    while filled < room and begin < size and bound > EMPTY:  # of those at the bound, the first
+        mask = above(scores, row, begin, bound - 1) & ~above(scores, row, begin, bound)
+        while mask != 0 and filled < room:
+            y = begin + trailing_zeros(mask)
+            mask &= mask - 1
+            chosen[i, filled] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
             filled += 1
+        begin += MASKED
 
 
 @borrowing_kernel
 def _threshold(scores, row, size, wanted):
-    """The smallest bound that at most `wanted` of scores[row, :size] exceed, EMPTY if all may.
+    """A bound that at most `wanted` of scores[row, :size] exceed, and no smaller one more of them.
 
-    At places without a block, scores are below EMPTY.
+    EMPTY if all may exceed it. At places without a block, scores are below EMPTY.
     """
-    if _above(scores, row, size, np.int32(EMPTY)) <= wanted:
+    if _count_above(scores, row, size, np.int32(EMPTY)) <= wanted:
         return np.int32(EMPTY)
-    high = low = np.int32(EMPTY)
+    high = np.int32(EMPTY)
     for y in range(size):
         high = max(high, scores[row, y])
     low = high
@@ -245,17 +224,19 @@ def _threshold(scores, row, size, wanted):
     low -= np.int32(1)
     while high - low > 1:  # more than `wanted` exceed low, at most `wanted` exceed high
         middle = np.int32(low + (high - low) // 2)
-        if _above(scores, row, size, middle) > wanted:
+        count = _count_above(scores, row, size, middle)
+        if count == wanted:
+            return middle
+        if count > wanted:
             low = middle
         else:
             high = middle
     return high
 
 
-@reordering_kernel
-def _above(scores, row, size, bound):
-    """How many of scores[row, :size] exceed the bound; float32 sums are the fastest, and exact."""
-    count = np.float32(0)
-    for y in range(size):
-        count += np.float32(1) if scores[row, y] > bound else np.float32(0)
-    return np.int64(count)
+@borrowing_kernel
+def _count_above(scores, row, size, bound):
+    count = 0
+    for begin in range(0, size, MASKED):
+        count += ones(above(scores, row, begin, bound))
+    return count

@@ -69,6 +69,10 @@ class Map:
         return choose_blocks(codes, near, self.to_blocks, probes)
 
 
+def _nothing(item: object) -> None:
+    """Called after each piece of work."""
+
+
 class BlockSearch:
     """One search: its parts in a store, and what all tasks know.
 
@@ -80,18 +84,19 @@ class BlockSearch:
     ) -> None:
         self.group, self.plan, self.store = group, plan, store
         self.threads, self.progress = threads, progress
-        n = len(group)
-        self.wanted_groups = max(FEWEST_GROUPS, n // GROUP_ROWS)
-        self.chunk = encoded_rows(n, group.vectors.shape[1])
-        self.chunks = -(-n // self.chunk)
+        self.groups = 0
 
     # -- arranging ---------------------------------------------------------------------------------
     def arrange(self) -> None:
         """Codes, cells and blocks."""
+        n = len(self.group)
+        self.chunk = encoded_rows(n, self.group.vectors.shape[1])
+        self.chunks = -(-n // self.chunk)
         self._each("encode", self._encode, range(self.chunks))
-        counts = sum(self.store.get("encoded", c, "counts") for c in range(self.chunks))
-        assert isinstance(counts, np.ndarray)
-        self.first_cells = cut_into_groups(counts, self.wanted_groups)
+        counts = np.sum(
+            [self.store.get("encoded", c, "counts") for c in range(self.chunks)], axis=0
+        )
+        self.first_cells = cut_into_groups(counts, max(FEWEST_GROUPS, n // GROUP_ROWS))
         self.groups = len(self.first_cells) - 1
         self._each("arrange", self._carve_cells, range(self.groups))
         self._drop("encoded", self.chunks)
@@ -99,17 +104,23 @@ class BlockSearch:
         self._each("arrange", self._move, range(self.groups))
         self._drop("carved", self.groups)
         sent = [self.store.get("moved", g, "ends") for g in range(self.groups)]
-        self.sizes = np.sum([np.diff(ends) for ends in sent], axis=0)
-        self.first_places = starts_of(self.sizes)
+        self.first_places = starts_of(np.sum([np.diff(ends) for ends in sent], axis=0))
         self._each("arrange", self._settle, range(self.groups))
         self._drop("moved", self.groups)
+        self.survey(self.groups)
+
+    def survey(self, groups: int) -> None:
+        """Number what :meth:`arrange` has stored for this many groups."""
+        self.groups = groups
+        starts = [self.store.get("blocks", g, "starts") for g in range(groups)]
+        self.sizes = np.array([one[-1] for one in starts])
+        self.first_places = starts_of(self.sizes)
         self._chart("blocks")
+        rows = [self.store.get("blocks", g, "rows") for g in range(groups)]
+        self.number_of_place = np.concatenate(rows)
         self.block_of_place = np.concatenate([
-            np.repeat(
-                np.arange(self.first_blocks[g], self.first_blocks[g + 1], dtype=np.int32),
-                np.diff(self.store.get("blocks", g, "starts")),
-            )
-            for g in range(self.groups)
+            np.repeat(np.arange(first, first + len(one) - 1, dtype=np.int32), np.diff(one))
+            for first, one in zip(self.first_blocks, starts, strict=False)
         ])  # fmt: skip
 
     def _encode(self, chunk: int) -> None:
@@ -125,7 +136,9 @@ class BlockSearch:
             counts=np.bincount(cells[:, 0], minlength=len(self.plan.centres)),
         )  # fmt: skip
 
-    def _gather(self, name: str, parts: int, ends: Callable[[int], Int64], keys: Sequence[str]):  # type: ignore[no-untyped-def]
+    def _gather(
+        self, name: str, parts: int, ends: Callable[[int], Int64], keys: Sequence[str]
+    ) -> list[Any]:
         """The slices of some arrays of all parts that lie between `ends` of a part."""
         found: dict[str, list[Any]] = {key: [] for key in keys}
         for part in range(parts):
@@ -285,18 +298,13 @@ class BlockSearch:
         done = 0
         for begin in range(0, self.groups, self.threads):
             together = range(begin, min(begin + self.threads, self.groups))
-            meetings = {g: Meeting(self.store, self.first_places, g) for g in together}
-            each(lambda g, some=meetings: meet(some[g]), together, self.threads, lambda _: None)
+            meetings = [Meeting(self.store, self.first_places, g) for g in together]
+            each(meet, meetings, self.threads, _nothing)
             offers: dict[int, list[Int32]] = {}
-            for one in meetings.values():
-                for other, box in one.boxes:
+            for meeting in meetings:
+                for other, box in meeting.boxes:
                     offers.setdefault(other, []).append(box)
-
-            def take(other: int, offers: dict[int, list[Int32]] = offers) -> None:
-                for box in offers[other]:
-                    self._accept(other, box)
-
-            each(take, sorted(offers), self.threads, lambda _: None)
+            each(self._accept, sorted(offers.items()), self.threads, _nothing)
             done += int(sum(self.sizes[g] for g in together))
             self.progress(stage, done, len(self.group))
 
@@ -318,10 +326,13 @@ class BlockSearch:
             blocks = int(self.first_blocks[other + 1] - self.first_blocks[other])
             meeting.run(meet_everything, other, len(meeting.codes), 0, blocks)
 
-    def _accept(self, g: int, box: Int32) -> None:
-        get = self.store.get
-        starts = get("blocks", g, "starts")
-        accept(box, own_blocks(starts), starts, *(get("lists", g, key) for key in LISTS))
+    def _accept(self, offered: tuple[int, list[Int32]]) -> None:
+        """Offer what is in boxes to the rows of a group."""
+        g, boxes = offered
+        starts = self.store.get("blocks", g, "starts")
+        own, lists = own_blocks(starts), [self.store.get("lists", g, key) for key in LISTS]
+        for box in boxes:
+            accept(box, own, starts, *lists)
 
     # -- reading -----------------------------------------------------------------------------------
     def places_of(self, numbers: Int64) -> Int64:
@@ -334,12 +345,15 @@ class BlockSearch:
             places[at[hits]] = self.first_places[g] + hits
         return places
 
-    def lists_at(self, places: Int64) -> Int32:
-        """The listed places (m, K), -1 for none, of the rows at `places`, which are in any order."""
-        listed = np.empty((len(places), self.plan.list_size), np.int32)
+    def candidates_at(self, places: Int64) -> Int32:
+        """The candidates (m, any) of the rows at `places`, in any order; see :meth:`candidates`."""
+        found: list[tuple[Int64, Int32]] = []
         for g, mine in self._by_group(places):
-            found = self.store.get("lists", g, "places")
-            listed[mine] = found[places[mine] - self.first_places[g]]
+            found.append((mine, self.candidates(g)[places[mine] - self.first_places[g]]))
+        widest = max(rows.shape[1] for _, rows in found)
+        listed = np.full((len(places), widest), -1, np.int32)
+        for mine, rows in found:
+            listed[mine, : rows.shape[1]] = rows
         return listed
 
     def votes_at(self, places: Int64, probes: int) -> Int32:
@@ -355,8 +369,32 @@ class BlockSearch:
 
     def numbers_at(self, places: Int32) -> Int32:
         """The numbers of the rows at `places`, of any shape; -1 stays -1."""
-        every = [self.store.get("blocks", g, "rows") for g in range(self.groups)]
-        return np.where(places < 0, np.int32(-1), np.concatenate(every)[places])
+        return np.where(places < 0, np.int32(-1), self.number_of_place[places])
+
+    def halves_of(self, g: int) -> Int32:
+        """Half the square norms (m,) of the codes of the rows of a group."""
+        return self._codes("blocks", g)[1]
+
+    def cell_of_place(self, places: Int64) -> Int64:
+        """The cell (m,) of the block of each of the rows at `places`."""
+        pack = np.searchsorted(self.pack_starts, self.block_of_place[places], side="right") - 1
+        return self.pack_cells[pack]
+
+    def candidates(self, g: int) -> Int32:
+        """The candidates (m, any) of the rows of a group, rows of all vectors, -1 for none."""
+        listed = self.group.listed(self.numbers_at(self.store.get("lists", g, "places")))
+        if not self.store.has("tight", g):
+            return listed
+        at, more = self.store.get("tight", g, "at"), self.store.get("tight", g, "neighbors")
+        known = (more[:, :, None] == listed[at][:, None, :]).any(axis=2)
+        extra = np.full((len(listed), more.shape[1]), -1, np.int32)
+        extra[at] = np.where(known, np.int32(-1), more)
+        return np.concatenate([listed, extra], axis=1)
+
+    def tight_count(self) -> int:
+        """Rows that were searched again at a scale of their own."""
+        have = [g for g in range(self.groups) if self.store.has("tight", g)]
+        return sum(len(self.store.get("tight", g, "at")) for g in have)
 
     def _by_group(self, places: Int64) -> Iterator[tuple[int, Int64]]:
         group = np.searchsorted(self.first_places, places, side="right") - 1

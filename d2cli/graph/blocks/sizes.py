@@ -1,6 +1,8 @@
 """Sizes of the ``blocks`` search. No compiler is loaded."""
 
+from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.int8.sizes import LANES
+from d2cli.runtime.ledger import Ledger
 
 #: Rows of a block, at most: what one call of the product kernel compares.
 BLOCK_ROWS = LANES
@@ -20,6 +22,9 @@ AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 8
 ROUTED_ROWS = 128
 #: Neighbours whose neighbours vote for blocks.
 VOTERS = 10
+#: Codes tell rows apart whose squared distance is this many times the number of dimensions.
+#: Rounding alone adds a sixth.
+TELLING = 2.0
 #: A score that is below those of all points: an empty place of a list.
 EMPTY = -(10**9)
 #: Offers of one task to rows of one group that are collected at a time, at least.
@@ -28,7 +33,44 @@ BOX_OFFERS = 1 << 18
 REROUTED_PACKS = 8
 
 
+def truth_size(k: int, n: int) -> int:
+    """True neighbours of the sample that a search for k neighbours among n rows is tuned with."""
+    return min(n - 1, max(5 * k, k + 40))
+
+
 def encoded_rows(n: int, d: int) -> int:
     """Rows that one task encodes: a multiple of PROJECTED_ROWS."""
     most = max(1, min((1 << 24) // d, -(-n // FEWEST_GROUPS)))
     return -(-most // PROJECTED_ROWS) * PROJECTED_ROWS
+
+
+def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
+    """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors`; leaves the lists.
+
+    The dimensions, the list size and the numbers of cells and probes are those found on learnt
+    embeddings.
+    """
+    n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
+    width = min(d, 192)
+    size, cells, probes = min(k + 10, n - 1), 16, 64
+    group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
+    ledger.stage = "encode"
+    rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
+    ledger.touch("axes", 8 * rows * d + 4 * d * d * (rows / PROJECTED_ROWS + 8))
+    ledger.hold("codes", n * (width + 4 * cells + 4))
+    ledger.touch("encoding", threads * encoded_rows(n, d) * (4 * min(d, 512) + 2 * width))
+
+    ledger.stage = "arrange"
+    ledger.touch("arranging", n * (width + 4 * cells + 4) + 4 * threads * group * width)
+    ledger.free("codes")
+    ledger.hold("blocks", n * (1.42 * (width + 8) + 4 * cells + 4 + 8 + 0.2 * width))
+
+    ledger.stage = "search"
+    ledger.hold("candidates", n * size * 8 + n * 4 * probes)
+    ledger.touch("search", threads * group * (width + 16 * probes + 24 * size))
+    if settings.checkpoint is not None:
+        ledger.keep(n * (1.42 * (width + 8) + 4 * cells + 12 + 8 * size + 4 * probes))
+
+    ledger.stage = "rank"
+    ledger.hold("lists", n * k * 8)
+    ledger.free("candidates", "blocks")

@@ -14,6 +14,10 @@ far)``
     Returns whether there is any, 1 or 0; if 0, `scores`, `near` and `far` are left as they were.
 ``trailing_zeros(mask)``
     The lowest bit that is set in a mask, which must not be 0.
+``above(table, i, begin, bound)``
+    Which of the 64 numbers ``table[i, begin : begin + 64]``, int32, are above `bound`, as a mask.
+``ones(mask)``
+    How many bits of a mask are set.
 
 Arguments, all C-contiguous: `blocks` (B, r / 4, 32, 4) int8; `offsets`, `halves` and `bounds`
 (B, 32) int32; the number b of a block; `rows` (n, ≥ r) uint8; `chosen` (4,) int64, numbers of rows;
@@ -32,9 +36,18 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from d2cli.runtime.int8.emit import ADDRESS, I64, compare_function, differences_function, moved
+from d2cli.runtime.int8.emit import (
+    ADDRESS,
+    I64,
+    compare_function,
+    differences_function,
+    load,
+    moved,
+    splat,
+    vector,
+)
 from d2cli.runtime.int8.machines import usable
-from d2cli.runtime.int8.sizes import BIAS, GROUP, LANES
+from d2cli.runtime.int8.sizes import BIAS, GROUP, LANES, MASKED
 
 
 def _instructions(context, wanted):
@@ -153,6 +166,32 @@ def _trailing_zeros(typing, mask):
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def _ones(typing, mask):
+    def generate(context, builder, signature, values):
+        return builder.ctpop(values[0])
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _above(typing, table, i, begin, bound):
+    if not _are((table,), _TABLE):
+        return None
+    signature = types.int64(table, types.intp, types.intp, types.int32)
+
+    def generate(context, builder, signature, values):
+        _, i, begin, bound = values
+        array = _addresses(context, builder, signature.args[:1], values[:1])[0]
+        place = builder.add(builder.mul(i, _extent(builder, array[1], 1)), begin)
+        address = moved(builder, array[0], builder.mul(place, I64(4)))
+        numbers = load(builder, address, vector(MASKED))
+        over = builder.icmp_signed(">", numbers, splat(builder, bound, MASKED))
+        return builder.bitcast(over, I64)
+
+    return signature, generate
+
+
 # Without the JIT, vectors of numpy do what the instructions do.
 
 
@@ -185,11 +224,23 @@ def _python_trailing_zeros(mask):
     return int(mask & -mask).bit_length() - 1
 
 
+def _python_ones(mask):
+    return (int(mask) & (2**MASKED - 1)).bit_count()
+
+
+def _numpy_above(table, i, begin, bound):
+    over = np.packbits(table[i, begin : begin + MASKED] > bound, bitorder="little")
+    return over.view(np.int64)[0]
+
+
+above: Any
 compare: Any
 differences: Any
+ones: Any
 trailing_zeros: Any
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     compare, differences = numpy_compare, numpy_differences
-    trailing_zeros = _python_trailing_zeros
+    above, ones, trailing_zeros = _numpy_above, _python_ones, _python_trailing_zeros
 else:
-    compare, differences, trailing_zeros = make_compare(), make_differences(), _trailing_zeros
+    compare, differences = make_compare(), make_differences()
+    above, ones, trailing_zeros = _above, _ones, _trailing_zeros

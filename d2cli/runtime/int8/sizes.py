@@ -16,3 +16,5 @@ MOST_DIMENSIONS = 1024
 NEVER = 2**30 - 1
 #: A bound that every score of a point exceeds, and no place without a point.
 ALWAYS = -(10**9)
+#: Numbers that one mask tells of.
+MASKED = 64

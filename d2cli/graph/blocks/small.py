@@ -1,0 +1,115 @@
+"""The search of one small group: codes at its own scale, and all pairs of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from d2cli.graph.blocks.carve import carve
+from d2cli.graph.blocks.cells import Packed
+from d2cli.graph.blocks.codes import fit_coder, half_norms
+from d2cli.graph.blocks.lists import accept, meet_at_home, meet_everything
+from d2cli.graph.blocks.meeting import own_blocks
+from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS, EMPTY, MOST_DIMENSIONS, TELLING
+from d2cli.graph.distances import nearest_of_all, rerank
+from d2cli.graph.vectors import Group
+from d2cli.runtime.arrays import Float32, Int32, Int64
+from d2cli.runtime.jit import kernel
+
+#: Rows of the largest such group.
+SMALL_ROWS = 4096
+#: Fewer rows are compared by true distances at once.
+_FEW_ROWS = 96
+#: Candidates beyond twice k.
+_SPARE = 12
+
+
+def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32]:
+    """The k nearest neighbours of every row of a group of at most SMALL_ROWS rows.
+
+    Rows that codes of the group cannot tell apart are searched again among themselves.
+
+    Returns:
+        neighbors (n, k), rows of all vectors, and distances (n, k).
+    """
+    n = len(group)
+    rows = group.all_rows()
+    lists = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    if n <= _FEW_ROWS:
+        nearest_of_all(group.vectors, rows, rows, *lists)
+        return lists
+    codes, _ = fit_coder(group, MOST_DIMENSIONS, np.random.default_rng(seed), 1).encode(
+        group.block(0, n)
+    )
+    order, starts = carve(codes, np.array([0, n]))
+    codes = codes[order]
+    scores, places = _all_pairs(codes, starts, min(2 * k + _SPARE, n - 1))
+    halves = np.empty(n, np.int32)
+    half_norms(codes, halves)
+    last = scores[:, min(k, scores.shape[1]) - 1].astype(np.int64)
+    telling = TELLING * codes.shape[1]
+    tight = 2 * (halves - last) < telling
+    candidates = np.full((n, places.shape[1] + k), -1, np.int32)
+    candidates[order, : places.shape[1]] = group.listed(
+        np.where(places < 0, -1, order[places]).astype(np.int32)
+    )
+    labels = np.arange(n)
+    _link(scores, places, halves, telling, labels)
+    for some in runs(np.where(tight, labels, -1)):
+        if not tight[some[0]] or len(some) == 1:
+            continue
+        members = np.sort(order[some])
+        among = Group(group.vectors, rows[members])
+        if len(members) < n:
+            more, _ = small_neighbors(among, k, seed)
+        else:  # a scale of their own would be the same one
+            more = np.empty((n, k), np.int32)
+            nearest_of_all(group.vectors, among.all_rows(), among.all_rows(), more, lists[1])
+        known = (more[:, :, None] == candidates[members][:, None, : places.shape[1]]).any(axis=2)
+        candidates[members, places.shape[1] :] = np.where(known, np.int32(-1), more)
+    rerank(group.vectors, rows, candidates, *lists)
+    return lists
+
+
+def runs(labels: Int64) -> Iterator[Int64]:
+    """The places of each label, ascending; labels ascend."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order])) + 1
+    yield from (part for part in np.split(order, starts) if part.size)
+
+
+@kernel
+def _link(scores, places, halves, square, labels):
+    """Labels (n,) <- the lowest row that a row is linked with, by pairs nearer than `square`."""
+    for i in range(places.shape[0]):
+        for p in range(places.shape[1]):
+            if places[i, p] < 0 or 2 * (halves[i] - scores[i, p]) >= square:
+                break
+            one, other = i, np.int64(places[i, p])
+            while labels[one] != one:
+                one = labels[one]
+            while labels[other] != other:
+                other = labels[other]
+            labels[max(one, other)] = min(one, other)
+    for i in range(labels.shape[0]):  # lower rows have been led to the lowest already
+        labels[i] = labels[labels[i]]
+
+
+def _all_pairs(codes: np.ndarray, starts: np.ndarray, size: int) -> tuple[Int32, Int32]:
+    """The lists (scores, places) of all rows after all blocks have met."""
+    n = len(codes)
+    packed, own = Packed.of(codes, starts), own_blocks(starts)
+    scores, places = np.full((n, size), EMPTY, np.int32), np.full((n, size), -1, np.int32)
+    bounds, halves = np.empty((len(starts) - 1, BLOCK_ROWS), np.int32), np.empty(n, np.int32)
+    half_norms(codes, halves)
+    meet_at_home(codes, starts, *packed, 0, scores, places, bounds)
+    box = np.empty((max(BOX_OFFERS, n * BLOCK_ROWS), 3), np.int32)
+    at = 0
+    while at < len(starts) - 1:
+        at, filled = meet_everything(
+            codes, halves, own, starts, 0, scores, places, bounds, True,
+            *packed, starts, 0, bounds, at, box, 0,
+        )  # fmt: skip
+        accept(box[:filled], own, starts, scores, places, bounds)
+    return scores, places

@@ -1,0 +1,101 @@
+"""Rows whose neighbours lie so near that their codes cannot tell them apart.
+
+One scale serves all rows, so where some groups of rows are a thousand times tighter than others,
+the codes of a tight group are equal. Such rows are *tight*: they are searched again, among the
+tight rows of their own cell and of cells whose centres are as near, at a scale of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.blocks.sizes import TELLING
+from d2cli.graph.blocks.small import runs
+from d2cli.graph.vectors import Group
+from d2cli.runtime.arrays import Bools, Float32, Int32, Int64, UInt8
+from d2cli.runtime.jit import kernel
+
+#: Squared distance of centres, in the same unit, up to which cells are searched together.
+_NEAR_CENTRES = 4.0
+
+#: Searches a group: (neighbors (n, k), rows of all vectors; distances (n, k)).
+Solve = Callable[[Group], tuple[Int32, Float32]]
+
+
+def tight_rows(search: BlockSearch, k: int) -> list[Bools]:
+    """Which rows of each group are tight, (m,) bool each, by the k-th row of their lists."""
+    return [_tight(search, g, k) for g in range(search.groups)]
+
+
+def _tight(search: BlockSearch, g: int, k: int) -> Bools:
+    scores = search.store.get("lists", g, "scores")
+    place = min(k, scores.shape[1]) - 1
+    halves = search.halves_of(g)
+    square = 2 * (halves - scores[:, place].astype(np.int64))
+    return square < TELLING * search.plan.coder.width
+
+
+def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
+    """Store, for every group, the neighbours that `solve` finds for its tight rows.
+
+    Part ``tight`` of a group has `at`, numbers of its rows, and `neighbors` (m, k), rows of all
+    vectors, -1 for none.
+    """
+    joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
+    places = np.concatenate([
+        np.flatnonzero(one) + first for one, first in zip(tight, search.first_places, strict=False)
+    ])  # fmt: skip
+    component = joined[search.cell_of_place(places)]
+    numbers = search.numbers_at(places.astype(np.int32))
+    found: list[tuple[Int64, Int32]] = []
+    for some in runs(component):
+        members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
+        if len(members) > 1:
+            rows = search.group.rows_at(numbers[members].astype(np.int64))
+            found.append((places[members], solve(Group(search.group.vectors, rows))[0]))
+    if not found:
+        return
+    at = np.concatenate([one for one, _ in found])
+    neighbors = np.concatenate([listed for _, listed in found])
+    order = np.argsort(at, kind="stable")
+    at, neighbors = at[order], neighbors[order]
+    cuts = np.searchsorted(at, search.first_places)
+    for g in range(search.groups):
+        mine = slice(cuts[g], cuts[g + 1])
+        search.store.put(
+            "tight", g, at=at[mine] - search.first_places[g], neighbors=neighbors[mine]
+        )
+
+
+def joined_cells(centres: UInt8, square: float) -> Int64:
+    """The lowest cell (cells,) that each cell is joined with, through near centres of any number.
+
+    `centres` are (cells, r); two are near if their squared distance is at most `square`.
+    """
+    joined = np.arange(len(centres))
+    _join(centres, square, joined)
+    return joined
+
+
+@kernel
+def _join(centres, square, joined):
+    for a in range(centres.shape[0]):
+        for b in range(a):
+            away = np.int64(0)
+            for t in range(centres.shape[1]):
+                gap = np.int64(centres[a, t]) - np.int64(centres[b, t])
+                away += gap * gap
+                if away > square:
+                    break
+            if away <= square:
+                one, other = a, b
+                while joined[one] != one:
+                    one = joined[one]
+                while joined[other] != other:
+                    other = joined[other]
+                joined[max(one, other)] = min(one, other)
+    for a in range(centres.shape[0]):  # lower cells have been led to the lowest already
+        joined[a] = joined[joined[a]]

@@ -1,1 +1,0 @@
-"""Approximate search in cells (an inverted file), refined along links between neighbours."""

@@ -27,6 +27,11 @@ def scores(points, row):
     return total
 
 
+def differences(points, halves, row):
+    """The scores of a row, less the halves of the points."""
+    return [score - half for score, half in zip(scores(points, row), halves, strict=True)]
+
+
 def masks(row_scores, halves, bounds, row_half, row_bound):
     """Bit masks of the points that are near to a row, and of those that the row is near to."""
     near = far = 0

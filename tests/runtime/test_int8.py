@@ -41,14 +41,14 @@ def compiled(function):
 
 @cache
 def kernels(wanted):
-    """`products` and `compare` with one instruction set, or with numba's if it is None."""
-    multiply, both = api.make_products(wanted), api.make_compare(wanted)
+    """`differences` and `compare` with one instruction set, or with numba's if it is None."""
+    multiply, both = api.make_differences(wanted), api.make_compare(wanted)
     if wanted is None:
-        multiply, both = api.products, api.compare
+        multiply, both = api.differences, api.compare
 
     @compiled
-    def products(blocks, offsets, b, rows, chosen, scores):
-        multiply(blocks, offsets, b, rows, chosen, scores)
+    def differences(blocks, offsets, halves, b, rows, chosen, targets, found):
+        multiply(blocks, offsets, halves, b, rows, chosen, targets, found)
 
     @compiled
     def compare(
@@ -59,32 +59,34 @@ def kernels(wanted):
             far,
         )  # fmt: skip
 
-    return products, compare
+    return differences, compare
 
 
 def halves_of(rows):
     return ((rows.astype(np.int64) - 128) ** 2).sum(axis=1).astype(np.int32) // 2
 
 
-def packed(rows, starts):
-    count, steps = len(starts) - 1, rows.shape[1] // 4
-    blocks = np.full((count, steps, LANES, 4), 99, np.int8)
-    halves, offsets = np.full((2, count, LANES), 99, np.int32)
-    pack(rows, halves_of(rows), starts, blocks, halves, offsets)
+def packed(rows, starts, r):
+    """Blocks of the first r dimensions of rows."""
+    points = np.ascontiguousarray(rows[:, :r])
+    blocks = np.full((len(starts) - 1, r // 4, LANES, 4), 99, np.int8)
+    halves, offsets = np.full((2, len(starts) - 1, LANES), 99, np.int32)
+    pack(points, halves_of(points), starts, blocks, halves, offsets)
     return blocks, halves, offsets
 
 
 @st.composite
 def cases(draw):
-    """Two blocks, perhaps not full, and rows to compare them with."""
+    """Two blocks of r dimensions, perhaps not full; rows to compare, perhaps with more columns."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     r = 4 * draw(st.one_of(st.integers(1, 8), st.integers(1, MOST_DIMENSIONS // 4)))
     sizes = draw(st.lists(st.integers(1, LANES), min_size=2, max_size=2))
     starts = np.cumsum([0, *sizes])
     codes = draw(st.sampled_from([(-127, 127), (127,), (-127,), (-1, 0, 1), range(-127, 128)]))
-    rows = (rng.choice(codes, (starts[-1], r)) + 128).astype(np.uint8)
+    more = draw(st.sampled_from([0, 0, 1, 4, 64]))
+    rows = (rng.choice(codes, (starts[-1], r + more)) + 128).astype(np.uint8)
     chosen = rng.integers(0, len(rows), QUERIES)
-    return rng, rows, starts, chosen
+    return rng, rows, starts, r, chosen
 
 
 def bounds_near(rng, values):
@@ -95,24 +97,33 @@ def bounds_near(rng, values):
     return found.astype(np.int32)
 
 
-def check(products, compare, case):
-    rng, rows, starts, chosen = case
-    blocks, halves, offsets = packed(rows, starts)
+def check(differences, compare, case):
+    rng, rows, starts, r, chosen = case
+    blocks, halves, offsets = packed(rows, starts, r)
+    own_halves = halves_of(rows[:, :r])
     b = int(rng.integers(0, 2))
-    points, point_halves = naive_int8.packed(rows, halves_of(rows), starts)[b]
+    points, point_halves = naive_int8.packed(rows[:, :r], own_halves, starts)[b]
     expected = np.array([naive_int8.scores(points, rows[i]) for i in chosen])
 
-    scores = np.full((QUERIES, LANES), 99, np.int32)
-    products(blocks, offsets, b, rows, chosen, scores)
-    np.testing.assert_array_equal(scores, expected)
+    # Queries that are the same row may have the same target.
+    targets = rng.permutation(7)[:QUERIES]
+    for q in range(1, QUERIES):
+        if chosen[q] == chosen[q - 1]:
+            targets[q] = targets[q - 1]
+    found = np.full((7, LANES), 99, np.int32)
+    differences(blocks, offsets, halves, b, rows, chosen, targets, found)
+    wanted = [naive_int8.differences(points, point_halves, rows[i]) for i in chosen]
+    written = dict(zip(targets.tolist(), wanted, strict=True))
+    assert found.tolist() == [written.get(place, [99] * LANES) for place in range(7)]
 
-    row_halves = np.where(rng.random(QUERIES) < 0.2, NEVER, halves_of(rows)[chosen])
+    scores = np.full((QUERIES, LANES), 99, np.int32)
+    row_halves = np.where(rng.random(QUERIES) < 0.2, NEVER, own_halves[chosen])
     lane = rng.integers(0, LANES, QUERIES)
     to_rows = bounds_near(
         rng, expected[np.arange(QUERIES), lane] - halves[b, lane].clip(None, 2**24)
     )
     q = rng.integers(0, QUERIES, LANES)
-    to_points = bounds_near(rng, expected[q, np.arange(LANES)] - halves_of(rows)[chosen][q])
+    to_points = bounds_near(rng, expected[q, np.arange(LANES)] - own_halves[chosen][q])
     if rng.random() < 0.3:
         to_points[:] = NEVER
     if rng.random() < 0.3:
@@ -126,7 +137,6 @@ def check(products, compare, case):
         )
         for k in range(QUERIES)
     ]
-    scores[:] = 99
     near, far = np.full((2, QUERIES), -1, np.int64)
     found = compare(
         blocks, offsets, halves, bounds, b, rows, chosen, row_halves.astype(np.int32), to_rows,
@@ -151,13 +161,13 @@ def test_every_instruction_set_finds_the_same_integers(instructions, case):
 
 @given(case=cases())
 def test_without_the_compiler_numpy_finds_them(case):
-    check(api.numpy_products, api.numpy_compare, case)
+    check(api.numpy_differences, api.numpy_compare, case)
 
 
 @given(case=cases())
 def test_automatic_choice_finds_them(case):
     if numba.config.DISABLE_JIT:
-        check(api.products, api.compare, case)
+        check(api.differences, api.compare, case)
     else:
         check(*kernels(None), case)
 
@@ -166,18 +176,34 @@ def test_automatic_choice_finds_them(case):
 def test_largest_sums_of_most_dimensions(sign):
     rows = np.full((LANES, MOST_DIMENSIONS), 128 + 127, np.uint8)
     rows[1::2] = 128 + sign * 127
-    blocks, _, offsets = packed(rows, np.array([0, LANES]))
-    scores = np.zeros((QUERIES, LANES), np.int32)
-    for products, _ in [kernels(one) for one in usable_here()] or [(api.products, None)]:
-        products(blocks, offsets, 0, rows, np.arange(QUERIES), scores)
-        assert scores[0].tolist() == [127 * 127 * 1024, sign * 127 * 127 * 1024] * 16
+    blocks, halves, offsets = packed(rows, np.array([0, LANES]), MOST_DIMENSIONS)
+    found = np.zeros((QUERIES, LANES), np.int32)
+    every = np.arange(QUERIES)
+    for differences, _ in [kernels(one) for one in usable_here()] or [(api.differences, None)]:
+        differences(blocks, offsets, halves, 0, rows, every, every, found)
+        largest = 127 * 127 * MOST_DIMENSIONS
+        assert found[0].tolist() == [largest // 2, sign * largest - largest // 2] * (LANES // 2)
+
+
+def test_last_query_may_repeat():
+    """Callers with fewer rows than queries repeat the last row, with the same target."""
+    rows = np.arange(1, 4 * 8 + 1, dtype=np.uint8).reshape(4, 8)
+    blocks, halves, offsets = packed(rows, np.array([0, 4]), 8)
+    points, own = naive_int8.packed(rows, halves_of(rows), [0, 4])[0]
+    chosen, targets = np.array([2, 1, 1, 1]), np.array([4, 0, 0, 0])
+    for differences, _ in [kernels(one) for one in usable_here()] or [(api.differences, None)]:
+        found = np.full((5, LANES), 99, np.int32)
+        differences(blocks, offsets, halves, 0, rows, chosen, targets, found)
+        assert found[4].tolist() == naive_int8.differences(points, own, rows[2])
+        assert found[0].tolist() == naive_int8.differences(points, own, rows[1])
+        assert (found[1:4] == 99).all()
 
 
 @given(case=cases())
 def test_places_without_a_point(case):
-    _, rows, starts, _ = case
-    blocks, halves, offsets = packed(rows, starts)
-    expected = naive_int8.packed(rows, halves_of(rows), starts)
+    _, rows, starts, r, _ = case
+    blocks, halves, offsets = packed(rows, starts, r)
+    expected = naive_int8.packed(rows[:, :r], halves_of(rows[:, :r]), starts)
     for b, (points, own) in enumerate(expected):
         assert blocks[b].transpose(1, 0, 2).reshape(LANES, -1).tolist() == points
         assert halves[b].tolist() == own
@@ -244,7 +270,7 @@ def test_code_for_other_machines(triple, cpu, features, instruction):
     llvm.initialize_all_asmprinters()
     kind = machines.usable(triple, cpu, features)[0]
     module = ir.Module()
-    for build in (emit.products_function, emit.compare_function):
+    for build in (emit.differences_function, emit.compare_function):
         function = build(module, kind)
         assert build(module, kind) is function  # once a module
         function.linkage = "external"

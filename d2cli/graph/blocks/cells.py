@@ -61,9 +61,10 @@ def fit_cells(sample: UInt8, count: int, rng: np.random.Generator, threads: int)
         filled = sizes > 0
         means = sums[filled] * 2 + sizes[filled, None]
         centres[filled] = means // (2 * sizes[filled, None])  # rounded half up
-        # A centre without rows moves to a row of one of the largest cells.
-        empty = np.flatnonzero(~filled)
-        for cell, large in zip(empty, np.argsort(-sizes, kind="stable"), strict=False):
+        # A centre without rows moves to a row of one of the largest cells. If more centres than
+        # cells with rows are without, the codes have few distinct rows: the others stay.
+        empty, largest = np.flatnonzero(~filled), np.argsort(-sizes, kind="stable")
+        for cell, large in zip(empty, largest[: np.count_nonzero(filled)], strict=False):
             centres[cell] = sample[np.flatnonzero(labels == large)[-1]]
     return centres[_in_tree_order(centres)]
 

@@ -17,7 +17,7 @@ def cut_into_groups(counts: Int64, wanted: int) -> Int64:
     `counts` (cells,) are rows per cell, `wanted` is the number of groups.
     """
     ends = np.cumsum(counts)
-    group = np.minimum((ends - 1) * wanted // max(ends[-1], 1), wanted - 1)
+    group = np.minimum(np.maximum(ends - 1, 0) * wanted // max(ends[-1], 1), wanted - 1)
     firsts = np.flatnonzero(np.diff(group, prepend=-1))
     return np.append(firsts, len(counts))
 

@@ -1,5 +1,7 @@
 """Codes and cells of the ``blocks`` search against plain loops."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -155,7 +157,7 @@ def test_packed_points_and_empty_places(codes, most, data):
         starts.append(min(len(codes), starts[-1] + data.draw(st.integers(1, most))))
     packed = Packed.of(codes, np.array(starts))
     rows = naive.plain(codes)
-    for b, (first, last) in enumerate(zip(starts, starts[1:], strict=False)):
+    for b, (first, last) in enumerate(pairwise(starts)):
         points = packed.points[b].transpose(1, 0, 2).reshape(32, -1)
         assert points[: last - first].tolist() == rows[first:last]
         assert not points[last - first :].any()

@@ -20,7 +20,7 @@ from numba.core.registry import cpu_target
 from d2cli.runtime.int8 import compare as api
 from d2cli.runtime.int8 import emit, machines
 from d2cli.runtime.int8.blocks import pack
-from d2cli.runtime.int8.sizes import ALWAYS, LANES, MOST_DIMENSIONS, NEVER, QUERIES
+from d2cli.runtime.int8.sizes import ALWAYS, LANES, MASKED, MOST_DIMENSIONS, NEVER, QUERIES
 from d2cli.runtime.jit import kernel_files
 from tests import naive_int8
 
@@ -222,6 +222,35 @@ def lowest_bit():
         return api.trailing_zeros(mask)
 
     return found
+
+
+@cache
+def masking():
+    @compiled
+    def masked(table, i, begin, bound):
+        return api.above(table, i, begin, bound)
+
+    @compiled
+    def counted(mask):
+        return api.ones(mask)
+
+    return masked, counted
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 70), st.integers(0, 2),
+    st.sampled_from([-(2**31), -1, 0, 1, 2**31 - 1]),
+)  # fmt: skip
+def test_masks_of_numbers_above_a_bound(seed, begin, row, bound):
+    """Rows may begin anywhere in memory; the numbers are compared as signed ones."""
+    rng = np.random.default_rng(seed)
+    some = [bound, max(bound - 1, -(2**31)), min(bound + 1, 2**31 - 1), -(2**31), 2**31 - 1, 0]
+    table = rng.choice(some, (3, begin + MASKED + int(rng.integers(0, 5)))).astype(np.int32)
+    masked, counted = masking()
+    mask = masked(table, row, begin, np.int32(bound))
+    over = (table[row, begin : begin + MASKED] > bound).tolist()
+    assert int(mask) % 2**64 == sum(1 << place for place, one in enumerate(over) if one)
+    assert counted(mask) == sum(over)
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,26 @@ def test_another_store_of_the_folder_continues(tmp_path):
     again = Store(tmp_path / "work")
     assert again.has("blocks", 12)
     np.testing.assert_array_equal(again.get("blocks", 12, "codes", 2, 5), ARRAYS["codes"][2:5])
+
+
+def test_state_of_parts_in_memory():
+    """Other arrays of a state are no parts; a part is the same after restoring it again."""
+    one, again = Store(), Store()
+    one.put("blocks", 7, **ARRAYS)
+    one.put("lists", 12, a=np.array([1]))
+    one.put("lists", 3, a=np.array([2]))
+    one.drop("lists", 3)
+    state = {**one.state(), "plan": np.array([9])}
+    for _ in range(2):
+        again.restore(state)
+    assert not again.has("lists", 3)
+    assert again.state().keys() == one.state().keys()
+    for key, array in ARRAYS.items():
+        np.testing.assert_array_equal(again.get("blocks", 7, key), array)
+    assert again.get("lists", 12, "a").tolist() == [1]
+
+
+def test_state_of_parts_in_a_folder_is_empty(tmp_path):
+    one = Store(tmp_path)
+    one.put("lists", 0, a=np.array([1]))
+    assert one.state() == {}

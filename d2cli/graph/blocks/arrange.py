@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from d2cli.graph.blocks.carve import carve
 from d2cli.graph.blocks.sizes import BLOCK_ROWS
@@ -28,10 +29,13 @@ def starts_of(counts: Int64) -> Int64:
 
 
 def block_centres(codes: UInt8, starts: Int64) -> UInt8:
-    """The rounded means (blocks, r) of the blocks starts[b] … starts[b + 1] of codes (n, r)."""
-    centres = np.empty((len(starts) - 1, codes.shape[1]), np.uint8)
-    _average_blocks(codes, starts, centres)
-    return centres
+    """The rounded means (blocks, r) of the blocks starts[b] … starts[b + 1], none empty, of codes.
+
+    Means are rounded half up.
+    """
+    sums = np.add.reduceat(codes, starts[:-1], axis=0, dtype=np.int32)
+    sizes = np.diff(starts).astype(np.int32)[:, None]
+    return ((2 * sums + sizes) // (2 * sizes)).astype(np.uint8)
 
 
 def carve_again(codes: UInt8, counts: Int64, cells: Int64) -> tuple[Int64, Int64, Int64]:
@@ -53,57 +57,26 @@ def carve_again(codes: UInt8, counts: Int64, cells: Int64) -> tuple[Int64, Int64
 
 def _merged(starts: Int64, cells: Int64) -> tuple[Int64, Int64]:
     """Join runs of blocks of a cell that fit into one block; empty ones disappear."""
-    last, kept = _merge(starts, cells, np.zeros(len(cells), np.bool_))
-    return np.concatenate([[0], last[kept]]), cells[kept]
-
-
-@kernel
-def _merge(starts, cells, kept):
-    """kept[b] <- whether a run ends with block b, at starts[b + 1]; returns these ends too."""
-    begin = starts[0]
-    for b in range(cells.shape[0]):
-        if starts[b + 1] == begin:
+    ends, of = [0], []
+    for first, last, cell in zip(
+        starts[:-1].tolist(), starts[1:].tolist(), cells.tolist(), strict=True
+    ):
+        if last == first:
             continue
-        ends = b + 1 == cells.shape[0] or cells[b + 1] != cells[b]
-        if not ends:
-            size, following = starts[b + 1] - begin, starts[b + 2] - starts[b + 1]
-            ends = size + following > BLOCK_ROWS
-        if ends:
-            kept[b] = True
-            begin = starts[b + 1]
-    return starts[1:], kept
+        fits = len(ends) > 1 and of[-1] == cell and last - ends[-2] <= BLOCK_ROWS
+        if fits:
+            ends[-1] = last
+        else:
+            ends.append(last)
+            of.append(cell)
+    return np.array(ends), np.array(of, np.int64)
 
 
-@kernel
-def _average_blocks(codes, starts, centres):
-    sums = np.empty(codes.shape[1], np.int64)
-    for b in range(centres.shape[0]):
-        size = starts[b + 1] - starts[b]
-        sums[:] = 0
-        for i in range(starts[b], starts[b + 1]):
-            for t in range(codes.shape[1]):
-                sums[t] += codes[i, t]
-        for t in range(codes.shape[1]):
-            centres[b, t] = (2 * sums[t] + size) // (2 * size)
-
-
-def unpack(points: np.ndarray, halves: Int32, starts: Int64) -> tuple[UInt8, Int32]:
+def unpack(points: NDArray[np.int8], halves: Int32, starts: Int64) -> tuple[UInt8, Int32]:
     """Codes (n, r) and half square norms (n,) of the rows of packed blocks."""
-    n = int(starts[-1])
-    codes, row_halves = np.empty((n, points.shape[1] * 4), np.uint8), np.empty(n, np.int32)
-    _unpack(points, halves, starts, codes, row_halves)
-    return codes, row_halves
-
-
-@kernel
-def _unpack(points, halves, starts, codes, row_halves):
-    for b in range(points.shape[0]):
-        for lane in range(starts[b + 1] - starts[b]):
-            i = starts[b] + lane
-            row_halves[i] = halves[b, lane]
-            for t in range(points.shape[1]):
-                for d in range(points.shape[3]):
-                    codes[i, t * points.shape[3] + d] = np.int32(points[b, t, lane, d]) + BIAS
+    filled = np.arange(BLOCK_ROWS) < np.diff(starts)[:, None]
+    codes = points.transpose(0, 2, 1, 3).reshape(len(points), BLOCK_ROWS, -1)[filled]
+    return codes.view(np.uint8) ^ np.uint8(BIAS), halves[filled]
 
 
 def by_block(chosen: Int32, blocks: int) -> tuple[Int32, Int32, Int32]:

@@ -73,11 +73,26 @@ def _carve(codes, starts, order, ends):
                     ends[first + block * BLOCK_ROWS - 1] = True
                 ends[last - 1] = True
                 continue
-            order[first:last] = members[np.argsort(labels, kind="mergesort")]
-            stop = last
-            for part in range(parts - 1, -1, -1):
-                waiting.append((stop - sizes[part], stop))
-                stop -= sizes[part]
+            begin = first
+            for part in range(parts):
+                waiting.append((begin, begin + sizes[part]))
+                begin += sizes[part]
+            _sort_by_part(members, labels, sizes)
+
+
+@kernel
+def _sort_by_part(members, labels, sizes):
+    """Sort members by label; `sizes` are those of the parts, and are changed."""
+    begin = 0
+    for part in range(sizes.shape[0]):
+        size = sizes[part]
+        sizes[part] = begin
+        begin += size
+    unsorted = members.copy()
+    for place in range(labels.shape[0]):
+        part = labels[place]
+        members[sizes[part]] = unsorted[place]
+        sizes[part] += 1
 
 
 @kernel
@@ -128,7 +143,12 @@ def _halve(codes, members, centres, sums, sizes, packed):
         differences(packed[0], packed[1], packed[2], 0, codes, chosen, targets, scores)
         for k in range(min(QUERIES, rows - x)):
             along[x + k] = scores[k, 1] - scores[k, 0]
-    members[:] = members[np.argsort(along, kind="mergesort")]
+    for place in range(1, rows):  # by insertion: there are few rows
+        number, member, hole = along[place], members[place], place
+        while hole > 0 and along[hole - 1] > number:
+            along[hole], members[hole] = along[hole - 1], members[hole - 1]
+            hole -= 1
+        along[hole], members[hole] = number, member
     # Of the cuts that leave full blocks, the one nearest to the border between the two means.
     blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
     best, cut = rows + 1, 0

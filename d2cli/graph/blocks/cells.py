@@ -143,34 +143,22 @@ def _add_up(codes, labels, sums, sizes):
             sums[labels[i], t] += codes[i, t]
 
 
-@kernel
-def _in_tree_order(points):
-    """An order of points (n, r) uint8 in which near points are near: halved again and again.
+def _in_tree_order(points: UInt8) -> Int64:
+    """An order of points (n, r) in which near points are near: halved again and again.
 
     They are halved at the median of their widest coordinate.
     """
-    order = np.arange(points.shape[0])
-    first = 0
-    waiting = [order.size]  # a stack of the ends of right halves that are not split yet
+    done, waiting = [], [np.arange(len(points))]
     while waiting:
-        last = waiting[-1]
-        if last - first <= 1:
-            first = waiting.pop()
+        mine = waiting.pop()
+        if len(mine) <= 1:
+            done.append(mine)
             continue
-        mine = order[first:last]
-        widest, reach = 0, np.int64(-1)
-        for t in range(points.shape[1]):
-            low = high = np.int64(points[mine[0], t])
-            for i in mine:
-                low, high = min(low, np.int64(points[i, t])), max(high, np.int64(points[i, t]))
-            if high - low > reach:
-                widest, reach = t, high - low
-        along = np.empty(mine.size, np.int64)
-        for place in range(mine.size):
-            along[place] = points[mine[place], widest]
-        order[first:last] = mine[np.argsort(along, kind="mergesort")]
-        waiting.append(first + mine.size // 2)
-    return order
+        some = points[mine]
+        widest = int(np.argmax(some.max(axis=0) - some.min(axis=0)))
+        mine = mine[np.argsort(some[:, widest], kind="stable")]
+        waiting += [mine[len(mine) // 2 :], mine[: len(mine) // 2]]
+    return np.concatenate(done)
 
 
 assert EMPTY == ALWAYS  # the first bound of a list admits every point

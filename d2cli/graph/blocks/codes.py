@@ -19,6 +19,9 @@ from d2cli.runtime.products import product
 ROTATED = 64
 #: The share of coordinates that are not clipped to the largest code.
 _NOT_CLIPPED = 0.99999
+#: Of more dimensions, principal axes are found in a random subspace.
+_FEW_AXES = 1024
+_OVERSAMPLED, _ITERATIONS = 32, 2
 #: Numbers of the sample from which the scale is taken.
 _SCALE_ROWS = 4096
 
@@ -63,14 +66,8 @@ def fit_coder(group: Group, most: int, rng: np.random.Generator, threads: int) -
     sample = sample.astype(np.float32, copy=False)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample = sample - mean
-    products = np.empty((-(-size // PROJECTED_ROWS), d, d), np.float32)
-    for_blocks(
-        lambda a, b: product(sample[a:b].T, sample[a:b], out=products[a // PROJECTED_ROWS]),
-        size, PROJECTED_ROWS, threads,
-    )  # fmt: skip
-    _, axes = np.linalg.eigh(products.sum(axis=0))
     kept = min(d, most)
-    axes = axes[:, ::-1][:, :kept]  # the largest variance first
+    axes = _principal_axes(sample, kept, rng, threads)
     for start in range(0, kept, ROTATED):
         some = slice(start, min(start + ROTATED, kept))
         axes[:, some] = axes[:, some] @ _rotation(some.stop - start, rng)
@@ -80,6 +77,28 @@ def fit_coder(group: Group, most: int, rng: np.random.Generator, threads: int) -
     coordinates = product(sample[:_SCALE_ROWS], padded)
     reach = float(np.quantile(np.abs(coordinates), _NOT_CLIPPED)) or 1.0
     return Coder(scale, mean, padded * np.float32(LARGEST / reach), width)
+
+
+def _principal_axes(sample: Float32, kept: int, rng: np.random.Generator, threads: int) -> Float32:
+    """The first `kept` principal axes (d, kept) of centred rows (n, d), largest variance first.
+
+    Many axes are found by iterating a random subspace (Halko, Martinsson, Tropp 2011, SIAM Review
+    53, algorithm 4.4).
+    """
+    n, d = sample.shape
+    if d <= _FEW_AXES:
+        products = np.empty((-(-n // PROJECTED_ROWS), d, d), np.float32)
+        for_blocks(
+            lambda a, b: product(sample[a:b].T, sample[a:b], out=products[a // PROJECTED_ROWS]),
+            n, PROJECTED_ROWS, threads,
+        )  # fmt: skip
+        return np.ascontiguousarray(np.linalg.eigh(products.sum(axis=0))[1][:, ::-1][:, :kept])
+    space = rng.standard_normal((d, min(d, kept + _OVERSAMPLED))).astype(np.float32)
+    for _ in range(_ITERATIONS):
+        space = np.linalg.qr(product(sample.T, product(sample, space)))[0]
+    seen = product(sample, space)
+    within = np.linalg.eigh(product(seen.T, seen))[1][:, ::-1][:, :kept]
+    return product(space, np.ascontiguousarray(within))
 
 
 def _rotation(size: int, rng: np.random.Generator) -> Float32:

@@ -70,7 +70,7 @@ def meet_at_home(codes, starts, points, offsets, halves, first_place, scores, pl
 def meet(
     codes, halves, own_block, starts, first_place, scores, places, bounds, own,
     points, offsets, point_halves, point_starts, point_place, point_bounds,
-    keys, ends, rows, begin, shift, box, filled,
+    keys, begins, ends, rows, at, shift, box, filled,
 ):  # fmt: skip
     """Rows of one group meet blocks of a group: better points enter the lists of the rows.
 
@@ -79,8 +79,8 @@ def meet(
             rows; `starts` of its blocks, `first_place` the place of its first row.
         own: whether both groups are the same; rows do not meet their own block.
         points, offsets, point_halves, point_starts, point_place, point_bounds: the other group.
-        keys, ends, rows: block ``keys[z] - shift`` meets ``rows[ends[z]:ends[z + 1]]``.
-        begin: the first z; `keys` end with the last block of the group.
+        keys, begins, ends, rows: block ``keys[z] - shift`` meets ``rows[begins[z]:ends[z]]``.
+        at: the first z; `keys` end with the last block of the group.
         box: (m, 3) int32 <- offers to rows of the other group: its row, the place of the point
             offered, the score.
         filled: offers that are in the box already.
@@ -92,41 +92,16 @@ def meet(
     row_halves, row_bounds = np.empty(QUERIES, np.int32), np.empty(QUERIES, np.int32)
     found = np.empty((QUERIES, BLOCK_ROWS), np.int32)
     near, far = np.empty(QUERIES, np.int64), np.empty(QUERIES, np.int64)
-    for z in range(begin, keys.shape[0]):
-        if filled + (ends[z + 1] - ends[z]) * BLOCK_ROWS > box.shape[0]:
+    for z in range(at, keys.shape[0]):
+        if filled + (ends[z] - begins[z]) * BLOCK_ROWS > box.shape[0]:
             return z, filled
         filled = _meet_block(
             codes, halves, own_block, starts, first_place, scores, places, bounds, own,
             points, offsets, point_halves, point_starts, point_place, point_bounds,
-            keys[z] - shift, rows, ends[z], ends[z + 1], box, filled,
+            keys[z] - shift, rows, begins[z], ends[z], box, filled,
             chosen, row_halves, row_bounds, found, near, far,
         )  # fmt: skip
     return keys.shape[0], filled
-
-
-@kernel
-def meet_everything(
-    codes, halves, own_block, starts, first_place, scores, places, bounds, own,
-    points, offsets, point_halves, point_starts, point_place, point_bounds, begin, box, filled,
-):  # fmt: skip
-    """All rows of one group meet all blocks of a group from `begin` on; otherwise as :func:`meet`.
-
-    If the groups are the same, rows meet the blocks after their own.
-    """
-    chosen, rows = np.empty(QUERIES, np.int64), np.arange(codes.shape[0]).astype(np.int32)
-    row_halves, row_bounds = np.empty(QUERIES, np.int32), np.empty(QUERIES, np.int32)
-    found = np.empty((QUERIES, BLOCK_ROWS), np.int32)
-    near, far = np.empty(QUERIES, np.int64), np.empty(QUERIES, np.int64)
-    for b in range(begin, points.shape[0]):
-        end = starts[b] if own else rows.shape[0]
-        if filled + end * BLOCK_ROWS > box.shape[0]:
-            return b, filled
-        filled = _meet_block(
-            codes, halves, own_block, starts, first_place, scores, places, bounds, own,
-            points, offsets, point_halves, point_starts, point_place, point_bounds,
-            b, rows, 0, end, box, filled, chosen, row_halves, row_bounds, found, near, far,
-        )  # fmt: skip
-    return points.shape[0], filled
 
 
 @borrowing_kernel

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from d2cli.engine.store import Store
 from d2cli.graph.blocks.arrange import unpack
 from d2cli.graph.blocks.cells import Packed
-from d2cli.graph.blocks.lists import accept
+from d2cli.graph.blocks.lists import accept, meet
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS
 from d2cli.runtime.arrays import Int32, Int64
+
+
+class Pairs(NamedTuple):
+    """Rows that meet blocks: block ``keys[z]`` meets ``rows[begins[z]:ends[z]]``."""
+
+    keys: Int32
+    begins: Int32
+    ends: Int32
+    rows: Int32
+
 
 LISTS = ("scores", "places", "bounds")
 
@@ -41,26 +50,29 @@ class Meeting:
         )  # fmt: skip
         self.boxes: list[tuple[int, Int32]] = []
 
-    def run(
-        self, kernel: Callable[..., tuple[int, int]], other: int, rows: int, begin: int, stop: int,
-        before: tuple[Any, ...] = (), after: tuple[Any, ...] = (),
-    ) -> None:  # fmt: skip
-        """Call a kernel of :mod:`.lists` on blocks of a group until it has come to `stop`.
-
-        `rows` is the most rows that meet one block; `before` and `after` are arguments of the
-        kernel around the number it begins with.
-        """
-        get = self.store.get
+    def run(self, other: int, pairs: Pairs, at: int, shift: int) -> None:
+        """The rows meet blocks of a group, ``keys[at:]`` less `shift`."""
+        get, (keys, begins, ends, rows) = self.store.get, pairs
         there = (
             *(get("blocks", other, key) for key in Packed._fields), get("blocks", other, "starts"),
             int(self.first_places[other]), get("lists", other, "bounds"),
         )  # fmt: skip
-        box = np.empty((max(BOX_OFFERS, rows * BLOCK_ROWS), 3), np.int32)
-        while begin < stop:
-            begin, filled = kernel(
-                *self._own, self.g == other, *there, *before, begin, *after, box, 0
-            )  # fmt: skip
+        largest = int((ends[at : len(keys)] - begins[at : len(keys)]).max(initial=0))
+        box = np.empty((max(BOX_OFFERS, largest * BLOCK_ROWS), 3), np.int32)
+        while at < len(keys):
+            at, filled = meet(
+                *self._own, self.g == other, *there, keys, begins, ends, rows, at, shift, box, 0
+            )
             if other == self.g:
                 accept(box[:filled], self._own[2], self._own[3], *self._lists)
             elif filled:
                 self.boxes.append((other, box[:filled].copy()))
+
+    def run_all(self, other: int) -> None:
+        """The rows meet all blocks of a group; of their own, those that follow each row's block."""
+        blocks, rows = len(self.store.get("lists", other, "bounds")), len(self.codes)
+        keys, begins = np.arange(blocks, dtype=np.int32), np.zeros(blocks, np.int32)
+        ends = np.full(blocks, rows, np.int32)
+        if other == self.g:
+            ends = self._own[3][:-1].astype(np.int32)
+        self.run(other, Pairs(keys, begins, ends, np.arange(rows, dtype=np.int32)), 0, 0)

@@ -32,8 +32,8 @@ from d2cli.graph.blocks.arrange import (
 )
 from d2cli.graph.blocks.carve import carve
 from d2cli.graph.blocks.cells import Packed, nearest_cells
-from d2cli.graph.blocks.lists import accept, meet, meet_at_home, meet_everything
-from d2cli.graph.blocks.meeting import LISTS, Meeting, own_blocks
+from d2cli.graph.blocks.lists import accept, meet_at_home
+from d2cli.graph.blocks.meeting import LISTS, Meeting, Pairs, own_blocks
 from d2cli.graph.blocks.plan import Plan
 from d2cli.graph.blocks.route import Signposts, choose_blocks
 from d2cli.graph.blocks.sizes import (
@@ -313,18 +313,16 @@ class BlockSearch:
         chosen = choose(meeting.g, meeting.codes)
         keys, ends, rows = by_block(chosen, int(self.first_blocks[-1]))
         cuts = np.searchsorted(keys, self.first_blocks)
-        largest = int(np.diff(ends).max(initial=0))
         for other in range(self.groups):
             at, stop = int(cuts[other]), int(cuts[other + 1])
             if at < stop:
-                first = int(self.first_blocks[other])
-                meeting.run(meet, other, largest, at, stop, (keys[:stop], ends, rows), (first,))
+                pairs = Pairs(keys[:stop], ends[:stop], ends[1 : stop + 1], rows)
+                meeting.run(other, pairs, at, int(self.first_blocks[other]))
 
     def _meet_rest(self, meeting: Meeting) -> None:
         """Rows of a group meet all blocks of this and later groups."""
         for other in range(meeting.g, self.groups):
-            blocks = int(self.first_blocks[other + 1] - self.first_blocks[other])
-            meeting.run(meet_everything, other, len(meeting.codes), 0, blocks)
+            meeting.run_all(other)
 
     def _accept(self, offered: tuple[int, list[Int32]]) -> None:
         """Offer what is in boxes to the rows of a group."""

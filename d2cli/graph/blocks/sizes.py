@@ -17,7 +17,7 @@ MOST_DIMENSIONS = 512
 #: Rows of one matrix product of the reduction. Fixed, so that no result depends on the threads.
 PROJECTED_ROWS = 1024
 #: Principal axes are estimated from max(AXES_ROWS, AXES_ROWS_PER_DIMENSION · d) rows.
-AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 8
+AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 2
 #: Rows that are routed together.
 ROUTED_ROWS = 128
 #: Neighbours whose neighbours vote for blocks.

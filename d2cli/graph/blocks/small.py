@@ -9,7 +9,7 @@ import numpy as np
 from d2cli.graph.blocks.carve import carve
 from d2cli.graph.blocks.cells import Packed
 from d2cli.graph.blocks.codes import fit_coder, half_norms
-from d2cli.graph.blocks.lists import accept, meet_at_home, meet_everything
+from d2cli.graph.blocks.lists import accept, meet, meet_at_home
 from d2cli.graph.blocks.meeting import own_blocks
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS, EMPTY, MOST_DIMENSIONS, TELLING
 from d2cli.graph.distances import nearest_of_all, rerank
@@ -105,11 +105,13 @@ def _all_pairs(codes: np.ndarray, starts: np.ndarray, size: int) -> tuple[Int32,
     half_norms(codes, halves)
     meet_at_home(codes, starts, *packed, 0, scores, places, bounds)
     box = np.empty((max(BOX_OFFERS, n * BLOCK_ROWS), 3), np.int32)
+    keys, rows = np.arange(len(bounds), dtype=np.int32), np.arange(n, dtype=np.int32)
+    pairs = keys, np.zeros_like(keys), starts[:-1].astype(np.int32), rows
     at = 0
-    while at < len(starts) - 1:
-        at, filled = meet_everything(
+    while at < len(keys):
+        at, filled = meet(
             codes, halves, own, starts, 0, scores, places, bounds, True,
-            *packed, starts, 0, bounds, at, box, 0,
+            *packed, starts, 0, bounds, *pairs, at, 0, box, 0,
         )  # fmt: skip
         accept(box[:filled], own, starts, scores, places, bounds)
     return scores, places

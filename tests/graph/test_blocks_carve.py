@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli.graph.blocks import carve as carve_module
-from d2cli.graph.blocks.arrange import (
+from d2cli.graph.blocks.kernels import carve as carve_module
+from d2cli.graph.blocks.kernels.arrange import (
     block_centres,
     by_block,
     carve_again,
@@ -16,8 +16,8 @@ from d2cli.graph.blocks.arrange import (
     starts_of,
     unpack,
 )
-from d2cli.graph.blocks.carve import carve
-from d2cli.graph.blocks.cells import Packed
+from d2cli.graph.blocks.kernels.carve import carve
+from d2cli.graph.blocks.kernels.cells import Packed
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import stored_codes
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli.graph.blocks import cells as cells_module
-from d2cli.graph.blocks.cells import Packed, fit_cells, full_blocks, nearest_cells
-from d2cli.graph.blocks.codes import ROTATED, Coder, fit_coder, half_norms
+from d2cli.graph.blocks.kernels import cells as cells_module
+from d2cli.graph.blocks.kernels.cells import Packed, fit_cells, full_blocks, nearest_cells
+from d2cli.graph.blocks.kernels.codes import ROTATED, Coder, fit_coder, half_norms
 from d2cli.graph.blocks.sizes import EMPTY, FIT_PASSES, PROJECTED_ROWS
 from d2cli.graph.vectors import Group
 from d2cli.runtime.int8.sizes import ALWAYS, NEVER

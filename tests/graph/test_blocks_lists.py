@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli.engine.store import Store
+from d2cli.engine.store import PartStore
 from d2cli.graph.blocks import meeting as meeting_module
-from d2cli.graph.blocks.arrange import by_block, starts_of
-from d2cli.graph.blocks.cells import Packed
-from d2cli.graph.blocks.lists import accept, meet, meet_at_home, meet_everything, offer
-from d2cli.graph.blocks.meeting import Meeting, own_blocks
+from d2cli.graph.blocks.kernels.arrange import by_block, starts_of
+from d2cli.graph.blocks.kernels.cells import Packed
+from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home, offer
+from d2cli.graph.blocks.kernels.votes import elect, follow
+from d2cli.graph.blocks.meeting import Meeting, Pairs, own_blocks
 from d2cli.graph.blocks.sizes import EMPTY, VOTERS
-from d2cli.graph.blocks.votes import elect, follow
 from d2cli.runtime.int8.sizes import NEVER
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import VALUES
@@ -33,7 +33,7 @@ class Rows:
         self.own = naive.block_of(
             np.cumsum([0, *(rows for group in sizes for rows in group)]).tolist()
         )
-        self.store = Store()
+        self.store = PartStore()
         for g, starts in enumerate(self.starts):
             mine = codes[self.first[g] : self.first[g + 1]]
             packed = Packed.of(mine, starts)
@@ -124,6 +124,10 @@ def test_lists_do_not_depend_on_the_order_of_meetings(case, probes, delivery, sp
     some.check(some.home_pairs() + some.pairs_of(chosen))
 
 
+#: The begins and the ends of runs, from where each starts.
+CUTS = slice(None, -1), slice(1, None)
+
+
 def meet_some(some, rng, probes, at_once, spare):
     """Rows meet random blocks, their own perhaps among them; returns the blocks of each row."""
     groups, blocks = len(some.starts), int(some.first_blocks[-1])
@@ -146,6 +150,7 @@ def meet_some(some, rng, probes, at_once, spare):
                 continue
             runs = [rng.permutation(looking[ends[z] : ends[z + 1]]) for z in inside]
             largest = max(map(len, runs))
+            bounds = starts_of(np.array(list(map(len, runs)))).astype(np.int32)
             box = np.empty((32 * largest + spare, 3), np.int32)
             there = [some.store.get("blocks", other, key) for key in (*Packed._fields, "starts")]
             begin = 0
@@ -155,7 +160,7 @@ def meet_some(some, rng, probes, at_once, spare):
                     mine, halves, own_blocks(own_starts), own_starts, int(some.first[g]), *lists,
                     bool(g == other), *there, int(some.first[other]),
                     some.store.get("lists", other, "bounds"), keys[inside].astype(np.int32),
-                    starts_of(np.array(list(map(len, runs)))).astype(np.int32),
+                    *(bounds[cut] for cut in CUTS),
                     np.concatenate(runs).astype(np.int32), begin, int(first), box, 0,
                 )  # fmt: skip
                 assert begin > before
@@ -173,30 +178,6 @@ def meet_some(some, rng, probes, at_once, spare):
     return chosen
 
 
-@settings(max_examples=40)
-@given(rows(), st.integers(0, 40))
-def test_everything_meets(case, spare):
-    some, rng = case
-    groups = len(some.starts)
-    for g, other in rng.permutation([(a, b) for a in range(groups) for b in range(a, groups)]):
-        mine = some.codes[some.first[g] : some.first[g + 1]]
-        halves = np.array([naive.half(row) for row in naive.plain(mine)], np.int32)
-        box = np.empty((32 * len(mine) + spare, 3), np.int32)
-        there = [some.store.get("blocks", other, key) for key in (*Packed._fields, "starts")]
-        begin = 0
-        while begin < len(some.starts[other]) - 1:
-            before = begin
-            begin, filled = meet_everything(
-                mine, halves, own_blocks(some.starts[g]), some.starts[g], int(some.first[g]),
-                *(some.store.get("lists", g, key) for key in meeting_module.LISTS),
-                bool(g == other), *there, int(some.first[other]),
-                some.store.get("lists", other, "bounds"), begin, box, 0,
-            )  # fmt: skip
-            assert begin > before
-            some.accept(other, box[:filled])
-    some.check([(i, j) for i in range(len(some.codes)) for j in range(i)])
-
-
 @settings(max_examples=25)
 @given(rows(), st.integers(1, 5), st.booleans())
 def test_meeting_runs_until_everything_is_met(case, probes, everything):
@@ -212,8 +193,7 @@ def test_meeting_runs_until_everything_is_met(case, probes, everything):
             np.testing.assert_array_equal(one.codes, some.codes[some.first[g] : some.first[g + 1]])
             if everything:
                 for other in range(g, len(some.starts)):
-                    count = len(some.starts[other]) - 1
-                    one.run(meet_everything, other, len(one.codes), 0, count)
+                    one.run_all(other)
             else:
                 mine = chosen[some.first[g] : some.first[g + 1]]
                 for row in mine:  # no block twice
@@ -224,10 +204,8 @@ def test_meeting_runs_until_everything_is_met(case, probes, everything):
                     at, stop = int(cuts[other]), int(cuts[other + 1])
                     if at < stop:
                         shift = int(some.first_blocks[other])
-                        one.run(
-                            meet, other, int(np.diff(ends).max()), at, stop,
-                            (keys[:stop], ends, looking), (shift,),
-                        )  # fmt: skip
+                        pairs = Pairs(keys[:stop], ends[:stop], ends[1 : stop + 1], looking)
+                        one.run(other, pairs, at, shift)
             assert all(other != g for other, _ in one.boxes)
             boxes += one.boxes
     for other, box in boxes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli.graph.blocks.arrange import starts_of
-from d2cli.graph.blocks.route import Signposts, choose_blocks, ranks_of
+from d2cli.graph.blocks.kernels.arrange import starts_of
+from d2cli.graph.blocks.kernels.route import Signposts, choose_blocks, ranks_of
 from d2cli.graph.blocks.sizes import ROUTED_ROWS
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import VALUES

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.graph.blocks.cells import nearest_cells
-from d2cli.graph.blocks.route import choose_blocks, ranks_of
+from d2cli.graph.blocks.kernels.cells import nearest_cells
+from d2cli.graph.blocks.kernels.route import choose_blocks, ranks_of
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.recall import Truth
 from d2cli.runtime.arrays import Int64

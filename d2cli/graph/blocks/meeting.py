@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.engine.store import Store
-from d2cli.graph.blocks.arrange import unpack
-from d2cli.graph.blocks.cells import Packed
-from d2cli.graph.blocks.lists import accept, meet
+from d2cli.engine.store import PartStore
+from d2cli.graph.blocks.kernels.arrange import unpack
+from d2cli.graph.blocks.kernels.cells import Packed
+from d2cli.graph.blocks.kernels.lists import accept, meet
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS
 from d2cli.runtime.arrays import Int32, Int64
 
@@ -36,10 +36,10 @@ class Meeting:
 
     Attributes:
         codes: (m, r) uint8, of the rows.
-        boxes: (group, (offers, 3) int32), as :func:`~d2cli.graph.blocks.lists.meet` fills them.
+        boxes: (group, (offers, 3) int32), as the kernel fills them.
     """
 
-    def __init__(self, store: Store, first_places: Int64, g: int) -> None:
+    def __init__(self, store: PartStore, first_places: Int64, g: int) -> None:
         self.store, self.first_places, self.g = store, first_places, g
         get = store.get
         starts = get("blocks", g, "starts")

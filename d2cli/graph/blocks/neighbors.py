@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
-from d2cli.engine.store import Store
+from d2cli.engine.store import PartStore
 from d2cli.engine.threads import Progress, for_blocks, silent
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
@@ -61,7 +61,7 @@ def block_neighbors(
     """
     k, threads, lost = settings.n_neighbors, settings.threads, 1.0 - settings.recall
     with one_thread_per_product():
-        state, store = checkpoint.load("blocks"), Store()
+        state, store = checkpoint.load("blocks"), PartStore()
         if state is None:
             rng = np.random.default_rng(settings.seed)
             plan, telling = plan_search(group, truth, k, lost, rng, threads)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from d2cli.engine.checkpoints import State, as_bytes, from_bytes
-from d2cli.graph.blocks.cells import fit_cells, fit_size, nearest_cells
-from d2cli.graph.blocks.codes import ROTATED, Coder, fit_coder
+from d2cli.graph.blocks.kernels.cells import fit_cells, fit_size, nearest_cells
+from d2cli.graph.blocks.kernels.codes import ROTATED, Coder, fit_coder
 from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, TELLING
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
@@ -96,8 +96,9 @@ def _narrowest(
 ) -> tuple[int, int, float]:
     """The cheapest (dimensions, list size) that keeps all but `lost` of the true neighbours.
 
-    A true neighbour is kept if fewer than the list size of the listed rows have a better score; the
-    rows that come after these in truth are taken to be as far in codes as they are in truth.
+    A true neighbour is kept if fewer than the list size of the listed rows have a better score, and
+    with some probability if that depends on the order of equal scores. The rows that come after
+    these in truth are taken to be as far in codes as they are in truth.
     """
     possible = truth.neighbors[:, :k] >= 0
     widths = [*range(ROTATED, asking.shape[1], ROTATED), asking.shape[1]]
@@ -109,14 +110,14 @@ def _narrowest(
     for width in widths:
         gaps = listed[:, :, :width].astype(np.int32) - asking[:, None, :width].astype(np.int32)
         square = np.where(truth.neighbors >= 0, np.square(gaps).sum(axis=2), np.iinfo(np.int32).max)
-        # Of equal squares, half are taken to come first. As many rows as come first out of the
-        # farther half of those listed are taken to follow beyond.
-        nearer = square[:, :k, None] > square[:, None, :]
-        as_near = square[:, :k, None] == square[:, None, :]
-        ranks = nearer.sum(axis=2) + as_near.sum(axis=2) // 2
-        ranks += nearer[:, :, (k + depth) // 2 :].sum(axis=2)
+        # Of equal squares, any may come first. As many rows as come first out of the farther half
+        # of those listed are taken to follow beyond.
+        first = square[:, :k, None] > square[:, None, :]
+        as_near = (square[:, :k, None] == square[:, None, :]).sum(axis=2)
+        nearer = first.sum(axis=2) + first[:, :, (k + depth) // 2 :].sum(axis=2)
         for size in sizes:
-            kept = float((ranks < size)[possible].mean()) if possible.any() else 1.0
+            share = np.clip((size - nearer) / as_near, 0.0, 1.0)[possible]
+            kept = float(share.mean()) if share.size else 1.0
             cost = _COST_OF_DIMENSIONS * width / ROTATED + _COST_OF_PLACE * size
             fine = kept >= 1 - lost
             if (fine and cost < cheapest) or (cheapest == np.inf and kept > best[2]):
@@ -130,7 +131,8 @@ def _near_cells(
     """The fewest cells that let all but `lost` of the true pairs meet, from either side."""
     most = min(_NEAR_CELLS[-1], len(centres))
     of_rows = nearest_cells(asking, centres, most)[:, None, :]
-    of_listed = nearest_cells(listed, centres, most).reshape(len(asking), -1, most)
+    of_listed = nearest_cells(listed, centres, most)
+    of_listed = of_listed.reshape(*truth.neighbors[:, :k].shape, most)
     forth = _place_in(of_rows, of_listed[:, :, :1])
     back = _place_in(of_listed, of_rows[:, :, :1])
     places = np.minimum(forth, back)[truth.neighbors[:, :k] >= 0]

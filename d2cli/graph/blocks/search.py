@@ -1,11 +1,11 @@
 """Approximate neighbours by int8 codes in small blocks.
 
-1. Rows become int8 codes; from there on all scores are exact integers (:mod:`.codes`).
+1. Rows become int8 codes; from there on all scores are exact integers (:mod:`.kernels.codes`).
 2. Codes are sorted into cells, and carved into blocks of at most 32 near rows. Each row moves to
-   the block with the nearest centre, and blocks are carved again (:mod:`.arrange`).
+   the block with the nearest centre, and blocks are carved again (:mod:`.kernels.arrange`).
 3. Every row meets its nearest blocks: 4 rows are compared with 32 points at once, and each score
-   is offered to the lists of both sides (:mod:`.route`, :mod:`.lists`).
-4. Rows meet the blocks that their neighbours' neighbours vote for (:mod:`.votes`).
+   is offered to the lists of both sides (:mod:`.kernels.route`, :mod:`.kernels.lists`).
+4. Rows meet the blocks that their neighbours' neighbours vote for (:mod:`.kernels.votes`).
 5. True distances rank the candidates.
 
 Steps run as tasks on *groups*, runs of cells; a task reads and writes whole parts of a store. Which
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from d2cli.engine.store import Store
+from d2cli.engine.store import PartStore
 from d2cli.engine.threads import Progress, each
-from d2cli.graph.blocks.arrange import (
+from d2cli.graph.blocks.kernels.arrange import (
     block_centres,
     by_block,
     carve_again,
@@ -30,12 +30,13 @@ from d2cli.graph.blocks.arrange import (
     starts_of,
     unpack,
 )
-from d2cli.graph.blocks.carve import carve
-from d2cli.graph.blocks.cells import Packed, nearest_cells
-from d2cli.graph.blocks.lists import accept, meet_at_home
+from d2cli.graph.blocks.kernels.carve import carve
+from d2cli.graph.blocks.kernels.cells import Packed, nearest_cells
+from d2cli.graph.blocks.kernels.lists import accept, meet_at_home
+from d2cli.graph.blocks.kernels.route import Signposts, choose_blocks
+from d2cli.graph.blocks.kernels.votes import elect, follow
 from d2cli.graph.blocks.meeting import LISTS, Meeting, Pairs, own_blocks
 from d2cli.graph.blocks.plan import Plan
-from d2cli.graph.blocks.route import Signposts, choose_blocks
 from d2cli.graph.blocks.sizes import (
     BLOCK_ROWS,
     EMPTY,
@@ -45,7 +46,6 @@ from d2cli.graph.blocks.sizes import (
     VOTERS,
     encoded_rows,
 )
-from d2cli.graph.blocks.votes import elect, follow
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 
@@ -80,7 +80,7 @@ class BlockSearch:
     """
 
     def __init__(
-        self, group: Group, plan: Plan, store: Store, threads: int, progress: Progress
+        self, group: Group, plan: Plan, store: PartStore, threads: int, progress: Progress
     ) -> None:
         self.group, self.plan, self.store = group, plan, store
         self.threads, self.progress = threads, progress
@@ -336,7 +336,7 @@ class BlockSearch:
     def places_of(self, numbers: Int64) -> Int64:
         """The places (m,) of rows by their `numbers`, which ascend without repeats."""
         places = np.empty(len(numbers), np.int64)
-        for g in range(self.groups):
+        for g in range(self.groups if len(numbers) else 0):
             rows = self.store.get("blocks", g, "rows")
             at = np.minimum(np.searchsorted(numbers, rows), len(numbers) - 1)
             hits = np.flatnonzero(numbers[at] == rows)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from d2cli.graph.blocks.carve import carve
-from d2cli.graph.blocks.cells import Packed
-from d2cli.graph.blocks.codes import fit_coder, half_norms
-from d2cli.graph.blocks.lists import accept, meet, meet_at_home
+from d2cli.graph.blocks.kernels.carve import carve
+from d2cli.graph.blocks.kernels.cells import Packed
+from d2cli.graph.blocks.kernels.codes import fit_coder, half_norms
+from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home
 from d2cli.graph.blocks.meeting import own_blocks
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS, EMPTY, MOST_DIMENSIONS, TELLING
 from d2cli.graph.distances import nearest_of_all, rerank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.graph.blocks.carve import carve
+from d2cli.graph.blocks.kernels.carve import carve
 from d2cli.graph.blocks.sizes import BLOCK_ROWS
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 from d2cli.runtime.int8.sizes import BIAS
@@ -57,7 +57,8 @@ def carve_again(codes: UInt8, counts: Int64, cells: Int64) -> tuple[Int64, Int64
 
 def _merged(starts: Int64, cells: Int64) -> tuple[Int64, Int64]:
     """Join runs of blocks of a cell that fit into one block; empty ones disappear."""
-    ends, of = [0], []
+    ends: list[int] = [0]
+    of: list[int] = []
     for first, last, cell in zip(
         starts[:-1].tolist(), starts[1:].tolist(), cells.tolist(), strict=True
     ):

@@ -7,7 +7,7 @@ place that leaves full blocks. All arithmetic is that of integers.
 import numpy as np
 
 from d2cli.engine.threads import each
-from d2cli.graph.blocks.codes import half_norms
+from d2cli.graph.blocks.kernels.codes import half_norms
 from d2cli.graph.blocks.sizes import BLOCK_ROWS
 from d2cli.runtime.arrays import Int64, UInt8
 from d2cli.runtime.int8.blocks import pack

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.blocks.codes import half_norms
+from d2cli.graph.blocks.kernels.codes import half_norms
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, EMPTY, FIT_PASSES, FIT_ROWS
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 from d2cli.runtime.int8.blocks import pack

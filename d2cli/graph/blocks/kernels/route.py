@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.graph.blocks.cells import Packed
+from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, EMPTY, ROUTED_ROWS
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 from d2cli.runtime.int8.compare import above, differences, ones, trailing_zeros

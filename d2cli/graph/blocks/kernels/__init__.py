@@ -1,0 +1,1 @@
+"""What the blocks search computes, on arrays."""

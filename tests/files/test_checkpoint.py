@@ -10,7 +10,8 @@ from d2cli.engine.checkpoints import NONE, as_bytes, from_bytes
 from d2cli.files.output import checkpoint as module
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.graph import build
-from d2cli.graph.blocks import search as blocks
+from d2cli.graph.blocks import neighbors as blocks
+from d2cli.graph.blocks import plan
 from d2cli.graph.build import build_graph
 from d2cli.graph.exact import search as exact
 
@@ -47,12 +48,11 @@ def points():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Small blocks, and few probes so that passes are needed."""
+    """Small blocks, and cells so small that a search has several groups."""
     monkeypatch.setattr(exact, "FEW_ROWS", 0)
     monkeypatch.setattr(exact, "PAIR_ROWS", 64)
     monkeypatch.setattr(exact, "_TOGETHER", 3)
-    monkeypatch.setattr(blocks, "_LEFT_TO_HOPS", 50.0)
-    monkeypatch.setattr(blocks, "_MOST_LEFT_TO_HOPS", 0.7)
+    monkeypatch.setattr(plan, "CELL_ROWS", 32)
 
 
 def same(a, b):
@@ -63,7 +63,7 @@ def same(a, b):
 
 CASES = {
     "exact": {"method": "exact"},
-    "blocks": {"method": "blocks", "recall": 0.99},
+    "blocks": {"method": "blocks"},
     "hnsw": {"method": "hnsw"},
     "parts": {"method": "exact", "within": np.arange(ROWS) % 3},
     "approximate parts": {"method": "blocks", "within": np.arange(ROWS) % 2},
@@ -71,18 +71,57 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_resuming_from_any_checkpoint_gives_the_same_graph(points, case):
-    whole = build_graph(points, 5, threads=1, **CASES[case])
+def check_every_save(points, **options):
+    """Kill a build after each of its saves; returns the last states."""
+    whole = build_graph(points, 5, threads=1, **options)
     counted = Memory()
-    same(build_graph(points, 5, threads=1, checkpoint=counted, **CASES[case]), whole)
+    same(build_graph(points, 5, threads=1, checkpoint=counted, **options), whole)
     assert counted.saves >= 2
     for last in range(1, counted.saves + 1):
         memory = Memory(last)
         with pytest.raises(Killed):
-            build_graph(points, 5, threads=1, checkpoint=memory, **CASES[case])
+            build_graph(points, 5, threads=1, checkpoint=memory, **options)
         memory.last = None
-        same(build_graph(points, 5, threads=2, checkpoint=memory, **CASES[case]), whole)
+        same(build_graph(points, 5, threads=2, checkpoint=memory, **options), whole)
+    return counted.states
+
+
+def steps_of(states):
+    """The steps of a blocks search, and the rows that it searched again, from its last state."""
+    state = states["blocks"][1]
+    again = sum(state[name].size for name in state if name.startswith("tight:") and ":at" in name)
+    return [name for name, _ in from_bytes(state["done"])[0]], again
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resuming_from_any_checkpoint_gives_the_same_graph(points, case):
+    check_every_save(points, **CASES[case])
+
+
+def test_resuming_after_votes(points):
+    steps, again = steps_of(check_every_save(points, method="blocks"))
+    assert ("vote" in steps, again) == (True, 0)
+
+
+def test_resuming_after_further_probes(points, monkeypatch):
+    """As if comparing all pairs were slow."""
+    monkeypatch.setattr(blocks, "cost_of_all", lambda blocks, width: 1e9)
+    monkeypatch.setattr(blocks, "_LEFT_TO_VOTES", 80.0)
+    monkeypatch.setattr(blocks, "_VOTED", 1)
+    steps, _ = steps_of(check_every_save(points, method="blocks", recall=0.99))
+    assert steps.count("probe") > 1
+
+
+@pytest.mark.parametrize("within", [None, np.arange(ROWS) // 180])
+def test_resuming_with_tight_rows(points, within):
+    """More than half of the rows lie in groups that are far tighter than the others."""
+    mixed = points.copy()
+    mixed[100:] = np.repeat(points[:16], 10, axis=0) + 1e-4 * points[100:]
+    states = check_every_save(mixed, method="blocks", recall=0.99, within=within)
+    steps, again = steps_of(states)
+    if within is None:
+        assert "all" in steps
+    assert again == (11 * 16 if within is None else 80)  # of the last label
 
 
 def test_first_run_with_parts_prints_no_resumed_notice(folder, run_cli):
@@ -168,7 +207,7 @@ def test_same_command_resumes(folder, run_cli, killed, command, method):
     out = Path(line[line.index("--out") + 1])
     whole = out.read_bytes()
     out.unlink()
-    again = killed(1 if method == "blocks" else 2)
+    again = killed(2)
     with pytest.raises(Killed):
         run_cli(*line)
     again()

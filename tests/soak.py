@@ -52,7 +52,7 @@ def scenes(home):
     listed = [
         Scene(home, "graph", build, ["out.arrow"], [*build, "-k", "4"]),
         Scene(home, "resumed", [*build, *kept], ["out.arrow"], [*build, "-k", "4"]),
-        Scene(home, "cells", [*build, *kept, "--method", "blocks"], ["out.arrow"], None),
+        Scene(home, "blocks", [*build, *kept, "--method", "blocks"], ["out.arrow"], None),
         Scene(home, "propagate", pass_on, ["out.npy"], [*pass_on, "--gamma-forward", "2"]),
         Scene(home, "first", pass_on, ["out.npy"], None),
         Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),

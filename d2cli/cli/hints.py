@@ -67,10 +67,10 @@ _UNLIKE = dict.fromkeys(
 _VALUES = {
     "l2": "euclidean", "l2sq": "euclidean", "cos": "cosine", "angular": "cosine", "dot": "cosine",
     "ip": "cosine", "inner-product": "cosine", "brute": "exact", "brute-force": "exact",
-    "flat": "exact", "faiss": "blocks", "hard": "harder", "difficult": "harder", "easy": "easier",
-    "good": "better", "min-max": "minmax", "equal": "uniform", "balanced": "uniform",
-    "stratified": "proportional", "ids": "id", "indices": "index", "bool": "mask",
-    "rbf": "gaussian", "laplacian": "exponential", "knn": "directed",
+    "flat": "exact", "faiss": "blocks", "ivf": "blocks", "hard": "harder", "difficult": "harder",
+    "easy": "easier", "good": "better", "min-max": "minmax", "equal": "uniform",
+    "balanced": "uniform", "stratified": "proportional", "ids": "id", "indices": "index",
+    "bool": "mask", "rbf": "gaussian", "laplacian": "exponential", "knn": "directed",
 }  # fmt: skip
 
 _CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')\.?$")

@@ -104,6 +104,8 @@ def test_suggestions_are_options_that_exist():
         ("--size 9 --recall 90%", "write --recall 0.9"),
         ("--size 9 --gamma-reverse 0,5", "write --gamma-reverse 0.5"),
         ("--size 9 --metric l2", "did you mean --metric euclidean?"),
+        ("--size 9 --method ivf", "did you mean --method blocks?"),
+        ("--size 9 --method faiss", "did you mean --method blocks?"),
         ("--size 9 --metric cosin", "did you mean --metric cosine?"),
         ("--size 9 --higher-is hard", "did you mean --higher-is harder?"),
         ("--size 9 --balance equal", "did you mean --balance uniform?"),

@@ -14,7 +14,7 @@ from d2cli import build_graph
 from d2cli.errors import DataError, UsageError
 from d2cli.graph import build
 from d2cli.graph import settings as search_settings
-from d2cli.graph.blocks import cells
+from d2cli.graph.blocks import plan
 from d2cli.graph.duplicates import find_duplicates
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.vectors import Group
@@ -124,21 +124,24 @@ def test_approximate_search_reaches_its_target_recall(method):
     assert graph.info.method == method
 
 
-@pytest.mark.parametrize("few_groups", [1000, 4], ids=["all groups", "index"])
-def test_ivf_with_groups_of_cells_reaches_its_target_recall(monkeypatch, few_groups):
-    """The path taken for a million rows, with constants for a few thousand."""
-    monkeypatch.setattr(cells, "_FEW_CELLS", 30)
-    monkeypatch.setattr(cells, "_FEW_GROUPS", few_groups)
-    monkeypatch.setattr(cells, "_AROUND", 24)
-    indices, real = [], hnswlib.Index
-    monkeypatch.setattr(hnswlib, "Index", lambda *a: indices.append(a) or real(*a))
+def test_blocks_in_many_cells_reach_the_target_within_labels(monkeypatch):
+    """What many rows need, with cells for a few thousand: duplicates, labels, and excluded rows."""
+    monkeypatch.setattr(plan, "CELL_ROWS", 64)
     values = clustered(2500, 16)
-    _, truth = brute_force(values, 10)
-    graphs = [build_graph(values, 10, method="blocks", threads=t) for t in (1, 3)]
-    assert bool(indices) == (few_groups < 1000)
-    assert naive.recall(graphs[0].neighbors, graphs[0].distances, truth) >= 0.94
+    values[2400:] = values[5]
+    labels, excluded = np.arange(2500) % 2, np.arange(2500) % 7 == 3
+    graphs = [
+        build_graph(values, 10, method="blocks", within=labels, exclude=excluded, threads=t)
+        for t in (1, 3)
+    ]
+    for label in (0, 1):
+        rows = np.flatnonzero((labels == label) & ~excluded)
+        _, truth = brute_force(values[rows], 10)
+        assert naive.recall(graphs[0].neighbors[rows], graphs[0].distances[rows], truth) >= 0.94
+        assert np.isin(graphs[0].neighbors[rows], rows).all()
     assert graphs[0].neighbors.tobytes() == graphs[1].neighbors.tobytes()
     assert graphs[0].distances.tobytes() == graphs[1].distances.tobytes()
+    assert graphs[0].info == graphs[1].info
 
 
 def brute_force(values, k):
@@ -166,7 +169,7 @@ def test_auto_chooses_the_method_by_size(monkeypatch):
     monkeypatch.setattr(search_settings, "EXACT_UP_TO", 200)
     assert build_graph(values, 3).info.method == "blocks"
     mixed = build_graph(values, 3, within=np.arange(300) < 250)
-    assert mixed.info.method == "exact+blocks"
+    assert mixed.info.method == "blocks+exact"
 
 
 def test_automatic_choices_are_decisions():
@@ -185,9 +188,11 @@ def test_automatic_choices_are_decisions():
     info = build_graph(values, 3, method="blocks").info
     assert {d.name: d.value for d in info.decisions} == info.settings
     assert info.decisions[-1].numbers["recall"] >= 0.95
+    names = ["dimensions", "list_size", "near_cells", "probes", "votes"]
+    assert [d.name for d in info.decisions] == names
     assert json.loads(json.dumps([d.as_json() for d in info.decisions]))
     groups = build_graph(values, 3, method="blocks", within=np.arange(300) // 297).info
-    assert [(d.name, d.value) for d in groups.decisions[:1]] == [("method", "exact+blocks")]
+    assert [(d.name, d.value) for d in groups.decisions[:1]] == [("method", "blocks+exact")]
 
 
 @pytest.mark.parametrize("method", ["exact", "blocks", "hnsw"])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli.graph.blocks.kernels.arrange import starts_of
-from d2cli.graph.blocks.kernels.route import Signposts, choose_blocks, ranks_of
+from d2cli.graph.blocks.kernels.cells import nearest_cells
+from d2cli.graph.blocks.kernels.route import Signposts, cells_near, choose_blocks, ranks_of
 from d2cli.graph.blocks.sizes import ROUTED_ROWS
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import VALUES
@@ -112,3 +113,20 @@ def test_rows_without_cells_have_no_blocks():
     assert (ranks_of(codes, cells, posts, wanted) >= 3).tolist() == [[True], [False]]
     nowhere = Signposts.of(np.empty((0, 4), np.uint8), np.array([0, 0]))
     assert choose_blocks(codes, cells, nowhere, 2).tolist() == [[-1, -1]] * 2
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 90), st.integers(0, 99))
+def test_cells_near_are_the_nearest(n, cells, size, seed):
+    """The nearest is first; the others are as near as those of the sorted lists."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(1, 256, (n, 8)).astype(np.uint8)
+    centres = rng.integers(1, 256, (cells, 8)).astype(np.uint8)
+    size = min(size, cells)
+    found, wanted = cells_near(codes, centres, size), nearest_cells(codes, centres, size)
+    np.testing.assert_array_equal(found[:, 0], wanted[:, 0])
+    for row, mine, theirs in zip(codes, found, wanted, strict=True):
+        points = centres.astype(np.int64) - 128
+        scores = points @ (row.astype(np.int64) - 128) - (points**2).sum(axis=1) // 2
+        assert len(set(mine)) == size
+        assert sorted(scores[mine]) == sorted(scores[theirs])

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.graph.blocks.kernels.cells import nearest_cells
-from d2cli.graph.blocks.kernels.route import choose_blocks, ranks_of
+from d2cli.graph.blocks.kernels.route import cells_near, choose_blocks, ranks_of
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.recall import Truth
 from d2cli.runtime.arrays import Int64
@@ -54,7 +53,7 @@ class Ranks(NamedTuple):
         distinct, back = np.unique(numbers, return_inverse=True)
         group, plan = search.group, search.plan
         codes, _ = plan.coder.encode(group.vectors[group.rows_at(distinct)])
-        cells = nearest_cells(codes, plan.centres, plan.near_cells, search.threads)
+        cells = cells_near(codes, plan.centres, plan.near_cells)
         blocks = search.block_of_place[search.places_of(distinct)]
         packs = np.searchsorted(search.pack_starts, blocks, side="right") - 1
         near = choose_blocks(codes, cells, search.map.to_packs, _PACKS[-1])

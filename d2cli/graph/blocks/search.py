@@ -31,9 +31,9 @@ from d2cli.graph.blocks.kernels.arrange import (
     unpack,
 )
 from d2cli.graph.blocks.kernels.carve import carve
-from d2cli.graph.blocks.kernels.cells import Packed, nearest_cells
+from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.kernels.lists import accept, meet_at_home
-from d2cli.graph.blocks.kernels.route import Signposts, choose_blocks
+from d2cli.graph.blocks.kernels.route import Signposts, cells_near, choose_blocks
 from d2cli.graph.blocks.kernels.votes import elect, follow
 from d2cli.graph.blocks.meeting import LISTS, Meeting, Pairs, own_blocks
 from d2cli.graph.blocks.plan import Plan
@@ -128,7 +128,7 @@ class BlockSearch:
         start = chunk * self.chunk
         stop = min(start + self.chunk, len(self.group))
         codes, _ = self.plan.coder.encode(self.group.block(start, stop))
-        cells = nearest_cells(codes, self.plan.centres, self.plan.near_cells)
+        cells = cells_near(codes, self.plan.centres, self.plan.near_cells)
         order = np.argsort(cells[:, 0], kind="stable")
         self.store.put(
             "encoded", chunk, codes=codes[order], cells=cells[order],

@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.graph.blocks.kernels.cells import Packed
+from d2cli.graph.blocks.kernels.cells import Packed, nearest_cells
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, EMPTY, ROUTED_ROWS
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 from d2cli.runtime.int8.compare import above, differences, ones, trailing_zeros
 from d2cli.runtime.int8.sizes import MASKED, QUERIES
 from d2cli.runtime.jit import borrowing_kernel, kernel
 
+#: Up to this many cells of a row are kept in a sorted list.
+_FEW_CELLS = 6
 #: Below the scores of all blocks and of places without one.
 _NOTHING = -(2**31)
 
@@ -41,6 +43,24 @@ def choose_blocks(codes: UInt8, cells: Int32, posts: Signposts, probes: int) -> 
     """
     chosen = np.full((len(codes), probes), -1, np.int32)
     _choose_blocks(codes, cells, *posts.packed, posts.packs, posts.first, chosen)
+    return chosen
+
+
+def cells_near(codes: UInt8, centres: UInt8, size: int) -> Int32:
+    """The `size` nearest centres (n, size) of each row of codes, the nearest first.
+
+    The others come in no order. They are those of ``nearest_cells``, but for ties, and are found
+    faster if they are many.
+    """
+    first = nearest_cells(codes, centres, 1)
+    if size <= _FEW_CELLS:
+        return first if size == 1 else nearest_cells(codes, centres, size)
+    every = Signposts.of(centres, np.array([0, len(centres)]))
+    chosen = choose_blocks(codes, np.zeros((len(codes), 1), np.int32), every, size)
+    # Of equally near cells the first is the nearest, and is taken.
+    place = (chosen == first).argmax(axis=1)[:, None]
+    np.put_along_axis(chosen, place, chosen[:, :1], axis=1)
+    chosen[:, :1] = first
     return chosen
 
 

@@ -78,7 +78,7 @@ def test_change_of_a_called_kernel_compiles_its_callers_again(tmp_path):
     assert [hits(), hits()] == [0, 1]
     change("selection/heap.py")
     assert [hits(), hits()] == [0, 1]
-    for name in ("page/svg.py", "errors.py", "api.py", "graph/blocks/cells.py"):
+    for name in ("page/svg.py", "errors.py", "api.py", "graph/blocks/kernels/cells.py"):
         change(name)
     assert hits() == 1
 

@@ -59,7 +59,10 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.stage = "sample"
         rows = min(AIM_SAMPLE + RECALL_SAMPLE, n)
         compare(ledger, matrix, k, settings.threads, rows, group)
-        {"blocks": search_blocks, "hnsw": _search_index}[method](ledger, matrix, settings)
+        if method == "blocks":
+            search_blocks(ledger, matrix, settings, min(AIM_SAMPLE, n))
+        else:
+            _search_index(ledger, matrix, settings)
     ledger.free("embeddings", "vectors", "group")
     if settings.grouped:
         ledger.free("lists")

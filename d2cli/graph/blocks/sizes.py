@@ -18,6 +18,8 @@ MOST_DIMENSIONS = 512
 PROJECTED_ROWS = 1024
 #: Principal axes are estimated from max(AXES_ROWS, AXES_ROWS_PER_DIMENSION · d) rows.
 AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 2
+#: Of more dimensions, principal axes are found in a random subspace, this much wider than needed.
+FEW_AXES, OVERSAMPLED = 1024, 32
 #: Rows that are routed together.
 ROUTED_ROWS = 128
 #: Neighbours whose neighbours vote for blocks.
@@ -44,21 +46,28 @@ def encoded_rows(n: int, d: int) -> int:
     return -(-most // PROJECTED_ROWS) * PROJECTED_ROWS
 
 
-def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
+def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, sample: int) -> None:
     """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors`; leaves the lists.
 
-    The dimensions, the list size and the numbers of cells and probes are those found on learnt
-    embeddings.
+    `sample` is the number of rows whose true neighbours are known. The dimensions, the list size
+    and the numbers of cells and probes are those found on learnt embeddings.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
-    width = min(d, 192)
+    most, width = min(d, MOST_DIMENSIONS), min(d, 192)
     size, cells, probes = min(k + 10, n - 1), 16, 64
     group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
-    ledger.stage = "encode"
+    ledger.stage = "tune"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
-    ledger.touch("axes", 8 * rows * d + 4 * d * d * (rows / PROJECTED_ROWS + 8))
+    axes = d * d * (rows / PROJECTED_ROWS + 5)
+    if d > FEW_AXES:
+        axes = (rows + 3 * d) * (most + OVERSAMPLED)
+    ledger.touch("axes", 4 * rows * d + 4 * max(rows * d, axes))
+    # The neighbours of the sample, their codes, and differences of codes.
+    ledger.touch("neighbours", sample * truth_size(k, n) * (matrix.wide * d + 13 * most))
+
+    ledger.stage = "encode"
     ledger.hold("codes", n * (width + 4 * cells + 4))
-    ledger.touch("encoding", threads * encoded_rows(n, d) * (4 * min(d, 512) + 2 * width))
+    ledger.touch("encoding", threads * encoded_rows(n, d) * (4 * most + 2 * width))
 
     ledger.stage = "arrange"
     ledger.touch("arranging", n * (width + 4 * cells + 4) + 4 * threads * group * width)

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.blocks.sizes import AXES_ROWS, AXES_ROWS_PER_DIMENSION, PROJECTED_ROWS
+from d2cli.graph.blocks.sizes import (
+    AXES_ROWS,
+    AXES_ROWS_PER_DIMENSION,
+    FEW_AXES,
+    OVERSAMPLED,
+    PROJECTED_ROWS,
+)
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime.arrays import Float32, Floats, Int32, UInt8
 from d2cli.runtime.int8.sizes import BIAS, GROUP, LARGEST
@@ -19,9 +25,8 @@ from d2cli.runtime.products import product
 ROTATED = 64
 #: The share of coordinates that are not clipped to the largest code.
 _NOT_CLIPPED = 0.99999
-#: Of more dimensions, principal axes are found in a random subspace.
-_FEW_AXES = 1024
-_OVERSAMPLED, _ITERATIONS = 32, 2
+#: Passes of the iteration of a random subspace.
+_ITERATIONS = 2
 #: Numbers of the sample from which the scale is taken.
 _SCALE_ROWS = 4096
 
@@ -86,14 +91,14 @@ def _principal_axes(sample: Float32, kept: int, rng: np.random.Generator, thread
     53, algorithm 4.4).
     """
     n, d = sample.shape
-    if d <= _FEW_AXES:
+    if d <= FEW_AXES:
         products = np.empty((-(-n // PROJECTED_ROWS), d, d), np.float32)
         for_blocks(
             lambda a, b: product(sample[a:b].T, sample[a:b], out=products[a // PROJECTED_ROWS]),
             n, PROJECTED_ROWS, threads,
         )  # fmt: skip
         return np.ascontiguousarray(np.linalg.eigh(products.sum(axis=0))[1][:, ::-1][:, :kept])
-    space = rng.standard_normal((d, min(d, kept + _OVERSAMPLED))).astype(np.float32)
+    space = rng.standard_normal((d, min(d, kept + OVERSAMPLED))).astype(np.float32)
     for _ in range(_ITERATIONS):
         space = np.linalg.qr(product(sample.T, product(sample, space)))[0]
     seen = product(sample, space)

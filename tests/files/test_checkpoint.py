@@ -112,15 +112,21 @@ def test_resuming_after_further_probes(points, monkeypatch):
     assert steps.count("probe") > 1
 
 
+def test_resuming_after_all_pairs(points, monkeypatch):
+    """As if few rows met before."""
+    monkeypatch.setattr(blocks, "_BEFORE_ALL", blocks.Effort(2, 2))
+    monkeypatch.setattr(blocks, "_VOTED", 1)
+    steps, _ = steps_of(check_every_save(points, method="blocks", recall=0.99))
+    assert "all" in steps
+
+
 @pytest.mark.parametrize("within", [None, np.arange(ROWS) // 180])
 def test_resuming_with_tight_rows(points, within):
     """More than half of the rows lie in groups that are far tighter than the others."""
     mixed = points.copy()
     mixed[100:] = np.repeat(points[:16], 10, axis=0) + 1e-4 * points[100:]
     states = check_every_save(mixed, method="blocks", recall=0.99, within=within)
-    steps, again = steps_of(states)
-    if within is None:
-        assert "all" in steps
+    _, again = steps_of(states)
     assert again == (11 * 16 if within is None else 80)  # of the last label
 
 

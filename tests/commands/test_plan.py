@@ -744,7 +744,7 @@ def exact_from_npy():
     return ["graph", "--emb", "e.npy", "--method", "exact", "--out", "o.arrow"]
 
 
-def cells_from_parquet():
+def blocks_from_parquet():
     rows = rows_of(30_000, 192)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
     ids = [f"image {i}" for i in range(len(rows))]
@@ -792,7 +792,7 @@ def page_of_methods():
 @pytest.mark.parametrize(
     "case",
     [
-        exact_from_npy, cells_from_parquet, selection_from_graph, propagated_on_graph,
+        exact_from_npy, blocks_from_parquet, selection_from_graph, propagated_on_graph,
         scores_of_outputs, page_of_a_selection, page_of_methods,
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def _tight(search: BlockSearch, g: int, k: int) -> Bools:
 
 
 def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
-    """PartStore, for every group, the neighbours that `solve` finds for its tight rows.
+    """Store, for every group, the neighbours that `solve` finds for its tight rows.
 
     Part ``tight`` of a group has `at`, numbers of its rows, and `neighbors` (m, k), rows of all
     vectors, -1 for none.

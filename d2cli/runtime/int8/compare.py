@@ -230,7 +230,7 @@ def _python_ones(mask):
 
 def _numpy_above(table, i, begin, bound):
     over = np.packbits(table[i, begin : begin + MASKED] > bound, bitorder="little")
-    return over.view(np.int64)[0]
+    return int(over.view(np.uint64)[0])  # without a sign, so that no sum overflows
 
 
 above: Any

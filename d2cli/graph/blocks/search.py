@@ -28,6 +28,7 @@ from d2cli.graph.blocks.kernels.arrange import (
     carve_again,
     cut_into_groups,
     starts_of,
+    unlisted,
     unpack,
 )
 from d2cli.graph.blocks.kernels.carve import carve
@@ -384,9 +385,8 @@ class BlockSearch:
         if not self.store.has("tight", g):
             return listed
         at, more = self.store.get("tight", g, "at"), self.store.get("tight", g, "neighbors")
-        known = (more[:, :, None] == listed[at][:, None, :]).any(axis=2)
         extra = np.full((len(listed), more.shape[1]), -1, np.int32)
-        extra[at] = np.where(known, np.int32(-1), more)
+        extra[at] = unlisted(more, listed[at])
         return np.concatenate([listed, extra], axis=1)
 
     def tight_count(self) -> int:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from d2cli.graph.blocks.kernels.arrange import unlisted
 from d2cli.graph.blocks.kernels.carve import carve
 from d2cli.graph.blocks.kernels.cells import Packed
-from d2cli.graph.blocks.kernels.codes import fit_coder, half_norms
+from d2cli.graph.blocks.kernels.codes import fit_coder
+from d2cli.graph.blocks.kernels.components import flatten, runs, unite
 from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home
 from d2cli.graph.blocks.meeting import own_blocks
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS, EMPTY, MOST_DIMENSIONS, TELLING
 from d2cli.graph.distances import nearest_of_all, rerank
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Float32, Int32, Int64
+from d2cli.runtime.arrays import Float32, Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
 
 #: Rows of the largest such group.
@@ -39,14 +39,11 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
     if n <= _FEW_ROWS:
         nearest_of_all(group.vectors, rows, rows, *lists)
         return lists
-    codes, _ = fit_coder(group, MOST_DIMENSIONS, np.random.default_rng(seed), 1).encode(
-        group.block(0, n)
-    )
+    coder = fit_coder(group, MOST_DIMENSIONS, np.random.default_rng(seed), 1)
+    codes, halves = coder.encode(group.block(0, n))
     order, starts = carve(codes, np.array([0, n]))
-    codes = codes[order]
-    scores, places = _all_pairs(codes, starts, min(2 * k + _SPARE, n - 1))
-    halves = np.empty(n, np.int32)
-    half_norms(codes, halves)
+    codes, halves = codes[order], halves[order]
+    scores, places = _all_pairs(codes, halves, starts, min(2 * k + _SPARE, n - 1))
     last = scores[:, min(k, scores.shape[1]) - 1].astype(np.int64)
     telling = TELLING * codes.shape[1]
     tight = 2 * (halves - last) < telling
@@ -66,17 +63,10 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
         else:  # a scale of their own would be the same one
             more = np.empty((n, k), np.int32)
             nearest_of_all(group.vectors, among.all_rows(), among.all_rows(), more, lists[1])
-        known = (more[:, :, None] == candidates[members][:, None, : places.shape[1]]).any(axis=2)
-        candidates[members, places.shape[1] :] = np.where(known, np.int32(-1), more)
+        known = candidates[members, : places.shape[1]]
+        candidates[members, places.shape[1] :] = unlisted(more, known)
     rerank(group.vectors, rows, candidates, *lists)
     return lists
-
-
-def runs(labels: Int64) -> Iterator[Int64]:
-    """The places of each label, ascending; labels ascend."""
-    order = np.argsort(labels, kind="stable")
-    starts = np.flatnonzero(np.diff(labels[order])) + 1
-    yield from (part for part in np.split(order, starts) if part.size)
 
 
 @kernel
@@ -86,23 +76,16 @@ def _link(scores, places, halves, square, labels):
         for p in range(places.shape[1]):
             if places[i, p] < 0 or 2 * (halves[i] - scores[i, p]) >= square:
                 break
-            one, other = i, np.int64(places[i, p])
-            while labels[one] != one:
-                one = labels[one]
-            while labels[other] != other:
-                other = labels[other]
-            labels[max(one, other)] = min(one, other)
-    for i in range(labels.shape[0]):  # lower rows have been led to the lowest already
-        labels[i] = labels[labels[i]]
+            unite(labels, i, np.int64(places[i, p]))
+    flatten(labels)
 
 
-def _all_pairs(codes: np.ndarray, starts: np.ndarray, size: int) -> tuple[Int32, Int32]:
+def _all_pairs(codes: UInt8, halves: Int32, starts: Int64, size: int) -> tuple[Int32, Int32]:
     """The lists (scores, places) of all rows after all blocks have met."""
     n = len(codes)
     packed, own = Packed.of(codes, starts), own_blocks(starts)
     scores, places = np.full((n, size), EMPTY, np.int32), np.full((n, size), -1, np.int32)
-    bounds, halves = np.empty((len(starts) - 1, BLOCK_ROWS), np.int32), np.empty(n, np.int32)
-    half_norms(codes, halves)
+    bounds = np.empty((len(starts) - 1, BLOCK_ROWS), np.int32)
     meet_at_home(codes, starts, *packed, 0, scores, places, bounds)
     box = np.empty((max(BOX_OFFERS, n * BLOCK_ROWS), 3), np.int32)
     keys, rows = np.arange(len(bounds), dtype=np.int32), np.arange(n, dtype=np.int32)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from d2cli.graph.blocks.kernels.components import flatten, runs, unite
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import TELLING
-from d2cli.graph.blocks.small import runs
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Float32, Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
@@ -91,11 +91,5 @@ def _join(centres, square, joined):
                 if away > square:
                     break
             if away <= square:
-                one, other = a, b
-                while joined[one] != one:
-                    one = joined[one]
-                while joined[other] != other:
-                    other = joined[other]
-                joined[max(one, other)] = min(one, other)
-    for a in range(centres.shape[0]):  # lower cells have been led to the lowest already
-        joined[a] = joined[joined[a]]
+                unite(joined, a, b)
+    flatten(joined)

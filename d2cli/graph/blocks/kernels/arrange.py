@@ -28,6 +28,12 @@ def starts_of(counts: Int64) -> Int64:
     return np.concatenate([[0], np.cumsum(counts)])
 
 
+def unlisted(more: Int32, listed: Int32) -> Int32:
+    """Further candidates `more` (m, k) of rows, -1 in place of those in `listed` (m, any)."""
+    known = (more[:, :, None] == listed[:, None, :]).any(axis=2)
+    return np.where(known, np.int32(-1), more)
+
+
 def block_centres(codes: UInt8, starts: Int64) -> UInt8:
     """The rounded means (blocks, r) of the blocks starts[b] … starts[b + 1], none empty, of codes.
 

@@ -67,7 +67,7 @@ def cells_near(codes: UInt8, centres: UInt8, size: int) -> Int32:
 def ranks_of(codes: UInt8, cells: Int32, posts: Signposts, wanted: Int32) -> Int64:
     """How many of the blocks in the cells of each row are nearer than the `wanted` ones (n, m).
 
-    A block that is in none of these cells has the number of all blocks as its rank.
+    A block that is in none of these cells has a rank above those of all others.
     """
     ranks = np.full(wanted.shape, len(posts.packed.halves) * BLOCK_ROWS)
     _rank(codes, cells, *posts.packed, posts.packs, posts.first, posts.cells, wanted, ranks)

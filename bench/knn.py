@@ -9,7 +9,7 @@
 - The cost at a recall is interpolated between settings, linearly in the logarithms of the time and
   of 1 - recall. Settings that are slower than one of higher recall are left out. The cost at a
   recall below that of every setting is that of the cheapest.
-- Growth: the ratio of the CPU seconds of two sets of a family of which one has twice the rows.
+- Growth: CPU seconds of a set, divided by those of the set of its family with half the rows.
 
 DATA/knn.json keeps every run; runs of the named sets and peers replace older ones. DATA/knn.md is
 the table, written anew after each run.

@@ -18,7 +18,7 @@ CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 byt
 
 # -- the search for γ_r (:mod:`d2cli.selection.gamma`) ---------------------------------------------
 FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
-AT_ONCE = 2  #: above, so many runs with different γ_r are independent of each other
+AT_ONCE = 2  #: with more rows, this many values of γ_r are tried at once
 
 # -- rounds of local maxima (:mod:`d2cli.selection.sweeps`) ----------------------------------------
 #: From this many threads on, rounds are faster than the queue: measured, a round costs 4 to 6 times

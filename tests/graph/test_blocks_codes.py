@@ -29,7 +29,7 @@ def stored_codes(draw, fewest=1, most=80, widths=(4, 8)):
 
 @st.composite
 def coders_and_rows(draw):
-    """A coder whose sums are exact in float32, and rows of which some are clipped."""
+    """A coder whose sums are exact in float32, and rows. Some of their codes are clipped."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     d, r, n = draw(st.integers(1, 6)), 4 * draw(st.integers(1, 3)), draw(st.integers(0, 30))
     scale = draw(st.sampled_from([1.0, 0.25, 8.0]))

@@ -18,7 +18,8 @@ MOST_DIMENSIONS = 512
 PROJECTED_ROWS = 1024
 #: Principal axes are estimated from max(AXES_ROWS, AXES_ROWS_PER_DIMENSION · d) rows.
 AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 2
-#: Of more dimensions, principal axes are found in a random subspace, this much wider than needed.
+#: With more dimensions than FEW_AXES, principal axes are found in a random subspace. It has
+#: OVERSAMPLED more dimensions than axes are needed.
 FEW_AXES, OVERSAMPLED = 1024, 32
 #: Rows that are routed together.
 ROUTED_ROWS = 128

@@ -76,20 +76,12 @@ def ranks_of(codes: UInt8, cells: Int32, posts: Signposts, wanted: Int32) -> Int
 
 @kernel
 def _choose_blocks(codes, cells, points, offsets, halves, packs, first, chosen):
-    widest = _widest(cells, packs)
-    scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
-    flat = scores.reshape(ROUTED_ROWS, widest * BLOCK_ROWS)
-    seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
-    most = ROUTED_ROWS * cells.shape[1]
-    slots, found_cells = np.full(packs.shape[0] - 1, -1, np.int32), np.empty(most, np.int64)
-    ends, filled = np.empty(most + 1, np.int64), np.empty(most, np.int64)
-    looking, query = np.empty(most, np.int64), np.empty(QUERIES, np.int64)
-    targets = np.empty(QUERIES, np.int64)
+    work, scores, seen, used = _workspace(cells, packs)
+    flat = scores.reshape(ROUTED_ROWS, seen.shape[1] * BLOCK_ROWS)
     for start in range(0, codes.shape[0], ROUTED_ROWS):
         stop = min(start + ROUTED_ROWS, codes.shape[0])
         _see_blocks(
-            codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends,
-            filled, looking, query, targets, scores, seen, used,
+            codes, cells, start, stop, points, offsets, halves, packs, *work, scores, seen, used
         )  # fmt: skip
         for i in range(start, stop):
             _keep_best(flat, seen, used, i - start, first, i, chosen)
@@ -97,20 +89,12 @@ def _choose_blocks(codes, cells, points, offsets, halves, packs, first, chosen):
 
 @kernel
 def _rank(codes, cells, points, offsets, halves, packs, first, blocks, wanted, ranks):
-    widest = _widest(cells, packs)
-    scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
-    flat = scores.reshape(ROUTED_ROWS, widest * BLOCK_ROWS)
-    seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
-    most = ROUTED_ROWS * cells.shape[1]
-    slots, found_cells = np.full(packs.shape[0] - 1, -1, np.int32), np.empty(most, np.int64)
-    ends, filled = np.empty(most + 1, np.int64), np.empty(most, np.int64)
-    looking, query = np.empty(most, np.int64), np.empty(QUERIES, np.int64)
-    targets = np.empty(QUERIES, np.int64)
+    work, scores, seen, used = _workspace(cells, packs)
+    flat = scores.reshape(ROUTED_ROWS, seen.shape[1] * BLOCK_ROWS)
     for start in range(0, codes.shape[0], ROUTED_ROWS):
         stop = min(start + ROUTED_ROWS, codes.shape[0])
         _see_blocks(
-            codes, cells, start, stop, points, offsets, halves, packs, slots, found_cells, ends,
-            filled, looking, query, targets, scores, seen, used,
+            codes, cells, start, stop, points, offsets, halves, packs, *work, scores, seen, used
         )  # fmt: skip
         for i in range(start, stop):
             row = i - start
@@ -127,6 +111,20 @@ def _rank(codes, cells, points, offsets, halves, packs, first, blocks, wanted, r
                         for y in range(used[row] * BLOCK_ROWS):
                             nearer += flat[row, y] > own
                         ranks[i, m] = nearer
+
+
+@kernel
+def _workspace(cells, packs):
+    """What :func:`_see_blocks` works with, and the three arrays that it fills."""
+    widest, most = _widest(cells, packs), ROUTED_ROWS * cells.shape[1]
+    scores = np.empty((ROUTED_ROWS * widest, BLOCK_ROWS), np.int32)
+    seen, used = np.empty((ROUTED_ROWS, widest), np.int64), np.empty(ROUTED_ROWS, np.int64)
+    slots, found_cells = np.full(packs.shape[0] - 1, -1, np.int32), np.empty(most, np.int64)
+    ends, filled = np.empty(most + 1, np.int64), np.empty(most, np.int64)
+    looking, query = np.empty(most, np.int64), np.empty(QUERIES, np.int64)
+    targets = np.empty(QUERIES, np.int64)
+    work = (slots, found_cells, ends, filled, looking, query, targets)
+    return work, scores, seen, used
 
 
 @kernel

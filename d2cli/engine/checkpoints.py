@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli.engine.store import PartStore
+
 State = dict[str, Any]  # arrays or numpy scalars by name
 
 
@@ -30,6 +32,10 @@ class Checkpoint:
         arrays meanwhile where the state says "not finished". Parts are built one after another.
         """
 
+    def store(self) -> PartStore:
+        """Where a search within this build keeps its parts: in memory, or what a killed run left."""
+        return PartStore()
+
     def of_part(self, part: int) -> "Checkpoint":
         """The checkpoint of one part."""
         return _Part(self, part)
@@ -45,6 +51,9 @@ class _Part(Checkpoint):
 
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         self.whole.save(stage, state, self.number)
+
+    def store(self) -> PartStore:
+        return self.whole.store().child(str(self.number))
 
 
 NONE = Checkpoint()

@@ -1,37 +1,61 @@
 """Named arrays of numbered parts, which tasks read and write whole."""
 
+from __future__ import annotations
+
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class PartStore:
-    """Parts in memory: a part is a set of arrays under a name and a number."""
+    """Parts in memory: a part is a set of arrays under a name and a number.
+
+    :class:`d2cli.files.output.part_files.PartFiles` keeps parts in files.
+
+    Attributes:
+        room: bytes of parts that may be in memory together; None: all of them.
+    """
+
+    room: int | None = None
 
     def __init__(self) -> None:
         """An empty store."""
         self._held: dict[tuple[str, int], Arrays] = {}
 
-    def has(self, name: str, part: int) -> bool:
+    def has(self, name: str, part: int = 0) -> bool:
         """Whether a part is there."""
         return (name, part) in self._held
 
-    def put(self, name: str, part: int, **arrays: NDArray[Any]) -> None:
+    def put(self, name: str, part: int = 0, /, **arrays: NDArray[Any]) -> None:
         """Store a part, in place of an earlier one."""
         self._held[name, part] = arrays
 
     def get(self, name: str, part: int, key: str, start: int = 0, stop: int | None = None) -> Any:
-        """The rows start … stop of an array, a view: what is written to it is stored."""
+        """The rows start … stop of an array. It may be a view: to change a part, put it again."""
         return self._held[name, part][key][start:stop]
 
-    def drop(self, name: str, part: int) -> None:
+    def whole(self, name: str, part: int = 0) -> Arrays:
+        """All arrays of a part."""
+        return dict(self._held[name, part])
+
+    def drop(self, name: str, part: int = 0) -> None:
         """Forget a part, if it is there."""
         self._held.pop((name, part), None)
 
+    def child(self, name: str) -> PartStore:
+        """A store of the same kind, for work within this one."""
+        del name
+        return PartStore()
+
+    def end(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+
     def state(self) -> Arrays:
-        """All parts, under names that :meth:`restore` knows."""
+        """All parts, under names that :meth:`restore` knows; none of them if they are in files."""
         return {
             f"{name}:{part}:{key}": array
             for (name, part), arrays in self._held.items()
@@ -44,3 +68,8 @@ class PartStore:
             if label.count(":") == 2:
                 name, part, key = label.split(":")
                 self._held.setdefault((name, int(part)), {})[key] = array
+
+
+def number(value: int) -> NDArray[np.int64]:
+    """A number as an array for a part."""
+    return np.array([value], np.int64)

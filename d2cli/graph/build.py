@@ -14,20 +14,34 @@ from d2cli import defaults
 from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 from d2cli.graph.blocks.neighbors import block_neighbors
+from d2cli.graph.blocks.ranked import Held, Ranked
 from d2cli.graph.blocks.sizes import truth_size
-from d2cli.graph.duplicates import find_duplicates
-from d2cli.graph.exact.search import Lists, exact_neighbors
+from d2cli.graph.duplicates import Spread, find_duplicates
+from d2cli.graph.exact.search import exact_neighbors
 from d2cli.graph.hnsw import hnsw_neighbors
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import AIM_SAMPLE, RECALL_SAMPLE
-from d2cli.graph.vectors import Group, prepare
+from d2cli.graph.vectors import Group, ReadVectors, prepare
 from d2cli.limits import check_neighbors, check_search
 from d2cli.runtime.arrays import Bools, Floats, Int64
 from d2cli.runtime.decisions import Decision
+
+
+@dataclass(frozen=True)
+class Lists:  # TEMP
+    n: int
+    n_neighbors: int
+    excluded: object
+    info: object
+    rows: object
+
+
+#: Rows that are copied to the lists of all rows at a time.
+RANGE_ROWS = 1 << 17
 
 
 def build_graph(
@@ -46,11 +60,13 @@ def build_graph(
     seed: int = defaults.SEED,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
-) -> KnnGraph:
+) -> KnnGraph | Lists:
     """The k nearest neighbours of every embedding.
 
     Args:
         embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
+            A reader of rows: they are read when they are needed, and the search keeps its parts in
+            the store of `checkpoint`.
         n_neighbors: k >= 1. A row with fewer possible neighbours keeps empty places.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
         method: ``exact``; ``blocks``: int8 codes in small blocks, fast for many rows;
@@ -66,7 +82,7 @@ def build_graph(
         checkpoint: stores finished work and returns that of an earlier run of the same build.
 
     Returns:
-        The graph. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
+        The graph. If rows are read and searched in one group, its lists are in the store. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
         None if every search was exact. ``info.decisions`` lists the automatic choices.
 
     Raises:
@@ -75,7 +91,8 @@ def build_graph(
     """
     threads = thread_count(threads)
     check_search(n_neighbors, method, recall, hnsw_m, ef_construction, ef, seed)
-    embeddings = np.asanyarray(embeddings)  # a memory map stays one
+    if not hasattr(embeddings, "read"):
+        embeddings = np.asanyarray(embeddings)  # a memory map stays one
     exclude = None if exclude is None else np.array(exclude)
     fits = exclude is not None and exclude.shape == embeddings.shape[:1]  # else refused below
     skip = exclude if fits else None
@@ -88,7 +105,10 @@ def build_graph(
     search = _GroupSearch(settings, progress)
     groups = _rows_of_groups(n, within, exclude)
     if groups is None:
-        neighbors, distances = search(Group(vectors), checkpoint)
+        found = search(Group(vectors), checkpoint)
+        if isinstance(vectors, ReadVectors):
+            return Lists(n, n_neighbors, exclude, search.tally.info(settings), found.rows)
+        neighbors, distances = found.rows(0, n)
     else:
         neighbors = np.full((n, n_neighbors), -1, np.int32)
         distances = np.full((n, n_neighbors), np.inf, np.float32)
@@ -97,10 +117,15 @@ def build_graph(
             begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
             search.tally = _Tally(**from_bytes(state["tally"]))
         for part, rows in enumerate(groups[begin:], begin):
-            lists = search(Group(vectors, rows), checkpoint.of_part(part))
-            neighbors[rows], distances[rows] = lists
+            group = Group(vectors, rows)
+            found = search(group, checkpoint.of_part(part))
+            for start in range(0, len(rows), RANGE_ROWS):
+                some = rows[start : start + RANGE_ROWS]
+                near, distances[some] = found.rows(start, start + len(some))
+                neighbors[some] = group.listed(near)
             done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
             checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
+            checkpoint.of_part(part).store().end()
     return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
 
 
@@ -160,8 +185,8 @@ class _GroupSearch:
     def __init__(self, settings: SearchSettings, progress: Progress) -> None:
         self.settings, self.progress, self.tally = settings, progress, _Tally()
 
-    def __call__(self, group: Group, checkpoint: Checkpoint) -> Lists:
-        """The lists of one group. Neighbours are rows of all vectors."""
+    def __call__(self, group: Group, checkpoint: Checkpoint) -> Ranked:
+        """The lists of one group."""
         duplicates = find_duplicates(group, self.settings.threads)
         self.tally.groups += 1
         self.tally.rows += len(group)
@@ -169,31 +194,62 @@ class _GroupSearch:
             return self._search_distinct(group, checkpoint)
         distinct = Group(group.vectors, group.rows_at(duplicates.first))
         self.tally.duplicates += len(group) - len(distinct)
-        neighbors, distances = self._search_distinct(distinct, checkpoint)
-        neighbors, distances = duplicates.spread(distinct.number(neighbors), distances)
-        return group.listed(neighbors), distances
+        return Spread(duplicates, self._search_distinct(distinct, checkpoint))
 
-    def _search_distinct(self, group: Group, checkpoint: Checkpoint) -> Lists:
+    def _search_distinct(self, group: Group, checkpoint: Checkpoint) -> Ranked:
         n, tally, settings, progress = len(group), self.tally, self.settings, self.progress
         k, threads = settings.n_neighbors, settings.threads
         method = settings.method_for(n)
         tally.methods.add(method)
         tally.largest_group = max(tally.largest_group, n)
+        if method != "blocks":
+            group = _in_memory(group, method, checkpoint)
         if method == "exact":
-            return exact_neighbors(
+            neighbors, distances = exact_neighbors(
                 group, k, threads=threads, progress=progress, checkpoint=checkpoint
             )
+            return Held(group.number(neighbors), distances)
         aim, judge = sample_rows(n, AIM_SAMPLE, RECALL_SAMPLE, settings.seed)
-        # The search that tunes itself by more than the k nearest gets more of them.
-        deep = truth_size(k, n) if method == "blocks" else k
-        truth = Truth.of(group, deep, np.concatenate([aim, judge]), threads, progress)
-        search = block_neighbors if method == "blocks" else hnsw_neighbors
-        aiming = truth.part(0, aim.size)
-        neighbors, distances, decisions = search(group, settings, aiming, progress, checkpoint)
+        found: Ranked
+        if method == "blocks":
+            # The search that tunes itself by more than the k nearest gets more of them.
+            truth = self._truth(group, truth_size(k, n), np.concatenate([aim, judge]), checkpoint)
+            found, decisions = block_neighbors(
+                group, settings, truth.part(0, aim.size), progress, checkpoint
+            )
+        else:
+            truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
+            neighbors, distances, decisions = hnsw_neighbors(
+                group, settings, truth.part(0, aim.size), progress, checkpoint
+            )
+            found = Held(group.number(neighbors), distances)
         tally.decisions = tuple(decision.as_json() for decision in decisions)
         judging = truth.first(k).part(aim.size, aim.size + judge.size)
-        reached = judging.recall(distances[judge])
+        reached = judging.recall(found.take(judge)[1])
         tally.approximate += 1
         tally.sampled += judge.size
         tally.recalled += reached * judge.size
-        return neighbors, distances
+        return found
+
+    def _truth(self, group: Group, k: int, rows: Int64, checkpoint: Checkpoint) -> Truth:
+        """The nearest neighbours of a sample, once for all runs of a build."""
+        store = checkpoint.store()
+        if store.has("truth"):
+            return Truth(**store.whole("truth"))
+        truth = Truth.of(group, k, rows, self.settings.threads, self.progress)
+        store.put("truth", **truth._asdict())
+        return truth
+
+
+def _in_memory(group: Group, method: str, checkpoint: Checkpoint) -> Group:
+    """A group whose vectors are an array, for methods that work on all of them at a time."""
+    if isinstance(group.vectors, np.ndarray):
+        return group
+    n, (_, d), room = len(group), group.vectors.shape, checkpoint.store().room
+    needed = 3 * n * d * group.vectors.itemsize
+    if room is not None and needed > room:
+        raise UsageError(
+            f"--method {method} keeps all vectors in memory: {needed / 2**30:.1f} GiB",
+            "give more memory, or use --method blocks",
+        )
+    return Group(group.block(0, n))

@@ -5,9 +5,11 @@ by true distances, which are computed in float64 in the full dimension.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
+from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel, reordering_kernel
 from d2cli.runtime.prefetch import prefetch_row
 
@@ -16,6 +18,8 @@ from d2cli.runtime.prefetch import prefetch_row
 LANES = 64
 #: Candidates whose vectors are prefetched.
 AHEAD = 4
+#: Numbers (32 MB) of the vectors that are gathered at once for ranking.
+GATHERED = 1 << 23
 
 
 @kernel
@@ -169,7 +173,7 @@ def distance(a, b):
 
 
 @kernel
-def _keep(length, row, distances, rows):
+def keep(length, row, distances, rows):
     """Insert into a list ascending by (distance, row), if (length, row) is below its last entry."""
     last = distances.shape[0] - 1
     if length < distances[last] or (length == distances[last] and row < rows[last]):
@@ -196,7 +200,7 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
         nearest[:], shortest[:] = -1, np.inf
         for p in range(count):
             if mine[p] >= 0 and mine[p] != i:
-                _keep(lengths[p], mine[p], shortest, nearest)
+                keep(lengths[p], mine[p], shortest, nearest)
 
 
 @kernel
@@ -207,4 +211,32 @@ def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
         nearest[:], shortest[:] = -1, np.inf
         for j in among:
             if j != i:
-                _keep(distance(vectors[i], vectors[j]), j, shortest, nearest)
+                keep(distance(vectors[i], vectors[j]), j, shortest, nearest)
+
+
+def rank_rows(vectors: Any, rows: Int64, candidates: Int32, k: int) -> tuple[Int32, Float32]:
+    """The k nearest candidates of each row by true distance, as :func:`rerank` finds them.
+
+    `vectors` (n, d) need not be an array: ``vectors[rows]`` must return one. `rows` are (m,),
+    `candidates` (m, c).
+
+    Returns:
+        neighbors (m, k), -1 for none, and distances (m, k).
+    """
+    m, c = candidates.shape
+    neighbors, distances = np.empty((m, k), np.int32), np.empty((m, k), np.float32)
+    if isinstance(vectors, np.ndarray):
+        rerank(vectors, rows, candidates, neighbors, distances)
+        return neighbors, distances
+    step = max(1, GATHERED // ((c + 1) * vectors.shape[1]))
+    for start in range(0, m, step):
+        some = slice(start, start + step)
+        # Numbers ascend as the rows do, so ties are decided alike.
+        known = np.unique(np.concatenate([rows[some], candidates[some].ravel()]))
+        known = known[known >= 0]
+        wanted = np.searchsorted(known, candidates[some]).astype(np.int32)
+        wanted[candidates[some] < 0] = -1
+        found = neighbors[some]
+        rerank(vectors[known], np.searchsorted(known, rows[some]), wanted, found, distances[some])
+        found[:] = np.where(found < 0, -1, known[found])
+    return neighbors, distances

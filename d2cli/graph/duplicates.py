@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import for_blocks
-from d2cli.graph.vectors import Group
+from d2cli.graph.blocks.ranked import Ranked
+from d2cli.graph.vectors import Group, ReadVectors, block_rows
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel
+
+
+#: Rows whose lists are put together at a time.
+_SPREAD = 1 << 16
 
 
 class Duplicates(NamedTuple):
@@ -24,21 +29,40 @@ class Duplicates(NamedTuple):
     indptr: Int64  # (g + 1,); the rows of class c are members[indptr[c]:indptr[c + 1]]
     members: Int32  # (n,), the rows of each class, ascending
 
-    def spread(self, neighbors: Int32, distances: Float32) -> tuple[Int32, Float32]:
-        """Expand the lists (g, k) of the g distinct rows, numbered 0 … g-1, to lists (n, k)."""
-        shape = (self.label.size, neighbors.shape[1])
+    def spread(self, found: Ranked, start: int, stop: int) -> tuple[Int32, Float32]:
+        """The lists (stop - start, k) of the rows start … stop, from those of the g distinct rows."""
+        distinct, at = np.unique(self.label[start:stop], return_inverse=True)
+        neighbors, distances = found.take(distinct.astype(np.int64))
+        shape = (stop - start, neighbors.shape[1])
         out = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
-        _spread(self.label, self.indptr, self.members, neighbors, distances, *out)
+        _spread(start, distinct, at, self.indptr, self.members, neighbors, distances, *out)
         return out
+
+
+class Spread:
+    """The lists of all rows, from those of the distinct rows; see :class:`Ranked`."""
+
+    def __init__(self, duplicates: Duplicates, found: Ranked) -> None:
+        self._duplicates, self._found = duplicates, found
+
+    def rows(self, start: int, stop: int) -> tuple[Int32, Float32]:
+        spans = [(a, min(a + _SPREAD, stop)) for a in range(start, stop, _SPREAD)]
+        lists = [self._duplicates.spread(self._found, *span) for span in spans]
+        return np.concatenate([n for n, _ in lists]), np.concatenate([d for _, d in lists])
+
+    def take(self, numbers: Int64) -> tuple[Int32, Float32]:
+        lists = [self._duplicates.spread(self._found, i, i + 1) for i in numbers.tolist()]
+        return np.concatenate([n for n, _ in lists]), np.concatenate([d for _, d in lists])
 
 
 def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
     """The classes of exactly equal rows (-0.0 equals 0.0), or None if all rows are distinct."""
     n, vectors = len(group), group.vectors
+    d = vectors.shape[1]
     hashes = np.empty(n, np.uint64)
     # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
     number = np.uint32 if vectors.itemsize == 4 else np.uint64
-    keys = _keys(vectors.shape[1], number)
+    keys = _keys(d, number)
     negative_zero = vectors.dtype.type(-0.0).view(number)
 
     def hash_block(start: int, stop: int) -> None:
@@ -49,7 +73,10 @@ def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
     for_blocks(hash_block, n, 4096, threads)
     by_hash = np.argsort(hashes, kind="stable")
     label = np.empty(n, np.int32)
-    count = _label(vectors, group.all_rows(), hashes, by_hash, label)
+    if isinstance(vectors, ReadVectors):
+        count = _label_read(group, hashes, by_hash, label)
+    else:
+        count = _label(vectors, group.all_rows(), hashes, by_hash, label)
     if count == n:
         return None
     members = np.argsort(label, kind="stable").astype(np.int32)
@@ -74,6 +101,34 @@ def _hash_rows(bits, keys, negative_zero, hashes):
             number = row[c] if row[c] != negative_zero else keys.dtype.type(0)
             total += np.uint64(number) * np.uint64(keys[c])
         hashes[r] = total
+
+
+def _label_read(
+    group: Group, hashes: NDArray[np.uint64], by_hash: Int64, label: Int32
+) -> int:  # fmt: skip
+    """As :func:`_label`, of vectors that are not in memory: those of equal hash are read."""
+    ordered = hashes[by_hash]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    ends = np.append(begins[1:], len(hashes))
+    first = np.arange(len(hashes), dtype=np.int32)
+    for begin, end in zip(begins[ends - begins > 1], ends[ends - begins > 1], strict=True):
+        first[by_hash[begin:end]] = by_hash[begin]
+    copies = np.flatnonzero(first != np.arange(len(hashes)))
+    odd: set[int] = set()  # the first rows of runs in which hashes collide
+    step = block_rows(group.vectors.shape[1])
+    for start in range(0, len(copies), step):
+        some = copies[start : start + step]
+        sources, back = np.unique(first[some], return_inverse=True)
+        differ = (group.vectors_at(some) != group.vectors_at(sources)[back]).any(axis=1)
+        odd.update(first[some[differ]].tolist())
+    for begin in odd:
+        seen: dict[bytes, int] = {}
+        for i in np.flatnonzero(first == begin).tolist():
+            content = (group.vectors_at(np.array([i])) + 0.0).tobytes()  # 0.0 in place of -0.0
+            first[i] = seen.setdefault(content, i)
+    firsts = first == np.arange(len(hashes))
+    label[:] = (np.cumsum(firsts) - 1)[first]
+    return int(np.count_nonzero(firsts))
 
 
 @kernel
@@ -115,19 +170,26 @@ def _equal(a, b):
 
 
 @kernel
-def _spread(label, indptr, members, neighbors, distances, out_neighbors, out_distances):
-    """List the copies of row i (distance 0), then those of each neighbour; ties by row number."""
+def _spread(
+    start, distinct, at, indptr, members, neighbors, distances, out_neighbors, out_distances
+):  # fmt: skip
+    """List the copies of each row (distance 0), then those of its neighbours; ties by row number.
+
+    Rows start, start + 1, … are of the classes distinct[at[0]], distinct[at[1]], …; neighbors,
+    distances are the lists of the `distinct` classes.
+    """
     n, k = out_neighbors.shape
-    for i in range(n):
-        listed, lengths = out_neighbors[i], out_distances[i]
-        g, filled = label[i], 0
+    for row in range(n):
+        i = start + row
+        listed, lengths = out_neighbors[row], out_distances[row]
+        g, filled = at[row], 0
         for p in range(-1, neighbors.shape[1]):
-            other = g if p < 0 else neighbors[g, p]
+            other = distinct[g] if p < 0 else neighbors[g, p]
             d = np.float32(0.0) if p < 0 else distances[g, p]
             if other < 0 or (filled == k and d > lengths[k - 1]):
                 break
-            for at in range(indptr[other], indptr[other + 1]):
-                j = members[at]
+            for t in range(indptr[other], indptr[other + 1]):
+                j = members[t]
                 if j == i:
                     continue
                 if filled == k and (d > lengths[k - 1] or j > listed[k - 1]):

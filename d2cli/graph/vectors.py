@@ -2,6 +2,7 @@
 unit length under ``cosine``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS, Metric
+from d2cli.engine.storage import RowReader
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.sizes import BLOCK_NUMBERS
@@ -31,6 +33,41 @@ def block_rows(d: int) -> int:
     return max(1, BLOCK_NUMBERS // max(d, 1))
 
 
+class ReadVectors:
+    """Vectors that are read and scaled when they are asked for: ``vectors[rows]`` is an array.
+
+    They have the values that :func:`prepare` would give them in memory. Rows are asked for by a
+    slice without a step, or by an array of row numbers.
+
+    Attributes:
+        shape, dtype, itemsize: as of an array (n, d).
+        largest: the largest absolute value of the rows that were not skipped.
+    """
+
+    def __init__(self, reader: RowReader, metric: Metric) -> None:
+        self.reader, self.metric, self.shape = reader, metric, reader.shape
+        self.dtype = np.dtype(np.float64 if reader.dtype == np.float64 else np.float32)
+        self.itemsize, self.largest = self.dtype.itemsize, 0.0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, at: slice | NDArray[Any]) -> Floats:
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(self.shape[0])
+            block = self.reader.read(start, max(start, stop))
+        else:
+            block = self.reader.take(at.astype(np.int64, copy=False))
+        if self.metric == "cosine":
+            with np.errstate(divide="ignore", invalid="ignore"):  # rows that are skipped
+                block = _unit(block, _norms(block))
+        return block.astype(self.dtype, copy=False)
+
+
+#: Vectors as :func:`prepare` returns them.
+Vectors = Floats | ReadVectors
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows that are searched among themselves; a view, not a copy.
@@ -42,7 +79,7 @@ class Group:
         rows: (n,) int64, the rows of the group, ascending; None if they are all rows.
     """
 
-    vectors: Floats
+    vectors: Vectors
     rows: Int64 | None = None
 
     def __len__(self) -> int:
@@ -51,6 +88,10 @@ class Group:
     def block(self, start: int, stop: int) -> Floats:
         """The vectors numbered start … stop; a view if the group is all rows."""
         return self.vectors[slice(start, stop) if self.rows is None else self.rows[start:stop]]
+
+    def vectors_at(self, numbers: NDArray[Any]) -> Floats:
+        """The vectors (m, d) with these numbers, a copy."""
+        return self.vectors[self.rows_at(numbers)]
 
     def rows_at(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """The rows with these numbers."""
@@ -70,20 +111,22 @@ class Group:
         """The numbers of these rows; -1 stays -1."""
         if self.rows is None:
             return rows
+        if 8 * len(self.rows) < len(self.vectors):
+            return np.where(rows < 0, -1, np.searchsorted(self.rows, rows)).astype(np.int32)
         numbers = np.full(len(self.vectors), -1, np.int32)
         numbers[self.rows] = np.arange(len(self.rows))
         return np.where(rows < 0, np.int32(-1), numbers[rows])
 
 
 def prepare(
-    embeddings: Floats, metric: Metric, *, skip: NDArray[np.bool_] | None = None,
+    embeddings: Floats | RowReader, metric: Metric, *, skip: NDArray[np.bool_] | None = None,
     threads: int | None = None, progress: Progress = silent,
-) -> Floats:  # fmt: skip
+) -> Vectors:  # fmt: skip
     """Check embeddings and convert them to the form that searches take.
 
     Args:
-        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped; is
-            read in blocks and not changed.
+        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped, or
+            a reader of rows; is read in blocks and not changed.
         metric: ``euclidean`` or ``cosine``.
         skip: (n,) bool, rows that are not looked at: what is returned for them is undefined.
         threads, progress: as for :func:`~d2cli.graph.build.build_graph`.
@@ -91,7 +134,8 @@ def prepare(
     Returns:
         (n, d), C-contiguous, native byte order. ``euclidean`` returns the embeddings themselves if
         they are in this form and not float16, otherwise one copy. ``cosine`` returns a copy scaled
-        to unit length. Copies are float64 for float64, otherwise float32.
+        to unit length. Copies are float64 for float64, otherwise float32. For a reader, nothing is
+        kept in memory: :class:`ReadVectors`.
 
     Raises:
         UsageError: for another metric.
@@ -100,10 +144,62 @@ def prepare(
             1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
     """
     check_choice("metric", metric, Metric)
-    if embeddings.ndim != 2:
-        raise _Unusable(f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}")
+    _check_form(embeddings)
+    (n, d), cosine = embeddings.shape, metric == "cosine"
     dtype = embeddings.dtype.newbyteorder("=")
-    if dtype not in (np.float16, np.float32, np.float64):
+    step = block_rows(d)
+    longest, largest = np.zeros(-(-n // step)), np.zeros(-(-n // step))
+    vectors: Vectors
+    if isinstance(embeddings, np.ndarray):
+        flags, read = embeddings.flags, embeddings.__getitem__
+        plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
+        wide = np.float64 if dtype == np.float64 else np.float32
+        vectors = embeddings if plain and not cosine else np.empty((n, d), wide)
+        copy = None if vectors is embeddings else vectors
+    else:
+        read, vectors, copy = _slices_of(embeddings), ReadVectors(embeddings, metric), None
+
+    def check(start: int, stop: int) -> None:
+        block, rows = read(slice(start, stop)), np.arange(start, stop)
+        if skip is not None and skip[start:stop].any():
+            block, rows = block[~skip[start:stop]], rows[~skip[start:stop]]
+            if copy is not None:
+                copy[start:stop] = 0
+            if not rows.size:
+                return
+        norms = _norms(block)
+        if cosine:
+            block, norms = _near_one(block, norms)
+        _check_finite(block, norms, rows)
+        longest[start // step] = norms.max() or np.abs(block).max()
+        if cosine and not norms.all():
+            row = int(rows[np.argmin(norms)])
+            raise _Unusable(_ZERO, "drop it, or use --metric euclidean", row=row)
+        if copy is not None:
+            copy[rows if rows.size < stop - start else slice(start, stop)] = (
+                block / norms[:, None] if cosine else block
+            )
+        else:
+            largest[start // step] = max(block.max(), -block.min())
+
+    for_blocks(check, n, step, thread_count(threads), progress, "read")
+    if not cosine and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
+        wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
+        raise _Unusable(wrong, "scale the embeddings up")
+    if isinstance(vectors, ReadVectors):
+        vectors.largest = 1.0 if cosine else float(largest.max())
+    return vectors
+
+
+def _slices_of(reader: RowReader) -> Callable[[slice], Floats]:
+    return lambda some: reader.read(some.start, some.stop)
+
+
+def _check_form(embeddings: Floats | RowReader) -> None:
+    """Refuse what is no matrix of floats with rows and columns."""
+    if len(embeddings.shape) != 2:
+        raise _Unusable(f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}")
+    if embeddings.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         wrong = f"embeddings must be float16, float32 or float64, not {embeddings.dtype}"
         raise _Unusable(wrong, _conversion(embeddings.dtype))
     n, d = embeddings.shape
@@ -113,41 +209,6 @@ def prepare(
         raise _Unusable(f"{n:,} rows are more than {MAX_ROWS:,}")
     if d == 0:
         raise _Unusable("embeddings have no columns")
-    flags, cosine = embeddings.flags, metric == "cosine"
-    plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
-    as_is = plain and not cosine
-    wide = np.float64 if dtype == np.float64 else np.float32
-    vectors = embeddings if as_is else np.empty((n, d), wide)
-    step = block_rows(d)
-    longest = np.zeros(-(-n // step))
-
-    def check(start: int, stop: int) -> None:
-        block, rows = embeddings[start:stop], np.arange(start, stop)
-        if skip is not None and skip[start:stop].any():
-            block, rows = block[~skip[start:stop]], rows[~skip[start:stop]]
-            if not as_is:
-                vectors[start:stop] = 0
-            if not rows.size:
-                return
-        norms = _norms(block)
-        if cosine and not ((norms > 1e-30) & (norms < 1e30)).all():
-            block = _near_one(block)
-            norms = _norms(block)
-        _check_finite(block, norms, rows)
-        longest[start // step] = norms.max() or np.abs(block).max()
-        if cosine and not norms.all():
-            row = int(rows[np.argmin(norms)])
-            raise _Unusable(_ZERO, "drop it, or use --metric euclidean", row=row)
-        if not as_is:
-            vectors[rows if rows.size < stop - start else slice(start, stop)] = (
-                block / norms[:, None] if cosine else block
-            )
-
-    for_blocks(check, n, step, thread_count(threads), progress, "read")
-    if not cosine and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
-        wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
-        raise _Unusable(wrong, "scale the embeddings up")
-    return vectors
 
 
 def _conversion(dtype: np.dtype) -> str:
@@ -163,17 +224,35 @@ def _conversion(dtype: np.dtype) -> str:
     return f"convert them: {numbers}"
 
 
-def _near_one(block: Floats) -> Floats:
-    """Each row divided by a power of two, which keeps its direction without rounding."""
-    largest = np.abs(block).max(axis=1)
+def _near_one(
+    block: Floats, norms: NDArray[np.float64]
+) -> tuple[Floats, NDArray[np.float64]]:  # fmt: skip
+    """Rows, and their lengths, whose squares fit float64 well.
+
+    If they do not, each row is divided by a power of two, which keeps its direction without
+    rounding.
+    """
+    odd = ~((norms > 1e-30) & (norms < 1e30))
+    if not odd.any():
+        return block, norms
+    block = block.astype(np.float64)
+    largest = np.abs(block[odd]).max(axis=1)
     largest[~np.isfinite(largest)] = 1.0
-    return np.ldexp(block.astype(np.float64), -np.frexp(largest)[1][:, None])
+    block[odd] = np.ldexp(block[odd], -np.frexp(largest)[1][:, None])
+    return block, _norms(block)
+
+
+def _unit(block: Floats, norms: NDArray[np.float64]) -> Floats:
+    """Rows scaled to unit length."""
+    block, norms = _near_one(block, norms)
+    return block / norms[:, None]
 
 
 def _norms(block: Floats) -> NDArray[np.float64]:
-    """Lengths of the rows, float64."""
+    """Lengths of the rows, float64. That of a row does not depend on the rows around it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        wide = block.astype(np.float64, order="C", copy=False)
+        return np.sqrt(np.einsum("ij,ij->i", wide, wide))
 
 
 def unusable_rows(block: NDArray[Any], metric: Metric) -> NDArray[np.bool_]:
@@ -220,6 +299,8 @@ def power_of_two_scale(threads: int, *groups: Group) -> float:
 
 
 def _largest(group: Group, threads: int) -> float:
+    if isinstance(group.vectors, ReadVectors) and group.rows is None:
+        return group.vectors.largest
     n, step = len(group), block_rows(group.vectors.shape[1])
     largest = np.zeros(-(-n // step))
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from d2cli.graph.distances import LANES, keep_nearest, keep_nearest_across
+from d2cli.graph import distances
+from d2cli.graph.distances import LANES, keep_nearest, keep_nearest_across, rank_rows
 
 
 def nearest(scores, size):
@@ -65,3 +66,36 @@ def test_lists_are_full_if_all_scores_are_equal(value):
     best, rows = np.full((1, 9), np.inf, np.float32), np.full((1, 9), -1, np.int32)
     keep_nearest(products, np.zeros(4 * LANES, np.float32), 0, best, rows)
     assert rows[0].tolist() == [*range(9)]
+
+
+class Gathered:
+    """Vectors that are no array and can only be taken."""
+
+    def __init__(self, vectors):
+        self.vectors, self.shape, self.dtype = vectors, vectors.shape, vectors.dtype
+
+    def __getitem__(self, rows):
+        return self.vectors[rows].copy()
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000))
+@example(1, 1, 3, 0)
+def test_rank_rows_equals_a_sort_by_distance_and_row(n, count, k, seed):
+    """Of an array and of gathered rows; with ties, empty places and the row itself."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(0, 3, (n, 2)).astype(np.float32)
+    rows = rng.integers(0, n, 5)
+    candidates = np.array(
+        [rng.permutation(np.append(np.arange(n), count * [-1]))[:count] for _ in rows], np.int32
+    )
+    for gathered in (1, 12, 1 << 23):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(distances, "GATHERED", gathered)
+            found = [rank_rows(v, rows, candidates, k) for v in (vectors, Gathered(vectors))]
+        for neighbors, lengths in found:
+            assert neighbors.dtype == np.int32 and lengths.dtype == np.float32
+            for r, i in enumerate(rows):
+                away = np.linalg.norm(vectors.astype(float) - vectors[i], axis=1).astype(np.float32)
+                best = sorted((away[j], j) for j in candidates[r] if j not in (-1, i))[:k]
+                assert neighbors[r].tolist() == [j for _, j in best] + (k - len(best)) * [-1]
+                assert lengths[r].tolist() == [x for x, _ in best] + (k - len(best)) * [np.inf]

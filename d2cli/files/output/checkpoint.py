@@ -8,6 +8,9 @@ The checkpoint of another build of the same output is removed when this build sa
 or ends without an error. Until then it stays, so that a mistyped option does not cost a long build
 its checkpoint. The run that writes locks the file ``lock`` in the folder; a second run of the same
 build keeps no checkpoint. If a checkpoint cannot be written, the build continues with a notice.
+
+A build that does not fit in memory keeps its parts in the same folder (:class:`PartFiles`), so that
+it continues from every finished part. A second run of the same build then has a folder of its own.
 """
 
 from __future__ import annotations
@@ -16,19 +19,23 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
+from d2cli.engine.store import PartStore
+from d2cli.errors import OutputError
 from d2cli.files.output.atomic import resolve
+from d2cli.files.output.part_files import WORK_DIR, PartFiles
 from d2cli.files.output.temporary import lock, opened
 
 #: Bytes that are written at a time.
@@ -41,22 +48,38 @@ def unheard(text: str) -> None:
     """Ignore a notice."""
 
 
+class Spill(NamedTuple):
+    """Where the parts of a build are kept, and how many bytes of them may be in memory."""
+
+    folder: Path
+    room: int
+
+
 class FileCheckpoint(Checkpoint):
     """States in files in :attr:`folder`, removed if the context ends without an error."""
 
-    def __init__(self, output: str | Path, build: object, seconds: float, tell: Tell) -> None:
+    def __init__(
+        self, output: str | Path, build: object, seconds: float | None, tell: Tell,
+        spill: Spill | None = None,
+    ) -> None:  # fmt: skip
         """A checkpoint of the file `output`; states of an earlier run can be loaded at once.
 
         `build` is everything that shapes the result, as JSON. At least `seconds` lie between two
-        saves. `tell` is called with notices.
+        saves; None: nothing is found again. `tell` is called with notices.
         """
         final = resolve(Path(output))
-        self._output = _digest(os.fsencode(final.name))
-        self.folder = final.parent / f".d2prune-{self._output}-{_digest(_json(build))}.checkpoint"
-        self._seconds, self._tell = seconds, tell
-        self._next, self._told, self._off = time.monotonic() + seconds, False, False
+        self._output, self._spill = _digest(os.fsencode(final.name)), spill
+        self._parent = final.parent if spill is None else spill.folder
+        self._lasting = seconds is not None
+        self.folder = self._named(_digest(_json(build)) if self._lasting else secrets.token_hex(8))
+        self._seconds, self._tell = math.inf if seconds is None else seconds, tell
+        self._next, self._told, self._off = time.monotonic() + self._seconds, False, False
         self._lock: int | None = None
         self._saved: set[str] = set()
+        self._parts: PartFiles | None = None
+
+    def _named(self, build: str) -> Path:
+        return self._parent / f".d2prune-{self._output}-{build}.checkpoint"
 
     def __enter__(self) -> FileCheckpoint:
         return self
@@ -64,11 +87,43 @@ class FileCheckpoint(Checkpoint):
     def __exit__(self, _: object, error: object, trace: object) -> None:
         if error is None:
             self._clear_others()
-            if self.folder.is_dir() and self._own():
-                shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.is_dir() and (error is None or not self._lasting) and self._own():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self._parts is not None and self._parts.folder.is_dir():
+            self._tell(f"finished work is kept in {self.folder}: the same command continues it")
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def store(self) -> PartStore:
+        if self._spill is None:
+            return PartStore()
+        if self._parts is None:
+            try:
+                self.folder.mkdir(exist_ok=True)
+                if not self._own():  # a run of the same build is alive
+                    self.folder = self._named(secrets.token_hex(8))
+                    self.folder.mkdir()
+                    self._own()
+            except OSError as error:
+                raise OutputError(
+                    f"{self._parent}: cannot be written ({error.strerror})", WORK_DIR
+                ) from None
+            self._parts = PartFiles(self.folder / "parts", self._spill.room, self._claim)
+            if self._parts.resumed:
+                self._tell_resumed()
+        return self._parts
+
+    def _claim(self) -> None:
+        """Called before a part is written: after some time, this build replaces others."""
+        if time.monotonic() >= self._next:
+            self._next = math.inf
+            self._clear_others()
+
+    def _tell_resumed(self) -> None:
+        if not self._told:
+            self._tell(f"resumed from the checkpoint of an unfinished run ({self.folder})")
+            self._told = True
 
     def load(self, stage: str, part: int = 0) -> State | None:
         if stage in self._saved:  # the file is of this run, of an earlier part
@@ -78,9 +133,8 @@ class FileCheckpoint(Checkpoint):
                 state = _read(file, part)
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None  # missing or damaged: the work is done again
-        if state is not None and not self._told:
-            self._tell(f"resumed from the checkpoint of an unfinished run ({self.folder})")
-            self._told = True
+        if state is not None:
+            self._tell_resumed()
         return state
 
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
@@ -131,10 +185,13 @@ class FileCheckpoint(Checkpoint):
 
 
 def kept(
-    output: str | Path, build: object, seconds: float | None, tell: Tell
-) -> AbstractContextManager[Checkpoint]:
-    """A :class:`FileCheckpoint` for the block; none is kept if `seconds` is None."""
-    return nullcontext(NONE) if seconds is None else FileCheckpoint(output, build, seconds, tell)
+    output: str | Path, build: object, seconds: float | None, tell: Tell,
+    spill: Spill | None = None,
+) -> AbstractContextManager[Checkpoint]:  # fmt: skip
+    """A :class:`FileCheckpoint` for the block; none is kept if `seconds` and `spill` are None."""
+    if seconds is None and spill is None:
+        return nullcontext(NONE)
+    return FileCheckpoint(output, build, seconds, tell, spill)
 
 
 def _digest(content: bytes) -> str:

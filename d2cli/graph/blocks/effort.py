@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from d2cli.graph.blocks.kernels.route import cells_near, choose_blocks, ranks_of
+from d2cli.graph.blocks.plan import encoded
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.recall import Truth
 from d2cli.runtime.arrays import Int64
@@ -52,7 +53,7 @@ class Ranks(NamedTuple):
         numbers = np.concatenate([truth.rows, neighbors[possible]])
         distinct, back = np.unique(numbers, return_inverse=True)
         group, plan = search.group, search.plan
-        codes, _ = plan.coder.encode(group.vectors[group.rows_at(distinct)])
+        codes = encoded(plan.coder, group, distinct)
         cells = cells_near(codes, plan.centres, plan.near_cells)
         blocks = search.block_of_place[search.places_of(distinct)]
         packs = np.searchsorted(search.pack_starts, blocks, side="right") - 1

@@ -1,17 +1,23 @@
-"""Rows of one group while they meet blocks of all groups."""
+"""Rows of groups while they meet blocks of other groups.
+
+A meeting changes the lists of both sides, and several may run at a time: a list is changed by the
+holder of its group's lock. The bounds of the other side are read without it: an old bound lets more
+offers through, which the list then refuses.
+"""
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
 from d2cli.engine.store import PartStore
-from d2cli.graph.blocks.kernels.arrange import unpack
+from d2cli.graph.blocks.kernels.arrange import by_block, unpack
 from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.kernels.lists import accept, meet
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS
-from d2cli.runtime.arrays import Int32, Int64
+from d2cli.runtime.arrays import Int32, Int64, UInt8
 
 
 class Pairs(NamedTuple):
@@ -22,8 +28,11 @@ class Pairs(NamedTuple):
     ends: Int32
     rows: Int32
 
-
-LISTS = ("scores", "places", "bounds")
+    @classmethod
+    def of(cls, chosen: Int32, blocks: int) -> Pairs:
+        """From the blocks (m, p) that rows chose out of so many, -1 for none."""
+        keys, ends, rows = by_block(chosen, blocks)
+        return cls(keys, ends[:-1], ends[1:], rows)
 
 
 def own_blocks(starts: Int64) -> Int32:
@@ -31,48 +40,87 @@ def own_blocks(starts: Int64) -> Int32:
     return np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
 
 
-class Meeting:
-    """The rows of group g. Their lists are changed; what rows of other groups are offered is kept.
+class Side:
+    """The lists of a group, in memory while its rows or its blocks meet others.
 
     Attributes:
-        codes: (m, r) uint8, of the rows.
-        boxes: (group, (offers, 3) int32), as the kernel fills them.
+        starts, own: where its blocks start, and the block of each row.
+        scores, places, bounds: see :mod:`.kernels.lists`; changed in place under `lock`.
     """
 
-    def __init__(self, store: PartStore, first_places: Int64, g: int) -> None:
-        self.store, self.first_places, self.g = store, first_places, g
-        get = store.get
-        starts = get("blocks", g, "starts")
-        self.codes, halves = unpack(get("blocks", g, "points"), get("blocks", g, "halves"), starts)
-        self._lists = [get("lists", g, key) for key in LISTS]
-        self._own = (
-            self.codes, halves, own_blocks(starts), starts, int(first_places[g]), *self._lists
-        )  # fmt: skip
-        self.boxes: list[tuple[int, Int32]] = []
+    def __init__(self, store: PartStore, g: int) -> None:
+        self._store, self.g, self.lock = store, g, Lock()
+        self.starts = store.get("blocks", g, "starts")
+        self.own = own_blocks(self.starts)
+        self.scores, self.places = store.get("lists", g, "scores"), store.get("lists", g, "places")
+        self.bounds = store.get("lists", g, "bounds")
+        self._changed = False
+        self._packed: tuple[np.ndarray, ...] | None = None
 
-    def run(self, other: int, pairs: Pairs, at: int, shift: int) -> None:
-        """The rows meet blocks of a group, ``keys[at:]`` less `shift`."""
-        get, (keys, begins, ends, rows) = self.store.get, pairs
-        there = (
-            *(get("blocks", other, key) for key in Packed._fields), get("blocks", other, "starts"),
-            int(self.first_places[other]), get("lists", other, "bounds"),
-        )  # fmt: skip
-        largest = int((ends[at : len(keys)] - begins[at : len(keys)]).max(initial=0))
-        box = np.empty((max(BOX_OFFERS, largest * BLOCK_ROWS), 3), np.int32)
-        while at < len(keys):
-            at, filled = meet(
-                *self._own, self.g == other, *there, keys, begins, ends, rows, at, shift, box, 0
+    def packed(self) -> tuple[np.ndarray, ...]:
+        """The blocks, as :class:`Packed`; loaded when they are first asked for."""
+        if self._packed is None:
+            self._packed = tuple(self._store.get("blocks", self.g, key) for key in Packed._fields)
+        return self._packed
+
+    def forget_blocks(self) -> None:
+        """Let the blocks leave memory."""
+        self._packed = None
+
+    def take(self, box: Int32) -> None:
+        """Offer what is in a box to the lists."""
+        if len(box):
+            with self.lock:
+                accept(box, self.own, self.starts, self.scores, self.places, self.bounds)
+                self._changed = True
+
+    def changed(self) -> None:
+        """Lists were changed by others than :meth:`take`."""
+        self._changed = True
+
+    def keep(self) -> None:
+        """Store the lists if they have changed."""
+        if self._changed:
+            self._store.put(
+                "lists", self.g, scores=self.scores, places=self.places, bounds=self.bounds
             )
-            if other == self.g:
-                accept(box[:filled], self._own[2], self._own[3], *self._lists)
-            elif filled:
-                self.boxes.append((other, box[:filled].copy()))
 
-    def run_all(self, other: int) -> None:
+
+class Meeting:
+    """The rows of one group, and the blocks that they meet.
+
+    Attributes:
+        side: the lists of the group.
+        codes: (m, r) uint8, of the rows.
+    """
+
+    def __init__(self, store: PartStore, first_places: Int64, side: Side) -> None:
+        self.side, self._first_places = side, first_places
+        points, halves = (store.get("blocks", side.g, key) for key in ("points", "halves"))
+        self.codes, self._halves = unpack(points, halves, side.starts)
+
+    def run(self, there: Side, pairs: Pairs, at: int, shift: int) -> None:
+        """The rows meet blocks of a group, ``keys[at:]`` less `shift`."""
+        here, (keys, begins, ends, rows) = self.side, pairs
+        largest = int((ends[at:] - begins[at:]).max(initial=0))
+        box = np.empty((max(BOX_OFFERS, largest * BLOCK_ROWS), 3), np.int32)
+        own, packed = here is there, there.packed()
+        while at < len(keys):
+            with here.lock:
+                at, filled = meet(
+                    self.codes, self._halves, here.own, here.starts,
+                    int(self._first_places[here.g]), here.scores, here.places, here.bounds, own,
+                    *packed, there.starts, int(self._first_places[there.g]), there.bounds,
+                    keys, begins, ends, rows, at, shift, box, 0,
+                )  # fmt: skip
+                here.changed()
+            there.take(box[:filled])
+
+    def run_all(self, there: Side) -> None:
         """The rows meet all blocks of a group; of their own, those that follow each row's block."""
-        blocks, rows = len(self.store.get("lists", other, "bounds")), len(self.codes)
+        blocks, rows = len(there.bounds), len(self.codes)
         keys, begins = np.arange(blocks, dtype=np.int32), np.zeros(blocks, np.int32)
         ends = np.full(blocks, rows, np.int32)
-        if other == self.g:
-            ends = self._own[3][:-1].astype(np.int32)
-        self.run(other, Pairs(keys, begins, ends, np.arange(rows, dtype=np.int32)), 0, 0)
+        if there is self.side:
+            ends = self.side.starts[:-1].astype(np.int32)
+        self.run(there, Pairs(keys, begins, ends, np.arange(rows, dtype=np.int32)), 0, 0)

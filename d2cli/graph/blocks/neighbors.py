@@ -9,20 +9,22 @@ import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.store import PartStore
-from d2cli.engine.threads import Progress, for_blocks, silent
+from d2cli.engine.threads import Progress, silent
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
+from d2cli.graph.blocks.rank import ranked
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import truth_size
 from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
 from d2cli.graph.blocks.tight import search_again, tight_rows
-from d2cli.graph.distances import rerank
+from d2cli.graph.distances import rank_rows
 from d2cli.graph.exact.search import exact_neighbors
-from d2cli.graph.recall import ApproximateLists, Truth, sample_rows
+from d2cli.graph.blocks.ranked import Ranked
+from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import AIM_SAMPLE
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Bools, Float32, Int32, Int64
+from d2cli.runtime.arrays import Bools, Int32
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.products import one_thread_per_product
 
@@ -35,10 +37,10 @@ _LEFT_TO_VOTES = 2.5
 _VOTED = 8
 #: Rows vote if that finds this share of the missing neighbours of a sample.
 _WORTH_VOTING = 0.4
-#: Rows ranked in one piece of work.
-_RANKED = 2048
 #: Rounds of probes, at most.
 _MOST_ROUNDS = 4
+#: The step that measures what votes would find; the others are rounds of meetings.
+_FORESEE = "foresee votes"
 #: The effort of the first round if all pairs meet afterwards.
 _BEFORE_ALL = Effort(4, 8)
 
@@ -46,7 +48,7 @@ _BEFORE_ALL = Effort(4, 8)
 def block_neighbors(
     group: Group, settings: SearchSettings, truth: Truth, progress: Progress,
     checkpoint: Checkpoint = NONE,
-) -> ApproximateLists:  # fmt: skip
+) -> tuple[Ranked, tuple[Decision, ...]]:  # fmt: skip
     """The k nearest neighbours of every row of a group, approximately.
 
     Args:
@@ -54,71 +56,81 @@ def block_neighbors(
         settings: of these, n_neighbors, recall, seed and threads.
         truth: the :func:`~d2cli.graph.blocks.sizes.truth_size` nearest rows of some rows, exactly,
             in numbers of the group.
-        checkpoint: stores the blocks and the lists after each round.
+        checkpoint: keeps the parts of the search, or stores them after each round.
 
     Returns:
-        The lists.
+        The lists, and what was decided.
     """
+    store = checkpoint.store()
+    if (state := checkpoint.load("blocks")) is not None:
+        store.restore(state)
+    return _searched(group, settings, truth, progress, store, checkpoint)
+
+
+def _searched(
+    group: Group, settings: SearchSettings, truth: Truth, progress: Progress, store: PartStore,
+    checkpoint: Checkpoint,
+) -> tuple[Ranked, tuple[Decision, ...]]:  # fmt: skip
     k, threads, lost = settings.n_neighbors, settings.threads, 1.0 - settings.recall
     with one_thread_per_product():
-        state, store = checkpoint.load("blocks"), PartStore()
-        if state is None:
+        if not store.has("plan"):
             rng = np.random.default_rng(settings.seed)
             plan, telling = plan_search(group, truth, k, lost, rng, threads)
-            search = BlockSearch(group, plan, store, threads, progress)
-            search.arrange()
-            done: list[Step] = []
-        else:
-            plan, telling = plan_from(state), state["telling"]
-            store.restore(state)
-            search = BlockSearch(group, plan, store, threads, progress)
-            done, groups = from_bytes(state["done"])
-            search.survey(groups)
+            store.put("plan", **plan_as_state(plan), telling=telling)
+        state = store.whole("plan")
+        search = BlockSearch(group, plan_from(state), store, threads, progress)
+        search.arrange()
 
         def save() -> None:
-            numbers = {"done": as_bytes((work.done, search.groups)), "telling": telling}
-            checkpoint.save("blocks", lambda: {**store.state(), **plan_as_state(plan), **numbers})
+            if store.room is None:  # else parts are stored already
+                checkpoint.save("blocks", store.state)
 
-        work = _Work(search, settings, truth, telling, done, save)
+        work = _Work(search, settings, truth, state["telling"], save)
         save()
         work.reach()
-        neighbors, distances = _ranked(search, k, progress)
-    return neighbors, distances, work.decisions()
+        return ranked(search, k, progress), work.decisions()
 
 
-def _solved(group: Group, settings: SearchSettings, parent: int) -> tuple[Int32, Float32]:
-    """The neighbours of all rows of a group of tight rows out of `parent` rows."""
+def _solved(group: Group, settings: SearchSettings, store: PartStore) -> Int32:
+    """The neighbours, numbers of the group, of all rows of a group of tight rows.
+
+    `store` is for the parts of this search, which is within another one.
+    """
     n, k = len(group), settings.n_neighbors
     if n <= SMALL_ROWS:
-        return small_neighbors(group, k, settings.seed)
-    if n == parent:  # a scale of their own would be the same one
-        return exact_neighbors(group, k, threads=settings.threads)
+        return small_neighbors(group, k, settings.seed)[0]
     aim, _ = sample_rows(n, AIM_SAMPLE, 0, settings.seed)
     truth = Truth.of(group, truth_size(k, n), aim, settings.threads, silent)
-    neighbors, distances, _ = block_neighbors(group, settings, truth, silent)
-    return neighbors, distances
+    found, _ = _searched(group, settings, truth, silent, store, NONE)
+    neighbors = found.rows(0, n)[0]
+    store.end()
+    return neighbors
 
 
 class _Work:
     """Gives a search as many probes and votes as a sample needs to reach the recall.
 
     Attributes:
-        done: the steps so far and what was measured after each. A run that continues an earlier one
-            repeats its decisions with these numbers.
+        done: the steps so far and what was measured after each, also kept in the store. A run that
+            continues an earlier one repeats its decisions with these numbers.
     """
 
     def __init__(
         self, search: BlockSearch, settings: SearchSettings, truth: Truth, telling: Bools,
-        done: list[Step], save: Callable[[], None],
+        save: Callable[[], None],
     ) -> None:  # fmt: skip
         self.search, self.settings, self.save = search, settings, save
         self.wanted = truth.first(settings.n_neighbors)
-        self.rows, self.places = search.group.rows_at(truth.rows), search.places_of(truth.rows)
+        self.places = search.places_of(truth.rows)
         # Tight rows are searched again, so that they need not meet here.
         some = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
         self.ranks = Ranks.of(search, some, settings.n_neighbors)
         self.some_tight = not telling.all()
-        self.done, self._again = list(done), list(done)
+        store = search.store
+        known = from_bytes(store.get("steps", 0, "done")) if store.has("steps") else []
+        self.done: list[Step] = list(known)
+        self._again: list[Step] = list(known)
+        search.rounds = sum(name != _FORESEE for name, _ in known)
         self.effort = _BEFORE_ALL
 
     def reach(self) -> None:
@@ -136,7 +148,7 @@ class _Work:
             reached = self._step("probe", self._probe)
             if reached >= aim:
                 return
-            after = self._step("foresee votes", self._after_votes)
+            after = self._step(_FORESEE, self._after_votes)
             if after >= aim - 0.25 * lost or after - reached > _WORTH_VOTING * (1.0 - reached):
                 reached = self._step("vote", self._vote)
                 if reached >= aim:
@@ -160,16 +172,27 @@ class _Work:
             return self._again.pop(0)[1]
         found = action()
         self.done.append((name, found))
+        self.search.store.put("steps", done=as_bytes(self.done))
         self.save()
         return found
 
     def _probe(self) -> float:
         self.search.probe(*self.effort)
         if self.some_tight and not self.search.store.has("tight", 0):
-            tight = tight_rows(self.search, self.settings.n_neighbors)
-            solve = partial(_solved, settings=self.settings, parent=len(self.search.group))
-            search_again(self.search, tight, solve)
+            self._search_tight()
         return self._measure()
+
+    def _search_tight(self) -> None:
+        search, settings = self.search, self.settings
+        tight = tight_rows(search, settings.n_neighbors)
+
+        def solve(group: Group, place: int) -> Int32:
+            if len(group) == len(search.group):  # a scale of their own would be the same one
+                lists = exact_neighbors(group, settings.n_neighbors, threads=settings.threads)
+                return group.number(lists[0])
+            return _solved(group, settings, search.store.child(f"tight {place}"))
+
+        search_again(search, tight, solve)
 
     def _vote(self) -> float:
         self.search.vote(_VOTED)
@@ -181,17 +204,16 @@ class _Work:
 
     def _measure(self) -> float:
         """The recall on the sample, if the candidates were ranked now."""
-        lists = _empty(*self.wanted.neighbors.shape)
-        candidates = self.search.candidates_at(self.places)
-        rerank(self.search.group.vectors, self.rows, candidates, *lists)
-        return self.wanted.recall(lists[1])
+        rows, group = self.wanted.rows, self.search.group
+        candidates = group.listed(self.search.candidates_at(self.places))
+        k = self.wanted.neighbors.shape[1]
+        return self.wanted.recall(rank_rows(group.vectors, group.rows_at(rows), candidates, k)[1])
 
     def _after_votes(self) -> float:
         """The recall that votes would reach, less what they find from the other side."""
         wanted, search = self.wanted.neighbors, self.search
         listed = search.candidates_at(self.places)
-        missed = (search.group.listed(wanted)[:, :, None] != listed[:, None, :]).all(axis=2)
-        missed &= wanted >= 0
+        missed = (wanted[:, :, None] != listed[:, None, :]).all(axis=2) & (wanted >= 0)
         numbers, back = np.unique(np.maximum(wanted, 0), return_inverse=True)
         blocks = search.block_of_place[search.places_of(numbers)][back.reshape(wanted.shape)]
         voted = search.votes_at(self.places, _VOTED)
@@ -202,9 +224,9 @@ class _Work:
         """What was chosen, for the graph's metadata."""
         search, plan, steps = self.search, self.search.plan, [name for name, _ in self.done]
         d, blocks = search.group.vectors.shape[1], int(search.first_blocks[-1])
-        reached = next(found for name, found in reversed(self.done) if name != "foresee votes")
+        reached = next(found for name, found in reversed(self.done) if name != _FORESEE)
         recalls = {
-            "recall": reached, "recall_target": self.settings.recall, "sample_rows": len(self.rows),
+            "recall": reached, "recall_target": self.settings.recall, "sample_rows": len(self.places),
         }  # fmt: skip
         axes = (
             "with list_size, the cheapest number that keeps the true neighbours of a sample among "
@@ -231,34 +253,3 @@ class _Work:
                 recalls,
             ),
         )  # fmt: skip
-
-
-def _empty(n: int, k: int) -> tuple[Int32, Float32]:
-    return np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-
-
-def _rank(
-    group: Group, rows: Int64, candidates: Int32, neighbors: Int32, distances: Float32, start: int,
-    stop: int,
-) -> None:  # fmt: skip
-    some = slice(start, stop)
-    rerank(group.vectors, rows[some], candidates[some], neighbors[some], distances[some])
-
-
-def _ranked(search: BlockSearch, k: int, progress: Progress) -> tuple[Int32, Float32]:
-    """The k nearest of the candidates of every row, by true distance."""
-    group, numbers = search.group, search.number_of_place
-    neighbors, distances = _empty(len(group), k)
-    done = 0
-    for g in range(search.groups):
-        mine = numbers[search.first_places[g] : search.first_places[g + 1]]
-        rows, candidates = group.rows_at(mine).astype(np.int64), search.candidates(g)
-        found = _empty(len(mine), k)
-        for_blocks(
-            partial(_rank, group, rows, candidates, *found), len(mine), _RANKED, search.threads
-        )  # fmt: skip
-        neighbors[mine], distances[mine] = found
-        done += len(mine)
-        progress("rank", done, len(group))
-        search.store.drop("lists", g)
-    return neighbors, distances

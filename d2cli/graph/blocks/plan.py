@@ -3,14 +3,15 @@
 Everything here depends on the data and the seed alone.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import State, as_bytes, from_bytes
 from d2cli.graph.blocks.kernels.cells import fit_cells, fit_size, nearest_cells
 from d2cli.graph.blocks.kernels.codes import ROTATED, Coder, fit_coder
-from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, TELLING
+from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, PROJECTED_ROWS, TELLING
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
@@ -19,6 +20,8 @@ from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 _COST_OF_DIMENSIONS, _COST_OF_PLACE = 6.0, 1.0
 #: Sizes that are tried for lists, beyond k.
 _SPARE = (2, 3, 4, 5, 6, 8, 10, 12, 14, 18, 22, 28, 34, 42, 50)
+#: Products of the reduction for which rows are gathered at a time.
+_AT_A_TIME = 4
 #: Numbers of cells near a row that are tried.
 _NEAR_CELLS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 
@@ -66,9 +69,8 @@ def plan_search(
     """
     n = len(group)
     coder = fit_coder(group, MOST_DIMENSIONS, rng, threads)
-    near = group.vectors[group.rows_at(truth.rows)]
-    far = group.vectors[group.rows_at(np.maximum(truth.neighbors, 0).ravel())]
-    asking, listed = coder.encode(near)[0], coder.encode(far)[0]
+    asking = encoded(coder, group, truth.rows)
+    listed = encoded(coder, group, np.maximum(truth.neighbors, 0).ravel())
     listed = listed.reshape(*truth.neighbors.shape, -1)
     telling = _told_apart(asking, listed[:, min(k, listed.shape[1]) - 1])
     tuned = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
@@ -78,11 +80,21 @@ def plan_search(
     asking, listed = asking[:, :width].copy(), listed[:, :k, :width]
     count = max(1, n // CELL_ROWS)
     some = np.sort(rng.choice(n, min(n, fit_size(count)), replace=False))
-    sample = coder.encode(group.vectors[group.rows_at(some)])[0]
+    sample = encoded(coder, group, some)
     centres = fit_cells(sample, count, rng, threads)
     listed = listed.reshape(-1, width).copy()
     near_cells = _near_cells(asking, listed, tuned, k, centres, 0.3 * lost)
     return Plan(coder, centres, near_cells, list_size, kept), telling
+
+
+def encoded(coder: Coder, group: Group, numbers: NDArray[Any]) -> UInt8:
+    """The codes (m, r) of the rows with these numbers (m,)."""
+    codes = np.empty((len(numbers), coder.width), np.uint8)
+    step = _AT_A_TIME * PROJECTED_ROWS
+    for start in range(0, len(numbers), step):
+        some = slice(start, start + step)
+        codes[some] = coder.encode(group.vectors_at(numbers[some]))[0]
+    return codes
 
 
 def _told_apart(asking: UInt8, last: UInt8) -> Bools:

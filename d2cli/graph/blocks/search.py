@@ -16,27 +16,27 @@ offers. So the result does not depend on threads, nor on what is in memory when.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from d2cli.engine.store import PartStore
+from d2cli.engine.store import PartStore, number
 from d2cli.engine.threads import Progress, each
 from d2cli.graph.blocks.kernels.arrange import (
     block_centres,
-    by_block,
     carve_again,
     cut_into_groups,
+    filled_places,
     starts_of,
     unlisted,
     unpack,
 )
 from d2cli.graph.blocks.kernels.carve import carve
 from d2cli.graph.blocks.kernels.cells import Packed
-from d2cli.graph.blocks.kernels.lists import accept, meet_at_home
+from d2cli.graph.blocks.kernels.lists import meet_at_home
 from d2cli.graph.blocks.kernels.route import Signposts, cells_near, choose_blocks
 from d2cli.graph.blocks.kernels.votes import elect, follow
-from d2cli.graph.blocks.meeting import LISTS, Meeting, Pairs, own_blocks
+from d2cli.graph.blocks.meeting import Meeting, Pairs, Side
 from d2cli.graph.blocks.plan import Plan
 from d2cli.graph.blocks.sizes import (
     BLOCK_ROWS,
@@ -46,9 +46,15 @@ from d2cli.graph.blocks.sizes import (
     REROUTED_PACKS,
     VOTERS,
     encoded_rows,
+    far_bytes,
+    met_bytes,
+    voting_bytes,
 )
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Int32, Int64, UInt8
+
+#: The shares of the room that the rows which meet blocks, and the blocks of others, may take.
+_OWN_SHARE, _FAR_SHARE = 0.7, 0.2
 
 
 class Map:
@@ -70,6 +76,18 @@ class Map:
         return choose_blocks(codes, near, self.to_blocks, probes)
 
 
+class _Own(NamedTuple):
+    """A group whose rows meet blocks: the pairs, and where those with each group begin."""
+
+    meeting: Meeting
+    pairs: Pairs
+    cuts: Int64  # (groups + 1,)
+
+
+#: Names the blocks (m, p) that the rows of a group with these codes meet.
+Choose = Callable[[int, UInt8], Int32]
+
+
 def _nothing(item: object) -> None:
     """Called after each piece of work."""
 
@@ -77,7 +95,10 @@ def _nothing(item: object) -> None:
 class BlockSearch:
     """One search: its parts in a store, and what all tasks know.
 
-    Tasks are methods; ``task(g)`` works on group g.
+    Tasks are methods; ``task(g)`` works on group g. What a store holds already is not done again.
+
+    Attributes:
+        rounds: how many rounds of meetings are finished.
     """
 
     def __init__(
@@ -85,40 +106,51 @@ class BlockSearch:
     ) -> None:
         self.group, self.plan, self.store = group, plan, store
         self.threads, self.progress = threads, progress
-        self.groups = 0
+        self.groups = self.rounds = 0
 
     # -- arranging ---------------------------------------------------------------------------------
     def arrange(self) -> None:
         """Codes, cells and blocks."""
-        n = len(self.group)
+        store, n = self.store, len(self.group)
         self.chunk = encoded_rows(n, self.group.vectors.shape[1])
         self.chunks = -(-n // self.chunk)
-        self._each("encode", self._encode, range(self.chunks))
-        counts = np.sum(
-            [self.store.get("encoded", c, "counts") for c in range(self.chunks)], axis=0
-        )
-        self.first_cells = cut_into_groups(counts, max(FEWEST_GROUPS, n // GROUP_ROWS))
+        if not store.has("cells"):
+            self._each("encode", self._encode, range(self.chunks), "encoded")
+            counts = np.sum([store.get("encoded", c, "counts") for c in range(self.chunks)], axis=0)
+            first = cut_into_groups(counts, max(FEWEST_GROUPS, n // GROUP_ROWS))
+            store.put("cells", first=first)
+        self.first_cells = store.get("cells", 0, "first")
         self.groups = len(self.first_cells) - 1
-        self._each("arrange", self._carve_cells, range(self.groups))
+        if not store.has("arranged"):
+            self._arrange()
+            store.put("arranged", groups=number(self.groups))
+        self._survey()
+
+    def _arrange(self) -> None:
+        store, groups = self.store, range(self.groups)
+        if not store.has("carving ended"):
+            self._each("arrange", self._carve_cells, groups, "carved")
+            store.put("carving ended")
         self._drop("encoded", self.chunks)
         self._chart("carved")
-        self._each("arrange", self._move, range(self.groups))
+        if not store.has("moving ended"):
+            self._each("arrange", self._move, groups, "moved")
+            store.put("moving ended")
         self._drop("carved", self.groups)
-        sent = [self.store.get("moved", g, "ends") for g in range(self.groups)]
+        sent = [store.get("moved", g, "ends") for g in groups]
         self.first_places = starts_of(np.sum([np.diff(ends) for ends in sent], axis=0))
-        self._each("arrange", self._settle, range(self.groups))
+        self._each("arrange", self._settle, groups, "lists")
         self._drop("moved", self.groups)
-        self.survey(self.groups)
+        self._drop("carved map", self.groups)
 
-    def survey(self, groups: int) -> None:
-        """Number what :meth:`arrange` has stored for this many groups."""
-        self.groups = groups
-        starts = [self.store.get("blocks", g, "starts") for g in range(groups)]
+    def _survey(self) -> None:
+        """Number what is arranged."""
+        groups = range(self.groups)
+        starts = [self.store.get("blocks", g, "starts") for g in groups]
         self.sizes = np.array([one[-1] for one in starts])
         self.first_places = starts_of(self.sizes)
         self._chart("blocks")
-        rows = [self.store.get("blocks", g, "rows") for g in range(groups)]
-        self.number_of_place = np.concatenate(rows)
+        self.number_of_place = np.concatenate([self.store.get("blocks", g, "rows") for g in groups])
         self.block_of_place = np.concatenate([
             np.repeat(np.arange(first, first + len(one) - 1, dtype=np.int32), np.diff(one))
             for first, one in zip(self.first_blocks, starts, strict=False)
@@ -180,16 +212,19 @@ class BlockSearch:
         places = np.repeat(starts[:-1][order] - new[:-1], sizes) + np.arange(len(codes))
         packed = Packed.of(codes[places], new)
         self.store.put(
-            name, g, **packed._asdict(), starts=new, cells=cells[places], rows=rows[places],
-            centres=centres[order], packs=packs, pack_cells=block_cells[order[packs[:-1]]],
+            name, g, **packed._asdict(), starts=new, cells=cells[places], rows=rows[places]
+        )
+        self.store.put(
+            f"{name} map", g, centres=centres[order], packs=packs,
+            cells=block_cells[order[packs[:-1]]],
         )  # fmt: skip
 
     def _chart(self, name: str) -> None:
         """Make the map of all blocks, and number them."""
-        parts = range(self.groups)
+        parts, name = range(self.groups), f"{name} map"
         centres = [self.store.get(name, g, "centres") for g in parts]
         packs = [self.store.get(name, g, "packs") for g in parts]
-        cells = np.concatenate([self.store.get(name, g, "pack_cells") for g in parts])
+        cells = np.concatenate([self.store.get(name, g, "cells") for g in parts])
         self.first_blocks = starts_of(np.array([len(one) for one in centres]))
         starts = np.concatenate([
             *(one[:-1] + first for one, first in zip(packs, self.first_blocks, strict=False)),
@@ -252,93 +287,177 @@ class BlockSearch:
         """Every row meets its `probes` nearest blocks, of those in its `packs` nearest packs."""
 
         def choose(g: int, codes: UInt8) -> Int32:
-            cells = self.store.get("blocks", g, "cells")
-            chosen = self.map.choose(codes, cells, packs, probes)
+            chosen = self.map.choose(codes, self.store.get("blocks", g, "cells"), packs, probes)
             self.store.put("met", g, blocks=chosen)
             return chosen
 
-        self._round("search", lambda meeting: self._meet_chosen(meeting, choose))
+        self._round("search", choose, probes)
 
     def meet_all(self) -> None:
         """Every row meets all blocks."""
-        self._round("search", self._meet_rest)
+        self._round("search", None, 0)
 
     def vote(self, probes: int) -> None:
         """Every row meets the blocks that its neighbours' neighbours vote for."""
-        for g in range(self.groups):
-            self._snapshot(g)
-
-        def choose(g: int, codes: UInt8) -> Int32:
-            del codes
-            own = np.arange(self.first_places[g], self.first_places[g + 1])
-            return self._elected(self.store.get("hoods", g, "places"), own, g, probes)
-
-        self._round("votes", lambda meeting: self._meet_chosen(meeting, choose))
+        self._snapshot()
+        open_votes = [g for g in range(self.groups) if self._mark("voted", g) <= self.rounds]
+        for batch in self._batches(open_votes, voting_bytes()):
+            self._elect(batch, probes)
+        self._round("votes", lambda g, _: self.store.get("voted", g, "blocks"), probes)
         self._drop("hoods", self.groups)
 
-    def _snapshot(self, g: int) -> None:
-        """The first neighbours of the rows of a group as they are now, and their blocks."""
-        places = self.store.get("lists", g, "places")[:, :VOTERS].copy()
-        hoods = np.full((len(places), VOTERS), -1, np.int32)
-        hoods[:, : places.shape[1]] = np.where(places >= 0, self.block_of_place[places], -1)
-        self.store.put("hoods", g, places=places, blocks=hoods)
+    def _snapshot(self) -> None:
+        """Store the first neighbours of all rows as they are after the last round, and their blocks.
 
-    def _elected(self, places: Int32, own: Int64, g: int, probes: int) -> Int32:
-        """The blocks voted for by the neighbours at `places` (m, VOTERS) of rows of group g."""
-        paths = np.full((len(places), VOTERS, VOTERS), -1, np.int32)
-        for other in range(self.groups):
-            hoods = self.store.get("hoods", other, "blocks")
-            follow(places, int(self.first_places[other]), hoods, paths)
-        chosen = np.empty((len(places), probes), np.int32)
+        They stay as they are when lists change.
+        """
+        for g in range(self.groups):
+            if self._mark("hoods", g) == self.rounds:
+                continue
+            places = self.store.get("lists", g, "places")[:, :VOTERS].copy()
+            hoods = np.full((len(places), VOTERS), -1, np.int32)
+            hoods[:, : places.shape[1]] = np.where(places >= 0, self.block_of_place[places], -1)
+            self.store.put("hoods", g, places=places, blocks=hoods, round=number(self.rounds))
+
+    def _elect(self, batch: Sequence[int], probes: int) -> None:
+        """Store the blocks that the rows of some groups elect."""
+        near = {g: self.store.get("hoods", g, "places") for g in batch}
+        own = {g: np.arange(self.first_places[g], self.first_places[g + 1]) for g in batch}
+
+        def end(g: int, paths: Int32) -> None:
+            chosen = self._elected(paths, own[g], g, probes)
+            self.store.put("voted", g, blocks=chosen, round=number(self.rounds + 1))
+
+        self._follow(near, end)
+
+    def _follow(self, near: dict[int, Int32], end: Callable[[int, Int32], None]) -> None:
+        """Find where paths end that begin at the places `near` (m, VOTERS), by group."""
+        paths = dict.fromkeys(near, np.empty(0, np.int32))
+        parts = self._batches(range(self.groups), 4.0 * VOTERS, _FAR_SHARE)
+        for part in parts:
+            hoods = {g: self.store.get("hoods", g, "blocks") for g in part}
+
+            def walk(g: int, hoods: dict[int, Int32] = hoods, last: bool = part is parts[-1]) -> None:
+                if not paths[g].size:
+                    paths[g] = np.full((len(near[g]), VOTERS, VOTERS), -1, np.int32)
+                for other, blocks in hoods.items():
+                    follow(near[g], int(self.first_places[other]), blocks, paths[g])
+                if last:
+                    end(g, paths.pop(g))
+
+            each(walk, list(near), self.threads, _nothing)
+
+    def _elected(self, paths: Int32, own: Int64, g: int, probes: int) -> Int32:
+        """The blocks voted for by the ends of the paths of rows of group g, at the places `own`."""
+        chosen = np.empty((len(paths), probes), np.int32)
         met = self.store.get("met", g, "blocks")[own - self.first_places[g]]
         elect(paths, self.block_of_place[own], met, int(self.first_blocks[-1]), chosen)
         return chosen
 
-    def _round(self, stage: str, meet: Callable[[Meeting], None]) -> None:
-        """Rows of each group meet blocks, both sides of every pair."""
-        done = 0
-        for begin in range(0, self.groups, self.threads):
-            together = range(begin, min(begin + self.threads, self.groups))
-            meetings = [Meeting(self.store, self.first_places, g) for g in together]
-            each(meet, meetings, self.threads, _nothing)
-            offers: dict[int, list[Int32]] = {}
-            for meeting in meetings:
-                for other, box in meeting.boxes:
-                    offers.setdefault(other, []).append(box)
-            each(self._accept, sorted(offers.items()), self.threads, _nothing)
-            done += int(sum(self.sizes[g] for g in together))
+    def _mark(self, name: str, g: int) -> int:
+        """The round that a part is of; -1 if there is none."""
+        return int(self.store.get(name, g, "round")[0]) if self.store.has(name, g) else -1
+
+    def _batches(
+        self, groups: Sequence[int], bytes_per_row: float, share: float = _OWN_SHARE
+    ) -> list[Sequence[int]]:
+        """Runs of groups that fit together into a share of the room; at least one of each thread."""
+        if self.store.room is None or not len(groups):
+            return [groups]
+        size = bytes_per_row * float(self.sizes.max())
+        most = max(self.threads, int(share * self.store.room / size))
+        return [groups[a : a + most] for a in range(0, len(groups), most)]
+
+    def _round(self, stage: str, choose: Choose | None, probes: int) -> None:
+        """Rows of each group meet the blocks that they choose, or all; both sides of every pair."""
+        todo = [g for g in range(self.groups) if self._mark("round", g) <= self.rounds]
+        done = len(self.group) - int(sum(self.sizes[g] for g in todo))
+        width, size = self.plan.coder.width, self.plan.list_size
+        far = self._batches(range(self.groups), far_bytes(width, size), _FAR_SHARE)
+
+        def ended(g: int) -> None:
+            nonlocal done
+            done += int(self.sizes[g]) // len(far)
             self.progress(stage, done, len(self.group))
 
-    def _meet_chosen(self, meeting: Meeting, choose: Callable[[int, UInt8], Int32]) -> None:
-        """Rows of a group meet the blocks that they choose."""
-        chosen = choose(meeting.g, meeting.codes)
-        keys, ends, rows = by_block(chosen, int(self.first_blocks[-1]))
-        cuts = np.searchsorted(keys, self.first_blocks)
-        for other in range(self.groups):
-            at, stop = int(cuts[other]), int(cuts[other + 1])
-            if at < stop:
-                pairs = Pairs(keys[:stop], ends[:stop], ends[1 : stop + 1], rows)
-                meeting.run(other, pairs, at, int(self.first_blocks[other]))
+        for batch in self._batches(todo, met_bytes(width, size, probes)):
+            sides = {g: Side(self.store, g) for g in batch}
+            self._meet(sides, far, choose, ended)
+            for g, side in sides.items():
+                side.keep()
+                self.store.put("round", g, round=number(self.rounds + 1))
+        self.rounds += 1
 
-    def _meet_rest(self, meeting: Meeting) -> None:
-        """Rows of a group meet all blocks of this and later groups."""
-        for other in range(meeting.g, self.groups):
-            meeting.run_all(other)
+    def _meet(
+        self, sides: dict[int, Side], far: list[Sequence[int]], choose: Choose | None,
+        ended: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """Rows of the groups of `sides` meet blocks of all groups, those of one part of `far` first.
 
-    def _accept(self, offered: tuple[int, list[Int32]]) -> None:
-        """Offer what is in boxes to the rows of a group."""
-        g, boxes = offered
-        starts = self.store.get("blocks", g, "starts")
-        own, lists = own_blocks(starts), [self.store.get("lists", g, key) for key in LISTS]
-        for box in boxes:
-            accept(box, own, starts, *lists)
+        If there is one part, a group is in memory only while its rows meet.
+        """
+        own: dict[int, _Own] = {}
+
+        def begin(g: int) -> None:
+            own[g] = self._own(sides[g], choose)
+
+        if len(far) > 1:
+            each(begin, list(sides), self.threads, _nothing)
+        for part in far:
+            there = self._arrive(part, sides, own)
+
+            def run(g: int, there: dict[int, Side] = there, last: bool = part is far[-1]) -> None:
+                if g not in own:
+                    begin(g)
+                # Each group begins with its own blocks, so that threads seldom want the same lists.
+                for t in sorted(there, key=lambda t: (t < g, t)):
+                    self._meet_one(own[g], there[t], choose is None)
+                if last:
+                    del own[g]
+
+            each(run, list(sides), self.threads, ended)
+            for t, side in there.items():
+                side.forget_blocks()
+                if t not in sides:
+                    side.keep()
+
+    def _own(self, side: Side, choose: Choose | None) -> _Own:
+        meeting = Meeting(self.store, self.first_places, side)
+        chosen = np.empty((0, 1), np.int32) if choose is None else choose(side.g, meeting.codes)
+        pairs = Pairs.of(chosen, int(self.first_blocks[-1]))
+        return _Own(meeting, pairs, np.searchsorted(pairs.keys, self.first_blocks))
+
+    def _arrive(
+        self, part: Sequence[int], sides: dict[int, Side], own: dict[int, _Own]
+    ) -> dict[int, Side]:
+        """The groups of a part whose blocks are met; `own` is empty if that is not known yet."""
+        there = {}
+        for t in part:
+            if own and all(not len(one.pairs.keys) or one.cuts[t] == one.cuts[t + 1]
+                           for one in own.values()):  # fmt: skip
+                continue
+            there[t] = sides[t] if t in sides else Side(self.store, t)
+        each(lambda t: there[t].packed(), list(there), self.threads, _nothing)
+        return there
+
+    def _meet_one(self, own: _Own, there: Side, everything: bool) -> None:
+        """Rows of one group meet blocks of another one, or of their own."""
+        meeting, (keys, begins, ends, rows), cuts = own
+        if everything:
+            if there.g >= meeting.side.g:
+                meeting.run_all(there)
+            return
+        at, stop = int(cuts[there.g]), int(cuts[there.g + 1])
+        if at < stop:
+            pairs = Pairs(keys[:stop], begins[:stop], ends[:stop], rows)
+            meeting.run(there, pairs, at, int(self.first_blocks[there.g]))
 
     # -- reading -----------------------------------------------------------------------------------
     def places_of(self, numbers: Int64) -> Int64:
         """The places (m,) of rows by their `numbers`, which ascend without repeats."""
         places = np.empty(len(numbers), np.int64)
         for g in range(self.groups if len(numbers) else 0):
-            rows = self.store.get("blocks", g, "rows")
+            rows = self.number_of_place[self.first_places[g] : self.first_places[g + 1]]
             at = np.minimum(np.searchsorted(numbers, rows), len(numbers) - 1)
             hits = np.flatnonzero(numbers[at] == rows)
             places[at[hits]] = self.first_places[g] + hits
@@ -346,9 +465,10 @@ class BlockSearch:
 
     def candidates_at(self, places: Int64) -> Int32:
         """The candidates (m, any) of the rows at `places`, in any order; see :meth:`candidates`."""
-        found: list[tuple[Int64, Int32]] = []
-        for g, mine in self._by_group(places):
-            found.append((mine, self.candidates(g)[places[mine] - self.first_places[g]]))
+        found = [
+            (mine, self.candidates(g, places[mine] - self.first_places[g]))
+            for g, mine in self._by_group(places)
+        ]
         widest = max(rows.shape[1] for _, rows in found)
         listed = np.full((len(places), widest), -1, np.int32)
         for mine, rows in found:
@@ -357,13 +477,19 @@ class BlockSearch:
 
     def votes_at(self, places: Int64, probes: int) -> Int32:
         """The blocks (m, probes) that :meth:`vote` would name for the rows at `places`."""
-        for g in range(self.groups):
-            self._snapshot(g)
+        self._snapshot()
         chosen = np.empty((len(places), probes), np.int32)
-        for g, mine in self._by_group(places):
-            at = places[mine] - self.first_places[g]
-            near = self.store.get("hoods", g, "places")[at]
-            chosen[mine] = self._elected(near, places[mine], g, probes)
+        groups = dict(self._by_group(places))
+        near = {
+            g: self.store.get("hoods", g, "places")[places[mine] - self.first_places[g]]
+            for g, mine in groups.items()
+        }
+
+        def end(g: int, paths: Int32) -> None:
+            mine = groups[g]
+            chosen[mine] = self._elected(paths, places[mine], g, probes)
+
+        self._follow(near, end)
         return chosen
 
     def numbers_at(self, places: Int32) -> Int32:
@@ -372,21 +498,29 @@ class BlockSearch:
 
     def halves_of(self, g: int) -> Int32:
         """Half the square norms (m,) of the codes of the rows of a group."""
-        return self._codes("blocks", g)[1]
+        starts = self.store.get("blocks", g, "starts")
+        return self.store.get("blocks", g, "halves")[filled_places(starts)]
 
     def cell_of_place(self, places: Int64) -> Int64:
         """The cell (m,) of the block of each of the rows at `places`."""
         pack = np.searchsorted(self.pack_starts, self.block_of_place[places], side="right") - 1
         return self.pack_cells[pack]
 
-    def candidates(self, g: int) -> Int32:
-        """The candidates (m, any) of the rows of a group, rows of all vectors, -1 for none."""
-        listed = self.group.listed(self.numbers_at(self.store.get("lists", g, "places")))
+    def candidates(self, g: int, some: Int64 | None = None) -> Int32:
+        """The candidates (m, any), numbers of rows, -1 for none, of `some` rows of a group, or all.
+
+        `some` (m,) count the rows of the group.
+        """
+        some = np.arange(self.sizes[g]) if some is None else some
+        listed = self.numbers_at(self.store.get("lists", g, "places")[some])
         if not self.store.has("tight", g):
             return listed
         at, more = self.store.get("tight", g, "at"), self.store.get("tight", g, "neighbors")
         extra = np.full((len(listed), more.shape[1]), -1, np.int32)
-        extra[at] = unlisted(more, listed[at])
+        if len(at):
+            where = np.minimum(np.searchsorted(at, some), len(at) - 1)
+            again = np.flatnonzero(at[where] == some)
+            extra[again] = unlisted(more[where[again]], listed[again])
         return np.concatenate([listed, extra], axis=1)
 
     def tight_count(self) -> int:
@@ -399,15 +533,19 @@ class BlockSearch:
         for g in np.unique(group):
             yield int(g), np.flatnonzero(group == g)
 
-    def _each(self, stage: str, task: Callable[[int], None], parts: Sequence[int]) -> None:
-        done = 0
+    def _each(
+        self, stage: str, task: Callable[[int], None], parts: Sequence[int], makes: str
+    ) -> None:  # fmt: skip
+        """Do a task for all parts whose part `makes` is not there."""
+        open_parts = [part for part in parts if not self.store.has(makes, part)]
+        done = len(parts) - len(open_parts)
 
         def ended(part: int) -> None:
             nonlocal done
             done += 1
             self.progress(stage, done, len(parts))
 
-        each(task, parts, self.threads, ended)
+        each(task, open_parts, self.threads, ended)
 
     def _drop(self, name: str, parts: int) -> None:
         for part in range(parts):

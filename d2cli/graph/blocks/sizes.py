@@ -41,6 +41,21 @@ def truth_size(k: int, n: int) -> int:
     return min(n - 1, max(5 * k, k + 40))
 
 
+def met_bytes(width: int, size: int, probes: int) -> float:
+    """Bytes per row while rows meet their blocks: codes, lists, and the rows of each block."""
+    return width + 14 + 8 * size + 4 * max(probes, 8) + 8
+
+
+def far_bytes(width: int, size: int) -> float:
+    """Bytes per row of blocks that rows of other groups meet; 0.42 of the places are empty."""
+    return 1.42 * (width + 12) + 8 * size + 8
+
+
+def voting_bytes() -> float:
+    """Bytes per row while votes are counted."""
+    return 4 * (VOTERS * VOTERS + 2 * VOTERS) + 16
+
+
 def encoded_rows(n: int, d: int) -> int:
     """Rows that one task encodes: a multiple of PROJECTED_ROWS."""
     most = max(1, min((1 << 24) // d, -(-n // FEWEST_GROUPS)))

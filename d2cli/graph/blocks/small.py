@@ -31,10 +31,10 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
     Rows that codes of the group cannot tell apart are searched again among themselves.
 
     Returns:
-        neighbors (n, k), rows of all vectors, and distances (n, k).
+        neighbors (n, k), numbers of the group, and distances (n, k).
     """
-    n = len(group)
-    rows = group.all_rows()
+    group = Group(group.block(0, len(group)))
+    n, rows = len(group), group.all_rows()
     lists = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     if n <= _FEW_ROWS:
         nearest_of_all(group.vectors, rows, rows, *lists)
@@ -48,21 +48,19 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
     telling = TELLING * codes.shape[1]
     tight = 2 * (halves - last) < telling
     candidates = np.full((n, places.shape[1] + k), -1, np.int32)
-    candidates[order, : places.shape[1]] = group.listed(
-        np.where(places < 0, -1, order[places]).astype(np.int32)
-    )
+    candidates[order, : places.shape[1]] = np.where(places < 0, -1, order[places])
     labels = np.arange(n)
     _link(scores, places, halves, telling, labels)
     for some in runs(np.where(tight, labels, -1)):
         if not tight[some[0]] or len(some) == 1:
             continue
         members = np.sort(order[some])
-        among = Group(group.vectors, rows[members])
         if len(members) < n:
-            more, _ = small_neighbors(among, k, seed)
+            near, _ = small_neighbors(Group(group.vectors, members), k, seed)
+            more = np.where(near < 0, -1, members[near]).astype(np.int32)
         else:  # a scale of their own would be the same one
             more = np.empty((n, k), np.int32)
-            nearest_of_all(group.vectors, among.all_rows(), among.all_rows(), more, lists[1])
+            nearest_of_all(group.vectors, rows, rows, more, lists[1])
         known = candidates[members, : places.shape[1]]
         candidates[members, places.shape[1] :] = unlisted(more, known)
     rerank(group.vectors, rows, candidates, *lists)

@@ -15,14 +15,14 @@ from d2cli.graph.blocks.kernels.components import flatten, runs, unite
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import TELLING
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Bools, Float32, Int32, Int64, UInt8
+from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
 
 #: Squared distance of centres, in the same unit, up to which cells are searched together.
 _NEAR_CENTRES = 4.0
 
-#: Searches a group: (neighbors (n, k), rows of all vectors; distances (n, k)).
-Solve = Callable[[Group], tuple[Int32, Float32]]
+#: Searches a group of rows, of which the first has this place: neighbors (n, k), its numbers.
+Solve = Callable[[Group, int], Int32]
 
 
 def tight_rows(search: BlockSearch, k: int) -> list[Bools]:
@@ -41,8 +41,8 @@ def _tight(search: BlockSearch, g: int, k: int) -> Bools:
 def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     """Store, for every group, the neighbours that `solve` finds for its tight rows.
 
-    Part ``tight`` of a group has `at`, numbers of its rows, and `neighbors` (m, k), rows of all
-    vectors, -1 for none.
+    Part ``tight`` of a group has `at` (m,), which count its rows, and `neighbors` (m, k), numbers of
+    rows, -1 for none.
     """
     joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
     places = np.concatenate([
@@ -54,8 +54,11 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     for some in runs(component):
         members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
         if len(members) > 1:
-            rows = search.group.rows_at(numbers[members].astype(np.int64))
-            found.append((places[members], solve(Group(search.group.vectors, rows))[0]))
+            own = numbers[members].astype(np.int64)
+            group = Group(search.group.vectors, search.group.rows_at(own))
+            near = solve(group, int(places[members[0]]))
+            listed = np.where(near < 0, -1, own[near]).astype(np.int32)
+            found.append((places[members], listed))
     if not found:
         return
     at = np.concatenate([one for one, _ in found])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from d2cli.graph.blocks.kernels.carve import carve
 from d2cli.graph.blocks.sizes import BLOCK_ROWS
-from d2cli.runtime.arrays import Int32, Int64, UInt8
+from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 from d2cli.runtime.int8.sizes import BIAS
 from d2cli.runtime.jit import kernel
 
@@ -81,9 +81,14 @@ def _merged(starts: Int64, cells: Int64) -> tuple[Int64, Int64]:
 
 def unpack(points: NDArray[np.int8], halves: Int32, starts: Int64) -> tuple[UInt8, Int32]:
     """Codes (n, r) and half square norms (n,) of the rows of packed blocks."""
-    filled = np.arange(BLOCK_ROWS) < np.diff(starts)[:, None]
+    filled = filled_places(starts)
     codes = points.transpose(0, 2, 1, 3).reshape(len(points), BLOCK_ROWS, -1)[filled]
     return codes.view(np.uint8) ^ np.uint8(BIAS), halves[filled]
+
+
+def filled_places(starts: Int64) -> Bools:
+    """(blocks, 32) bool, which places of packed blocks hold a row."""
+    return np.arange(BLOCK_ROWS) < np.diff(starts)[:, None]
 
 
 def by_block(chosen: Int32, blocks: int) -> tuple[Int32, Int32, Int32]:

@@ -67,7 +67,7 @@ def fit_coder(group: Group, most: int, rng: np.random.Generator, threads: int) -
     """A coder of min(d, `most`) dimensions, rounded up to a multiple of 4, from a random sample."""
     n, d, scale = len(group), group.vectors.shape[1], power_of_two_scale(threads, group)
     size = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
-    sample = group.vectors[group.rows_at(np.sort(rng.choice(n, size, replace=False)))] * scale
+    sample = group.vectors_at(np.sort(rng.choice(n, size, replace=False))) * scale
     sample = sample.astype(np.float32, copy=False)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample = sample - mean

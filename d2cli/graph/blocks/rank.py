@@ -1,0 +1,158 @@
+"""The nearest of the candidates of all rows, by true distance.
+
+If vectors are not in memory, a range of rows is, and all vectors are read past it once, in order:
+nothing is read at random places, and no second copy of the vectors is needed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from d2cli.engine.threads import Progress, each, for_blocks
+from d2cli.graph.blocks.ranked import PART_ROWS, Held, Ranked, Stored
+from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.distances import AHEAD, distance, keep, rerank
+from d2cli.graph.vectors import Group, block_rows
+from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
+from d2cli.runtime.jit import kernel
+from d2cli.runtime.prefetch import prefetch_row
+
+#: Rows ranked in one piece of work.
+_RANKED = 2048
+#: The shares of the room that a range of rows, and the vectors that pass it, may take.
+_RANGE_SHARE, _PASSING_SHARE = 0.75, 0.15
+#: Pairs of a row and a candidate that are collected before their distances are computed.
+_COLLECTED = 512
+
+
+def ranked(search: BlockSearch, k: int, progress: Progress) -> Ranked:
+    """The k nearest of the candidates of every row, by true distance."""
+    if search.store.room is None:
+        return _ranked_in_memory(search, k, progress)
+    return _ranked_in_ranges(search, k, search.store.room, progress)
+
+
+def _ranked_in_memory(search: BlockSearch, k: int, progress: Progress) -> Held:
+    group, n = search.group, len(search.group)
+    neighbors, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    done = 0
+    for g in range(search.groups):
+        mine = search.number_of_place[search.first_places[g] : search.first_places[g + 1]]
+        rows, candidates = group.rows_at(mine).astype(np.int64), search.candidates(g)
+        candidates = group.listed(candidates)
+        found = np.empty((len(mine), k), np.int32), np.empty((len(mine), k), np.float32)
+        rank = partial(_rank, group, rows, candidates, *found)
+        for_blocks(rank, len(mine), _RANKED, search.threads)
+        neighbors[mine], distances[mine] = found
+        done += len(mine)
+        progress("rank", done, n)
+        search.store.drop("lists", g)
+    return Held(group.number(neighbors), distances)
+
+
+def _rank(
+    group: Group, rows: Int64, candidates: Int32, neighbors: Int32, distances: Float32, start: int,
+    stop: int,
+) -> None:  # fmt: skip
+    some = slice(start, stop)
+    rerank(group.vectors, rows[some], candidates[some], neighbors[some], distances[some])
+
+
+def _ranked_in_ranges(search: BlockSearch, k: int, room: int, progress: Progress) -> Stored:
+    n, (_, d) = len(search.group), search.group.vectors.shape
+    wide = search.group.vectors.itemsize * d
+    most = search.plan.list_size + (k if search.tight_count() else 0)
+    rows = int(_RANGE_SHARE * room / (wide + 8 * most + 8 * k + 8))
+    step = max(1, rows // PART_ROWS)
+    passing = max(1, int(_PASSING_SHARE * room / search.threads / (2 * wide)))
+    parts = [part for part in range(-(-n // PART_ROWS)) if not search.store.has("ranked", part)]
+    for at in range(0, len(parts), step):
+        some = parts[at : at + step]  # a run: parts are stored in order
+        start, stop = some[0] * PART_ROWS, min(n, (some[-1] + 1) * PART_ROWS)
+        _rank_range(search, start, stop, most, k, passing, progress)
+    return Stored(search.store, n, k)
+
+
+def _rank_range(
+    search: BlockSearch, start: int, stop: int, most: int, k: int, passing: int, progress: Progress
+) -> None:
+    """Store the lists of a range of rows, while all vectors pass it in runs of `passing` rows."""
+    group, store, n = search.group, search.store, len(search.group)
+    candidates = _candidates_of_range(search, start, stop, most)
+    vectors = np.empty((stop - start, group.vectors.shape[1]), group.vectors.dtype)
+
+    def read(a: int, b: int) -> None:
+        vectors[a:b] = group.block(start + a, start + b)
+
+    for_blocks(read, stop - start, block_rows(vectors.shape[1]), search.threads)
+    lengths = np.full(candidates.shape, np.inf, np.float32)
+
+    def meet(first: int) -> None:
+        there: Floats = group.block(first, min(n, first + passing))
+        _measure(vectors, candidates, there, first, lengths)
+
+    done = start
+
+    def told(first: int) -> None:
+        progress("rank", done + (stop - start) * min(n, first + passing) // n, n)
+
+    each(meet, range(0, n, passing), search.threads, told)
+    for first in range(0, stop - start, PART_ROWS):
+        some = slice(first, min(first + PART_ROWS, stop - start))
+        size = some.stop - first, k
+        found = np.empty(size, np.int32), np.empty(size, np.float32)
+        _keep_shortest(candidates[some], lengths[some], start + first, *found)
+        store.put("ranked", (start + first) // PART_ROWS, neighbors=found[0], distances=found[1])
+
+
+def _candidates_of_range(search: BlockSearch, start: int, stop: int, most: int) -> Int32:
+    """The candidates (stop - start, most) of the rows numbered start … stop, -1 for none."""
+    candidates = np.full((stop - start, most), -1, np.int32)
+
+    def gather(g: int) -> None:
+        numbers = search.number_of_place[search.first_places[g] : search.first_places[g + 1]]
+        mine = np.flatnonzero((numbers >= start) & (numbers < stop))
+        if len(mine):
+            listed = search.candidates(g, mine)
+            candidates[numbers[mine] - start, : listed.shape[1]] = listed
+
+    each(gather, range(search.groups), search.threads, lambda _: None)
+    return candidates
+
+
+@kernel
+def _measure(vectors, candidates, there, first, lengths):
+    """Lengths (m, c) <- distances of `vectors` (m, d) to candidates whose rows are `there`.
+
+    `there` are the vectors numbered first, first + 1, …; other places are left as they are.
+    """
+    count, width = there.shape[0], candidates.shape[1]
+    room = max(_COLLECTED, 2 * width)
+    row, place = np.empty(room, np.int64), np.empty(room, np.int64)
+    filled = 0
+    for i in range(candidates.shape[0]):
+        for p in range(width):
+            at = candidates[i, p] - first
+            if 0 <= at < count:
+                row[filled], place[filled] = i, p
+                filled += 1
+        if filled > room - width or i == candidates.shape[0] - 1:
+            for z in range(filled):
+                ahead = min(z + AHEAD, filled - 1)
+                prefetch_row(there, candidates[row[ahead], place[ahead]] - first)
+                prefetch_row(vectors, row[ahead])
+                a, b = row[z], place[z]
+                lengths[a, b] = distance(vectors[a], there[candidates[a, b] - first])
+            filled = 0
+
+
+@kernel
+def _keep_shortest(candidates, lengths, first, neighbors, distances):
+    """neighbors, distances (m, k) <- the nearest candidates (m, c); row r has the number first + r."""
+    for r in range(candidates.shape[0]):
+        neighbors[r], distances[r] = -1, np.inf
+        for p in range(candidates.shape[1]):
+            if candidates[r, p] >= 0 and candidates[r, p] != first + r:
+                keep(lengths[r, p], candidates[r, p], distances[r], neighbors[r])

@@ -1,6 +1,7 @@
-"""Where arrays go that do not fit in memory.
+"""Where arrays go that do not fit in memory, and where rows come from that do not.
 
-Numerical code names them; :mod:`d2cli.files.output.work_files` keeps them in files.
+Numerical code names arrays; :mod:`d2cli.files.output.work_files` keeps them in files.
+:mod:`d2cli.files.raw.row_files` reads rows.
 """
 
 from typing import Any, Protocol
@@ -23,6 +24,23 @@ class Store(Protocol):
 
     def drop(self, name: str) -> None:
         """Forget an array; none of this name is no error."""
+
+
+class RowReader(Protocol):
+    """Rows of a matrix that are read when they are needed, and are not in memory before.
+
+    Attributes:
+        shape, dtype: (n, d), and the type of the numbers: floats in native byte order.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """The rows ``start … stop``: a new array in C order, (stop - start, d)."""
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """A new array of some `rows`, (m, d), in their order; a row may be listed several times."""
 
 
 class InMemory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS
-from d2cli.errors import DataError
+from d2cli.errors import DataError, UsageError
 from d2cli.files.formats.choice import NO_IDS, Role, Wanted, choose, find_ids, why_chosen
 from d2cli.files.formats.composed import JoinedField
 from d2cli.files.formats.converted import AS_STORED, Reading
@@ -35,6 +35,8 @@ from d2cli.files.locate.own_outputs import is_foreign_table
 from d2cli.files.locate.paths import locate
 from d2cli.files.locate.splits import check_splits
 from d2cli.files.locate.survey import outputs_notice
+from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.raw.row_files import RawRows, RowFiles, copied, copy_rows
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
 
@@ -201,9 +203,46 @@ class Source:
             mapped = self.parts[0].mapped()
             if mapped is not None:
                 return mapped
-        width = self._common_width({part: part.width() for part in self.parts if part.n})
+        return self._gather((self.n, self._width()), self._copied_as())
+
+    def _width(self) -> int:
+        return self._common_width({part: part.width() for part in self.parts if part.n})
+
+    def _copied_as(self) -> np.dtype:
         types = {part.dtype.newbyteorder("=") for part in self.parts}
-        return self._gather((self.n, width), np.result_type(np.float32, *types))
+        return np.result_type(np.float32, *types)
+
+    def reader(self, work_dir: Path | None = None) -> RowFiles:
+        """The rows of :meth:`matrix`, to be read in ranges; the caller closes the reader.
+
+        Floats in C order are read where they lie. Others are first copied to a temporary file of
+        `work_dir`, which is removed when the reader is closed.
+
+        Raises:
+            UsageError: if there is no `work_dir` and rows must be copied.
+            DataError: if a file cannot be read, or its rows are not what its header claims.
+            OSError: if the temporary file cannot be written.
+        """
+        parts = [part for part in self.parts if isinstance(part, MappedField)]
+        plain = len(parts) == len(self.parts) and all(self._as_it_is(part) for part in parts)
+        one = len(self.parts) == 1 and plain
+        width = self._width()
+        dtype = self.parts[0].dtype.newbyteorder("=") if one else self._copied_as()
+        if plain and not any(part.fortran for part in parts):
+            raw = [RawRows(part.path, part.offset, part.n, part.dtype) for part in parts]
+            return RowFiles(raw, width, dtype)
+        if work_dir is None:
+            says = "rows that are not floats in C order are copied to a file first"
+            raise UsageError(f"{self.name}: {says}: they need a work_dir")
+        work, rows = WorkFiles(work_dir), 0
+        with ExitStack() as failed:
+            failed.callback(work.end)
+            for part in self.parts:
+                rows += copy_rows(work, self._pieces_of(part, rows), width, dtype)
+            self._check_rows(rows)
+            found = copied(work, (self.n, width), dtype)
+            failed.pop_all()
+        return found
 
     def rows_of_matrix(self, rows: NDArray[np.int64] | None) -> NDArray[np.floating]:
         """Some `rows` of :meth:`matrix`, copied; None: all, as they are."""
@@ -215,24 +254,30 @@ class Source:
 
     def _gather(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
         out = allocate(shape, dtype, self.name)
-        start = 0
+        rows = 0
         for part in self.parts:
-            rows = 0
-            for first, column, block in part.pieces():
-                rows = first + block.shape[0]
-                if start + rows > shape[0]:
-                    says = f"has more rows than its header claims ({part.n:,})"
-                    raise DataError(f"{part.where}: {says}")
-                place = out[start + first : start + rows]
+            for first, column, block in self._pieces_of(part, rows):
+                rows = first + len(block)
+                place = out[first:rows]
                 if block.ndim == 2:
                     place = place[:, column : column + block.shape[1]]
                 with np.errstate(over="ignore"):  # the check of the values refuses infinities
                     place[:] = block
-            start += rows
-        if start != shape[0]:
-            says = f"{start:,} rows were read, and the headers claim {shape[0]:,}"
-            raise DataError(f"{self.name}: {says}")
+        self._check_rows(rows)
         return out
+
+    def _pieces_of(self, part: Field, start: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """The pieces of a part whose first row is `start` of all."""
+        for first, column, block in part.pieces():
+            if start + first + len(block) > self.n:
+                says = f"has more rows than its header claims ({part.n:,})"
+                raise DataError(f"{part.where}: {says}")
+            yield start + first, column, block
+
+    def _check_rows(self, rows: int) -> None:
+        if rows != self.n:
+            says = f"{rows:,} rows were read, and the headers claim {self.n:,}"
+            raise DataError(f"{self.name}: {says}")
 
     def column(self, nulls: bool = False) -> pa.Array:
         """All rows of a one-dimensional field; nulls are refused unless `nulls` is true."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.errors import DataError
+from d2cli.files.raw.numbers import read_numbers
 
 #: Bytes that are read at a time, approximately.
 BLOCK_BYTES = 1 << 24
@@ -149,6 +150,9 @@ class MappedField(Field):
     """An array that lies in a file as NumPy lays it out in memory; it is memory-mapped.
 
     The caller has checked that the file is long enough.
+
+    Attributes:
+        offset, fortran: where the array begins, in bytes, and whether it is in column order.
     """
 
     def __init__(
@@ -156,12 +160,12 @@ class MappedField(Field):
         fortran: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(path, name, shape, dtype)
-        self._offset, self._fortran = offset, fortran
+        self.offset, self.fortran = offset, fortran
 
     @property
     def is_plain(self) -> bool:
         """Whether it is in C order and native byte order, so that kernels can use it directly."""
-        return not self._fortran and self.dtype.isnative
+        return not self.fortran and self.dtype.isnative
 
     @property
     def mapped_bytes(self) -> int:
@@ -172,17 +176,28 @@ class MappedField(Field):
         """The array, memory-mapped; nothing is read."""
         if not math.prod(self.shape):
             return np.empty(self.shape, self.dtype)
-        order: Any = "F" if self._fortran else "C"
-        return np.memmap(self.path, self.dtype, "r", self._offset, self.shape, order)
+        order: Any = "F" if self.fortran else "C"
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        array = self.mapped()
-        for start, stop in self.spans(self.n, math.prod(self.shape[1:])):
-            yield array[start:stop]
+        # Read and not mapped: pages of a map stay in the memory of this process.
+        width = math.prod(self.shape[1:])
+        for start, stop in self.spans(self.n, width):
+            if not self.fortran:
+                yield self._read(start * width, (stop - start, *self.shape[1:]))
+                continue
+            columns = np.empty((width, stop - start), self.dtype)
+            for column, place in enumerate(columns):
+                place[:] = self._read(column * self.n + start, place.shape)
+            yield columns.T.reshape((stop - start, *self.shape[1:]), order="F")
+
+    def _read(self, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Consecutive numbers of the file, from the number `first` on."""
+        return read_numbers(self.path, self.dtype, shape, self.offset + first * self.dtype.itemsize)
 
     def layers(self, wanted: range) -> Iterator[tuple[int, int, NDArray[Any]]]:
         rows, width = self.shape[-2:]
-        whole = self.mapped().reshape(-1, rows, width) if self._fortran else None
+        whole = self.mapped().reshape(-1, rows, width) if self.fortran else None
         for layer in wanted:
             for start, stop in self.spans(rows, width):
                 if whole is not None:
@@ -190,5 +205,5 @@ class MappedField(Field):
                     continue
                 # Each block has its own map, so that the pages of earlier blocks can leave memory.
                 skipped = (layer * rows + start) * width * self.dtype.itemsize
-                at, shape = self._offset + skipped, (stop - start, width)
+                at, shape = self.offset + skipped, (stop - start, width)
                 yield layer, start, np.memmap(self.path, self.dtype, "r", at, shape)

@@ -43,6 +43,10 @@ class WorkFiles:
             raise OSError(errno.EIO, "a temporary file has become shorter", str(self._paths[name]))
         return found
 
+    def path(self, name: str) -> Path:
+        """The file of `name`, to which something was appended."""
+        return self._paths[name]
+
     def drop(self, name: str) -> None:
         """Remove the file of `name`."""
         if name in self._paths:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 from d2cli.files.formats.fields import Field, MappedField
+from d2cli.files.raw.numbers import read_numbers
 
 #: big-ann: the number of vectors and of columns, uint32 each, then all values.
 _ONE_HEADER = {".fbin": "<f4", ".u8bin": "u1", ".i8bin": "i1"}
@@ -59,9 +60,9 @@ class _PrefixedField(Field):
         self._row = np.dtype([("width", "<i4"), ("values", dtype, (width,))])
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        rows = np.memmap(self.path, self._row, "r", 0, (self.n,))
         for start, stop in self.spans(self.n, self.shape[1]):
-            block = rows[start:stop]
+            at = start * self._row.itemsize
+            block = read_numbers(self.path, self._row, (stop - start,), at)
             wrong = block["width"] != self.shape[1]
             if wrong.any():
                 row = int(np.argmax(wrong))

@@ -8,16 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2cli.engine.store import PartStore
+from d2cli.engine.threads import each
 from d2cli.graph.blocks import meeting as meeting_module
 from d2cli.graph.blocks.kernels.arrange import by_block, starts_of
 from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home, offer
 from d2cli.graph.blocks.kernels.votes import elect, follow
-from d2cli.graph.blocks.meeting import Meeting, Pairs, own_blocks
+from d2cli.graph.blocks.meeting import Meeting, Pairs, Side, own_blocks
 from d2cli.graph.blocks.sizes import EMPTY, VOTERS
 from d2cli.runtime.int8.sizes import NEVER
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import VALUES
+
+
+LISTS = ("scores", "places", "bounds")
 
 
 class Rows:
@@ -40,7 +44,7 @@ class Rows:
             self.store.put("blocks", g, **packed._asdict(), starts=starts)
             lists = self.empty_lists(len(mine), len(starts) - 1)
             meet_at_home(mine, starts, *packed, int(self.first[g]), *lists)
-            self.store.put("lists", g, **dict(zip(meeting_module.LISTS, lists, strict=True)))
+            self.store.put("lists", g, **dict(zip(LISTS, lists, strict=True)))
 
     def empty_lists(self, n, blocks):
         scores = np.full((n, self.size), EMPTY, np.int32)
@@ -49,7 +53,7 @@ class Rows:
 
     def accept(self, g, box):
         starts = self.store.get("blocks", g, "starts")
-        lists = [self.store.get("lists", g, key) for key in meeting_module.LISTS]
+        lists = [self.store.get("lists", g, key) for key in LISTS]
         accept(box, own_blocks(starts), starts, *lists)
 
     def home_pairs(self):
@@ -68,7 +72,7 @@ class Rows:
         """All lists are the best of what was offered, and all bounds are those of the lists."""
         expected = naive.lists(self.plain, pairs, self.size)
         for g, starts in enumerate(self.starts):
-            scores, places, bounds = (self.store.get("lists", g, k) for k in meeting_module.LISTS)
+            scores, places, bounds = (self.store.get("lists", g, k) for k in LISTS)
             limits = np.full(bounds.shape, NEVER)
             for b, (first, last) in enumerate(pairwise(starts)):
                 for i in range(first, last):
@@ -142,7 +146,7 @@ def meet_some(some, rng, probes, at_once, spare):
             wanted = chosen[some.first[g] + i]
             table[i, : len(wanted)] = wanted
         keys, ends, looking = by_block(table, blocks)
-        lists = [some.store.get("lists", g, key) for key in meeting_module.LISTS]
+        lists = [some.store.get("lists", g, key) for key in LISTS]
         for other in rng.permutation(groups):
             first, last = some.first_blocks[other], some.first_blocks[other + 1]
             inside = rng.permutation([z for z, b in enumerate(keys) if first <= b < last])
@@ -179,37 +183,38 @@ def meet_some(some, rng, probes, at_once, spare):
 
 
 @settings(max_examples=25)
-@given(rows(), st.integers(1, 5), st.booleans())
-def test_meeting_runs_until_everything_is_met(case, probes, everything):
-    """Each group takes what it is offered by others when all have met."""
+@given(rows(), st.integers(1, 5), st.booleans(), st.integers(1, 3))
+def test_meetings_run_until_everything_is_met(case, probes, everything, threads):
+    """Several at a time; each side takes what it is offered, and is stored if it has changed."""
     some, rng = case
-    blocks = int(some.first_blocks[-1])
+    blocks, groups = int(some.first_blocks[-1]), range(len(some.starts))
     chosen = np.array([rng.integers(-1, blocks, probes) for _ in some.codes], np.int32)
-    boxes = []
+    for row in chosen:  # no block twice
+        row[[block in row[:p] for p, block in enumerate(row)]] = -1
+    sides = [Side(some.store, g) for g in groups]
+
+    def work(g):
+        one, first = Meeting(some.store, some.first, sides[g]), some.first[g]
+        np.testing.assert_array_equal(one.codes, some.codes[first : some.first[g + 1]])
+        if everything:
+            for other in range(g, len(groups)):
+                one.run_all(sides[other])
+            return
+        pairs = Pairs.of(chosen[first : some.first[g + 1]], blocks)
+        cuts = np.searchsorted(pairs.keys, some.first_blocks)
+        for other in groups:
+            at, stop = int(cuts[other]), int(cuts[other + 1])
+            if at < stop:
+                met = Pairs(*(one[:stop] for one in pairs[:3]), pairs.rows)
+                one.run(sides[other], met, at, int(some.first_blocks[other]))
+
+    for g in groups:  # what is read from the store is no view
+        some.store.put("lists", g, **{key: some.store.get("lists", g, key).copy() for key in LISTS})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meeting_module, "BOX_OFFERS", 1)
-        for g in range(len(some.starts)):
-            one = Meeting(some.store, some.first, g)
-            np.testing.assert_array_equal(one.codes, some.codes[some.first[g] : some.first[g + 1]])
-            if everything:
-                for other in range(g, len(some.starts)):
-                    one.run_all(other)
-            else:
-                mine = chosen[some.first[g] : some.first[g + 1]]
-                for row in mine:  # no block twice
-                    row[[block in row[:p] for p, block in enumerate(row)]] = -1
-                keys, ends, looking = by_block(mine, blocks)
-                cuts = np.searchsorted(keys, some.first_blocks)
-                for other in range(len(some.starts)):
-                    at, stop = int(cuts[other]), int(cuts[other + 1])
-                    if at < stop:
-                        shift = int(some.first_blocks[other])
-                        pairs = Pairs(keys[:stop], ends[:stop], ends[1 : stop + 1], looking)
-                        one.run(other, pairs, at, shift)
-            assert all(other != g for other, _ in one.boxes)
-            boxes += one.boxes
-    for other, box in boxes:
-        some.accept(other, box)
+        each(work, groups, threads, lambda _: None)
+    for side in sides:
+        side.keep()
     if everything:
         some.check([(i, j) for i in range(len(some.codes)) for j in range(i)])
     else:

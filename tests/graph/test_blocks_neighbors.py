@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2cli.engine.checkpoints import NONE
+from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import silent
-from d2cli.graph.blocks import meeting, neighbors, plan
+from d2cli.files.output.part_files import PartFiles
+from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
-from d2cli.graph.vectors import Group
+from d2cli.graph.vectors import Group, ReadVectors
 from tests.marks import compiled
 
 
@@ -58,9 +59,39 @@ def made(kind, n, seed=0):
     return kind(np.random.default_rng(seed), n).astype(np.float32)
 
 
-def search(values, k=10, recall=0.95, threads=1, rows=None, seed=0):
+class Reader:
+    """Rows that are read, and counts how often."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.reads = 0
+
+    def read(self, start, stop):
+        self.reads += 1
+        return self.values[start:stop].copy()
+
+    def take(self, rows):
+        self.reads += 1
+        return self.values[rows]
+
+
+class Kept(Checkpoint):
+    """Parts in files of a folder, of which `room` bytes may be in memory."""
+
+    def __init__(self, folder, room):
+        self.parts = PartFiles(folder, room)
+
+    def store(self):
+        return self.parts
+
+
+def search(values, k=10, recall=0.95, threads=1, rows=None, seed=0, checkpoint=NONE):
     """Neighbours and distances with cells, groups and boxes that are small."""
-    group = Group(values, rows)
+    bounded = checkpoint is not NONE
+    vectors = ReadVectors(Reader(values), "euclidean") if bounded else values
+    if bounded:
+        vectors.largest = float(np.abs(values).max())
+    group = Group(vectors, rows)
     n = len(group)
     aim, _ = sample_rows(n, 256, 0, seed)
     size = min(n - 1, max(4 * k, k + 32))
@@ -69,7 +100,12 @@ def search(values, k=10, recall=0.95, threads=1, rows=None, seed=0):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "CELL_ROWS", min(plan.CELL_ROWS, 128))
         patch.setattr(meeting, "BOX_OFFERS", 1)
-        return neighbors.block_neighbors(group, settings, truth, silent, NONE)
+        found, decisions = neighbors.block_neighbors(group, settings, truth, silent, checkpoint)
+    near, distances = found.rows(0, n)
+    for some in (np.arange(0, n, 7), np.array([n - 1])):
+        for taken, whole in zip(found.take(some), (near, distances), strict=True):
+            np.testing.assert_array_equal(taken, whole[some])
+    return group.listed(near), distances, decisions
 
 
 def true_distances(values, rows, k):
@@ -159,9 +195,9 @@ def test_seeds_draw_other_samples():
     assert (same[0] == same[2]).mean() > 0.9
 
 
-def digest(kind, n, threads=1):
+def digest(kind, n, threads=1, checkpoint=NONE):
     """Of the lists and of what was decided."""
-    found, distances, decisions = search(made(kind, n), threads=threads)
+    found, distances, decisions = search(made(kind, n), threads=threads, checkpoint=checkpoint)
     told = repr([(one.name, one.value, one.numbers) for one in decisions])
     return hashlib.sha256(found.tobytes() + distances.tobytes() + told.encode()).hexdigest()
 
@@ -176,6 +212,63 @@ def test_result_of_few_rows_does_not_depend_on_threads(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_result_does_not_depend_on_threads(kind):
     assert len({digest(kind, 3000, threads) for threads in (1, 2, 4)}) == 1
+
+
+ROOMS = [1, 300_000, 10**7]  # bytes: one group at a time, some, all
+
+
+@compiled
+@pytest.mark.parametrize("kind", KINDS)
+def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
+    """Nor on how many rows are in memory when."""
+    for module in (rank, ranked):
+        monkeypatch.setattr(module, "PART_ROWS", 512)
+    wanted = digest(kind, 3000)
+    for room, threads in zip(ROOMS, (1, 2, 1), strict=True):
+        kept = Kept(tmp_path / str(room), room)
+        assert digest(kind, 3000, threads, kept) == wanted
+        kept.parts.end()
+        assert not (tmp_path / str(room)).exists()
+
+
+class Killed(Exception):
+    """A run was stopped."""
+
+
+class Failing(PartFiles):
+    """Stops the run before its `left`-th write."""
+
+    left = 0
+
+    def put(self, name, part=0, /, **arrays):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        super().put(name, part, **arrays)
+
+    def child(self, name):
+        return self
+
+
+@compiled
+@pytest.mark.parametrize("kind", [clustered, power_law, iid])
+def test_a_killed_run_continues_from_its_parts(kind, tmp_path, monkeypatch):
+    """Killed again and again, at writes that are drawn: no part is written much more than once."""
+    for module in (rank, ranked):
+        monkeypatch.setattr(module, "PART_ROWS", 512)
+    n, rng, kept = 2000, np.random.default_rng(3), Kept(tmp_path, 200_000)
+    wanted = digest(kind, n)
+    for run in range(200):
+        kept.parts = Failing(tmp_path, 200_000)
+        kept.parts.left = int(rng.integers(1, 40))
+        try:
+            found = digest(kind, n, 1, kept)
+        except Killed:
+            continue
+        assert found == wanted
+        assert run > 3
+        return
+    raise AssertionError("the run never ends")
 
 
 DIGESTS = """

@@ -392,7 +392,7 @@ class BlockSearch:
         self, sides: dict[int, Side], far: list[Sequence[int]], choose: Choose | None,
         ended: Callable[[int], None],
     ) -> None:  # fmt: skip
-        """Rows of the groups of `sides` meet blocks of all groups, those of one part of `far` first.
+        """Rows of the groups of `sides` meet blocks of all groups, one part of `far` after another.
 
         If there is one part, a group is in memory only while its rows meet.
         """
@@ -404,7 +404,8 @@ class BlockSearch:
         if len(far) > 1:
             each(begin, list(sides), self.threads, _nothing)
         for part in far:
-            there = self._arrive(part, sides, own)
+            wanted = [t for t in part if not own or choose is None or self._met(t, own)]
+            there = self._arrive(wanted, sides)
 
             def run(g: int, there: dict[int, Side] = there, last: bool = part is far[-1]) -> None:
                 if g not in own:
@@ -427,16 +428,13 @@ class BlockSearch:
         pairs = Pairs.of(chosen, int(self.first_blocks[-1]))
         return _Own(meeting, pairs, np.searchsorted(pairs.keys, self.first_blocks))
 
-    def _arrive(
-        self, part: Sequence[int], sides: dict[int, Side], own: dict[int, _Own]
-    ) -> dict[int, Side]:
-        """The groups of a part whose blocks are met; `own` is empty if that is not known yet."""
-        there = {}
-        for t in part:
-            if own and all(not len(one.pairs.keys) or one.cuts[t] == one.cuts[t + 1]
-                           for one in own.values()):  # fmt: skip
-                continue
-            there[t] = sides[t] if t in sides else Side(self.store, t)
+    def _met(self, t: int, own: dict[int, _Own]) -> bool:
+        """Whether any rows meet blocks of group t."""
+        return any(one.cuts[t] < one.cuts[t + 1] for one in own.values())
+
+    def _arrive(self, groups: Sequence[int], sides: dict[int, Side]) -> dict[int, Side]:
+        """Groups whose blocks are met, in memory."""
+        there = {t: sides[t] if t in sides else Side(self.store, t) for t in groups}
         each(lambda t: there[t].packed(), list(there), self.threads, _nothing)
         return there
 

@@ -20,11 +20,12 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
+from d2cli.graph.lists import NeighborLists
 from d2cli.limits import check_choice
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
-from d2cli.messages.parts import EdgeParts, Lists, in_parts, stored_edges
+from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
@@ -41,7 +42,7 @@ _OURS = MODES["default"]
 
 
 def prepare_edges(
-    graph: KnnGraph | Lists | Edges | EdgeParts, *, edges: EdgeRule = _OURS.edges,
+    graph: NeighborLists | Edges | EdgeParts, *, edges: EdgeRule = _OURS.edges,
     bandwidth: Bandwidth = _OURS.bandwidth, drop: NDArray[np.bool_] | None = None,
     memory: int | None = None, work_dir: Path | None = None,
 ) -> tuple[Edges | EdgeParts, float]:  # fmt: skip
@@ -62,7 +63,7 @@ def prepare_edges(
         UsageError: if an option is out of range, or edges do not fit and there is no `work_dir`.
     """
     sigma = resolve_bandwidth(graph, bandwidth)
-    if isinstance(graph, KnnGraph | Lists):
+    if not isinstance(graph, Edges | EdgeParts):
         room = None if memory is None else room_for_edges(memory, graph.n)
         needed = edges_bytes(graph.n, graph.n_neighbors, edges)
         if room is None or needed <= room:
@@ -77,14 +78,14 @@ def prepare_edges(
     return graph, sigma
 
 
-def _in_memory(graph: KnnGraph | Lists) -> KnnGraph:
+def _in_memory(graph: NeighborLists) -> KnnGraph:
     return (
         graph if isinstance(graph, KnnGraph) else KnnGraph(*graph.rows(0, graph.n), graph.excluded)
     )
 
 
 def propagate(
-    graph: KnnGraph | Lists | Edges | EdgeParts, scores: NDArray[np.floating], *,
+    graph: NeighborLists | Edges | EdgeParts, scores: NDArray[np.floating], *,
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
@@ -93,9 +94,8 @@ def propagate(
     """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j`` (arXiv 2310.07931, eq. 3).
 
     Args:
-        graph: of n rows, or :class:`d2cli.messages.parts.Lists` that are read in ranges, or edges
-            from :func:`prepare_edges`; with edges, `edges` is ignored and `bandwidth` must be a
-            number.
+        graph: of n rows, in memory or read in ranges (:mod:`d2cli.graph.lists`), or edges from
+            :func:`prepare_edges`; with edges, `edges` is ignored and `bandwidth` must be a number.
         scores: (n,) finite, the utility: higher = keep (:func:`d2cli.messages.utility.utility`).
             At least 0, unless `floor` is a number. Not changed.
         edges: the rule of edges, see :func:`d2cli.messages.edges.edges_of`.
@@ -133,7 +133,7 @@ def propagate(
 
 
 def own_scores(
-    graph: KnnGraph | Lists | Edges | EdgeParts, propagated: NDArray[np.floating], *,
+    graph: NeighborLists | Edges | EdgeParts, propagated: NDArray[np.floating], *,
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
@@ -158,7 +158,7 @@ def own_scores(
 
 
 def select(
-    graph: KnnGraph | Lists | Edges | EdgeParts, propagated: NDArray[np.floating], size: int, *,
+    graph: NeighborLists | Edges | EdgeParts, propagated: NDArray[np.floating], size: int, *,
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_reverse: float | Literal["auto"] = "auto",
     clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
@@ -198,10 +198,10 @@ def select(
         UsageError: if an option is out of range, or `size` rows cannot be picked.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
-    n = graph.n if isinstance(graph, KnnGraph | Lists) else in_parts(graph).n
+    n = in_parts(graph).n if isinstance(graph, Edges | EdgeParts) else graph.n
     u, decisions = np.asarray(propagated, np.float64), []
     excluded = _mask(exclude, n, "exclude")
-    if isinstance(graph, KnnGraph | Lists) and graph.excluded is not None:
+    if not isinstance(graph, Edges | EdgeParts) and graph.excluded is not None:
         excluded = excluded | graph.excluded
     csr, sigma = prepare_edges(
         graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir

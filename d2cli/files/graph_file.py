@@ -26,12 +26,13 @@ from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import sweep
 from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, new_provenance, read_sidecar
+from d2cli.files.raw.numbers import read_numbers
 from d2cli.files.regular import check_regular
 from d2cli.files.sizes import Ids
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
+from d2cli.graph.lists import check_lists
 
-_RANGE = 1 << 16  # rows that are checked at one time
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
 #: The types of what provenance records of a graph; a missing entry has a default.
 _RECORDED: dict[str, tuple[type, ...]] = {
@@ -141,11 +142,9 @@ class GraphFile:
                 if flags.null_count:
                     return None
                 excluded = flags.to_numpy(zero_copy_only=False)
-        found = StoredLists(self.path, self.n, self.n_neighbors, excluded, *offsets)
-        for a in range(0, self.n, _RANGE):
-            b = min(self.n, a + _RANGE)
-            if not _holds(*found.rows(a, b), a, self.n, excluded):
-                self.load()  # refuses the first bad row
+        found = StoredLists(self.path, self.n, self.n_neighbors, excluded, self.info, *offsets)
+        with blame(graph=str(self.path)):
+            check_lists(found)
         return found
 
     def frame(self, ids: pa.Array | None, id_column: str | None = None) -> Frame:
@@ -175,48 +174,23 @@ class GraphFile:
 
 
 class StoredLists(NamedTuple):
-    """Lists of neighbours in a file, read in ranges, so that they need not be in memory together.
-
-    They are read and not mapped: pages of a mapped file count as memory of this process.
-    """
+    """:class:`~d2cli.graph.lists.NeighborLists` in a file, which are read and not mapped."""
 
     path: Path
     n: int
     n_neighbors: int
     excluded: NDArray[np.bool_] | None
+    info: BuildInfo
     neighbors_at: int  # bytes from the start of the file
     distances_at: int
 
-    def rows(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def rows(self, start: int, stop: int, /) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Neighbours and distances of the rows ``start … stop``, as in a :class:`KnnGraph`."""
         k = self.n_neighbors
-        count, skipped = (stop - start) * k, 4 * start * k
-        neighbors = np.fromfile(self.path, np.int32, count, offset=self.neighbors_at + skipped)
-        distances = np.fromfile(self.path, np.float32, count, offset=self.distances_at + skipped)
-        return neighbors.reshape(-1, k), distances.reshape(-1, k)
-
-
-def _holds(
-    neighbors: NDArray[np.int32], distances: NDArray[np.float32], first: int, n: int,
-    excluded: NDArray[np.bool_] | None,
-) -> bool:  # fmt: skip
-    """Whether the lists of rows from `first` on keep the contract of :class:`KnnGraph`."""
-    rows = np.arange(first, first + len(neighbors))
-    if not ((neighbors >= -1) & (neighbors < n) & (neighbors != rows[:, None])).all():
-        return False
-    missing, ordered = neighbors == -1, np.sort(neighbors, axis=1)
-    before, after = distances[:, :-1], distances[:, 1:]
-    ascends = (before < after) | ((before == after) & (neighbors[:, :-1] < neighbors[:, 1:]))
-    if excluded is not None and (
-        (excluded[rows] & ~missing[:, 0]).any() or (excluded[neighbors] & ~missing).any()
-    ):
-        return False
-    return bool(
-        np.where(missing, distances == np.inf, (distances >= 0) & (distances < np.inf)).all()
-        and (ascends | missing[:, 1:]).all()
-        and not (missing[:, :-1] & ~missing[:, 1:]).any()
-        and not ((ordered[:, :-1] == ordered[:, 1:]) & (ordered[:, 1:] >= 0)).any()
-    )
+        shape, skipped = (stop - start, k), 4 * start * k
+        neighbors = read_numbers(self.path, np.int32, shape, self.neighbors_at + skipped)
+        distances = read_numbers(self.path, np.float32, shape, self.distances_at + skipped)
+        return neighbors, distances
 
 
 class StoredGraph(NamedTuple):

@@ -88,6 +88,10 @@ class KnnGraph:
         """k, the width of the lists."""
         return int(self.neighbors.shape[1])
 
+    def rows(self, start: int, stop: int, /) -> tuple[Int32, Float32]:
+        """Views of the neighbours and distances of the rows ``start … stop``."""
+        return self.neighbors[start:stop], self.distances[start:stop]
+
     def __post_init__(self) -> None:
         """Check the contract, because kernels index arrays by these numbers without checks."""
         from d2cli.graph.contract import first_fault  # noqa: PLC0415, loads the compiler
@@ -101,14 +105,8 @@ class KnnGraph:
             raise _GraphError(f"neighbors must be int32 and distances float32, not {dtypes}")
         if excluded is not None and excluded.shape != (self.n,):
             raise _GraphError(f"excluded must be ({self.n},), not {excluded.shape}")
-        if (fault := first_fault(neighbors, distances)) is not None:
+        if (fault := first_fault(neighbors, distances, excluded)) is not None:
             raise _GraphError(fault[1], row=fault[0])
-        if excluded is not None:
-            listed = neighbors != MISSING
-            if (wrong := excluded & listed[:, 0]).any():
-                raise _GraphError("is excluded but lists neighbours", row=int(np.argmax(wrong)))
-            if (wrong := (excluded[neighbors] & listed).any(axis=1)).any():
-                raise _GraphError("lists an excluded row", row=int(np.argmax(wrong)))
 
 
 def check_edges(edges: Edges) -> None:

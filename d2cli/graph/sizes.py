@@ -10,6 +10,8 @@ from d2cli.runtime.ledger import Ledger
 
 #: Numbers in one block of rows that is checked or converted.
 BLOCK_NUMBERS = 1 << 21
+#: Neighbours of lists that are read at one time.
+RANGE_NUMBERS = 1 << 19
 #: Random rows on which approximate searches tune themselves, and other rows on which the recall is
 #: measured.
 AIM_SAMPLE, RECALL_SAMPLE = 256, 256
@@ -68,7 +70,6 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.free("lists")
     else:
         ledger.held["graph"] = ledger.held.pop("lists")
-    ledger.touch("check", 4 * n)
 
 
 def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from d2cli.defaults import Bandwidth, Kernel
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import UsageError
-from d2cli.graph.knn_graph import Edges, KnnGraph
+from d2cli.graph.knn_graph import Edges
+from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice, check_hops
-from d2cli.messages.parts import EdgeParts, Lists, in_parts, lists_of
+from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.messages.sizes import BLOCK_ROWS
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
@@ -23,7 +24,7 @@ _LEAST = float(np.finfo(np.float32).smallest_subnormal)  # the least distance ab
 _KEPT_BITS = 32  #: own_scores rounds to multiples of 2**-_KEPT_BITS of the largest score
 
 
-def resolve_bandwidth(graph: KnnGraph | Lists | Edges | EdgeParts, bandwidth: Bandwidth) -> float:
+def resolve_bandwidth(graph: NeighborLists | Edges | EdgeParts, bandwidth: Bandwidth) -> float:
     """The bandwidth σ: an edge of length σ has the weight 1/e at γ = 1.
 
     ``median`` is the median of all listed distances. If that is 0 (more than half of the distances
@@ -34,17 +35,16 @@ def resolve_bandwidth(graph: KnnGraph | Lists | Edges | EdgeParts, bandwidth: Ba
         UsageError: for ``median`` of edges, or a number that is not positive and finite.
     """
     if bandwidth == "median":
-        if not isinstance(graph, KnnGraph | Lists):
+        if isinstance(graph, Edges | EdgeParts):
             raise UsageError("edges alone have no median bandwidth: give bandwidth a number")
-        lists = lists_of(graph)
-        return _median(lists, 0.0) or _median(lists, _LEAST) or 1.0
+        return _median(graph, 0.0) or _median(graph, _LEAST) or 1.0
     sigma = float(bandwidth)
     if not (math.isfinite(sigma) and sigma > 0):
         raise UsageError(f"bandwidth must be 'median' or a number above 0, not {bandwidth}")
     return sigma
 
 
-def _median(lists: Lists, least: float) -> float:
+def _median(lists: NeighborLists, least: float) -> float:
     """The median of the finite distances of at least `least`, as float64; 0 if there are none.
 
     Bits of floats of at least 0 ascend with their values. So the two middle values are found from
@@ -58,7 +58,7 @@ def _median(lists: Lists, least: float) -> float:
     return (low + high) / 2
 
 
-def _ranked(lists: Lists, least: float, upper: NDArray[np.int64], rank: int) -> float:
+def _ranked(lists: NeighborLists, least: float, upper: NDArray[np.int64], rank: int) -> float:
     """The distance at a place in ascending order, from the counts of the upper 16 bits."""
     ends = np.cumsum(upper)
     above = int(np.searchsorted(ends, rank, side="right"))
@@ -68,10 +68,10 @@ def _ranked(lists: Lists, least: float, upper: NDArray[np.int64], rank: int) -> 
     return float(np.array(above << 16 | below, np.int32).view(np.float32))
 
 
-def _counts(lists: Lists, least: float, above: int = -1) -> NDArray[np.int64]:
+def _counts(lists: NeighborLists, least: float, above: int = -1) -> NDArray[np.int64]:
     """(65536,) how many distances have each upper half; or each lower half, with that upper one."""
     counts = np.zeros(1 << 16, np.int64)
-    for _, _, distances in lists.ranges():
+    for _, _, distances in ranges(lists):
         _count_bits(distances, least, above, counts)
     return counts
 
@@ -93,11 +93,10 @@ def _count_bits(distances, least, above, counts):
                     counts[found & 0xFFFF] += 1
 
 
-def bandwidth_decision(graph: KnnGraph | Lists, sigma: float) -> Decision:
+def bandwidth_decision(graph: NeighborLists, sigma: float) -> Decision:
     """How :func:`resolve_bandwidth` came to `sigma` from ``median``."""
-    lists = lists_of(graph)
-    listed = int(_counts(lists, 0.0).sum())
-    zero = listed - int(_counts(lists, _LEAST).sum())
+    listed = int(_counts(graph, 0.0).sum())
+    zero = listed - int(_counts(graph, _LEAST).sum())
     rule = "σ = median of the listed distances"
     if zero == listed:
         rule = "σ = 1, because no listed distance is above 0"

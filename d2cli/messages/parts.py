@@ -8,7 +8,7 @@ and then the edges of each part are put together. The edges are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,45 +17,12 @@ from numpy.typing import NDArray
 
 from d2cli.defaults import EdgeRule
 from d2cli.engine.storage import Store
-from d2cli.graph.knn_graph import Edges, KnnGraph
+from d2cli.graph.knn_graph import Edges
+from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact, sort_row
-from d2cli.messages.sizes import PART_EDGES, RANGE_NUMBERS
+from d2cli.messages.sizes import PART_EDGES
 from d2cli.runtime.jit import kernel
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Lists of neighbours that are read in ranges of rows.
-
-    Attributes:
-        n, n_neighbors: the shape of the lists.
-        excluded: (n,) bool, or None: as of :class:`KnnGraph`.
-        rows: neighbours and distances of the rows ``start … stop``; they keep the contract of
-            :class:`KnnGraph`.
-    """
-
-    n: int
-    n_neighbors: int
-    excluded: NDArray[np.bool_] | None
-    rows: Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.float32]]]
-
-    def ranges(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
-        """The first row, the neighbours and the distances of each of some ranges of all rows."""
-        step = max(1, RANGE_NUMBERS // self.n_neighbors)
-        for start in range(0, self.n, step):
-            yield start, *self.rows(start, min(self.n, start + step))
-
-
-def lists_of(graph: KnnGraph | Lists) -> Lists:
-    """The lists of a graph in memory."""
-    if isinstance(graph, Lists):
-        return graph
-    neighbors, distances = graph.neighbors, graph.distances
-    return Lists(
-        graph.n, graph.n_neighbors, graph.excluded,
-        lambda start, stop: (neighbors[start:stop], distances[start:stop]),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,7 +97,7 @@ def in_parts(edges: Edges | EdgeParts) -> EdgeParts:
 
 
 def stored_edges(
-    graph: KnnGraph | Lists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: Store,
+    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: Store,
     room: int = 0,
 ) -> EdgeParts:  # fmt: skip
     """The edges of a graph, put into a store; graph, rule and left_out as of ``edges_of``.
@@ -138,15 +105,14 @@ def stored_edges(
     Memory is O(n), and that of a part. `store` must be new.
     """
     check_choice("edges", rule, EdgeRule)
-    lists = lists_of(graph)
-    n = lists.n
+    n = graph.n
     keep = np.ones(n, np.bool_) if left_out is None else ~left_out
     both, room_of = rule != "directed", np.zeros(n, np.int32)
-    for first, neighbors, _ in lists.ranges():
+    for first, neighbors, _ in ranges(graph):
         _count(neighbors, keep, first, both, room_of)
     starts = _bounds(room_of)
     if both:
-        for first, neighbors, distances in lists.ranges():
+        for first, neighbors, distances in ranges(graph):
             _send_reverse(store, neighbors, distances, keep, first, starts)
     sizes = []
     for part, (a, b) in enumerate(pairwise(starts)):
@@ -155,7 +121,7 @@ def stored_edges(
         indptr = np.zeros(b - a + 1, np.int64)
         np.cumsum(room_of[a:b], out=indptr[1:])
         indices, lengths = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-        _fill(*lists.rows(a, b), keep, a, sent, indptr, indices, lengths)
+        _fill(*graph.rows(a, b), keep, a, sent, indptr, indices, lengths)
         if rule == "mutual":
             _keep_twice(indptr, indices)
         size = int(compact(indptr, indices, lengths))

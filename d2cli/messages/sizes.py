@@ -7,7 +7,6 @@ from d2cli.runtime.ledger import Ledger
 
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
 PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
-RANGE_NUMBERS = 1 << 19  #: neighbours that are read at one time while parts are made
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32

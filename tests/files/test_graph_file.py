@@ -170,6 +170,7 @@ def test_ranges_of_a_file_equal_the_whole_graph(tmp_path_factory, graph, some_ex
     write_graph(path, KnnGraph(*graph, excluded))
     lists = open_graph(path).ranged()
     assert (lists.n, lists.n_neighbors) == graph[0].shape
+    assert lists.info == open_graph(path).info
     assert (lists.excluded is None) == (excluded is None)
     assert excluded is None or lists.excluded.tolist() == excluded.tolist()
     for start in range(0, lists.n, 5):
@@ -192,8 +193,35 @@ def damaged_lists(draw):
     return neighbors, distances, np.arange(n) == draw(st.integers(-1, n - 1))
 
 
+def good_row(i, neighbors, distances, excluded):
+    """Whether row i keeps the contract of a graph."""
+    listed = [(d, j) for j, d in zip(neighbors[i].tolist(), distances[i].tolist(), strict=True)]
+    missing = [one for one in listed if one == (np.inf, -1)]
+    there = listed[: len(listed) - len(missing)]
+    others = [j for _, j in there]
+    return (
+        listed == there + missing
+        and all(0 <= d < np.inf for d, _ in there)
+        and all(0 <= j < len(neighbors) and j != i and not excluded[j] for j in others)
+        and there == sorted(there)
+        and len(set(others)) == len(others)
+        and not (others and excluded[i])
+    )
+
+
 @given(damaged_lists())
-def test_ranges_refuse_what_the_whole_graph_refuses(tmp_path_factory, lists):
+def test_the_first_bad_row_is_found(lists):
+    bad = [i for i in range(len(lists[0])) if not good_row(i, *lists)]
+    try:
+        KnnGraph(*lists)
+        found = []
+    except DataError as error:
+        found = [error.row]
+    assert found == bad[:1]
+
+
+@given(damaged_lists(), st.integers(1, 20))
+def test_ranges_refuse_what_the_whole_graph_refuses(tmp_path_factory, lists, numbers):
     neighbors, distances, excluded = lists
     k, path = neighbors.shape[1], tmp_path_factory.mktemp("damaged") / "g.arrow"
     try:
@@ -209,12 +237,14 @@ def test_ranges_refuse_what_the_whole_graph_refuses(tmp_path_factory, lists):
     columns = [pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), k) for part in lists[:2]]
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch([*columns, pa.array(excluded)], schema=schema))
-    if fault is None:
-        assert open_graph(path).ranged() is not None
-    else:
-        with pytest.raises(DataError) as refused:
-            open_graph(path).ranged()
-        assert f"row {fault.row}: {fault}" in str(refused.value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("d2cli.graph.lists.RANGE_NUMBERS", numbers)
+        if fault is None:
+            assert open_graph(path).ranged() is not None
+        else:
+            with pytest.raises(DataError) as refused:
+                open_graph(path).ranged()
+            assert f"row {fault.row}: {fault}" in str(refused.value)
 
 
 def test_compressed_files_and_files_of_several_batches_have_no_ranges(table):

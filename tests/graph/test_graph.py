@@ -101,6 +101,8 @@ def test_wrong_shapes_and_dtypes_are_refused():
     with pytest.raises(DataError, match="excluded must be"):
         KnnGraph(*good, excluded=np.zeros(3, bool))
     with pytest.raises(DataError, match="excluded but lists"):
+        KnnGraph(*good, excluded=np.array([True, False]))
+    with pytest.raises(DataError, match="lists an excluded"):
         KnnGraph(*good, excluded=np.array([False, True]))
 
 

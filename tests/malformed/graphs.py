@@ -105,7 +105,7 @@ CONTENT = [
         cells={("neighbors", 4, 0): 39, ("distances", 4, 0): 1.0})), "row 4", "not sorted"),
     case("graph: excluded as text", GRAPH, G, m.arrow(m.graph(excluded=["no"] * m.N)), "must be bool"),
     case("graph: excluded rows listed", GRAPH, G, m.arrow(m.graph(
-        excluded=[False] * 7 + [True] + [False] * 32)), "row 7", "is excluded"),
+        excluded=[False] * 7 + [True] + [False] * 32)), "row 4", "lists an excluded row"),
     case("graph: excluded null", GRAPH, G, m.arrow(m.graph(excluded=[None] + [False] * 39)), "row 0"),
     case("graph: ids null", GRAPH, G, m.arrow(m.graph(id=[None, *m.IDS[1:]])), "id: row 0 is null"),
     case("graph: ids null in a dictionary", GRAPH, G, m.arrow(m.graph(

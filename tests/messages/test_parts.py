@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from d2cli.engine.storage import InMemory
 from d2cli.errors import UsageError
 from d2cli.files.output.work_files import WorkFiles
+from d2cli.graph import lists
 from d2cli.graph.knn_graph import Edges, KnnGraph
+from d2cli.graph.lists import RangedLists
 from d2cli.messages import parts as module
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import bandwidth_decision, forward, resolve_bandwidth, vanished_share
-from d2cli.messages.parts import Lists, in_parts, lists_of, marked_neighbours, stored_edges
+from d2cli.messages.parts import in_parts, marked_neighbours, stored_edges
 from tests import naive
 from tests.strategies import knn_graphs, masks
 
@@ -25,12 +27,12 @@ def stored_graphs(draw):
     left_out = draw(st.none() | masks(len(neighbors)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PART_EDGES", draw(st.sampled_from([1, 7, 40])))
-        patch.setattr(module, "RANGE_NUMBERS", draw(st.sampled_from([1, 9, 1000])))
+        patch.setattr(lists, "RANGE_NUMBERS", draw(st.sampled_from([1, 9, 1000])))
         graph = KnnGraph(neighbors, distances)
         found = stored_edges(graph, rule, left_out, InMemory())
-        lists = Lists(graph.n, graph.n_neighbors, None, lists_of(graph).rows)
-        assert resolve_bandwidth(lists, "median") == naive.bandwidth(distances)
-        assert bandwidth_decision(lists, 1.0) == bandwidth_decision(graph, 1.0)
+        ranged = RangedLists(graph.n, graph.n_neighbors, None, graph.rows)
+        assert resolve_bandwidth(ranged, "median") == naive.bandwidth(distances)
+        assert bandwidth_decision(ranged, 1.0) == bandwidth_decision(graph, 1.0)
         return edges_of(graph, rule, left_out), found
 
 

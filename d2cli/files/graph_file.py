@@ -23,17 +23,20 @@ from d2cli.files.formats.tables import TableFile, arrow_errors
 from d2cli.files.frame import Frame
 from d2cli.files.keys import broadened, check_unique
 from d2cli.files.output.atomic import Outputs, resolve
-from d2cli.files.output.temporary import sweep
+from d2cli.files.output.temporary import opened, sweep
 from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, from_metadata, new_provenance, read_sidecar
-from d2cli.files.raw.numbers import read_numbers
+from d2cli.files.raw.arrow_places import list_places
+from d2cli.files.raw.numbers import read_numbers, write_at
 from d2cli.files.regular import check_regular
 from d2cli.files.sizes import Ids
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
-from d2cli.graph.lists import check_lists
+from d2cli.graph.lists import NeighborLists, check_lists, ranges
 
 _MAKE = "make one with: d2prune graph --emb EMB --out GRAPH.arrow"
+#: The columns of lists.
+_LISTS = ("neighbors", "distances")
 #: The types of what provenance records of a graph; a missing entry has a default.
 _RECORDED: dict[str, tuple[type, ...]] = {
     "metric": (str,), "method": (str,), "seed": (int,), "recall": (int, float, type(None)),
@@ -120,29 +123,18 @@ class GraphFile:
         Raises:
             DataError: naming the file, and the first row that breaks the contract.
         """
-        with arrow_errors(self.path), pa.memory_map(os.fsencode(self.path)) as source:
-            whole = source.read_buffer()
-            reader = pa.ipc.open_file(pa.BufferReader(whole))
-            if reader.num_record_batches != 1:
+        with arrow_errors(self.path):
+            places, excluded = list_places(self.path, _LISTS), None
+            if places is None or len(places) != 1:
                 return None
-            batch = reader.get_batch(0)
-            offsets, excluded = [], None
-            for name in ("neighbors", "distances"):
-                lists = batch.column(batch.schema.get_field_index(name))
-                *nulls, numbers = lists.buffers()
-                if lists.offset or any(one is not None for one in nulls):
-                    return None
-                if numbers.size < 4 * self.n * self.n_neighbors:
-                    return None
-                offsets.append(numbers.address - whole.address)
-            if not all(0 <= offset < self.size for offset in offsets):
-                return None
-            if (at := batch.schema.get_field_index("excluded")) >= 0:
-                flags = batch.column(at)
+            if (at := self._table.schema.get_field_index("excluded")) >= 0:
+                [flags] = [batch.column(0) for batch in self._table.ipc_batches(at) if len(batch)]
                 if flags.null_count:
                     return None
                 excluded = flags.to_numpy(zero_copy_only=False)
-        found = StoredLists(self.path, self.n, self.n_neighbors, excluded, self.info, *offsets)
+        found = StoredLists(
+            self.path, self.n, self.n_neighbors, excluded, self.info, *places[0].offsets
+        )
         with blame(graph=str(self.path)):
             check_lists(found)
         return found
@@ -211,7 +203,7 @@ def read_graph(path: str | Path) -> KnnGraph:
 
 
 def write_graph(
-    path: str | Path, graph: KnnGraph, ids: pa.Array | None = None,
+    path: str | Path, graph: NeighborLists, ids: pa.Array | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write a graph to `path`; an existing file is replaced when the new one is complete.
@@ -224,15 +216,22 @@ def write_graph(
 
 
 def store_graph(
-    path: Path, graph: KnnGraph, ids: pa.Array | None, provenance: dict[str, Any] | None
+    path: Path, graph: NeighborLists, ids: pa.Array | None, provenance: dict[str, Any] | None
 ) -> None:
-    """:func:`write_graph`, but not atomic: `path` is written directly."""
+    """:func:`write_graph`, but not atomic: `path` is written directly.
+
+    Lists that are not in memory are written in ranges of rows; the bytes of the file are the same.
+    """
     if provenance is None:
         provenance = new_provenance("graph", {}, graph=graph_section(graph))
-    k = graph.n_neighbors
+    k, size = graph.n_neighbors, graph.n * graph.n_neighbors
+    if isinstance(graph, KnnGraph):
+        lists = [graph.neighbors.ravel(), graph.distances.ravel()]
+    else:  # zeros that are never written to take no memory
+        lists = [np.zeros(size, np.int32), np.zeros(size, np.float32)]
     columns: dict[str, pa.Array] = {
-        "neighbors": pa.FixedSizeListArray.from_arrays(pa.array(graph.neighbors.ravel()), k),
-        "distances": pa.FixedSizeListArray.from_arrays(pa.array(graph.distances.ravel()), k),
+        name: pa.FixedSizeListArray.from_arrays(pa.array(numbers), k)
+        for name, numbers in zip(_LISTS, lists, strict=True)
     }
     if ids is not None:
         columns["id"] = ids
@@ -241,9 +240,22 @@ def store_graph(
     batch = pa.record_batch(columns, metadata=as_metadata(provenance))
     with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
+    if not isinstance(graph, KnnGraph):
+        _fill(path, graph)
 
 
-def graph_section(graph: KnnGraph) -> dict[str, Any]:
+def _fill(path: Path, graph: NeighborLists) -> None:
+    """Write the lists of a graph in place of the zeros in its file."""
+    places = list_places(path, _LISTS)
+    assert places is not None
+    with opened(path, os.O_WRONLY) as handle:
+        for first, *lists in ranges(graph):
+            for numbers, offset in zip(lists, places[0].offsets, strict=True):
+                at = offset + first * graph.n_neighbors * numbers.itemsize
+                write_at(handle, np.ascontiguousarray(numbers), at)
+
+
+def graph_section(graph: NeighborLists) -> dict[str, Any]:
     """The section ``graph`` of provenance: how the graph was built."""
     recorded = {name: getattr(graph.info, name) for name in _RECORDED}
     return {"n_neighbors": graph.n_neighbors, **recorded}

@@ -1,6 +1,8 @@
 """The graph on disk: the content of the file, and the round trip."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import __version__
+from d2cli.commands.graph.run import counts
 from d2cli.errors import DataError, OutputError
-from d2cli.files.graph_file import open_graph, read_graph, write_graph
+from d2cli.files.graph_file import graph_section, open_graph, read_graph, write_graph
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
+from d2cli.graph.lists import RangedLists
 from tests.strategies import knn_graphs
 
 
@@ -178,6 +182,52 @@ def test_ranges_of_a_file_equal_the_whole_graph(tmp_path_factory, graph, some_ex
         neighbors, distances = lists.rows(start, stop)
         assert neighbors.tobytes() == graph[0][start:stop].tobytes()
         assert distances.tobytes() == graph[1][start:stop].tobytes()
+
+
+@given(knn_graphs(), st.booleans(), st.booleans(), st.integers(1, 40))
+def test_lists_written_in_ranges_give_the_same_file(
+    tmp_path_factory, lists, with_ids, with_excluded, numbers
+):
+    folder = tmp_path_factory.mktemp("stored")
+    alone = lists[0][:, 0] < 0
+    excluded = alone & ~np.isin(np.arange(len(alone)), lists[0]) if with_excluded else None
+    info = BuildInfo("cosine", "blocks", 3, 0.5, 0.9, 7)
+    graph = KnnGraph(*lists, excluded, info)
+    ids = pa.array([f"é{i}" for i in range(graph.n)]) if with_ids else None
+    ranged = RangedLists(graph.n, graph.n_neighbors, excluded, graph.rows, info)
+    write_graph(folder / "whole", graph, ids, {"a": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("d2cli.graph.lists.RANGE_NUMBERS", numbers)
+        write_graph(folder / "ranged", ranged, ids, {"a": 1})
+        assert counts(ranged) == counts(graph)
+    assert (folder / "ranged").read_bytes() == (folder / "whole").read_bytes()
+    assert graph_section(ranged) == graph_section(graph)
+
+
+#: Writes lists of 200 MB that are not in memory; prints by how much the peak memory has grown.
+_STORING = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from d2cli.files.graph_file import store_graph
+from d2cli.graph.lists import RangedLists
+def rows(start, stop):
+    return np.full((stop - start, 10), -1, np.int32), np.full((stop - start, 10), np.inf, "f4")
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+store_graph(Path(sys.argv[1]), RangedLists(100, 10, None, rows), None, None)
+before = peak()
+store_graph(Path(sys.argv[1]), RangedLists(2_500_000, 10, None, rows), None, None)
+print(peak() - before)
+"""
+
+
+def test_lists_written_in_ranges_take_no_memory(tmp_path):
+    path = tmp_path / "g.arrow"
+    command = [sys.executable, "-c", _STORING, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert path.stat().st_size > 200_000_000
+    assert int(done.stdout) < 40_000_000
+    path.unlink()
 
 
 @st.composite

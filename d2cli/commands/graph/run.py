@@ -21,6 +21,7 @@ from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import Source, blame, in_order
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import KnnGraph
+from d2cli.graph.lists import NeighborLists, ranges
 
 
 def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
@@ -122,14 +123,14 @@ def build_key(
     }
 
 
-def counts(graph: KnnGraph) -> dict[str, int]:
+def counts(graph: NeighborLists) -> dict[str, int]:
     """The sizes of a graph."""
-    listed = int(np.count_nonzero(graph.neighbors >= 0))
+    listed = sum(int(np.count_nonzero(neighbors >= 0)) for _, neighbors, _ in ranges(graph))
     excluded = 0 if graph.excluded is None else int(graph.excluded.sum())
     return {"rows": graph.n, "listed_neighbors": listed, "excluded": excluded}
 
 
-def describe_graph(graph: KnnGraph) -> str:
+def describe_graph(graph: NeighborLists) -> str:
     """One line for people."""
     info = graph.info
     text = f"{info.method}, {info.metric}, k = {graph.n_neighbors}"
@@ -148,7 +149,7 @@ _WIDER = {
 }
 
 
-def graph_notices(graph: KnnGraph) -> list[str]:
+def graph_notices(graph: NeighborLists) -> list[str]:
     """What the user should know about a graph."""
     info = graph.info
     if info.recall is None or info.recall_target is None or info.recall >= info.recall_target:

@@ -33,7 +33,7 @@ class Checkpoint:
         """
 
     def store(self) -> PartStore:
-        """Where a search within this build keeps its parts: in memory, or what a killed run left."""
+        """Where a search of this build keeps its parts: in memory, or where a killed run left them."""
         return PartStore()
 
     def of_part(self, part: int) -> "Checkpoint":

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from d2cli import defaults
 from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
+from d2cli.engine.storage import RowReader
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.blocks.neighbors import block_neighbors
@@ -22,26 +23,17 @@ from d2cli.graph.duplicates import Spread, find_duplicates
 from d2cli.graph.exact.search import exact_neighbors
 from d2cli.graph.hnsw import hnsw_neighbors
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
+from d2cli.graph.lists import NeighborLists, RangedLists
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import AIM_SAMPLE, RECALL_SAMPLE
-from d2cli.graph.vectors import Group, ReadVectors, prepare
+from d2cli.graph.vectors import Group, Vectors, prepare, prepare_read
 from d2cli.limits import check_neighbors, check_search
-from d2cli.runtime.arrays import Bools, Floats, Int64
+from d2cli.runtime.arrays import Bools, Float32, Floats, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
-
-@dataclass(frozen=True)
-class Lists:  # TEMP
-    n: int
-    n_neighbors: int
-    excluded: object
-    info: object
-    rows: object
-
-
-#: Rows that are copied to the lists of all rows at a time.
-RANGE_ROWS = 1 << 17
+#: Rows of a group whose lists are copied to those of all rows at a time.
+_COPIED = 1 << 17
 
 
 def build_graph(
@@ -60,13 +52,11 @@ def build_graph(
     seed: int = defaults.SEED,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
-) -> KnnGraph | Lists:
+) -> KnnGraph:
     """The k nearest neighbours of every embedding.
 
     Args:
         embeddings: (n, d) float16, float32 or float64, finite; may be memory-mapped; not changed.
-            A reader of rows: they are read when they are needed, and the search keeps its parts in
-            the store of `checkpoint`.
         n_neighbors: k >= 1. A row with fewer possible neighbours keeps empty places.
         metric: ``euclidean``, or ``cosine``: Euclidean distance between unit vectors.
         method: ``exact``; ``blocks``: int8 codes in small blocks, fast for many rows;
@@ -82,7 +72,7 @@ def build_graph(
         checkpoint: stores finished work and returns that of an earlier run of the same build.
 
     Returns:
-        The graph. If rows are read and searched in one group, its lists are in the store. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
+        The graph. ``info.recall`` is the recall@k on a random sample that was not used for tuning;
         None if every search was exact. ``info.decisions`` lists the automatic choices.
 
     Raises:
@@ -91,42 +81,80 @@ def build_graph(
     """
     threads = thread_count(threads)
     check_search(n_neighbors, method, recall, hnsw_m, ef_construction, ef, seed)
-    if not hasattr(embeddings, "read"):
-        embeddings = np.asanyarray(embeddings)  # a memory map stays one
-    exclude = None if exclude is None else np.array(exclude)
-    fits = exclude is not None and exclude.shape == embeddings.shape[:1]  # else refused below
-    skip = exclude if fits else None
-    vectors = prepare(embeddings, metric, skip=skip, threads=threads, progress=progress)
-    n = len(vectors)
-    check_neighbors(n_neighbors, n)
     settings = SearchSettings(
         n_neighbors, metric, method, recall, hnsw_m, ef_construction, ef, threads, seed=seed
     )
+    embeddings = np.asanyarray(embeddings)  # a memory map stays one
+    exclude = None if exclude is None else np.array(exclude)
+    skip = _skipped(embeddings.shape, exclude)
+    vectors = prepare(embeddings, metric, skip=skip, threads=threads, progress=progress)
     search = _GroupSearch(settings, progress)
+    neighbors, distances = _search_all(search, vectors, within, exclude, checkpoint)
+    return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
+
+
+def build_lists(
+    reader: RowReader,
+    settings: SearchSettings,
+    *,
+    within: ArrayLike | None = None,
+    exclude: Bools | None = None,
+    progress: Progress = silent,
+    checkpoint: Checkpoint = NONE,
+) -> NeighborLists:
+    """As :func:`build_graph`, of rows that are read when they are needed.
+
+    The search keeps its parts in the store of `checkpoint`, and what is returned reads them there.
+    The lists are in memory if rows are searched in groups, because of `within` or `exclude`. They
+    are those of :func:`build_graph`.
+    """
+    exclude = None if exclude is None else np.array(exclude)
+    skip = _skipped(reader.shape, exclude)
+    vectors = prepare_read(
+        reader, settings.metric, skip=skip, threads=settings.threads, progress=progress
+    )
+    search, (n, _) = _GroupSearch(settings, progress), reader.shape
+    if within is None and exclude is None:
+        check_neighbors(settings.n_neighbors, n)
+        found = search(Group(vectors), checkpoint)
+        info = search.tally.info(settings)
+        return RangedLists(n, settings.n_neighbors, None, found.rows, info)
+    neighbors, distances = _search_all(search, vectors, within, exclude, checkpoint)
+    return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
+
+
+def _skipped(shape: tuple[int, ...], exclude: Bools | None) -> Bools | None:
+    """Rows that are not looked at; none if `exclude` is not (n,), which is refused later."""
+    fits = exclude is not None and exclude.shape == shape[:1]
+    return exclude if fits else None
+
+
+def _search_all(
+    search: "_GroupSearch", vectors: Vectors, within: ArrayLike | None, exclude: Bools | None,
+    checkpoint: Checkpoint,
+) -> tuple[Int32, Float32]:  # fmt: skip
+    """Neighbours and distances (n, k) of all rows, group by group."""
+    n, k = len(vectors), search.settings.n_neighbors
+    check_neighbors(k, n)
     groups = _rows_of_groups(n, within, exclude)
     if groups is None:
-        found = search(Group(vectors), checkpoint)
-        if isinstance(vectors, ReadVectors):
-            return Lists(n, n_neighbors, exclude, search.tally.info(settings), found.rows)
-        neighbors, distances = found.rows(0, n)
-    else:
-        neighbors = np.full((n, n_neighbors), -1, np.int32)
-        distances = np.full((n, n_neighbors), np.inf, np.float32)
-        begin = 0
-        if (state := checkpoint.load("parts")) is not None:
-            begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
-            search.tally = _Tally(**from_bytes(state["tally"]))
-        for part, rows in enumerate(groups[begin:], begin):
-            group = Group(vectors, rows)
-            found = search(group, checkpoint.of_part(part))
-            for start in range(0, len(rows), RANGE_ROWS):
-                some = rows[start : start + RANGE_ROWS]
-                near, distances[some] = found.rows(start, start + len(some))
-                neighbors[some] = group.listed(near)
-            done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
-            checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
-            checkpoint.of_part(part).store().end()
-    return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
+        return search(Group(vectors), checkpoint).rows(0, n)
+    neighbors, distances = np.full((n, k), -1, np.int32), np.full((n, k), np.inf, np.float32)
+    begin = 0
+    if (state := checkpoint.load("parts")) is not None:
+        begin, neighbors, distances = int(state["done"]), state["neighbors"], state["distances"]
+        search.tally = _Tally(**from_bytes(state["tally"]))
+    for part, rows in enumerate(groups[begin:], begin):
+        of_part, group = checkpoint.of_part(part), Group(vectors, rows)
+        found = search(group, of_part)
+        for start in range(0, len(rows), _COPIED):
+            some = rows[start : start + _COPIED]
+            near, distances[some] = found.rows(start, start + len(some))
+            neighbors[some] = group.listed(near)
+        done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
+        checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
+        of_part.store().end()
+    return neighbors, distances
 
 
 def _rows_of_groups(n: int, within: ArrayLike | None, exclude: Bools | None) -> list[Int64] | None:

@@ -5,7 +5,7 @@ falls apart.
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from d2cli.graph.blocks.ranked import Ranked
 from d2cli.graph.vectors import Group, ReadVectors, block_rows
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel
-
 
 #: Rows whose lists are put together at a time.
 _SPREAD = 1 << 16
@@ -30,7 +29,7 @@ class Duplicates(NamedTuple):
     members: Int32  # (n,), the rows of each class, ascending
 
     def spread(self, found: Ranked, start: int, stop: int) -> tuple[Int32, Float32]:
-        """The lists (stop - start, k) of the rows start … stop, from those of the g distinct rows."""
+        """The lists of the rows start … stop, from those `found` of the g distinct rows."""
         distinct, at = np.unique(self.label[start:stop], return_inverse=True)
         neighbors, distances = found.take(distinct.astype(np.int64))
         shape = (stop - start, neighbors.shape[1])
@@ -66,7 +65,8 @@ def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
     negative_zero = vectors.dtype.type(-0.0).view(number)
 
     def hash_block(start: int, stop: int) -> None:
-        bits = group.block(start, stop).view(number)
+        bits: NDArray[Any] = group.block(start, stop)
+        bits = bits.view(number)
         with np.errstate(over="ignore"):  # sums wrap around
             _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 

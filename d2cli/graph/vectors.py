@@ -16,7 +16,7 @@ from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.sizes import BLOCK_NUMBERS
 from d2cli.limits import check_choice
-from d2cli.runtime.arrays import Floats, Int32, Int64
+from d2cli.runtime.arrays import Bools, Floats, Int32, Int64
 
 #: Distances between longer vectors may not fit float32.
 _LARGEST_NORM = 1e38
@@ -119,14 +119,14 @@ class Group:
 
 
 def prepare(
-    embeddings: Floats | RowReader, metric: Metric, *, skip: NDArray[np.bool_] | None = None,
+    embeddings: Floats, metric: Metric, *, skip: Bools | None = None,
     threads: int | None = None, progress: Progress = silent,
-) -> Vectors:  # fmt: skip
+) -> Floats:  # fmt: skip
     """Check embeddings and convert them to the form that searches take.
 
     Args:
-        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped, or
-            a reader of rows; is read in blocks and not changed.
+        embeddings: (n, d) float16, float32 or float64, n >= 1, d >= 1. May be memory-mapped; is
+            read in blocks and not changed.
         metric: ``euclidean`` or ``cosine``.
         skip: (n,) bool, rows that are not looked at: what is returned for them is undefined.
         threads, progress: as for :func:`~d2cli.graph.build.build_graph`.
@@ -134,8 +134,7 @@ def prepare(
     Returns:
         (n, d), C-contiguous, native byte order. ``euclidean`` returns the embeddings themselves if
         they are in this form and not float16, otherwise one copy. ``cosine`` returns a copy scaled
-        to unit length. Copies are float64 for float64, otherwise float32. For a reader, nothing is
-        kept in memory: :class:`ReadVectors`.
+        to unit length. Copies are float64 for float64, otherwise float32.
 
     Raises:
         UsageError: for another metric.
@@ -143,28 +142,64 @@ def prepare(
             ``euclidean`` also for a vector longer than 1e38, and if all vectors are shorter than
             1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
     """
-    check_choice("metric", metric, Metric)
-    _check_form(embeddings)
-    (n, d), cosine = embeddings.shape, metric == "cosine"
-    dtype = embeddings.dtype.newbyteorder("=")
-    step = block_rows(d)
-    longest, largest = np.zeros(-(-n // step)), np.zeros(-(-n // step))
-    vectors: Vectors
-    if isinstance(embeddings, np.ndarray):
-        flags, read = embeddings.flags, embeddings.__getitem__
-        plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
-        wide = np.float64 if dtype == np.float64 else np.float32
-        vectors = embeddings if plain and not cosine else np.empty((n, d), wide)
-        copy = None if vectors is embeddings else vectors
+    _check_form(embeddings, metric)
+    dtype, flags = embeddings.dtype.newbyteorder("="), embeddings.flags
+    plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
+    if plain and metric != "cosine":
+        vectors = embeddings
+
+        def keep(rows: Int64, block: Floats) -> None:
+            """The embeddings are the vectors."""
     else:
-        read, vectors, copy = _slices_of(embeddings), ReadVectors(embeddings, metric), None
+        shape, wide = embeddings.shape, np.float64 if dtype == np.float64 else np.float32
+        vectors = np.empty(shape, wide) if skip is None else np.zeros(shape, wide)
+
+        def keep(rows: Int64, block: Floats) -> None:
+            last = int(rows[-1]) + 1
+            vectors[slice(last - rows.size, last) if rows.size == last - rows[0] else rows] = block
+
+    _check_blocks(
+        lambda a, b: embeddings[a:b],
+        embeddings,
+        metric,
+        skip,
+        thread_count(threads),
+        progress,
+        keep,
+    )
+    return vectors
+
+
+def prepare_read(
+    reader: RowReader, metric: Metric, *, skip: Bools | None = None, threads: int | None = None,
+    progress: Progress = silent,
+) -> ReadVectors:  # fmt: skip
+    """As :func:`prepare`, of rows that are read each time they are needed."""
+    _check_form(reader, metric)
+    vectors, largest = ReadVectors(reader, metric), [0.0]
+
+    def keep(rows: Int64, block: Floats) -> None:
+        del rows
+        largest.append(float(max(block.max(), -block.min())))
+
+    _check_blocks(reader.read, reader, metric, skip, thread_count(threads), progress, keep)
+    vectors.largest = max(largest)
+    return vectors
+
+
+def _check_blocks(
+    read: Callable[[int, int], Floats], embeddings: Floats | RowReader, metric: Metric,
+    skip: Bools | None, threads: int, progress: Progress, keep: Callable[[Int64, Floats], None],
+) -> None:  # fmt: skip
+    """Check embeddings in blocks; ``keep(rows, block)`` is called with what they become."""
+    (n, d), cosine = embeddings.shape, metric == "cosine"
+    step = block_rows(d)
+    longest = np.zeros(-(-n // step))
 
     def check(start: int, stop: int) -> None:
-        block, rows = read(slice(start, stop)), np.arange(start, stop)
+        block, rows = read(start, stop), np.arange(start, stop)
         if skip is not None and skip[start:stop].any():
             block, rows = block[~skip[start:stop]], rows[~skip[start:stop]]
-            if copy is not None:
-                copy[start:stop] = 0
             if not rows.size:
                 return
         norms = _norms(block)
@@ -175,28 +210,18 @@ def prepare(
         if cosine and not norms.all():
             row = int(rows[np.argmin(norms)])
             raise _Unusable(_ZERO, "drop it, or use --metric euclidean", row=row)
-        if copy is not None:
-            copy[rows if rows.size < stop - start else slice(start, stop)] = (
-                block / norms[:, None] if cosine else block
-            )
-        else:
-            largest[start // step] = max(block.max(), -block.min())
+        keep(rows, block / norms[:, None] if cosine else block)
 
-    for_blocks(check, n, step, thread_count(threads), progress, "read")
-    if not cosine and dtype != np.float16 and 0 < longest.max() < _SMALLEST_NORM:
+    for_blocks(check, n, step, threads, progress, "read")
+    small = 0 < longest.max() < _SMALLEST_NORM
+    if small and not cosine and embeddings.dtype.newbyteorder("=") != np.float16:
         wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
         raise _Unusable(wrong, "scale the embeddings up")
-    if isinstance(vectors, ReadVectors):
-        vectors.largest = 1.0 if cosine else float(largest.max())
-    return vectors
 
 
-def _slices_of(reader: RowReader) -> Callable[[slice], Floats]:
-    return lambda some: reader.read(some.start, some.stop)
-
-
-def _check_form(embeddings: Floats | RowReader) -> None:
-    """Refuse what is no matrix of floats with rows and columns."""
+def _check_form(embeddings: Floats | RowReader, metric: Metric) -> None:
+    """Refuse another metric, and what is no matrix of floats with rows and columns."""
+    check_choice("metric", metric, Metric)
     if len(embeddings.shape) != 2:
         raise _Unusable(f"embeddings must be two-dimensional, (n, d), not {embeddings.shape}")
     if embeddings.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):

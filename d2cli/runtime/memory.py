@@ -1,5 +1,6 @@
 """Memory that a run may still take, of the machine and of its control groups."""
 
+import ctypes
 import math
 import os
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 
+#: A number from malloc.h.
+_M_MMAP_THRESHOLD = -3
 #: A limit of cgroup v1 above this means "no limit".
 _NO_LIMIT = 1 << 60
 #: The files of a limit and of what is used, and the inactive pages in ``memory.stat``, by version.
@@ -43,6 +46,16 @@ def total_memory(root: Path = Path("/")) -> int | None:
     """The minimum of the memory of the machine and the limits of its control groups, or None."""
     sizes = [*_of_machine(root, "MemTotal:"), *(limit for limit, _, _ in _of_groups(root))]
     return min(sizes, default=None)
+
+
+def return_freed_arrays() -> None:
+    """From here on, give freed arrays of a MiB or more back to the system at once.
+
+    The GNU C library otherwise keeps freed arrays of up to 32 MiB for later ones, and a run needs
+    more memory than its arrays. Other libraries have no such setting.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, where: str) -> NDArray[Any]:

@@ -20,7 +20,6 @@ from d2cli.runtime.int8.sizes import NEVER
 from tests import naive_blocks as naive
 from tests.graph.test_blocks_codes import VALUES
 
-
 LISTS = ("scores", "places", "bounds")
 
 

@@ -231,7 +231,7 @@ def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
         assert not (tmp_path / str(room)).exists()
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """A run was stopped."""
 
 
@@ -243,7 +243,7 @@ class Failing(PartFiles):
     def put(self, name, part=0, /, **arrays):
         self.left -= 1
         if self.left < 0:
-            raise Killed
+            raise KilledError
         super().put(name, part, **arrays)
 
     def child(self, name):
@@ -263,7 +263,7 @@ def test_a_killed_run_continues_from_its_parts(kind, tmp_path, monkeypatch):
         kept.parts.left = int(rng.integers(1, 40))
         try:
             found = digest(kind, n, 1, kept)
-        except Killed:
+        except KilledError:
             continue
         assert found == wanted
         assert run > 3

@@ -1,8 +1,8 @@
 """Parts of a search in files, one file a part, which a later run of the same build finds again.
 
-A file is a line of JSON (name, type, shape and offset of each array, and a checksum of them) and the
-arrays. It is written under another name first. Arrays are read, not mapped, so that their pages do
-not count as memory of this process.
+A file is a line of JSON (name, type, shape and offset of each array, and a checksum of them all) and
+the arrays. It is written under another name first. Arrays are read, not mapped, so that their pages
+do not count as memory of this process.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class PartFiles(PartStore):
         resumed: whether an earlier run has left parts.
     """
 
-    def __init__(
-        self, folder: Path, room: int, prepare: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, folder: Path, room: int, prepare: Callable[[], None] = lambda: None) -> None:
         """Find the parts of an earlier run; `prepare` is called before each part is written."""
         super().__init__()
         self.folder, self.room, self._prepare = folder, room, prepare
@@ -90,8 +88,7 @@ class PartFiles(PartStore):
             with suppress(OSError):
                 half.unlink(missing_ok=True)
             raise OutputError(
-                f"{self.folder}: cannot be written ({error.strerror})",
-                WORK_DIR,
+                f"{self.folder}: cannot be written ({error.strerror})", WORK_DIR
             ) from None
         self._unproven.discard((name, part))
         self._known[name, part] = places
@@ -144,7 +141,7 @@ class PartFiles(PartStore):
 
 def _fill(handle: int, array: NDArray[Any], offset: int) -> None:
     """Read an array from a place of an open file."""
-    left = memoryview(array.reshape(-1).view(np.uint8))
+    left = array.reshape(-1).view(np.uint8).data
     while len(left):
         count = os.preadv(handle, [left], offset)
         if count == 0:

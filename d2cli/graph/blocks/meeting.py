@@ -17,7 +17,7 @@ from d2cli.graph.blocks.kernels.arrange import by_block, unpack
 from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.kernels.lists import accept, meet
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS
-from d2cli.runtime.arrays import Int32, Int64, UInt8
+from d2cli.runtime.arrays import Int32, Int64
 
 
 class Pairs(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -13,13 +12,13 @@ from d2cli.engine.threads import Progress, silent
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
 from d2cli.graph.blocks.rank import ranked
+from d2cli.graph.blocks.ranked import Ranked
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import truth_size
 from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
 from d2cli.graph.blocks.tight import search_again, tight_rows
 from d2cli.graph.distances import rank_rows
 from d2cli.graph.exact.search import exact_neighbors
-from d2cli.graph.blocks.ranked import Ranked
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import AIM_SAMPLE
@@ -226,7 +225,8 @@ class _Work:
         d, blocks = search.group.vectors.shape[1], int(search.first_blocks[-1])
         reached = next(found for name, found in reversed(self.done) if name != _FORESEE)
         recalls = {
-            "recall": reached, "recall_target": self.settings.recall, "sample_rows": len(self.places),
+            "recall": reached, "recall_target": self.settings.recall,
+            "sample_rows": len(self.places),
         }  # fmt: skip
         axes = (
             "with list_size, the cheapest number that keeps the true neighbours of a sample among "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from d2cli.engine.checkpoints import State, as_bytes, from_bytes
 from d2cli.graph.blocks.kernels.cells import fit_cells, fit_size, nearest_cells
 from d2cli.graph.blocks.kernels.codes import ROTATED, Coder, fit_coder
-from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, PROJECTED_ROWS, TELLING
+from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, READ_ROWS, TELLING
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
@@ -20,8 +20,6 @@ from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 _COST_OF_DIMENSIONS, _COST_OF_PLACE = 6.0, 1.0
 #: Sizes that are tried for lists, beyond k.
 _SPARE = (2, 3, 4, 5, 6, 8, 10, 12, 14, 18, 22, 28, 34, 42, 50)
-#: Products of the reduction for which rows are gathered at a time.
-_AT_A_TIME = 4
 #: Numbers of cells near a row that are tried.
 _NEAR_CELLS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 
@@ -90,9 +88,8 @@ def plan_search(
 def encoded(coder: Coder, group: Group, numbers: NDArray[Any]) -> UInt8:
     """The codes (m, r) of the rows with these numbers (m,)."""
     codes = np.empty((len(numbers), coder.width), np.uint8)
-    step = _AT_A_TIME * PROJECTED_ROWS
-    for start in range(0, len(numbers), step):
-        some = slice(start, start + step)
+    for start in range(0, len(numbers), READ_ROWS):
+        some = slice(start, start + READ_ROWS)
         codes[some] = coder.encode(group.vectors_at(numbers[some]))[0]
     return codes
 

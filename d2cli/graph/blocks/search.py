@@ -43,10 +43,12 @@ from d2cli.graph.blocks.sizes import (
     EMPTY,
     FEWEST_GROUPS,
     GROUP_ROWS,
+    READ_ROWS,
     REROUTED_PACKS,
     VOTERS,
     encoded_rows,
     far_bytes,
+    known_bytes,
     met_bytes,
     voting_bytes,
 )
@@ -160,7 +162,10 @@ class BlockSearch:
         """Codes of a range of rows, sorted by cell."""
         start = chunk * self.chunk
         stop = min(start + self.chunk, len(self.group))
-        codes, _ = self.plan.coder.encode(self.group.block(start, stop))
+        codes = np.empty((stop - start, self.plan.coder.width), np.uint8)
+        for at in range(start, stop, READ_ROWS):
+            block = slice(at - start, min(at + READ_ROWS, stop) - start)
+            codes[block] = self.plan.coder.encode(self.group.block(at, start + block.stop))[0]
         cells = cells_near(codes, self.plan.centres, self.plan.near_cells)
         order = np.argsort(cells[:, 0], kind="stable")
         self.store.put(
@@ -307,10 +312,7 @@ class BlockSearch:
         self._drop("hoods", self.groups)
 
     def _snapshot(self) -> None:
-        """Store the first neighbours of all rows as they are after the last round, and their blocks.
-
-        They stay as they are when lists change.
-        """
+        """Store the first neighbours of all rows, as of the last round, and their blocks."""
         for g in range(self.groups):
             if self._mark("hoods", g) == self.rounds:
                 continue
@@ -337,7 +339,9 @@ class BlockSearch:
         for part in parts:
             hoods = {g: self.store.get("hoods", g, "blocks") for g in part}
 
-            def walk(g: int, hoods: dict[int, Int32] = hoods, last: bool = part is parts[-1]) -> None:
+            def walk(
+                g: int, hoods: dict[int, Int32] = hoods, last: bool = part is parts[-1]
+            ) -> None:
                 if not paths[g].size:
                     paths[g] = np.full((len(near[g]), VOTERS, VOTERS), -1, np.int32)
                 for other, blocks in hoods.items():
@@ -361,11 +365,12 @@ class BlockSearch:
     def _batches(
         self, groups: Sequence[int], bytes_per_row: float, share: float = _OWN_SHARE
     ) -> list[Sequence[int]]:
-        """Runs of groups that fit together into a share of the room; at least one of each thread."""
+        """Runs of groups that fit into a share of the room together, at least one for each thread."""
         if self.store.room is None or not len(groups):
             return [groups]
         size = bytes_per_row * float(self.sizes.max())
-        most = max(self.threads, int(share * self.store.room / size))
+        left = self.store.room - known_bytes(len(self.group), self.plan.coder.width)
+        most = max(self.threads, int(share * left / size))
         return [groups[a : a + most] for a in range(0, len(groups), most)]
 
     def _round(self, stage: str, choose: Choose | None, probes: int) -> None:

@@ -16,6 +16,8 @@ GROUP_ROWS, FEWEST_GROUPS = 32_768, 8
 MOST_DIMENSIONS = 512
 #: Rows of one matrix product of the reduction. Fixed, so that no result depends on the threads.
 PROJECTED_ROWS = 1024
+#: Rows that are read to be encoded, a multiple of PROJECTED_ROWS.
+READ_ROWS = 4 * PROJECTED_ROWS
 #: Principal axes are estimated from max(AXES_ROWS, AXES_ROWS_PER_DIMENSION · d) rows.
 AXES_ROWS, AXES_ROWS_PER_DIMENSION = 8192, 2
 #: With more dimensions than FEW_AXES, principal axes are found in a random subspace. It has
@@ -39,6 +41,11 @@ REROUTED_PACKS = 8
 def truth_size(k: int, n: int) -> int:
     """True neighbours of the sample that a search for k neighbours among n rows is tuned with."""
     return min(n - 1, max(5 * k, k + 40))
+
+
+def known_bytes(n: int, width: int) -> float:
+    """Bytes of what all tasks know: the place of each row, and the centres of all blocks."""
+    return n * (8 + 0.08 * (width + 8))
 
 
 def met_bytes(width: int, size: int, probes: int) -> float:

@@ -41,8 +41,8 @@ def _tight(search: BlockSearch, g: int, k: int) -> Bools:
 def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     """Store, for every group, the neighbours that `solve` finds for its tight rows.
 
-    Part ``tight`` of a group has `at` (m,), which count its rows, and `neighbors` (m, k), numbers of
-    rows, -1 for none.
+    Part ``tight`` of a group has `at` (m,), which count its rows, and `neighbors` (m, k), numbers
+    of rows, -1 for none.
     """
     joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
     places = np.concatenate([

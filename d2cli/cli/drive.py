@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from d2cli.cli.console import (
     CONSOLE,
@@ -19,9 +19,9 @@ from d2cli.cli.console import (
 from d2cli.errors import UsageError
 from d2cli.runtime import compiling
 from d2cli.runtime.streams import written
-from d2cli.runtime.units import parse_size
 
 if TYPE_CHECKING:
+    from d2cli.commands.budget import Room
     from d2cli.commands.finish import Summary, Terminal
     from d2cli.commands.plan import Plan
     from d2cli.commands.requests import RunOptions
@@ -37,7 +37,15 @@ _COMPILE_SECONDS = {
     "ReportRequest": 6,
     "CompareRequest": 30,
 }
-Job = TypeVar("Job")
+
+
+class _HasRoom(Protocol):
+    @property
+    def room(self) -> Room:
+        """The memory that the run keeps to."""
+
+
+Job = TypeVar("Job", bound=_HasRoom)
 
 
 def drive(
@@ -57,12 +65,11 @@ def drive(
         work: does the work and writes the outputs.
     """
     from d2cli.commands.finish import Terminal
-    from d2cli.commands.plan import check_limit, shortage
+    from d2cli.commands.plan import before_work
     from d2cli.files.locate.remote import downloads
 
     if options.pilot and not options.plan:
         raise UsageError("--pilot forecasts the time of a plan: give --plan too")
-    limit = None if options.max_memory is None else parse_size(options.max_memory, "max-memory")
     with downloads() as copies:
         with progress_bar() as progress:
             copies.report = progress
@@ -75,12 +82,9 @@ def drive(
 
                 time = forecast(request, job, open_job, work, found.threads)
                 found = dataclasses.replace(found, time=time)
-            _show_plan(found, limit)
+            _show_plan(found)
             return
-        if limit is not None:
-            check_limit(plan(job), limit)
-        else:
-            show_notices(shortage(lambda: plan(job)))
+        show_notices(before_work(lambda: plan(job), job.room))
         compiling.tell(_compiling_notice(_COMPILE_SECONDS[type(request).__name__]))
         with progress_bar() as progress:
             summary = work(job, Terminal(progress, show_notice, sys.stdout))
@@ -117,9 +121,9 @@ def _show_decisions(decisions: tuple[Decision, ...]) -> None:
         show_labelled(lines, sys.stderr)
 
 
-def _show_plan(plan: Plan, limit: int | None) -> None:
+def _show_plan(plan: Plan) -> None:
     """Print the plan, which is data: to standard output."""
-    from d2cli.commands.plan import check_limit
+    from d2cli.commands.plan import check_room
 
     with written(sys.stdout) as stdout:
         if CONSOLE.json:
@@ -128,5 +132,4 @@ def _show_plan(plan: Plan, limit: int | None) -> None:
             show_labelled(plan.lines(), stdout)
     if not CONSOLE.json:
         show_notices(plan.notices())
-    if limit is not None:
-        check_limit(plan, limit)
+    check_room(plan)

@@ -5,14 +5,16 @@ Nothing here loads a kernel or reads data. Time is not computed: ``--pilot`` mea
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from d2cli.commands.budget import Room, Spill, fits
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.defaults import EXACT_UP_TO
@@ -22,7 +24,7 @@ from d2cli.files.graph_file import GraphFile
 from d2cli.files.sizes import Ids
 from d2cli.files.sources import Layout, Source
 from d2cli.graph.settings import Matrix, SearchSettings
-from d2cli.runtime.ledger import Estimate
+from d2cli.runtime.ledger import BASE, MIB, Estimate
 from d2cli.runtime.memory import Available, available_memory
 from d2cli.runtime.units import binary, threads_as_text
 
@@ -37,6 +39,7 @@ _SPARE_DISK = 1.1
 FAR = 8
 
 _UNSURE_ROWS = "the rows of CSV and JSON Lines are estimated from the beginning of the file"
+_IN_MEMORY = "samples fit in memory: the run itself takes longer, because it keeps data in files"
 _GROUPS = "memory is given as if all rows were one group: no header says which label is where"
 
 
@@ -92,14 +95,6 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Another way to run, and the memory that it would need."""
-
-    change: str
-    peak: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a run would do.
 
@@ -110,8 +105,9 @@ class Plan:
         estimate: memory, and disk for checkpoints.
         writes: (target, bytes) of each output, `-` being standard output.
         threads: how many it would use.
+        room: the memory that it keeps to.
         notes: what the numbers do not cover.
-        lighter: other ways to run that need less memory; computed only if asked for.
+        spill: what it keeps in files; None: everything is in memory.
         time: measured on samples, if that was asked for.
     """
 
@@ -121,8 +117,9 @@ class Plan:
     estimate: Estimate
     writes: list[tuple[str, int]]
     threads: int
+    room: Room
     notes: list[str] = field(default_factory=list)
-    lighter: Callable[[], list[Variant]] = list
+    spill: Spill | None = None
     time: Forecast | None = None
 
     @property
@@ -135,22 +132,23 @@ class Plan:
         """Bytes that outputs take on disk, with their provenance."""
         return sum(size + SIDECAR_BYTES for target, size in self.writes if target != "-")
 
-    def hint(self, limit: int) -> str | None:
-        """What would bring the run below `limit` bytes, or at least lower."""
-        lower = [v for v in self.lighter() if v.peak < self.estimate.peak]
-        if not lower:
-            return None
-        fitting = [v for v in lower if v.peak <= limit]
-        best = fitting[0] if fitting else min(lower, key=lambda v: v.peak)
-        verb = "needs" if fitting else "is not enough, but needs only"
-        return f"{best.change} {verb} about {binary(best.peak)}"
+    @property
+    def io(self) -> tuple[int, int]:
+        """Bytes that are read and written, at least; those of files in the work folder included."""
+        read, written = self.read_bytes, self.written_bytes + self.estimate.temporary
+        if self.spill is None:
+            return read, written
+        return read + self.spill.read, written + self.spill.written
 
     def notices(self) -> list[str]:
         """What the user should know before the run."""
         notices = list(self.notes)
         if not all(one.exact for one in self.reads if isinstance(one, Layout)):
             notices.append(_UNSURE_ROWS)
-        notices += [] if self.time is None else self.time.notices()
+        if self.time is not None:
+            notices += self.time.notices()
+            if self.spill is not None:
+                notices.append(_IN_MEMORY)
         notices += memory_notices(self.estimate, available_memory())
         for folder, size in self._by_folder().items():
             free = shutil.disk_usage(folder).free
@@ -167,11 +165,16 @@ class Plan:
             folder = Path(target).parent
             if target != "-" and folder.is_dir():
                 sizes[folder] = sizes.get(folder, 0) + size + SIDECAR_BYTES
-        return {folder: size + self.estimate.temporary for folder, size in sizes.items()}
+        sizes = {folder: size + self.estimate.temporary for folder, size in sizes.items()}
+        if self.spill is not None and self.room.work_dir.is_dir():
+            sizes[self.room.work_dir] = sizes.get(self.room.work_dir, 0) + self.spill.disk
+        return sizes
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs; sizes in bytes."""
         available = available_memory()
+        read, written = self.io
+        spilled = 0 if self.spill is None else self.spill.disk
         return {
             "plan": self.command,
             "reads": [_described(one) for one in self.reads],
@@ -183,16 +186,16 @@ class Plan:
                 "stage": self.estimate.stage,
                 "parts": self.estimate.parts,
                 "available_bytes": available.size if available else None,
+                "budget_bytes": self.room.memory,
             },
             "disk": {
                 "written_bytes": self.written_bytes,
-                "temporary_bytes": self.written_bytes + self.estimate.temporary,
+                "temporary_bytes": self.written_bytes + self.estimate.temporary + spilled,
                 "outputs": [{"path": path, "bytes": size} for path, size in self.writes],
+                "work_dir": None if self.spill is None else str(self.room.work_dir),
+                "work_dir_bytes": spilled,
             },
-            "io": {
-                "read_bytes": self.read_bytes,
-                "written_bytes": self.written_bytes + self.estimate.temporary,
-            },
+            "io": {"read_bytes": read, "written_bytes": written},
             **({} if self.time is None else {"pilot": self.time.as_json()}),
             "notices": self.notices(),
         }
@@ -212,6 +215,9 @@ class Plan:
         ]
         if available := available_memory():
             lines.append(("", f"{binary(available.size)} are available {available.source}"))
+        lines.append(("budget", self.room.text))
+        if self.spill is not None:
+            lines.append(("files", f"{self.spill.what}, {self._spilled}"))
         lines += [
             ("writes", f"{place_of(path)}, about {binary(size)}") for path, size in self.writes
         ]
@@ -219,20 +225,53 @@ class Plan:
             lines.append(
                 ("disk", f"checkpoints of a long build, at most {binary(estimate.temporary)}")
             )
-        written = self.written_bytes + estimate.temporary
-        lines.append(("io", f"{binary(self.read_bytes)} read, {binary(written)} written"))
+        least = "" if self.spill is None else "at least "
+        read, written = (binary(size) for size in self.io)
+        lines.append(("io", f"{least}{read} read, {written} written"))
         return [*lines, *([] if self.time is None else [self.time.line()])]
 
+    @property
+    def _spilled(self) -> str:
+        """Size and place of the files in the work folder."""
+        assert self.spill is not None
+        return f"at most {binary(self.spill.disk)} in {self.room.work_dir}"
 
-def shortage(plan: Callable[[], Plan]) -> list[str]:
-    """A notice if the run is predicted to need more memory than is available now.
+    def spill_notices(self) -> list[str]:
+        """A notice if the run keeps something in files."""
+        if self.spill is None:
+            return []
+        kept = binary(self.room.memory or 0)
+        return [f"kept in files, to keep to {kept}: {self.spill.what}, {self._spilled}"]
 
-    The prediction was not asked for, so a fault in it must not stop the run.
+
+def before_work(make: Callable[[], Plan], room: Room) -> list[str]:
+    """Refuse a run that cannot keep to its memory; notices about memory and files.
+
+    Without ``--max-memory``, no plan was asked for, so a fault in it must not stop the run.
+
+    Raises:
+        D2Error: as of :func:`check_room`.
     """
-    try:
-        return memory_notices(plan().estimate, available_memory())
-    except Exception:  # the run itself says what is wrong with its inputs
+    plan = _plan_of(make, room)
+    if plan is None:
         return []
+    check_room(plan)
+    return [*plan.spill_notices(), *memory_notices(plan.estimate, available_memory())]
+
+
+def spill_of(make: Callable[[], Plan], room: Room) -> Spill | None:
+    """What the run keeps in files; None: nothing."""
+    plan = _plan_of(make, room)
+    return None if plan is None else plan.spill
+
+
+def _plan_of(make: Callable[[], Plan], room: Room) -> Plan | None:
+    try:
+        return make()
+    except Exception:  # the run itself says what is wrong with its inputs
+        if room.given:
+            raise
+        return None
 
 
 def memory_notices(estimate: Estimate, available: Available | None) -> list[str]:
@@ -251,18 +290,25 @@ def memory_notices(estimate: Estimate, available: Available | None) -> list[str]
     return [text]
 
 
-def check_limit(plan: Plan, limit: int) -> None:
-    """Refuse a run that is predicted to need more than `limit` bytes.
+def check_room(plan: Plan) -> None:
+    """Refuse a run that cannot keep to ``--max-memory``, or that has no folder for its files.
 
     Raises:
-        LimitError: with an option that would lower it, if there is one.
+        LimitError: with the memory that would do.
+        OutputError: if the work folder is needed and cannot be written.
     """
-    if plan.estimate.peak > limit:
+    room, estimate = plan.room, plan.estimate
+    if room.given and room.memory is not None and not fits(plan, room):
+        least = f"{math.ceil((estimate.peak - BASE) / MIB)} MiB"
+        even = ", even with everything else in files"
+        if plan.spill is None:
+            most = next(name for name in estimate.parts if name != "program")
+            even = f" of memory (most of it for {most})"
         raise LimitError(
-            f"this run needs about {binary(plan.estimate.peak)} of memory (most of it for "
-            f"{next(iter(plan.estimate.parts))}), more than --max-memory {binary(limit)}",
-            plan.hint(limit),
+            f"this run needs at least {least}{even}; --max-memory is {binary(room.memory)}"
         )
+    if plan.spill is not None:
+        room.check_work_dir()
 
 
 def _described(one: Header) -> dict[str, Any]:
@@ -368,23 +414,3 @@ def describe_search(search: SearchSettings, n: int) -> str:
 def search_notes(search: SearchSettings) -> list[str]:
     """What the memory of a search does not cover."""
     return [_GROUPS] if search.grouped else []
-
-
-def lighter_ways(
-    matrix: Matrix, search: SearchSettings, run: Callable[[Matrix, SearchSettings], Estimate]
-) -> list[Variant]:
-    """Other ways to build, those that change the least first."""
-    return [Variant(text, run(m, s).peak) for text, m, s in _ways(matrix, search)]
-
-
-def _ways(matrix: Matrix, search: SearchSettings) -> Iterator[tuple[str, Matrix, SearchSettings]]:
-    if search.threads > 1:
-        yield "--threads 1", matrix, replace(search, threads=1)
-    if not (matrix.mapped and matrix.plain and matrix.itemsize >= 4):
-        mapped = replace(matrix, itemsize=4, mapped=True, plain=True, largest_file=0, reading=0)
-        yield "one float32 .npy file, which is memory-mapped,", mapped, search
-    for method in ("blocks", "exact"):
-        if method != search.method_for(matrix.rows):
-            yield f"--method {method}", matrix, replace(search, method=method)
-    if search.n_neighbors > 5:
-        yield "-k 5", matrix, replace(search, n_neighbors=5)

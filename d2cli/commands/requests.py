@@ -218,9 +218,13 @@ class RunOptions:
         "With --plan: run the real stages on samples for some seconds, and forecast the "
         "time.")  # fmt: skip
     max_memory: str | None = option(RUN, "--max-memory", None,
-        "Refuse, before the work, a run that is predicted to need more memory: 8GiB, 8GB, "
-        "500MiB or bytes. [default: print a notice if the prediction exceeds what is "
-        "available]", metavar="SIZE")  # fmt: skip
+        "Memory that the run keeps to, besides program and libraries (about 0.2 GiB): 8GiB, 8GB, "
+        "500MiB or bytes. What does not fit is kept in files in --work-dir; a run that cannot "
+        "keep to it is refused. [default: a share of what is available]",
+        metavar="SIZE")  # fmt: skip
+    work_dir: str | None = option(RUN, "--work-dir", None,
+        "Folder for files that do not fit in memory; removed at the end. [default: beside the "
+        "output]", metavar="DIR")  # fmt: skip
     explain: bool = option(RUN, "--explain", False,
         "Print each automatic decision with the numbers that led to it.")  # fmt: skip
     quiet: bool = option(RUN, "-q --quiet", False, "Print no notices and no summary.")

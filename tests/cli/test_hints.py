@@ -37,7 +37,9 @@ OTHER_NAMES = {
     "--fraction": "--ratio", "--keep": "--ratio", "--num-samples": "--size", "-n": "--size",
     "--output": "--out", "-o": "--out", "--out-file": "--out", "--ids": "--id-column",
     "--k": "--n-neighbors", "--num_workers": "--threads", "-j": "--threads",
-    "--memory": "--max-memory", "--dry-run": "--plan", "--verbose": "--explain",
+    "--memory": "--max-memory", "--tmp-dir": "--work-dir", "--tmpdir": "--work-dir",
+    "--scratch": "--work-dir", "--temp": "--work-dir", "--dry-run": "--plan",
+    "--verbose": "--explain",
     "--direction": "--higher-is", "--gamma": "--gamma-reverse", "--beta": "--cutoff",
     "--Ratio": "--ratio", "--n-neigbors": "--n-neighbors", "--exclud": "--exclude",
 }  # fmt: skip

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2cli.cli.main import run
-from d2cli.commands import pilot
+from d2cli.commands import budget, pilot
 from d2cli.commands import plan as plans
 from d2cli.commands.select import plan as select_plan
 from d2cli.difficulty.kinds import KINDS
@@ -126,7 +126,7 @@ def test_plan_prints_its_lines_and_writes_nothing(name, planned):
     assert code == 0
     assert files() == before
     labels = {line.split(" ", 1)[0] for line in out.splitlines()}
-    assert labels >= {"reads", "method", "memory", "writes", "io"}
+    assert labels >= {"reads", "method", "memory", "budget", "writes", "io"}
     assert "time" not in labels
     assert all(line.startswith("notice: ") for line in err.splitlines())
     assert planned(*LINES[name], "--plan", "-q")[2] == ""
@@ -143,7 +143,9 @@ def test_plan_as_json(name, planned):
     assert found["plan"] == LINES[name][0]
     assert found["threads"] == 1
     memory = found["memory"]
-    assert set(memory) == {"peak_bytes", "mapped_bytes", "stage", "parts", "available_bytes"}
+    assert set(memory) == {
+        "peak_bytes", "mapped_bytes", "stage", "parts", "available_bytes", "budget_bytes",
+    }  # fmt: skip
     assert memory["peak_bytes"] == sum(memory["parts"].values())
     assert 0 <= memory["mapped_bytes"] < memory["peak_bytes"]
     assert set(found["io"]) == {"read_bytes", "written_bytes"}
@@ -394,38 +396,37 @@ def test_epochs_in_files_of_several_shapes_are_planned_and_run(planned):
 
 # -- --max-memory ----------------------------------------------------------------------------------
 @every_line
-def test_run_that_needs_more_than_the_limit_is_refused(name, planned):
+def test_run_that_cannot_keep_to_the_limit_is_refused_with_the_number_that_would_do(name, planned):
     before = files()
-    code, out, err = planned(*LINES[name], "--max-memory", "100MB")
+    code, out, err = planned(*LINES[name], "--max-memory", "99")
     assert (code, out) == (1, "")
     assert files() == before
-    lines = err.splitlines()
-    assert lines[0].startswith("error: this run needs about ")
-    assert lines[0].endswith("more than --max-memory 95.4 MiB")
-    searches = LINES[name][0] in ("graph", "select", "compare") and "--graph" not in LINES[name]
-    assert len(lines) == (2 if searches else 1)  # a search has lighter ways to run
+    (line,) = err.splitlines()
+    found = re.fullmatch(r"error: this run needs at least (\d+ MiB).*; --max-memory is 99 B", line)
+    assert planned(*LINES[name], "--max-memory", found[1], "-q")[0] == 0
 
 
 @every_command
-def test_run_below_the_limit_works(name, planned):
-    assert planned(*LINES[name], "--max-memory", "8GiB", "-q")[0] == 0
-
-
-def test_hint_names_a_way_below_the_limit(planned):
-    np.save("wide.npy", np.zeros((40_000, 1000), np.float16))
-    line = ["graph", "--emb", "wide.npy", "--out", "x.arrow", "--threads", "4"]
-    peak = plan_of(planned, line)["memory"]["peak_bytes"]
-    _, _, err = planned(*line, "--max-memory", peak - 1)
-    assert re.fullmatch(r"hint: (--|one float32).* needs about [\d.]+ MiB", err.splitlines()[1])
-    _, _, err = planned(*line, "--max-memory", "250MiB")
-    assert "is not enough, but needs only about" in err.splitlines()[1]
+def test_plan_states_the_budget(name, planned, monkeypatch):
+    found = plan_of(planned, LINES[name], "--max-memory", "8GiB")
+    assert found["memory"]["budget_bytes"] == 8 << 30
+    out = planned(*LINES[name], "--max-memory", "8GiB", "--plan")[1]
+    assert "8 GiB besides program and libraries (--max-memory)" in out
+    some = Available((10 << 30) + 5 * ledger.BASE // 4, "of the machine")
+    monkeypatch.setattr(budget, "available_memory", lambda: some)
+    assert plan_of(planned, LINES[name])["memory"]["budget_bytes"] == 8 << 30
+    out = planned(*LINES[name], "--plan")[1]
+    assert "8 GiB besides program and libraries (80% of what is available)" in out
+    monkeypatch.setattr(budget, "available_memory", lambda: None)
+    assert plan_of(planned, LINES[name])["memory"]["budget_bytes"] is None
+    assert "no limit is known" in planned(*LINES[name], "--plan")[1]
 
 
 def test_plan_above_the_limit_is_printed_and_refused(planned):
-    code, out, err = planned(*LINES["graph"], "--plan", "--max-memory", "1MiB")
+    code, out, err = planned(*LINES["graph"], "--plan", "--max-memory", "99")
     assert code == 1
     assert out.startswith("reads")
-    assert "more than --max-memory" in err
+    assert err.splitlines()[-1].endswith("; --max-memory is 99 B")
 
 
 def test_limit_that_is_no_size_is_refused(planned):
@@ -437,7 +438,8 @@ def test_limit_that_is_no_size_is_refused(planned):
 @every_command
 def test_run_that_needs_more_than_is_available_prints_a_notice(name, planned, monkeypatch):
     some = Available(1 << 20, "of the machine")
-    monkeypatch.setattr(plans, "available_memory", lambda: some)
+    for module in (plans, budget):
+        monkeypatch.setattr(module, "available_memory", lambda: some)
     code, _, err = planned(*LINES[name])
     assert code == 0
     notices = [text for text in err.splitlines() if text.startswith("notice: this run needs about")]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows, read_labels
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility
@@ -32,6 +33,7 @@ class CompareJob:
     graph: GraphOptions
     direction: Direction
     threads: int
+    room: Room
     inputs: Inputs
     emb: Source
     scores: Source
@@ -87,6 +89,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     check_cutoff(request.options.cutoff)
     check_at_least(1, measured_rows=request.options.measured_rows)
     check_page("compare", request.out, COMPARE_NEEDS)
+    room = Room.of(request.run, request.out)
     given = request.options.methods or choices(CompareMethod)
     methods = tuple(name for name in choices(CompareMethod) if name in given)
     options = replace(request.options, methods=cast("tuple[CompareMethod, ...]", methods))
@@ -98,7 +101,7 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     return CompareJob(
         request, options, settle_graph(request.graph_options),
         settle_direction(scores, request.score_options), thread_count(request.run.threads),
-        inputs, emb, scores, inputs.source(request.labels, "labels", "labels"),
+        room, inputs, emb, scores, inputs.source(request.labels, "labels", "labels"),
     )  # fmt: skip
 
 

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from d2cli.baselines import sizes as methods
 from d2cli.commands.compare.inputs import CompareJob
-from d2cli.commands.plan import (
-    Plan,
-    describe_search,
-    lighter_ways,
-    matrix_of,
-    search_notes,
-    search_of,
-)
+from d2cli.commands.plan import Plan, describe_search, matrix_of, search_notes, search_of
 from d2cli.commands.requests import AUTO
 from d2cli.evaluation.sizes import measures
 from d2cli.files.sizes import read_ids, read_vectors
 from d2cli.graph import sizes as graph_sizes
-from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.messages import sizes as message_sizes
 from d2cli.page import sizes as pages
-from d2cli.runtime.ledger import Estimate, Ledger
+from d2cli.runtime.ledger import Ledger
 from d2cli.selection import sizes as selection_sizes
 
 #: Bytes of a page by itself, and of one method at one budget.
@@ -32,31 +24,26 @@ def plan_compare(job: CompareJob) -> Plan:
     emb, n = job.emb.layout(), job.emb.n
     names, most = job.options.methods, job.options.measured_rows
     sizes, auto = tuple(job.budgets(n)), job.options.gamma_reverse == AUTO
-    search = search_of(job.graph, threads)
-
-    def run(matrix: Matrix, search: SearchSettings) -> Estimate:
-        k, ledger = search.n_neighbors, Ledger()
-        for source in (job.emb, job.scores, *([] if job.labels is None else [job.labels])):
-            read_ids(ledger, source.layout().read_sizes, kept=source is job.emb)
-        read_vectors(ledger, n, len(layouts))
-        graph_sizes.build(ledger, matrix, search)
-        graph_sizes.read_vectors(ledger, matrix, search.metric, threads)
-        message_sizes.edges(ledger, n, k, "union")
-        message_sizes.forward(ledger, n, 1, own_scores=auto)
-        if "d2" in names:
-            selection_sizes.greedy(ledger, n, sizes, auto=auto, cutoff=auto, each=True)
-        for name in names:
-            if name != "d2":
-                methods.select(ledger, n, matrix.width, k, sizes, name)
-        measures(ledger, matrix, sizes, most, threads)
-        pages.comparison(ledger)
-        return ledger.estimate()
-
-    matrix = matrix_of(emb)
+    search, matrix, ledger = search_of(job.graph, threads), matrix_of(emb), Ledger()
+    k = search.n_neighbors
+    for source in (job.emb, job.scores, *([] if job.labels is None else [job.labels])):
+        read_ids(ledger, source.layout().read_sizes, kept=source is job.emb)
+    read_vectors(ledger, n, len(layouts))
+    graph_sizes.build(ledger, matrix, search)
+    graph_sizes.read_vectors(ledger, matrix, search.metric, threads)
+    message_sizes.edges(ledger, n, k, "union")
+    message_sizes.forward(ledger, n, 1, own_scores=auto)
+    if "d2" in names:
+        selection_sizes.greedy(ledger, n, sizes, auto=auto, cutoff=auto, each=True)
+    for name in names:
+        if name != "d2":
+            methods.select(ledger, n, matrix.width, k, sizes, name)
+    measures(ledger, matrix, sizes, most, threads)
+    pages.comparison(ledger)
     return Plan(
         "compare", layouts,
         f"{describe_search(search, n)}; {len(names)} methods",
-        run(matrix, search),
+        ledger.estimate(),
         [(job.request.out, _PAGE + _METHOD * len(sizes) * len(names))],
-        threads, search_notes(search), lambda: lighter_ways(matrix, search, run),
+        threads, job.room, search_notes(search),
     )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows, read_labels
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, GraphRequest
 from d2cli.commands.settle import settle_graph
@@ -25,6 +26,7 @@ class GraphJob:
     request: GraphRequest
     options: GraphOptions
     threads: int
+    room: Room
     inputs: Inputs
     emb: Source
     within: Source | None
@@ -52,13 +54,14 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
     if not request.out.endswith((".arrow", ".feather")):
         raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
     options = settle_graph(request.options)
+    room = Room.of(request.run, request.out)
     inputs = Inputs(request.id_column, skim)
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     assert emb is not None
     emb.scale_parts(options.metric)
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     return GraphJob(
-        request, options, thread_count(request.run.threads), inputs, emb, within,
+        request, options, thread_count(request.run.threads), room, inputs, emb, within,
         inputs.rows(request.exclude, "exclude"),
     )  # fmt: skip
 

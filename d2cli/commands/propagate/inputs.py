@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, stale_graph
 from d2cli.commands.requests import PropagateRequest
 from d2cli.commands.settle import Direction, Messages, settle_direction, settle_messages
@@ -30,6 +31,7 @@ class PropagateJob:
     messages: Messages
     direction: Direction
     threads: int
+    room: Room
     inputs: Inputs
     graph: GraphFile
     scores: Source
@@ -73,6 +75,7 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     if not request.out.endswith(".npy"):
         raise UsageError(f"{request.out}: propagated scores are a .npy file")
     messages = settle_messages(request.messages)
+    room = Room.of(request.run, request.out)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     assert graph is not None
@@ -82,8 +85,9 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     direction = settle_direction(scores, request.score_options)
     inputs.note("scores", direction.text, **direction.facts)
     return PropagateJob(
-        request, messages, direction, thread_count(request.run.threads), inputs, graph, scores
-    )
+        request, messages, direction, thread_count(request.run.threads), room, inputs, graph,
+        scores,
+    )  # fmt: skip
 
 
 def read_propagate_data(job: PropagateJob) -> PropagateData:

@@ -27,4 +27,5 @@ def plan_propagate(job: PropagateJob) -> Plan:
         ledger.estimate(),
         [(job.request.out, 8 * n + 128)],
         job.threads,
+        job.room,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from d2cli import defaults
 from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import REPORT_NEEDS, check_at_least, check_page
 from d2cli.commands.requests import ReportRequest
@@ -39,6 +40,7 @@ class ReportJob:
     request: ReportRequest
     metric: Metric
     threads: int
+    room: Room
     inputs: Inputs
     emb: Source
     scores: Source
@@ -105,6 +107,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
     check_at_least(1, measured_rows=options.measured_rows, map_rows=options.map_rows)
     check_at_least(0, examples=options.examples, seed=options.seed)
     check_page("report", request.out, REPORT_NEEDS)
+    room = Room.of(request.run, request.out)
     inputs = Inputs(request.id_column, skim)
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     scores = inputs.source(request.scores, "scores", "scores")
@@ -130,7 +133,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
     )  # fmt: skip
     emb.scale_parts(metric or defaults.METRIC)
     return ReportJob(
-        request, metric or defaults.METRIC, thread_count(request.run.threads),
+        request, metric or defaults.METRIC, thread_count(request.run.threads), room,
         inputs, emb, scores, media.get("images"), media.get("texts"), labels, selections,
     )  # fmt: skip
 

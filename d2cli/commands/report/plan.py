@@ -48,6 +48,6 @@ def plan_report(job: ReportJob) -> Plan:
     return Plan(
         "report", layouts,
         f"exact distances of {min(n, most):,} rows, map: {options.map}",
-        ledger.estimate(), [(job.request.out, size)], threads,
+        ledger.estimate(), [(job.request.out, size)], threads, job.room,
         [_MASKS] if any(one.kept is None for one in job.selections) else [],
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, check_built_from
 from d2cli.commands.requests import GraphOptions, Input, ScoreRequest
 from d2cli.commands.settle import settle_graph
@@ -43,6 +44,7 @@ class ScoreJob:
     files: dict[str, list[str]]
     options: GraphOptions
     threads: int
+    room: Room
     inputs: Inputs
     emb: Source | None
     graph: GraphFile | None
@@ -86,6 +88,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     }
     _check(request, families)
     files = plan_files(request.out, list(request.kinds))
+    room = Room.of(request.run, request.out)
     inputs = Inputs(request.id_column, skim)
     uses_emb = families["embeddings"] or families["graph"]
     given = request.emb if uses_emb else None
@@ -119,7 +122,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
         )
     return ScoreJob(
         request, families, files, settle_graph(request.graph_options),
-        thread_count(request.run.threads), inputs, emb, graph, outputs, epochs, labels,
+        thread_count(request.run.threads), room, inputs, emb, graph, outputs, epochs, labels,
     )  # fmt: skip
 
 

@@ -56,4 +56,7 @@ def plan_score(job: ScoreJob) -> Plan:
         writes.append((target, score_bytes(ending, n, len(kinds), ids)))
         if ending != ".npy":
             write(ledger, ending, n, len(kinds), ids)
-    return Plan("score", job.inputs.layouts, "; ".join(how), ledger.estimate(), writes, job.threads)
+    return Plan(
+        "score", job.inputs.layouts, "; ".join(how), ledger.estimate(), writes, job.threads,
+        job.room,
+    )  # fmt: skip

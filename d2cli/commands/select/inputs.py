@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows, read_labels
+from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility, utility_of
 from d2cli.commands.requests import (
@@ -44,6 +45,8 @@ from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
 
 #: Options of the propagate step alone.
 _PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
+#: The output if none is named.
+SELECTED = "selected.npy"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class SelectJob:
 
     request: SelectRequest
     settings: SelectSettings
+    room: Room
     inputs: Inputs
     emb: Source | None
     graph: GraphFile | None
@@ -132,6 +136,7 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
         D2Error: if the request makes no sense, or an input cannot be used.
     """
     _check(request)
+    room = Room.of(request.run, request.output.out or SELECTED)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     emb = inputs.source(
@@ -164,8 +169,8 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
         inputs.forget("cutoff-scores")
         cutoff_scores = None
     return SelectJob(
-        request, settings, inputs, emb, graph, scores, propagated, propagated_from, cutoff_scores,
-        labels, within, included, excluded,
+        request, settings, room, inputs, emb, graph, scores, propagated, propagated_from,
+        cutoff_scores, labels, within, included, excluded,
     )  # fmt: skip
 
 
@@ -259,7 +264,7 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
     """
     out = options.out
     if out is None:
-        out = "selected.npy"
+        out = SELECTED
         if len(budgets) > 1:
             by_size = any(budget.size for budget, _ in budgets)
             out = "selected_{size}.npy" if by_size else "selected_{ratio}.npy"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from d2cli.commands.plan import (
     Plan,
-    Variant,
     describe_search,
     ids_of,
-    lighter_ways,
     matrix_of,
     read_sizes_of,
     search_notes,
@@ -17,7 +15,6 @@ from d2cli.commands.requests import AUTO
 from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.files import sizes as file_sizes
-from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.graph.sizes import build
 from d2cli.limits import check_neighbors
 from d2cli.messages import sizes as message_sizes
@@ -50,7 +47,7 @@ def plan_select(job: SelectJob) -> Plan:
         checkpoint=request.checkpoint,
     )
 
-    def run(matrix: Matrix | None, search: SearchSettings) -> Estimate:
+    def account() -> Estimate:
         ledger = Ledger()
         frame = job.graph if emb is None else emb
         assert frame is not None
@@ -62,8 +59,8 @@ def plan_select(job: SelectJob) -> Plan:
         if job.graph is not None:
             k = job.graph.n_neighbors
             file_sizes.read_graph(ledger, n, k)
-        elif matrix is not None:
-            build(ledger, matrix, search)
+        elif emb is not None:
+            build(ledger, matrix_of(emb), search)
         message_sizes.edges(ledger, n, k, settings.messages.edges)
         hops = None if job.propagated is not None else settings.messages.hops
         message_sizes.forward(ledger, n, hops, own_scores=beta == AUTO)
@@ -77,18 +74,13 @@ def plan_select(job: SelectJob) -> Plan:
             file_sizes.write(ledger, target.ending, rows, 5, ids)
         return ledger.estimate()
 
-    matrix = None if emb is None else matrix_of(emb)
-
-    def lighter() -> list[Variant]:
-        return [] if matrix is None else lighter_ways(matrix, search, run)
-
     return Plan(
         "select",
         layouts,
         describe_search(search, n)
         if job.graph is None
         else f"the graph as it is, {job.graph.method}",
-        run(matrix, search),
+        account(),
         [
             (
                 target.path,
@@ -99,6 +91,6 @@ def plan_select(job: SelectJob) -> Plan:
             for target in targets
         ],
         settings.threads,
-        [] if matrix is None else search_notes(search),
-        lighter,
+        job.room,
+        [] if emb is None else search_notes(search),
     )

@@ -1,0 +1,146 @@
+"""The memory that a run keeps to, and the folder for what does not fit; decided once a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from d2cli.errors import OutputError
+from d2cli.files.output.work_files import WorkFiles
+from d2cli.runtime.ledger import BASE, Estimate
+from d2cli.runtime.memory import available_memory
+from d2cli.runtime.units import binary, parse_size
+
+if TYPE_CHECKING:
+    from d2cli.commands.plan import Plan
+    from d2cli.commands.requests import RunOptions
+
+#: The share of the available memory that a run keeps to without ``--max-memory``.
+SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a run may use.
+
+    Attributes:
+        memory: bytes, besides program and libraries (BASE); None: the system reports no limit.
+        work_dir: the folder for files that do not fit in memory.
+        given: whether the user gave the memory. Then a run that cannot keep to it is refused.
+    """
+
+    memory: int | None
+    work_dir: Path
+    given: bool = False
+
+    @classmethod
+    def of(cls, options: RunOptions, output: str) -> Room:
+        """The room of a run that writes `output`; of several outputs, a pattern of their names.
+
+        Raises:
+            UsageError: if ``--max-memory`` is no size.
+            OutputError: if ``--work-dir`` is given and is no folder that can be written.
+        """
+        memory = None
+        if options.max_memory is not None:
+            memory = parse_size(options.max_memory, "max-memory")
+        elif (available := available_memory()) is not None:
+            memory = max(0, int(SHARE * available.size) - BASE)
+        beside = next((one for one in Path(output).parents if "{" not in str(one)), Path())
+        folder = beside if options.work_dir is None else Path(options.work_dir)
+        room = cls(memory, folder, options.max_memory is not None)
+        if options.work_dir is not None:
+            room.check_work_dir()
+        return room
+
+    def holds(self, estimate: Estimate) -> bool:
+        """Whether a run with this estimate keeps to the memory."""
+        return self.memory is None or estimate.peak - BASE <= self.memory
+
+    def check_work_dir(self) -> None:
+        """Refuse a work folder in which no file can be made.
+
+        Raises:
+            OutputError: saying what to do.
+        """
+        folder = self.work_dir
+        if not folder.is_dir():
+            says = f"{folder}: the folder for files that do not fit in memory does not exist"
+            raise OutputError(says, f"mkdir -p {folder}, or name another with --work-dir")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            says = f"{folder}: the folder for files that do not fit in memory cannot be written"
+            raise OutputError(says, "name another with --work-dir")
+
+    @property
+    def text(self) -> str:
+        """The memory and where it comes from, for people."""
+        if self.memory is None:
+            return "no limit is known"
+        why = "--max-memory" if self.given else f"{SHARE:.0%} of what is available"
+        return f"{binary(self.memory)} besides program and libraries ({why})"
+
+
+def fits(plan: Plan, room: Room) -> bool:
+    """Whether a run as planned keeps to the memory of a room."""
+    return room.holds(plan.estimate)
+
+
+@dataclass(frozen=True)
+class Spill:
+    """What a run keeps in files of the work folder, because it does not fit in memory.
+
+    Attributes:
+        what: for people: ``edges``.
+        disk: the most bytes in the folder at one time.
+        written, read: bytes of all files there, and of inputs that are read again; at least.
+        room: bytes of the files' content that may be in memory at one time, beyond the least.
+    """
+
+    what: str
+    disk: int
+    written: int
+    read: int
+    room: int = 0
+
+
+def arranged(room: Room, account: Callable[[int | None], Estimate]) -> tuple[Estimate, int | None]:
+    """Decide whether a run keeps everything in memory, or some of it in files.
+
+    Args:
+        room: what the run may use.
+        account: the estimate of the run with everything in memory (None), or with files and that
+            many bytes of their content in memory beyond the least.
+
+    Returns:
+        The estimate of the run, and the argument of `account` that leads to it. If nothing keeps to
+        the memory, that which needs the least.
+    """
+    whole = account(None)
+    if room.memory is None or room.holds(whole):
+        return whole, None
+    least = account(0)
+    if least.peak >= whole.peak:
+        return whole, None
+    spare = max(0, room.memory - (least.peak - BASE))
+    return account(spare), spare
+
+
+@contextmanager
+def work_files(room: Room) -> Iterator[WorkFiles]:
+    """Files in the work folder, removed at the end of the block in any case.
+
+    Raises:
+        OutputError: instead of an OSError of the block, such as that of a full disk.
+    """
+    room.check_work_dir()
+    try:
+        with WorkFiles(room.work_dir) as files:
+            yield files
+    except OSError as error:
+        reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
+        says = f"{error.filename or room.work_dir}: a temporary file failed ({reason})"
+        raise OutputError(says, "--work-dir names another folder") from None

@@ -29,6 +29,19 @@ def knn(embeddings, k, metric="euclidean", within=None, exclude=None):
     return neighbors, distances
 
 
+def cover(vectors, needed, radii, most):
+    """The centres of at most `most` balls, and the ball that serves each row, or -1."""
+    centres, ball = [], [-1] * len(vectors)
+    for p, centre in enumerate(vectors):
+        if ball[p] >= 0 or len(centres) == most:
+            continue
+        for q, vector in enumerate(vectors):
+            if ball[q] < 0 and (p == q or math.dist(centre, vector) + needed[q] <= radii[p]):
+                ball[q] = len(centres)
+        centres.append(p)
+    return centres, ball
+
+
 def edges(neighbors, distances, rule, left_out=None):
     """{i: {j: distance}} under one rule; the smaller distance if the two lists differ."""
     n = len(neighbors)

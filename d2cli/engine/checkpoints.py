@@ -33,7 +33,7 @@ class Checkpoint:
         """
 
     def store(self) -> PartStore:
-        """Where a search of this build keeps its parts: in memory, or where a killed run left them."""
+        """Where a search of this build keeps its parts; they may be those of a killed run."""
         return PartStore()
 
     def of_part(self, part: int) -> "Checkpoint":

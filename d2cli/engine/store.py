@@ -16,7 +16,8 @@ class PartStore:
     :class:`d2cli.files.output.part_files.PartFiles` keeps parts in files.
 
     Attributes:
-        room: bytes of parts that may be in memory together; None: all of them.
+        room: bytes of parts that may be in memory together, besides what a search always needs;
+            None: all of them.
     """
 
     room: int | None = None

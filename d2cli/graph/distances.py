@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel, reordering_kernel
 from d2cli.runtime.prefetch import prefetch_row
@@ -20,6 +21,8 @@ LANES = 64
 AHEAD = 4
 #: Numbers (32 MB) of the vectors that are gathered at once for ranking.
 GATHERED = 1 << 23
+#: Rows that are gathered at once to be compared by brute force.
+COMPARED = 1024
 
 
 @kernel
@@ -204,14 +207,32 @@ def rerank(vectors, rows, candidates, out_neighbors, out_distances):
 
 
 @kernel
-def nearest_of_all(vectors, rows, among, out_neighbors, out_distances):
-    """The k nearest of each of `rows` (m,) in the rows `among`, by brute force; writes out_*."""
+def _merge_nearest(queries, rows, base, others, out_neighbors, out_distances):
+    """Merge `base` (c, d), the vectors of the rows `others` (c,), into the lists of the queries.
+
+    `queries` (m, d) are the vectors of `rows` (m,). A row's own number is ignored.
+    """
     for r in range(rows.shape[0]):
-        i, nearest, shortest = rows[r], out_neighbors[r], out_distances[r]
-        nearest[:], shortest[:] = -1, np.inf
-        for j in among:
-            if j != i:
-                keep(distance(vectors[i], vectors[j]), j, shortest, nearest)
+        i, query, nearest, shortest = rows[r], queries[r], out_neighbors[r], out_distances[r]
+        for c in range(others.shape[0]):
+            if others[c] != i:
+                keep(distance(query, base[c]), others[c], shortest, nearest)
+
+
+def nearest_of_all(rows: Int64, group: Group, k: int) -> tuple[Int32, Float32]:
+    """The k nearest rows of a group to each of `rows` (m,) of all vectors, by brute force.
+
+    Returns:
+        neighbors (m, k), -1 for none, and distances (m, k).
+    """
+    neighbors = np.full((rows.size, k), -1, np.int32)
+    distances = np.full((rows.size, k), np.inf, np.float32)
+    queries = group.vectors[rows]
+    for start in range(0, len(group), COMPARED):
+        stop = min(start + COMPARED, len(group))
+        others = group.rows_at(np.arange(start, stop))
+        _merge_nearest(queries, rows, group.block(start, stop), others, neighbors, distances)
+    return neighbors, distances
 
 
 def rank_rows(vectors: Any, rows: Int64, candidates: Int32, k: int) -> tuple[Int32, Float32]:

@@ -5,7 +5,7 @@ falls apart.
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,23 +62,25 @@ def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
     # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
     number = np.uint32 if vectors.itemsize == 4 else np.uint64
     keys = _keys(d, number)
-    negative_zero = vectors.dtype.type(-0.0).view(number)
+    negative_zero = np.array(-0.0, vectors.dtype).view(number)[()]
 
     def hash_block(start: int, stop: int) -> None:
-        bits: NDArray[Any] = group.block(start, stop)
-        bits = bits.view(number)
+        bits = np.asarray(group.block(start, stop)).view(number)
         with np.errstate(over="ignore"):  # sums wrap around
             _hash_rows(bits, keys, negative_zero, hashes[start:stop])
 
     for_blocks(hash_block, n, 4096, threads)
     by_hash = np.argsort(hashes, kind="stable")
-    label = np.empty(n, np.int32)
     if isinstance(vectors, ReadVectors):
-        count = _label_read(group, hashes, by_hash, label)
+        first = _first_equal(group, hashes, by_hash)
+        if first is None:
+            return None
+        firsts = first == np.arange(n, dtype=np.int32)
+        label = (np.cumsum(firsts, dtype=np.int32) - np.int32(1))[first]
     else:
-        count = _label(vectors, group.all_rows(), hashes, by_hash, label)
-    if count == n:
-        return None
+        label = np.empty(n, np.int32)
+        if _label(vectors, group.all_rows(), hashes, by_hash, label) == n:
+            return None
     members = np.argsort(label, kind="stable").astype(np.int32)
     indptr = np.append(0, np.bincount(label).cumsum())
     return Duplicates(members[indptr[:-1]].astype(np.int64), label, indptr, members)
@@ -103,32 +105,34 @@ def _hash_rows(bits, keys, negative_zero, hashes):
         hashes[r] = total
 
 
-def _label_read(
-    group: Group, hashes: NDArray[np.uint64], by_hash: Int64, label: Int32
-) -> int:  # fmt: skip
-    """As :func:`_label`, of vectors that are not in memory: those of equal hash are read."""
+def _first_equal(group: Group, hashes: NDArray[np.uint64], by_hash: Int64) -> Int32 | None:
+    """The lowest row (n,) that equals each row, of vectors that are not in memory; None: itself.
+
+    Rows of equal hash, of which there are few, are read and compared.
+    """
     ordered = hashes[by_hash]
-    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    ends = np.append(begins[1:], len(hashes))
+    again = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # places of rows that follow an equal
+    del ordered
+    if not again.size:
+        return None
+    begins = np.flatnonzero(np.diff(again, prepend=-1) > 1)
+    lengths = np.diff(begins, append=again.size)
     first = np.arange(len(hashes), dtype=np.int32)
-    for begin, end in zip(begins[ends - begins > 1], ends[ends - begins > 1], strict=True):
-        first[by_hash[begin:end]] = by_hash[begin]
-    copies = np.flatnonzero(first != np.arange(len(hashes)))
-    odd: set[int] = set()  # the first rows of runs in which hashes collide
+    first[by_hash[again]] = np.repeat(by_hash[again[begins] - 1], lengths)
+    copies = np.sort(by_hash[again])
+    collided: set[int] = set()  # the first rows of runs in which rows differ
     step = block_rows(group.vectors.shape[1])
     for start in range(0, len(copies), step):
         some = copies[start : start + step]
         sources, back = np.unique(first[some], return_inverse=True)
         differ = (group.vectors_at(some) != group.vectors_at(sources)[back]).any(axis=1)
-        odd.update(first[some[differ]].tolist())
-    for begin in odd:
+        collided.update(first[some[differ]].tolist())
+    for begin in collided:
         seen: dict[bytes, int] = {}
         for i in np.flatnonzero(first == begin).tolist():
             content = (group.vectors_at(np.array([i])) + 0.0).tobytes()  # 0.0 in place of -0.0
             first[i] = seen.setdefault(content, i)
-    firsts = first == np.arange(len(hashes))
-    label[:] = (np.cumsum(firsts) - 1)[first]
-    return int(np.count_nonzero(firsts))
+    return first
 
 
 @kernel

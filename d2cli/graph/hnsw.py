@@ -11,7 +11,7 @@ import numpy as np
 
 from d2cli.engine.checkpoints import Checkpoint, State, as_bytes, from_bytes
 from d2cli.engine.threads import Progress, for_blocks
-from d2cli.graph.distances import nearest_of_all, rerank
+from d2cli.graph.distances import nearest_of_all, rank_rows
 from d2cli.graph.recall import ApproximateLists, Truth
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.sizes import INDEX_BLOCK
@@ -108,19 +108,17 @@ def _search(
     candidates, lost = _candidates(index, queries, k + 1, threads)
 
     def rank(a: int, b: int) -> None:
-        rerank(vectors, rows[a:b], candidates[a:b], neighbors[a:b], distances[a:b])
+        neighbors[a:b], distances[a:b] = rank_rows(vectors, rows[a:b], candidates[a:b], k)
 
     for_blocks(rank, rows.size, 1024, threads)
     if lost.size:
-        found, lengths = neighbors[lost], distances[lost]
-        nearest_of_all(vectors, rows[lost], group.all_rows(), found, lengths)
-        neighbors[lost], distances[lost] = found, lengths
+        neighbors[lost], distances[lost] = nearest_of_all(rows[lost], group, k)
     return neighbors, distances
 
 
 def _candidates(
     index: hnswlib.Index, queries: Float32, wanted: int, threads: int
-) -> tuple[Int64, Int64]:
+) -> tuple[Int32, Int64]:
     """Candidates (m, wanted) of queries (m, d), and the places of those for which hnswlib fails.
 
     hnswlib raises for a whole batch if it finds fewer than `wanted` candidates for one row, so the
@@ -128,9 +126,9 @@ def _candidates(
     """
     try:
         labels, _ = index.knn_query(queries, k=wanted, num_threads=threads)
-        return labels.astype(np.int64), np.empty(0, np.int64)
+        return labels.astype(np.int32), np.empty(0, np.int64)
     except RuntimeError:
-        found, lost = np.full((len(queries), wanted), -1, np.int64), []
+        found, lost = np.full((len(queries), wanted), -1, np.int32), []
         for r, query in enumerate(queries):
             try:
                 found[r] = index.knn_query(query, k=wanted, num_threads=1)[0][0]

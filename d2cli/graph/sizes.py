@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from d2cli.defaults import Metric
-from d2cli.graph.blocks.sizes import search_blocks
+from d2cli.graph.blocks.sizes import Files, search_blocks, search_in_files
 from d2cli.graph.exact.sizes import SPARE, among_themselves, compare
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Ledger
@@ -70,6 +70,30 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.free("lists")
     else:
         ledger.held["graph"] = ledger.held.pop("lists")
+
+
+def build_in_files(
+    ledger: Ledger, matrix: Matrix, settings: SearchSettings, room: int
+) -> Files:  # fmt: skip
+    """Memory of :func:`d2cli.graph.build.build_lists`; leaves the lists if there are groups.
+
+    `room` is that of the store.
+    """
+    n, k, threads = matrix.rows, settings.n_neighbors, settings.threads
+    ledger.stage = "read"
+    ledger.touch("checking", threads * BLOCK_NUMBERS * (matrix.itemsize + 2 * matrix.wide + 8))
+    if settings.grouped:
+        ledger.hold("graph", n * k * 8)
+        ledger.hold("group", n * 16)
+    ledger.stage = "neighbors"
+    ledger.touch("duplicates", 28 * n)
+    ledger.hold("copies", 24 * n)  # classes of equal rows
+    ledger.stage = "sample"
+    compare(ledger, matrix, k, threads, min(AIM_SAMPLE + RECALL_SAMPLE, n))
+    ledger.free("lists")
+    files = search_in_files(ledger, matrix, settings, room)
+    ledger.free("copies", "group")
+    return files
 
 
 def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:

@@ -150,13 +150,13 @@ def test_finished_pairs_are_not_multiplied_again(points, monkeypatch):
 
 def test_proven_rows_are_not_proven_again(points, monkeypatch):
     monkeypatch.setattr(exact, "QUERIES", 64)
-    memory, calls, real = Memory(5 + 3), [], exact.rerank
+    memory, calls, real = Memory(5 + 3), [], exact.rank_rows
     progress = []
     with pytest.raises(Killed):
         build_graph(points, 5, method="exact", threads=1, checkpoint=memory,
                     progress=lambda *a: progress.append(a))  # fmt: skip
     assert ("proof", 3 * 64, ROWS) in progress
-    monkeypatch.setattr(exact, "rerank", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
+    monkeypatch.setattr(exact, "rank_rows", lambda v, q, *a: calls.append(q[0]) or real(v, q, *a))
     memory.last = None
     build_graph(points, 5, method="exact", threads=1, checkpoint=memory)
     assert min(calls) == 3 * 64

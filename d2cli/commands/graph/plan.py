@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from d2cli.commands.budget import Room, Spill, arranged
 from d2cli.commands.graph.inputs import GraphJob
 from d2cli.commands.plan import (
     Plan,
@@ -11,30 +12,54 @@ from d2cli.commands.plan import (
     search_notes,
     search_of,
 )
-from d2cli.files.sizes import graph_bytes, read_ids
-from d2cli.graph.sizes import build
+from d2cli.files.sizes import Ids, graph_bytes, read_ids
+from d2cli.graph.blocks.sizes import Files
+from d2cli.graph.settings import Matrix, SearchSettings
+from d2cli.graph.sizes import build, build_in_files
 from d2cli.limits import check_neighbors
-from d2cli.runtime.ledger import Ledger
+from d2cli.runtime.ledger import Estimate, Ledger
 
 
 def plan_graph(job: GraphJob) -> Plan:
-    """What the run would need with everything in memory, from the layouts of its inputs."""
+    """What the run would need, from the layouts of its inputs."""
     layouts, emb = job.inputs.layouts, job.emb.layout()
     ids = read_sizes_of(emb, job.within)  # the graph keeps them
     check_neighbors(job.options.n_neighbors, emb.rows)
     search = search_of(
         job.options, job.threads, grouped=len(layouts) > 1, checkpoint=job.request.checkpoint
     )
-    ledger = Ledger()
-    read_ids(ledger, ids)
-    build(ledger, matrix_of(emb), search)
+    estimate, spill = arrange_build(job.room, matrix_of(emb), search, ids)
     return Plan(
         "graph",
         layouts,
         describe_search(search, emb.rows),
-        ledger.estimate(),
+        estimate,
         [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids))],
         job.threads,
         job.room,
         search_notes(search),
+        spill,
     )
+
+
+def arrange_build(
+    room: Room, matrix: Matrix, search: SearchSettings, ids: Ids | None
+) -> tuple[Estimate, Spill | None]:
+    """The memory of a build, and what it keeps in files if the room does not hold everything."""
+    files: list[Files] = []
+
+    def account(spare: int | None) -> Estimate:
+        ledger = Ledger()
+        read_ids(ledger, ids)
+        if spare is None:
+            build(ledger, matrix, search)
+        else:
+            files.append(build_in_files(ledger, matrix, search, spare))
+        return ledger.estimate()
+
+    if search.method_for(matrix.rows) != "blocks":
+        return account(None), None
+    estimate, spare = arranged(room, account)
+    if spare is None:
+        return estimate, None
+    return estimate, Spill("the search", *files[-1], room=spare)

@@ -1,7 +1,7 @@
 """Parts of a search in files, one file a part, which a later run of the same build finds again.
 
-A file is a line of JSON (name, type, shape and offset of each array, and a checksum of them all) and
-the arrays. It is written under another name first. Arrays are read, not mapped, so that their pages
+A file is a line of JSON (name, type, shape and offset of each array, and their checksum) and the
+arrays. It is written under another name first. Arrays are read, not mapped, so that their pages
 do not count as memory of this process.
 """
 

@@ -13,7 +13,6 @@ import numpy as np
 from d2cli.engine.threads import Progress, each, for_blocks
 from d2cli.graph.blocks.ranked import PART_ROWS, Held, Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
-from d2cli.graph.blocks.sizes import known_bytes
 from d2cli.graph.distances import AHEAD, distance, keep, rerank
 from d2cli.graph.vectors import Group, block_rows
 from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
@@ -65,7 +64,6 @@ def _ranked_in_ranges(search: BlockSearch, k: int, room: int, progress: Progress
     n, (_, d) = len(search.group), search.group.vectors.shape
     wide = search.group.vectors.itemsize * d
     most = search.plan.list_size + (k if search.tight_count() else 0)
-    room -= int(known_bytes(n, search.plan.coder.width))
     rows = int(_RANGE_SHARE * room / (wide + 8 * most + 8 * k + 8))
     step = max(1, rows // PART_ROWS)
     passing = max(1, int(_PASSING_SHARE * room / search.threads / (2 * wide)))
@@ -152,7 +150,7 @@ def _measure(vectors, candidates, there, first, lengths):
 
 @kernel
 def _keep_shortest(candidates, lengths, first, neighbors, distances):
-    """neighbors, distances (m, k) <- the nearest candidates (m, c) of the rows first, first + 1, …"""
+    """neighbors, distances (m, k) <- the nearest candidates (m, c) of the rows from `first` on."""
     for r in range(candidates.shape[0]):
         neighbors[r], distances[r] = -1, np.inf
         for p in range(candidates.shape[1]):

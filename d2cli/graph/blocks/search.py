@@ -48,7 +48,6 @@ from d2cli.graph.blocks.sizes import (
     VOTERS,
     encoded_rows,
     far_bytes,
-    known_bytes,
     met_bytes,
     voting_bytes,
 )
@@ -365,12 +364,11 @@ class BlockSearch:
     def _batches(
         self, groups: Sequence[int], bytes_per_row: float, share: float = _OWN_SHARE
     ) -> list[Sequence[int]]:
-        """Runs of groups that fit into a share of the room together, at least one for each thread."""
+        """Runs of groups that together fit a share of the room, at least one for each thread."""
         if self.store.room is None or not len(groups):
             return [groups]
         size = bytes_per_row * float(self.sizes.max())
-        left = self.store.room - known_bytes(len(self.group), self.plan.coder.width)
-        most = max(self.threads, int(share * left / size))
+        most = max(self.threads, int(share * self.store.room / size))
         return [groups[a : a + most] for a in range(0, len(groups), most)]
 
     def _round(self, stage: str, choose: Choose | None, probes: int) -> None:

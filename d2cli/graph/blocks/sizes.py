@@ -1,5 +1,7 @@
 """Sizes of the ``blocks`` search. No compiler is loaded."""
 
+from typing import NamedTuple
+
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.int8.sizes import LANES
 from d2cli.runtime.ledger import Ledger
@@ -61,6 +63,46 @@ def far_bytes(width: int, size: int) -> float:
 def voting_bytes() -> float:
     """Bytes per row while votes are counted."""
     return 4 * (VOTERS * VOTERS + 2 * VOTERS) + 16
+
+
+class Files(NamedTuple):
+    """Bytes of the parts of a search that are kept in files."""
+
+    disk: int  # at one time
+    written: int
+    read: int  # with the vectors, each time that they are read
+
+
+def search_in_files(
+    ledger: Ledger, matrix: Matrix, settings: SearchSettings, room: int
+) -> Files:  # fmt: skip
+    """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors` with parts in files.
+
+    `room` is that of the store. See :func:`search_blocks` for what is assumed.
+    """
+    n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
+    width, size, cells, probes = min(d, 192), min(k + 10, n - 1), 16, 64
+    ledger.stage = "encode"
+    passing = encoded_rows(n, d) * (2 * width + 12 * cells) + READ_ROWS * d * 16
+    ledger.touch("encoding", threads * passing)
+    ledger.stage = "search"
+    ledger.hold("rows and blocks", known_bytes(n, width))
+    group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
+    ledger.hold("tasks", threads * group * (4 * width + 16 * cells))
+    ledger.hold("parts", room)
+    ledger.free("tasks", "parts", "rows and blocks")
+
+    blocks, lists, moving = 1.42 * (width + 8) + 4 * cells + 4, 8 * size + 6, width + 4 * cells + 8
+    votes = 4 * (2 * VOTERS + 8)
+    disk = blocks + lists + max(moving, 4 * probes + votes)
+    own, far = met_bytes(width, size, probes), far_bytes(width, size)
+    batches = max(1.0, n * own / max(0.7 * room, threads * group * own))
+    ranges = max(1.0, n * (matrix.wide * d + 8 * (size + k)) / max(0.75 * room, 1 << 20))
+    rounds = 2.0  # one of probes and one of votes
+    written = 3 * moving + 2 * blocks + rounds * (1 + batches) * lists + 4 * probes + votes + 8 * k
+    read = written + rounds * batches * far + ranges * 4 * size
+    passes = 6 + ranges  # checked, hashed, compared with a sample, encoded; then ranked
+    return Files(round(n * disk), round(n * written), round(n * read + passes * matrix.size))
 
 
 def encoded_rows(n: int, d: int) -> int:

@@ -12,7 +12,7 @@ from d2cli.graph.blocks.kernels.components import flatten, runs, unite
 from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home
 from d2cli.graph.blocks.meeting import own_blocks
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS, EMPTY, MOST_DIMENSIONS, TELLING
-from d2cli.graph.distances import nearest_of_all, rerank
+from d2cli.graph.distances import nearest_of_all, rank_rows
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
@@ -35,10 +35,8 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
     """
     group = Group(group.block(0, len(group)))
     n, rows = len(group), group.all_rows()
-    lists = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     if n <= _FEW_ROWS:
-        nearest_of_all(group.vectors, rows, rows, *lists)
-        return lists
+        return nearest_of_all(rows, group, k)
     coder = fit_coder(group, MOST_DIMENSIONS, np.random.default_rng(seed), 1)
     codes, halves = coder.encode(group.block(0, n))
     order, starts = carve(codes, np.array([0, n]))
@@ -59,12 +57,10 @@ def small_neighbors(group: Group, k: int, seed: int = 0) -> tuple[Int32, Float32
             near, _ = small_neighbors(Group(group.vectors, members), k, seed)
             more = np.where(near < 0, -1, members[near]).astype(np.int32)
         else:  # a scale of their own would be the same one
-            more = np.empty((n, k), np.int32)
-            nearest_of_all(group.vectors, rows, rows, more, lists[1])
+            more, _ = nearest_of_all(rows, group, k)
         known = candidates[members, : places.shape[1]]
         candidates[members, places.shape[1] :] = unlisted(more, known)
-    rerank(group.vectors, rows, candidates, *lists)
-    return lists
+    return rank_rows(group.vectors, rows, candidates, k)
 
 
 @kernel

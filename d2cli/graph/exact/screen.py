@@ -1,7 +1,5 @@
 """Candidates for nearest neighbours by float32 products, with a proven bound on all other rows."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,17 +13,22 @@ from d2cli.runtime.products import product
 
 #: Unit roundoff of float32.
 _FLOAT32_STEP = 2.0**-24
+#: More than a product loses if it is too small for float32.
+_UNDERFLOW = 2.0**-120
 
 #: Candidates (m, w) int32 as rows of all vectors, -1 for none; and missed_from (m,) float64: every
 #: row that is no candidate is at least this far away (infinity if all rows are candidates).
 Candidates = tuple[Int32, NDArray[np.float64]]
+Squares = NDArray[np.float64]
 
 
 class Screen:
-    """Finds candidates among the n rows of a group by the score ``|x|²/2 - q·x`` in float32.
+    """Finds candidates among the n rows of a group by the score ``h - q·x`` in float32.
 
-    Rows are scaled and centred first if that reduces rounding errors. A row is its own nearest
-    candidate; ranking by true distance drops it. `halves` (n,) are half the squared norms.
+    Rows are scaled and centred first if that reduces rounding errors. `halves` (n,) are h, half the
+    squared norms less a bound on all rounding errors that grow with the row x (:meth:`_lowered`).
+    So ``|q|² + 2 · score``, less what grows with q, is a lower bound of the squared distance.
+    A row is its own nearest candidate; ranking by true distance drops it.
     """
 
     def __init__(self, group: Group, threads: int, asking: Group | None = None) -> None:
@@ -33,6 +36,7 @@ class Screen:
         self.group, self.size = group, len(group)
         n, vectors, d = len(group), group.vectors, group.vectors.shape[1]
         self.scale = power_of_two_scale(threads, group, *(() if asking is None else (asking,)))
+        self.error = rounding(d)
         # Any centre is correct. In the dtype of the vectors, each subtraction rounds once.
         some = group.rows_at(np.arange(0, n, -(-n // CENTRE_ROWS)))
         sample = vectors[some] * self.scale
@@ -41,10 +45,15 @@ class Screen:
         # Rows around the origin need no centring.
         self.centre = None if centre @ centre <= spread else centre.astype(vectors.dtype)
         self.kept = self._centred(group.block(0, n)) if n * d <= KEPT_NUMBERS else None
-        self.halves = halves = np.empty(self.size, np.float32)
-        step = block_rows(d)
-        for_blocks(lambda a, b: half_square_norms(self.block(a, b), halves[a:b]), n, step, threads)
-        self.reach = float(2 * self.halves.max()) ** 0.5
+        self.halves = np.empty(self.size, np.float32)
+        for_blocks(self._lowered, n, block_rows(d), threads)
+
+    def _lowered(self, start: int, stop: int) -> None:
+        """Errors are at most ``error · (|q| + |x|)² <= 2 · error · (|q|² + |x|²)``."""
+        halves = self.halves[start:stop]
+        half_square_norms(self.block(start, stop), halves)
+        # |x|² is 2 · halves, up to a relative error that the last factor covers.
+        halves *= np.float32(1 - 2 * self.error * (1 + 2 * self.error))
 
     def _centred(self, rows: Floats) -> Float32:
         if self.scale != 1.0:
@@ -83,8 +92,27 @@ class Screen:
     def _judged(self, q: Float32, found: Int32, scores: Float32) -> Candidates:
         missed_from = np.full(len(q), np.inf)
         if found.shape[1] < self.size:
-            _bound_what_is_missed(q, scores, self.reach, self.scale, missed_from)
+            square = self._own(q) + 2.0 * scores[:, -1]
+            # Distances are compared after rounding to float32.
+            missed_from = np.sqrt(np.maximum(square, 0.0)) / self.scale * (1 - 4 * _FLOAT32_STEP)
         return self.group.listed(found), missed_from
+
+    def _own(self, q: Float32) -> Squares:
+        """|q|² less all errors that grow with q, or that underflow, of centred rows q (m, d)."""
+        square = np.einsum("ij,ij->i", q, q, dtype=np.float64)
+        return square * (1 - 2 * self.error) - q.shape[1] * _UNDERFLOW
+
+    def blur(self, vectors: Floats) -> Squares:
+        """(m,): about this far around each vector (m, d), errors hide which row is nearer."""
+        q = self._centred(vectors)
+        square = np.einsum("ij,ij->i", q, q, dtype=np.float64)
+        return np.sqrt(4 * self.error * square) / self.scale
+
+    def limits(self, vectors: Floats, radii: Squares) -> tuple[Float32, Float32]:
+        """Centred vectors (m, d), and the score that no row within `radii` (m,) of them exceeds."""
+        q = self._centred(vectors)
+        limits = (np.square(radii * self.scale) - self._own(q)) / 2
+        return q, np.nextafter(limits.astype(np.float32), np.float32(np.inf))
 
 
 @kernel
@@ -95,21 +123,3 @@ def rounding(d):
     *Accuracy and Stability of Numerical Algorithms*, section 3.1).
     """
     return (d + 8) * _FLOAT32_STEP
-
-
-@kernel
-def _bound_what_is_missed(q, scores, reach, scale, missed_from):
-    """missed_from[r] <- a lower bound of the distance from query r to every row not in its list.
-
-    `q` (m, d) are scaled and centred queries, `scores` (m, w) those of the listed rows, ascending,
-    `reach` the length of the longest row; `scale` is undone in the bound.
-    """
-    rounded = rounding(q.shape[1])
-    for r in range(q.shape[0]):
-        own = 0.0
-        for c in range(q.shape[1]):
-            own += np.float64(q[r, c]) * np.float64(q[r, c])
-        magnitude = math.sqrt(own) + reach
-        least = own + 2.0 * scores[r, -1] - rounded * magnitude * magnitude
-        # Distances are compared after rounding to float32.
-        missed_from[r] = math.sqrt(max(least, 0.0)) / scale * (1 - 4 * _FLOAT32_STEP)

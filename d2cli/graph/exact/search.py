@@ -3,8 +3,8 @@
 1. Float32 products screen: they keep k + 5 candidates per row, the row itself included.
 2. True distances rank the candidates.
 3. A row is proven if its k-th true distance is below the bound, rounding included, on the distance
-   of every row that the screen dropped. Other rows are screened again with more candidates, and
-   then searched by brute force.
+   of every row that the screen dropped. Other rows are searched again among the rows around them
+   (:mod:`.balls`).
 
 The result equals that of a plain search, for every linear algebra library and number of threads.
 """
@@ -17,9 +17,18 @@ import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.engine.threads import Progress, each, for_blocks, silent
-from d2cli.graph.distances import keep_nearest, keep_nearest_across, nearest_of_all, rerank
+from d2cli.graph.distances import keep_nearest, keep_nearest_across, nearest_of_all, rank_rows
+from d2cli.graph.exact.balls import search_in_balls
 from d2cli.graph.exact.screen import Candidates, Screen
-from d2cli.graph.exact.sizes import FEW_ROWS, PAIR_ROWS, QUERIES, SPARE, SPARE_AGAIN
+from d2cli.graph.exact.sizes import (
+    DEPTH,
+    FEW_MEMBERS,
+    FEW_ROWS,
+    FEW_SERVED,
+    PAIR_ROWS,
+    QUERIES,
+    SPARE,
+)
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.products import one_thread_per_product, product
@@ -60,7 +69,7 @@ def exact_neighbors(
         found, scores = candidates_of_all(screen, width, threads, progress, stage, checkpoint)
         return _proven(
             screen, rows, n_neighbors, lambda a, b: screen.listed(a, found[a:b], scores[a:b]),
-            threads, progress, "proof", checkpoint,
+            threads, progress, "proof", checkpoint, DEPTH,
         )  # fmt: skip
 
 
@@ -73,13 +82,21 @@ def exact_neighbors_of(
     `rows` (m,) are rows of all vectors, in the group or not; for the whole group,
     :func:`exact_neighbors` is faster. The other arguments, and the lists (m, k), are as there.
     """
-    screen = Screen(group, threads, Group(group.vectors, rows))
-    width = min(n_neighbors + 1 + SPARE, screen.size)
     with one_thread_per_product():
-        return _proven(
-            screen, rows, n_neighbors, lambda a, b: screen.candidates(rows[a:b], width),
-            threads, progress, stage, NONE,
-        )  # fmt: skip
+        return _among(rows, group, n_neighbors, threads, DEPTH, progress, stage)
+
+
+def _among(
+    rows: Int64, group: Group, k: int, threads: int, depth: int, progress: Progress = silent,
+    stage: str = "",
+) -> Lists:  # fmt: skip
+    """See :func:`exact_neighbors_of`; for `depth`, :func:`_proven`."""
+    screen = Screen(group, threads, Group(group.vectors, rows))
+    width = min(k + 1 + SPARE, screen.size)
+    return _proven(
+        screen, rows, k, lambda a, b: screen.candidates(rows[a:b], width), threads, progress, stage,
+        NONE, depth,
+    )  # fmt: skip
 
 
 def tournament(blocks: int) -> Iterator[tuple[int, int]]:
@@ -141,51 +158,53 @@ def candidates_of_all(
 
 def _proven(
     screen: Screen, rows: Int64, k: int, first: Callable[[int, int], Candidates], threads: int,
-    progress: Progress, stage: str, checkpoint: Checkpoint,
+    progress: Progress, stage: str, checkpoint: Checkpoint, depth: int,
 ) -> Lists:  # fmt: skip
-    """The nearest of each row; ``first(start, stop)`` returns the candidates of a block of rows."""
+    """The nearest of each row; ``first(start, stop)`` returns the candidates of a block of rows.
+
+    Rows that they leave unproven are searched again in balls, `depth` times within each other.
+    """
     neighbors, distances = np.empty((rows.size, k), np.int32), np.empty((rows.size, k), np.float32)
     finished = np.zeros(-(-rows.size // QUERIES), np.bool_)
+    unproven = np.zeros(rows.size, np.bool_)
     if (kept := checkpoint.load("proof")) is not None:
-        neighbors, distances, finished = (kept[x] for x in ("neighbors", "distances", "finished"))
+        neighbors, distances = kept["neighbors"], kept["distances"]
+        finished, unproven = kept["finished"], kept["unproven"]
 
     def search(start: int, stop: int) -> None:
         if finished[start // QUERIES]:
             return
-        queries, found, lengths = rows[start:stop], neighbors[start:stop], distances[start:stop]
-        unproven = _rank(screen, queries, first(start, stop), found, lengths)
-        if unproven.size:
-            found[unproven], lengths[unproven] = _look_again(screen, queries[unproven], k)
+        some = slice(start, stop)
+        candidates, missed_from = first(start, stop)
+        found, lengths = rank_rows(screen.group.vectors, rows[some], candidates, k)
+        neighbors[some], distances[some] = found, lengths
+        unproven[some] = ~(lengths[:, -1] < missed_from) & ~np.isposinf(missed_from)
         finished[start // QUERIES] = True
+
+    def search_ball(members: Group, served: Int64, threads: int) -> None:
+        few = len(members) <= FEW_MEMBERS or served.size <= FEW_SERVED
+        if few or not depth or len(members) == screen.size:
+            lists = nearest_of_all(rows[served], members, k)
+        else:
+            lists = _among(rows[served], members, k, threads, depth - 1)
+        neighbors[served], distances[served] = lists
 
     def state() -> State:
         # `finished` is copied first: a block that ends while the lists are written counts as open.
-        return {"finished": finished.copy(), "neighbors": neighbors, "distances": distances}
+        copied = finished.copy()
+        return {
+            "finished": copied, "unproven": unproven, "neighbors": neighbors,
+            "distances": distances,
+        }  # fmt: skip
 
     def report(stage: str, done: int, total: int) -> None:
-        progress(stage, done, total)
+        settled = np.repeat(finished, QUERIES)[: rows.size] & ~unproven
+        progress(stage, int(settled.sum()), total)
         checkpoint.save("proof", state)
 
     for_blocks(search, rows.size, QUERIES, threads, report, stage)
+    search_in_balls(
+        screen, rows, distances[:, -1], unproven, search_ball, threads,
+        lambda: report(stage, rows.size, rows.size),
+    )  # fmt: skip
     return neighbors, distances
-
-
-def _rank(
-    screen: Screen, queries: Int64, candidates: Candidates, found: Int32, lengths: Float32
-) -> Int64:
-    """Write the nearest candidates to found, lengths (m, k); return which queries are unproven."""
-    numbers, missed_from = candidates
-    rerank(screen.group.vectors, queries, numbers, found, lengths)
-    return np.flatnonzero(~(lengths[:, -1] < missed_from) & ~np.isposinf(missed_from))
-
-
-def _look_again(screen: Screen, queries: Int64, k: int) -> Lists:
-    """The nearest of queries that `SPARE` candidates left unproven."""
-    found, lengths = np.empty((queries.size, k), np.int32), np.empty((queries.size, k), np.float32)
-    candidates = screen.candidates(queries, min(k + 1 + SPARE_AGAIN, screen.size))
-    unproven = _rank(screen, queries, candidates, found, lengths)
-    if unproven.size:
-        group, nearest, shortest = screen.group, found[unproven], lengths[unproven]
-        nearest_of_all(group.vectors, queries[unproven], group.all_rows(), nearest, shortest)
-        found[unproven], lengths[unproven] = nearest, shortest
-    return found, lengths

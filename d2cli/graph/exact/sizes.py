@@ -16,8 +16,18 @@ KEPT_NUMBERS = 1 << 23
 CENTRE_ROWS = 256
 #: Candidates beyond k that the screen keeps.
 SPARE = 4
-#: Candidates beyond k when the screen is repeated for rows that `SPARE` left unproven.
-SPARE_AGAIN = 64
+#: Balls whose members are found by one product: one bit each of an int64.
+BALLS = 64
+#: Unproven rows that share these balls.
+SERVED_TOGETHER = 1024
+#: A ball's squared radius is that of the k-th nearest row plus this many times the squared blur.
+BLUR = 16.0
+#: Balls with at most this many pairs of a served row and a member are searched by one thread each.
+LIGHT_PAIRS = 1 << 22
+#: Balls with fewer members, or serving fewer rows, are searched by brute force.
+FEW_MEMBERS, FEW_SERVED = 512, 4
+#: Balls within balls, at most.
+DEPTH = 4
 #: Up to this many rows, each row is screened on its own: there are too few blocks to share.
 FEW_ROWS = 1024
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows
+from d2cli.commands.budget import Room, Spill
 from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
+from d2cli.commands.graph.plan import plan_graph
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
 from d2cli.files.graph_file import graph_section, store_graph
-from d2cli.files.output.checkpoint import digest_of, kept
+from d2cli.files.output.checkpoint import PartsFolder, digest_of, kept
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import Source, blame, in_order
-from d2cli.graph.build import build_graph
+from d2cli.graph.build import build_graph, build_lists
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.graph.lists import NeighborLists, ranges
+from d2cli.graph.settings import SearchSettings
+from d2cli.runtime.memory import return_freed_arrays
 
 
 def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
@@ -34,10 +38,14 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)
-    with kept(out, build, job.request.checkpoint, terminal.tell) as checkpoint:
+    spill = store_of(job.room, plan_graph(job).spill)
+    with (
+        kept(out, build, job.request.checkpoint, terminal.tell, spill) as checkpoint,
+        ExitStack() as opened,
+    ):
         with clock.stage("graph"):
-            graph = graph_of(
-                job.emb, options, job.threads, terminal.progress, checkpoint,
+            graph = lists_of(
+                job.emb, options, job.threads, terminal.progress, checkpoint, opened, spill,
                 labels=data.labels, within=job.within, excluded=data.excluded, bad=data.bad,
             )  # fmt: skip
         provenance = new_provenance(
@@ -70,6 +78,45 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
             [*data.frame.notices, *graph_notices(graph)],
             decisions=graph.info.decisions,
         )
+
+
+def store_of(room: Room, spill: Spill | None) -> PartsFolder | None:
+    """Where and how a search keeps its parts; None: in memory."""
+    return None if spill is None else PartsFolder(room.work_dir, spill.room)
+
+
+def lists_of(
+    emb: Source,
+    options: GraphOptions,
+    threads: int,
+    progress: Progress,
+    checkpoint: Checkpoint,
+    opened: ExitStack,
+    spill: PartsFolder | None,
+    *,
+    labels: NDArray[np.int64] | None = None,
+    within: Source | None = None,
+    excluded: NDArray[np.bool_] | None = None,
+    bad: BadRows | None = None,
+) -> NeighborLists:
+    """As :func:`graph_of`; with `spill`, embeddings are read and parts are kept in files.
+
+    The lists can be read until `opened` and the checkpoint end.
+    """
+    if spill is None:
+        return graph_of(
+            emb, options, threads, progress, checkpoint,
+            labels=labels, within=within, excluded=excluded, bad=bad,
+        )  # fmt: skip
+    return_freed_arrays()
+    counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
+    settings = SearchSettings(**as_parameters(options), threads=threads)
+    with counted, blame(embeddings=emb, within=within):
+        rows = opened.enter_context(emb.reader(spill.folder))
+        return build_lists(
+            rows, settings, within=labels, exclude=excluded, progress=progress,
+            checkpoint=checkpoint,
+        )  # fmt: skip
 
 
 def graph_of(

@@ -48,7 +48,7 @@ def unheard(text: str) -> None:
     """Ignore a notice."""
 
 
-class Spill(NamedTuple):
+class PartsFolder(NamedTuple):
     """Where the parts of a build are kept, and how many bytes of them may be in memory."""
 
     folder: Path
@@ -60,7 +60,7 @@ class FileCheckpoint(Checkpoint):
 
     def __init__(
         self, output: str | Path, build: object, seconds: float | None, tell: Tell,
-        spill: Spill | None = None,
+        spill: PartsFolder | None = None,
     ) -> None:  # fmt: skip
         """A checkpoint of the file `output`; states of an earlier run can be loaded at once.
 
@@ -186,7 +186,7 @@ class FileCheckpoint(Checkpoint):
 
 def kept(
     output: str | Path, build: object, seconds: float | None, tell: Tell,
-    spill: Spill | None = None,
+    spill: PartsFolder | None = None,
 ) -> AbstractContextManager[Checkpoint]:  # fmt: skip
     """A :class:`FileCheckpoint` for the block; none is kept if `seconds` and `spill` are None."""
     if seconds is None and spill is None:

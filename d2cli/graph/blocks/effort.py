@@ -55,17 +55,19 @@ class Ranks(NamedTuple):
         group, plan = search.group, search.plan
         codes = encoded(plan.coder, group, distinct)
         cells = cells_near(codes, plan.centres, plan.near_cells)
-        blocks = search.block_of_place[search.places_of(distinct)]
-        packs = np.searchsorted(search.pack_starts, blocks, side="right") - 1
-        near = choose_blocks(codes, cells, search.map.to_packs, _PACKS[-1])
+        layout = search.layout
+        to_packs, to_blocks = layout.map.to_packs, layout.map.to_blocks
+        blocks = layout.block_of_place[layout.places_of(distinct)]
+        packs = np.searchsorted(layout.pack_starts, blocks, side="right") - 1
+        near = choose_blocks(codes, cells, to_packs, _PACKS[-1])
         i = np.broadcast_to(back[: len(truth.rows), None], neighbors.shape)[possible]
         j = back[len(truth.rows) :]
         of_packs, of_blocks = [], []
         for one, other in ((i, j), (j, i)):
             wanted = packs[other][:, None].astype(np.int32)
-            of_packs.append(ranks_of(codes[one], cells[one], search.map.to_packs, wanted)[:, 0])
+            of_packs.append(ranks_of(codes[one], cells[one], to_packs, wanted)[:, 0])
             wanted = blocks[other][:, None].astype(np.int32)
-            of_blocks.append(ranks_of(codes[one], near[one], search.map.to_blocks, wanted)[:, 0])
+            of_blocks.append(ranks_of(codes[one], near[one], to_blocks, wanted)[:, 0])
         return cls(np.array(of_packs), np.array(of_blocks))
 
     def met(self, effort: Effort) -> float:

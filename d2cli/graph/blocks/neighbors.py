@@ -78,7 +78,6 @@ def _searched(
             store.put("plan", **plan_as_state(plan), telling=telling)
         state = store.whole("plan")
         search = BlockSearch(group, plan_from(state), store, threads, progress)
-        search.arrange()
 
         def save() -> None:
             if store.room is None:  # else parts are stored already
@@ -120,7 +119,7 @@ class _Work:
     ) -> None:  # fmt: skip
         self.search, self.settings, self.save = search, settings, save
         self.wanted = truth.first(settings.n_neighbors)
-        self.places = search.places_of(truth.rows)
+        self.places = search.layout.places_of(truth.rows)
         # Tight rows are searched again, so that they need not meet here.
         some = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
         self.ranks = Ranks.of(search, some, settings.n_neighbors)
@@ -137,7 +136,7 @@ class _Work:
         lost = 1.0 - self.settings.recall
         # Aim higher by half the standard error of the sample, or a quarter of the allowed loss.
         aim = self.settings.recall + min(0.0025, 0.25 * lost)
-        width, blocks = self.search.plan.coder.width, int(self.search.first_blocks[-1])
+        width, blocks = self.search.plan.coder.width, self.search.layout.blocks
         all_pairs = cost_of_all(blocks, width)
         effort = self.ranks.cheapest(1.0 - _LEFT_TO_VOTES * lost)
         if self.ranks.cheapest(1.0 - lost).cost > all_pairs:
@@ -214,7 +213,8 @@ class _Work:
         listed = search.candidates_at(self.places)
         missed = (wanted[:, :, None] != listed[:, None, :]).all(axis=2) & (wanted >= 0)
         numbers, back = np.unique(np.maximum(wanted, 0), return_inverse=True)
-        blocks = search.block_of_place[search.places_of(numbers)][back.reshape(wanted.shape)]
+        places = search.layout.places_of(numbers)
+        blocks = search.layout.block_of_place[places][back.reshape(wanted.shape)]
         voted = search.votes_at(self.places, _VOTED)
         found = (blocks[:, :, None] == voted[:, None, :]).any(axis=2) & missed
         return self._measure() + float(found.sum() / max((wanted >= 0).sum(), 1))
@@ -222,7 +222,7 @@ class _Work:
     def decisions(self) -> tuple[Decision, ...]:
         """What was chosen, for the graph's metadata."""
         search, plan, steps = self.search, self.search.plan, [name for name, _ in self.done]
-        d, blocks = search.group.vectors.shape[1], int(search.first_blocks[-1])
+        d, blocks = search.group.vectors.shape[1], search.layout.blocks
         reached = next(found for name, found in reversed(self.done) if name != _FORESEE)
         recalls = {
             "recall": reached, "recall_target": self.settings.recall,

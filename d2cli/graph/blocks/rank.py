@@ -38,8 +38,8 @@ def _ranked_in_memory(search: BlockSearch, k: int, progress: Progress) -> Held:
     group, n = search.group, len(search.group)
     neighbors, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     done = 0
-    for g in range(search.groups):
-        mine = search.number_of_place[search.first_places[g] : search.first_places[g + 1]]
+    for g in range(search.layout.groups):
+        mine = search.layout.numbers_of(g)
         rows, candidates = group.rows_at(mine).astype(np.int64), search.candidates(g)
         candidates = group.listed(candidates)
         found = np.empty((len(mine), k), np.int32), np.empty((len(mine), k), np.float32)
@@ -112,13 +112,13 @@ def _candidates_of_range(search: BlockSearch, start: int, stop: int, most: int) 
     candidates = np.full((stop - start, most), -1, np.int32)
 
     def gather(g: int) -> None:
-        numbers = search.number_of_place[search.first_places[g] : search.first_places[g + 1]]
+        numbers = search.layout.numbers_of(g)
         mine = np.flatnonzero((numbers >= start) & (numbers < stop))
         if len(mine):
             listed = search.candidates(g, mine)
             candidates[numbers[mine] - start, : listed.shape[1]] = listed
 
-    each(gather, range(search.groups), search.threads, lambda _: None)
+    each(gather, range(search.layout.groups), search.threads, lambda _: None)
     return candidates
 
 

@@ -27,7 +27,7 @@ Solve = Callable[[Group, int], Int32]
 
 def tight_rows(search: BlockSearch, k: int) -> list[Bools]:
     """Which rows of each group are tight, (m,) bool each, by the k-th row of their lists."""
-    return [_tight(search, g, k) for g in range(search.groups)]
+    return [_tight(search, g, k) for g in range(search.layout.groups)]
 
 
 def _tight(search: BlockSearch, g: int, k: int) -> Bools:
@@ -45,11 +45,12 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     of rows, -1 for none.
     """
     joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
+    layout = search.layout
     places = np.concatenate([
-        np.flatnonzero(one) + first for one, first in zip(tight, search.first_places, strict=False)
+        np.flatnonzero(one) + first for one, first in zip(tight, layout.first_places, strict=False)
     ])  # fmt: skip
-    component = joined[search.cell_of_place(places)]
-    numbers = search.numbers_at(places.astype(np.int32))
+    component = joined[layout.chart.cell_of_block(layout.block_of_place[places])]
+    numbers = layout.numbers_at(places.astype(np.int32))
     found: list[tuple[Int64, Int32]] = []
     for some in runs(component):
         members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
@@ -65,11 +66,11 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     neighbors = np.concatenate([listed for _, listed in found])
     order = np.argsort(at, kind="stable")
     at, neighbors = at[order], neighbors[order]
-    cuts = np.searchsorted(at, search.first_places)
-    for g in range(search.groups):
+    cuts = np.searchsorted(at, layout.first_places)
+    for g in range(layout.groups):
         mine = slice(cuts[g], cuts[g + 1])
         search.store.put(
-            "tight", g, at=at[mine] - search.first_places[g], neighbors=neighbors[mine]
+            "tight", g, at=at[mine] - layout.first_places[g], neighbors=neighbors[mine]
         )
 
 

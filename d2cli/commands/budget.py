@@ -97,30 +97,33 @@ class Spill:
         what: for people: ``edges``.
         disk: the most bytes in the folder at one time.
         written, read: bytes of all files there, and of inputs that are read again; at least.
-        room: bytes of the files' content that may be in memory at one time, beyond the least.
+        room: bytes of the files' content that may be in memory at one time.
     """
 
     what: str
     disk: int
     written: int
     read: int
-    room: int = 0
+    room: int
 
 
-def arranged(room: Room, account: Callable[[int | None], Estimate]) -> tuple[Estimate, int | None]:
+def arranged(
+    room: Room, account: Callable[[int | None], Estimate], *, files: bool = True
+) -> tuple[Estimate, int | None]:
     """Decide whether a run keeps everything in memory, or some of it in files.
 
     Args:
         room: what the run may use.
         account: the estimate of the run with everything in memory (None), or with files and that
             many bytes of their content in memory beyond the least.
+        files: whether the run can use files.
 
     Returns:
         The estimate of the run, and the argument of `account` that leads to it. If nothing keeps to
         the memory, that which needs the least.
     """
     whole = account(None)
-    if room.memory is None or room.holds(whole):
+    if room.memory is None or room.holds(whole) or not files:
         return whole, None
     least = account(0)
     if least.peak >= whole.peak:
@@ -142,5 +145,5 @@ def work_files(room: Room) -> Iterator[WorkFiles]:
             yield files
     except OSError as error:
         reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
-        says = f"{error.filename or room.work_dir}: a temporary file failed ({reason})"
-        raise OutputError(says, "--work-dir names another folder") from None
+        says = f"{error.filename or room.work_dir}: cannot be read or written ({reason})"
+        raise OutputError(says, "--work-dir names another folder for temporary files") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from d2cli.commands.requests import EmbeddingOptions, Input
@@ -32,6 +33,7 @@ from d2cli.files.provenance.fingerprint import (
 )
 from d2cli.files.score_file import add_recorded_names
 from d2cli.files.sources import Layout, Source, open_source
+from d2cli.graph.lists import NeighborLists
 
 #: What a plan reads of an input.
 Header = Layout | GraphFile
@@ -282,6 +284,25 @@ def _stamp(paths: list[Path]) -> tuple[Any, ...]:
     """What changes whenever a file is written or replaced."""
     found = [path.stat() if path.exists() else None for path in paths]
     return tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found)
+
+
+def read_graph(
+    file: GraphFile, in_ranges: bool
+) -> tuple[NeighborLists, pa.Array | None, list[str]]:
+    """The graph of a file, its (n,) ids, and notices; `in_ranges`: its lists stay in the file.
+
+    Raises:
+        DataError: if the file breaks the contract of a graph.
+    """
+    notices = []
+    if in_ranges:
+        lists = file.ranged()
+        if lists is not None:
+            return lists, file.ids(), []
+        notices.append(
+            f"{file.path}: is read as a whole, because it is compressed or has several batches"
+        )
+    return *file.load(), notices
 
 
 def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:

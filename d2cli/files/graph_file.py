@@ -99,7 +99,7 @@ class GraphFile:
         Raises:
             DataError: naming the file, and the first row that breaks the contract.
         """
-        path, ids, excluded = self.path, None, None
+        path, excluded = self.path, None
         with arrow_errors(path):
             table = self._table.table
             table.validate(full=True)
@@ -108,11 +108,26 @@ class GraphFile:
             if "excluded" in table.column_names:
                 flags = _whole(table["excluded"], f"{path}: excluded")
                 excluded = flags.to_numpy(zero_copy_only=False)
-            if "id" in table.column_names:
-                ids = _ids(path, table["id"])
+            ids = self._ids_of(table)
         with blame(graph=str(path)):
             graph = KnnGraph(neighbors, distances, excluded, self.info)
         return StoredGraph(graph, ids)
+
+    def ids(self) -> pa.Array | None:
+        """Read the (n,) ids alone, as :meth:`load` does; None if there are none.
+
+        Raises:
+            DataError: naming the file, if they cannot be used.
+        """
+        if self.id_sizes is None:
+            return None
+        with arrow_errors(self.path):
+            column = self._table.table.select(["id"])
+            column.validate(full=True)
+            return self._ids_of(column)
+
+    def _ids_of(self, table: pa.Table) -> pa.Array | None:
+        return _ids(self.path, table["id"]) if "id" in table.column_names else None
 
     def ranged(self) -> StoredLists | None:
         """The lists, to be read in ranges of rows; None if the file is not laid out for that.

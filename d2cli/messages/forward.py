@@ -16,7 +16,7 @@ from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice, check_hops
 from d2cli.messages.parts import EdgeParts, in_parts
-from d2cli.messages.sizes import BLOCK_ROWS
+from d2cli.messages.sizes import BLOCK_ROWS, PART_EDGES
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
@@ -205,5 +205,9 @@ def vanished_share(
     parts = in_parts(edges)
     if not parts.count or farthest >= float(np.finfo(np.float32).max):
         return 0.0
-    vanished = sum(np.count_nonzero(part.distances > farthest) for _, part in parts.loaded())
-    return float(vanished) / parts.count
+    vanished = 0
+    for _, part in parts.loaded():
+        for start in range(0, part.distances.size, PART_EDGES):  # all edges may be one part
+            far = part.distances[start : start + PART_EDGES] > farthest
+            vanished += int(np.count_nonzero(far))
+    return vanished / parts.count

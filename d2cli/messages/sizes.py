@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from d2cli.defaults import EdgeRule
+from d2cli.graph.sizes import RANGE_NUMBERS
 from d2cli.runtime.ledger import Ledger
 
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
@@ -13,6 +14,7 @@ _DISTANCE = 4  #: bytes of the distance of an edge: float32
 _SCORE = 8  #: bytes of one score: float64
 
 
+_REVERSE = 12  #: bytes of a reverse edge on its way to its part: row, neighbour, distance
 _PER_ROW = 72  #: bytes per row beside the edges: scores, masks and the queue of a greedy run
 
 
@@ -35,6 +37,36 @@ def edges(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
     room = n * k * (2 if rule == "union" else 1)
     ledger.hold("edges", edges_bytes(n, k, rule))
     ledger.touch("filling", _POINTER * n + (_INDEX * room if rule == "mutual" else 0))
+
+
+def stored(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
+    """Account for :func:`d2cli.messages.parts.stored_edges` on n rows with k listed neighbours.
+
+    `ledger` is changed in place and holds ``parts of edges`` afterwards: of two parts in turn.
+    """
+    ledger.stage = "edges"
+    room = min(PART_EDGES, _room(n, k, rule))
+    part = _POINTER * min(n, room) + (_INDEX + _DISTANCE) * room
+    numbers = min(RANGE_NUMBERS, n * k)  # of two ranges in turn
+    ledger.touch("ranges of lists", 2 * (_INDEX + _DISTANCE + _REVERSE) * numbers + 24 * n)
+    ledger.touch("sorting", 6 * n + 2 * (part + (_REVERSE + _INDEX + _DISTANCE) * room))
+    ledger.hold("parts of edges", 2 * part)
+
+
+def spilled(n: int, k: int, rule: EdgeRule) -> tuple[int, int]:
+    """Bytes of reverse edges, which are sent to their part, and of the edges; at most.
+
+    The files of a part's reverse edges are removed when its edges are stored. Two parts in turn
+    have room for more than PART_EDGES edges, and each part has one place more than rows.
+    """
+    parts = 1 + 2 * _room(n, k, rule) // PART_EDGES
+    edges = edges_bytes(n, k, rule) + _POINTER * parts
+    return (0 if rule == "directed" else _REVERSE * n * k), edges
+
+
+def _room(n: int, k: int, rule: EdgeRule) -> int:
+    """The number of edges that are sorted to their row, before some of them are removed."""
+    return n * k * (1 if rule == "directed" else 2)
 
 
 def forward(ledger: Ledger, n: int, hops: int | None, own_scores: bool) -> None:

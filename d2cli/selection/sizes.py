@@ -38,6 +38,8 @@ SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered
 _CUTOFF = 72  #: bytes per row of a cutoff: sorted scores and sums of Otsu's method
 _THINNING = 35  #: bytes per row of :func:`d2cli.selection.thinning.widened`
 _RUN = 8 + 3  #: bytes per row of a greedy run: a float64 score, and three bool masks of rows
+_EDGE = 8  #: bytes of an edge: int32 neighbour, float32 distance
+_BAND = 4 + 1 + 8  #: bytes per row of a band: int32 degree, bool mask, int64 place of its edges
 _PICK = 16  #: bytes per pick: row int64, gain float64
 
 
@@ -80,13 +82,20 @@ def outlasting(size: int, m: int) -> int:
     return m - (m - size) ** 3 // m**2 if m else 0
 
 
+def band_bytes(spare: int, edges: int) -> int:
+    """Bytes of a band of edges that are on disk, `spare` beyond the least; `edges`: of all."""
+    return min(_EDGE * BAND_EDGES + spare, edges)
+
+
 def greedy(
-    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, cutoff: bool, each: bool
-) -> None:
+    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, cutoff: bool, each: bool,
+    band: int | None = None,
+) -> None:  # fmt: skip
     """Account for :func:`d2cli.api.select` with clamped messages: n rows, budgets of `sizes` rows.
 
     `ledger` is changed in place and holds ``picks`` afterwards. `auto` and `cutoff` tell whether
-    γ_r and the cutoff are automatic, and `each` whether every budget has a run of its own.
+    γ_r and the cutoff are automatic, and `each` whether every budget has a run of its own. `band`
+    is the bytes of a band if the edges are on disk.
     """
     ledger.stage = "select"
     for kept in sizes if each else (max(sizes),):
@@ -96,6 +105,7 @@ def greedy(
         if size > kept:
             ledger.touch("thinning", _THINNING * n)
         picks = outlasting(size, n) if auto else size
-        runs = AT_ONCE if auto and n > FEW else 1
-        ledger.touch("picking", runs * (_RUN * n + workspace_bytes(n) + _PICK * picks))
+        runs = AT_ONCE if auto and n > FEW and band is None else 1
+        with ledger.passing("band of edges", 0 if band is None else _BAND * n + band):
+            ledger.touch("picking", runs * (_RUN * n + workspace_bytes(n) + _PICK * picks))
         ledger.hold("picks", _PICK * size)

@@ -37,6 +37,7 @@ def test_columns_of_a_graph_file(table):
     assert table.schema.field("distances").type == pa.list_(pa.float32(), 3)
     assert table.column_names == ["neighbors", "distances"]
     assert table.num_rows == 40
+    assert open_graph("g.arrow").ids() is None
     assert table.column("neighbors").num_chunks == 1
 
 
@@ -90,6 +91,7 @@ def test_ids_and_excluded_rows(data, run_cli):
     assert run_cli("graph", *args)[0] == 0
     stored = open_graph("g.arrow").load()
     assert stored.ids.to_pylist() == data.ids
+    assert open_graph("g.arrow").ids().equals(stored.ids)
     assert np.flatnonzero(stored.graph.excluded).tolist() == [4, 9]
     assert not np.isin(stored.graph.neighbors, [4, 9]).any()
     assert open_graph("g.arrow").provenance["counts"]["excluded"] == 2

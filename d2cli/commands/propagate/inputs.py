@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows
 from d2cli.commands.budget import Room
-from d2cli.commands.inputs import Inputs, stale_graph
+from d2cli.commands.inputs import Inputs, read_graph, stale_graph
 from d2cli.commands.requests import PropagateRequest
 from d2cli.commands.settle import Direction, Messages, settle_direction, settle_messages
 from d2cli.engine.threads import thread_count
@@ -19,7 +19,7 @@ from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
 from d2cli.files.sources import Reordered, Source, blame, in_order
-from d2cli.graph.knn_graph import KnnGraph
+from d2cli.graph.lists import NeighborLists
 from d2cli.messages.utility import utility
 
 
@@ -57,7 +57,7 @@ class Scores:
 class PropagateData:
     """What was read."""
 
-    graph: KnnGraph
+    graph: NeighborLists
     frame: Frame
     scores: Scores
     bad: BadRows
@@ -90,23 +90,23 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     )  # fmt: skip
 
 
-def read_propagate_data(job: PropagateJob) -> PropagateData:
-    """Read the graph and the scores, and check the target.
+def read_propagate_data(job: PropagateJob, in_ranges: bool = False) -> PropagateData:
+    """Read the graph and the scores, and check the target; `in_ranges`: as of :func:`read_graph`.
 
     Raises:
         D2Error: if inputs do not belong together, or the target cannot be written.
     """
     check_target(job.request.out, job.inputs.paths)
-    loaded = job.graph.load()
+    graph, ids, laid_out = read_graph(job.graph, in_ranges)
     stale = stale_graph(job.graph, job.request.allow_stale)
-    frame = job.graph.frame(loaded.ids, job.request.id_column)
-    bad = BadRows.of(job.request.bad_rows, frame, loaded.graph.excluded, can_exclude=False)
+    frame = job.graph.frame(ids, job.request.id_column)
+    bad = BadRows.of(job.request.bad_rows, frame, graph.excluded, can_exclude=False)
     scores = read_scores(job.scores, frame, bad)
     scores = settle_utility(scores, job.direction, bad, job.messages)
     frame.check_id_column()
     job.inputs.note_rows(frame, bad.found)
-    notices = [*stale, *frame.notices, *job.direction.notices]
-    return PropagateData(loaded.graph, frame, scores, bad, notices)
+    notices = [*laid_out, *stale, *frame.notices, *job.direction.notices]
+    return PropagateData(graph, frame, scores, bad, notices)
 
 
 def read_scores(source: Source, frame: Frame, bad: BadRows) -> Scores:

@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+from d2cli.commands.budget import Spill, arranged
 from d2cli.commands.plan import Plan
 from d2cli.commands.propagate.inputs import PropagateJob
-from d2cli.files.sizes import read_graph, read_ids, read_vectors
+from d2cli.commands.requests import MEDIAN
+from d2cli.commands.settle import Messages
+from d2cli.files.sizes import graph_bytes, read_graph, read_ids, read_vectors
 from d2cli.messages import sizes
-from d2cli.runtime.ledger import Ledger
+from d2cli.runtime.ledger import Estimate, Ledger
+
+#: How often lists of neighbours are read beside their check: twice to send reverse edges to their
+#: part, once to fill the parts; and for the median distance and the decision on it.
+_LIST_PASSES, _MEDIAN_PASSES = 3, 5
 
 
 def plan_propagate(job: PropagateJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     messages, layouts = job.messages, job.inputs.layouts
     n, k = job.graph.n, job.graph.n_neighbors
-    ledger = Ledger()
-    read_ids(ledger, job.graph.id_sizes)
-    read_graph(ledger, n, k)
-    read_ids(ledger, job.scores.layout().read_sizes, kept=False)
-    read_vectors(ledger, n, 2)
-    sizes.edges(ledger, n, k, messages.edges)
-    sizes.forward(ledger, n, messages.hops, own_scores=False)
+
+    def account(spare: int | None) -> Estimate:
+        ledger = Ledger()
+        read_ids(ledger, job.graph.id_sizes)
+        if spare is None:
+            read_graph(ledger, n, k)
+        read_ids(ledger, job.scores.layout().read_sizes, kept=False)
+        read_vectors(ledger, n, 2)
+        if spare is None:
+            sizes.edges(ledger, n, k, messages.edges)
+        else:
+            sizes.stored(ledger, n, k, messages.edges)
+        sizes.forward(ledger, n, messages.hops, own_scores=False)
+        return ledger.estimate()
+
+    estimate, spare = arranged(job.room, account)
     return Plan(
         "propagate",
         layouts,
         f"{messages.edges} edges, {messages.kernel} kernel",
-        ledger.estimate(),
+        estimate,
         [(job.request.out, 8 * n + 128)],
         job.threads,
         job.room,
+        spill=edges_spill(n, k, messages, messages.hops, spare),
     )
+
+
+def edges_spill(n: int, k: int, messages: Messages, passes: int, room: int | None) -> Spill | None:
+    """Edges in files, of n rows with k listed neighbours; they are read in so many `passes`.
+
+    `room` is the bytes of edges that may be in memory at one time; None: all are in memory.
+    """
+    if room is None:
+        return None
+    reverse, edges = sizes.spilled(n, k, messages.edges)
+    again = _MEDIAN_PASSES if messages.bandwidth == MEDIAN else 0
+    lists = (_LIST_PASSES + again) * graph_bytes(n, k, None)
+    read = lists + reverse + edges * passes
+    return Spill("edges", max(reverse, edges), reverse + edges, read, room)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.api import prepare_edges, propagate
+from d2cli.commands.budget import Room, Spill, work_files
 from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import describe_graph
+from d2cli.commands.plan import spill_of
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
+from d2cli.commands.propagate.plan import plan_propagate
 from d2cli.commands.requests import MEDIAN
 from d2cli.commands.settle import Messages
 from d2cli.engine.threads import Progress
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import blame
-from d2cli.graph.knn_graph import Edges, KnnGraph
-from d2cli.messages.forward import bandwidth_decision, vanished_share
-from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.graph.knn_graph import Edges
+from d2cli.graph.lists import NeighborLists
+from d2cli.messages.forward import bandwidth_decision, resolve_bandwidth, vanished_share
+from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.runtime.decisions import Decision
 
 #: A notice is printed if a larger share of the edge weights is too small to have an effect.
@@ -34,18 +40,18 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     clock = begin(job.inputs)
     messages = job.messages
     with clock.stage("read"):
-        data = read_propagate_data(job)
-    with clock.stage("propagate"):
-        drop = data.bad.dropped if data.bad.dropped.any() else None
-        edges, sigma = prepare_edges(
-            data.graph, edges=messages.edges, bandwidth=messages.bandwidth, drop=drop
-        )
+        spill = spill_of(lambda: plan_propagate(job), job.room)
+        data = read_propagate_data(job, in_ranges=spill is not None)
+    drop = data.bad.dropped if data.bad.dropped.any() else None
+    prepared = edges_for(data.graph, messages, drop, spill, job.room)
+    with clock.stage("propagate"), prepared as (edges, sigma):
         u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
         if data.bad.any_left_out:  # rows without a score have no propagated score either
             u[~data.bad.used] = np.nan
-    decisions: tuple[Decision, ...] = job.direction.decisions
-    if messages.bandwidth == MEDIAN:
-        decisions += (bandwidth_decision(data.graph, sigma),)
+        median = median_decisions(data.graph, messages, sigma)
+        notices = message_notices(edges, messages, sigma, data.scores.utility, median)
+        count = in_parts(edges).count
+    decisions: tuple[Decision, ...] = (*job.direction.decisions, *median)
     provenance = new_provenance(
         "propagate",
         {
@@ -55,7 +61,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
             "bad_rows": job.request.bad_rows,
         },
         inputs=job.inputs.described,
-        counts={"rows": data.graph.n, "edges": in_parts(edges).count},
+        counts={"rows": data.graph.n, "edges": count},
         messages={"sigma": sigma},
         bad_rows=data.bad.section,
         decisions=[decision.as_json() for decision in decisions],
@@ -72,13 +78,35 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
         [Output(job.request.out, provenance, store)],
         [
             ("graph", f"{data.graph.n:,} rows, {describe_graph(data.graph)}"),
-            ("messages", describe_messages(messages, sigma, edges)),
+            ("messages", describe_messages(messages, sigma, count)),
             *data.bad.lines,
             ("written", job.request.out),
         ],
-        [*data.notices, *message_notices(data.graph, edges, messages, sigma, data.scores.utility)],
+        [*data.notices, *notices],
         decisions=decisions,
     )
+
+
+@contextmanager
+def edges_for(
+    graph: NeighborLists,
+    messages: Messages,
+    drop: NDArray[np.bool_] | None,
+    spill: Spill | None,
+    room: Room,
+) -> Iterator[tuple[Edges | EdgeParts, float]]:
+    """The edges and σ: in memory, or with a `spill` in files that the end of the block removes.
+
+    Raises:
+        OutputError: if a file cannot be written.
+    """
+    if spill is None:
+        rule, bandwidth = messages.edges, messages.bandwidth
+        yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
+        return
+    with work_files(room) as files:
+        sigma = resolve_bandwidth(graph, messages.bandwidth)
+        yield stored_edges(graph, messages.edges, drop, files, spill.room), sigma
 
 
 def pass_forward(
@@ -104,24 +132,37 @@ def pass_forward(
         )
 
 
-def describe_messages(messages: Messages, sigma: float, edges: Edges | EdgeParts) -> str:
-    """One line for people."""
+def describe_messages(messages: Messages, sigma: float, edges: int) -> str:
+    """One line for people; `edges` is their number."""
     median = " (median distance)" if messages.bandwidth == "median" else ""
     return (
-        f"{in_parts(edges).count:,} {messages.edges} edges, {messages.kernel} kernel, "
+        f"{edges:,} {messages.edges} edges, {messages.kernel} kernel, "
         f"σ = {sigma:.4g}{median}, γ_f = {messages.gamma_forward:g}"
         + ("" if messages.hops == 1 else f", {messages.hops} hops")
     )
 
 
+def median_decisions(
+    graph: NeighborLists, messages: Messages, sigma: float
+) -> tuple[Decision, ...]:
+    """How σ was chosen; nothing if it was given."""
+    return (bandwidth_decision(graph, sigma),) if messages.bandwidth == MEDIAN else ()
+
+
 def message_notices(
-    graph: KnnGraph,
     edges: Edges | EdgeParts,
     messages: Messages,
     sigma: float,
     scores: NDArray[np.float64] | None,
+    median: tuple[Decision, ...],
 ) -> list[str]:
-    """What the user should know before messages pass; `scores` (n,) are their utility."""
+    """What the user should know about messages.
+
+    Args:
+        edges, messages, sigma: along which messages pass, and how.
+        scores: (n,) their utility, or None.
+        median: as of :func:`median_decisions`.
+    """
     notices = []
     if scores is not None and not scores.any():
         notices.append("every score is 0: no message is sent, and the order is that of the rows")
@@ -131,11 +172,9 @@ def message_notices(
             f"{vanished:.0%} of the edge weights are below 2^-53 at σ = {sigma:.4g}: their "
             "messages vanish; --bandwidth median fits the weights to the data"
         )
-    if messages.bandwidth == "median":
-        zero = int(np.count_nonzero(graph.distances == 0))
-        if 2 * zero > int(np.count_nonzero(graph.neighbors >= 0)):
-            notices.append(
-                f"more than half of all listed distances are 0 (duplicates): σ = {sigma:.4g} is "
-                "the median of the others"
-            )
+    if any(decision.numbers["zero_share"] > 1 / 2 for decision in median):
+        notices.append(
+            f"more than half of all listed distances are 0 (duplicates): σ = {sigma:.4g} is the "
+            "median of the others"
+        )
     return notices

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.budget import Room
-from d2cli.commands.inputs import Inputs, check_built_from, stale_graph
+from d2cli.commands.inputs import Inputs, check_built_from, read_graph, stale_graph
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility, utility_of
 from d2cli.commands.requests import (
     AUTO,
@@ -40,7 +40,7 @@ from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refu
 from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.selection_file import TABLE_ENDINGS
 from d2cli.files.sources import Reordered, Source
-from d2cli.graph.knn_graph import KnnGraph
+from d2cli.graph.lists import NeighborLists
 from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
 
 #: Options of the propagate step alone.
@@ -114,7 +114,7 @@ class SelectData:
     frame: Frame
     bad: BadRows
     notices: list[str] = field(default_factory=list)
-    graph: KnnGraph | None = None
+    graph: NeighborLists | None = None
     scores: Scores | None = None
     raw_scores: NDArray[np.float64] | None = None
     scores_origin: Source | Reordered | None = None
@@ -283,13 +283,15 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
 
 
 # -- read ------------------------------------------------------------------------------------------
-def read_select_data(job: SelectJob) -> SelectData:
+def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
     """Read every input but the embeddings, join them, and check them against each other.
+
+    `in_ranges`: as of :func:`read_graph`.
 
     Raises:
         D2Error: if inputs do not belong together.
     """
-    data = _read_graph(job)
+    data = _read_graph(job, in_ranges)
     _read_scores(job, data)
     if job.labels is not None:
         data.labels = read_labels(job.labels, data.frame, data.bad)
@@ -310,7 +312,7 @@ def read_select_data(job: SelectJob) -> SelectData:
     return data
 
 
-def _read_graph(job: SelectJob) -> SelectData:
+def _read_graph(job: SelectJob, in_ranges: bool) -> SelectData:
     """The frame, and the graph file if there is one; what was made from others is refused."""
     policy = job.request.bad_rows
     if job.graph is None:
@@ -319,11 +321,11 @@ def _read_graph(job: SelectJob) -> SelectData:
         return SelectData(frame, BadRows.of(policy, frame, _excluded(job, frame)))
     if job.emb is not None:
         check_built_from(job.graph, job.emb)
-    loaded, request = job.graph.load(), job.request
-    frame = job.graph.frame(loaded.ids, request.id_column)
-    notices = [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
-    bad = BadRows.of(policy, frame, _excluded(job, frame), loaded.graph.excluded)
-    return SelectData(frame, bad, notices, loaded.graph)
+    graph, ids, notices = read_graph(job.graph, in_ranges)
+    request, frame = job.request, job.graph.frame(ids, job.request.id_column)
+    notices += [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
+    bad = BadRows.of(policy, frame, _excluded(job, frame), graph.excluded)
+    return SelectData(frame, bad, notices, graph)
 
 
 def _excluded(job: SelectJob, frame: Frame) -> NDArray[np.bool_] | None:

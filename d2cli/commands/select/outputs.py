@@ -16,8 +16,7 @@ from d2cli.commands.select.inputs import SelectData, SelectJob, Target
 from d2cli.files.graph_file import graph_section
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
-from d2cli.graph.knn_graph import Edges, KnnGraph
-from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.graph.lists import NeighborLists
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW
 from d2cli.selection.greedy import Selection
@@ -33,13 +32,21 @@ class Picked:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of the work: graph, edges, propagated scores (n,) and one selection a budget."""
+    """The result of the work.
 
-    graph: KnnGraph
-    edges: Edges | EdgeParts
+    Attributes:
+        edges: their number.
+        propagated: (n,) propagated scores.
+        notices: what the user should know about messages.
+        picked: one selection a budget.
+    """
+
+    graph: NeighborLists
+    edges: int
     sigma: float
     propagated: NDArray[np.float64]
     decisions: tuple[Decision, ...]
+    notices: list[str]
     picked: list[Picked]
 
 
@@ -102,7 +109,7 @@ def _provenance(
         bad_rows=data.bad.section,
         counts={
             "rows": data.frame.n,
-            "edges": in_parts(outcome.edges).count,
+            "edges": outcome.edges,
             "included": selection.included,
             "cut_off": data.cut + selection.cut,
             "excluded": left_out - data.cut - int(data.bad.dropped.sum()),

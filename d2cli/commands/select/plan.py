@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from d2cli.commands.budget import arranged
 from d2cli.commands.plan import (
     Plan,
     describe_search,
@@ -11,6 +12,7 @@ from d2cli.commands.plan import (
     search_notes,
     search_of,
 )
+from d2cli.commands.propagate.plan import edges_spill
 from d2cli.commands.requests import AUTO
 from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
@@ -25,6 +27,8 @@ from d2cli.selection import sizes as selection_sizes
 def plan_select(job: SelectJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     request, settings, layouts = job.request, job.settings, job.inputs.layouts
+    messages = settings.messages
+    hops = None if job.propagated is not None else messages.hops
     emb = None if job.emb is None or job.graph is not None else job.emb.layout()
     joined = (job.propagated, job.scores, job.cutoff_scores, job.labels, job.within)
     if job.graph is not None:
@@ -38,6 +42,7 @@ def plan_select(job: SelectJob) -> Plan:
     beta = settings.cutoff
     vectors = [one for one in (job.scores, job.propagated, job.cutoff_scores) if one is not None]
     labels = [one for one in (job.labels, job.within) if one is not None]
+    k = settings.graph.n_neighbors if job.graph is None else job.graph.n_neighbors
     check_neighbors(settings.graph.n_neighbors, n)
     search = search_of(
         settings.graph,
@@ -47,7 +52,12 @@ def plan_select(job: SelectJob) -> Plan:
         checkpoint=request.checkpoint,
     )
 
-    def account() -> Estimate:
+    def band(spare: int | None) -> int | None:
+        if spare is None:
+            return None
+        return selection_sizes.band_bytes(spare, message_sizes.edges_bytes(n, k, messages.edges))
+
+    def account(spare: int | None) -> Estimate:
         ledger = Ledger()
         frame = job.graph if emb is None else emb
         assert frame is not None
@@ -55,32 +65,34 @@ def plan_select(job: SelectJob) -> Plan:
         for source in (*vectors, *labels):
             file_sizes.read_ids(ledger, source.layout().read_sizes, kept=False)
         file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
-        k = search.n_neighbors
-        if job.graph is not None:
-            k = job.graph.n_neighbors
-            file_sizes.read_graph(ledger, n, k)
-        elif emb is not None:
+        if emb is not None:
             build(ledger, matrix_of(emb), search)
-        message_sizes.edges(ledger, n, k, settings.messages.edges)
-        hops = None if job.propagated is not None else settings.messages.hops
+        elif spare is None:
+            file_sizes.read_graph(ledger, n, k)
+        if spare is None:
+            message_sizes.edges(ledger, n, k, messages.edges)
+        else:
+            message_sizes.stored(ledger, n, k, messages.edges)
         message_sizes.forward(ledger, n, hops, own_scores=beta == AUTO)
         selection_sizes.greedy(
             ledger, n, sizes,
             auto=settings.gamma_reverse == AUTO, cutoff=beta == AUTO,
-            each=not job.nested,
+            each=not job.nested, band=band(spare),
         )  # fmt: skip
         for target in targets:
             rows = n - target.size if out.complement else target.size
             file_sizes.write(ledger, target.ending, rows, 5, ids)
         return ledger.estimate()
 
+    estimate, spare = arranged(job.room, account, files=messages.clamped)
+    passes = (hops or 0) + len(sizes)
     return Plan(
         "select",
         layouts,
         describe_search(search, n)
         if job.graph is None
         else f"the graph as it is, {job.graph.method}",
-        account(),
+        estimate,
         [
             (
                 target.path,
@@ -93,4 +105,5 @@ def plan_select(job: SelectJob) -> Plan:
         settings.threads,
         job.room,
         [] if emb is None else search_notes(search),
+        spill=edges_spill(n, k, messages, passes, band(spare)),
     )

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
-from d2cli.api import own_scores, prepare_edges, select
+from d2cli.api import own_scores, select
+from d2cli.commands.budget import Spill
 from d2cli.commands.finish import Clock, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
-from d2cli.commands.propagate.run import describe_messages, message_notices, pass_forward
-from d2cli.commands.requests import AUTO, MEDIAN, Budget
+from d2cli.commands.plan import spill_of
+from d2cli.commands.propagate.run import (
+    describe_messages,
+    edges_for,
+    median_decisions,
+    message_notices,
+    pass_forward,
+)
+from d2cli.commands.requests import AUTO, Budget
 from d2cli.commands.select.inputs import (
     SelectData,
     SelectJob,
@@ -27,14 +35,16 @@ from d2cli.commands.select.outputs import (
     outputs_of,
     whole_provenance,
 )
+from d2cli.commands.select.plan import plan_select
 from d2cli.commands.settle import settle_size
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.files.output.atomic import check_target
 from d2cli.files.output.checkpoint import kept
 from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.messages.forward import bandwidth_decision, own_scores_decision
-from d2cli.runtime.decisions import Decision
+from d2cli.graph.lists import NeighborLists
+from d2cli.messages.forward import own_scores_decision
+from d2cli.messages.parts import in_parts
 from d2cli.selection.greedy import Selection
 
 
@@ -46,7 +56,8 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     """
     clock = begin(job.inputs)
     with clock.stage("read"):
-        data = read_select_data(job)
+        spill = spill_of(lambda: plan_select(job), job.room)
+        data = read_select_data(job, in_ranges=spill is not None)
     budgets = [(budget, _size(budget, data)) for budget in job.request.budgets]
     targets = name_targets(job.request.output, budgets)
     check_formats(job.request.output, targets, data.frame.ids)
@@ -58,10 +69,9 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
         if graph is None:
             with clock.stage("graph"):
                 graph = _build(job, data, terminal, checkpoint)
-        outcome = _choose(job, data, graph, targets, clock, terminal)
+        outcome = _choose(job, data, graph, spill, targets, clock, terminal)
         outputs = outputs_of(job, data, outcome)
-        utility = None if data.scores is None else data.scores.utility
-        messages, edges, sigma = job.settings.messages, outcome.edges, outcome.sigma
+        messages = describe_messages(job.settings.messages, outcome.sigma, outcome.edges)
         return finish(
             job.inputs,
             clock,
@@ -70,7 +80,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
             [
                 *lines_of(job, data, outcome),
                 ("graph", describe_graph(graph)),
-                ("messages", describe_messages(messages, sigma, edges)),
+                ("messages", messages),
                 *budget_lines(job, data, outcome),
             ],
             [
@@ -78,7 +88,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
                 *data.notices,
                 *unused_options(job),
                 *graph_notices(graph),
-                *message_notices(graph, edges, messages, sigma, utility),
+                *outcome.notices,
                 *budget_notices(job, outcome),
             ],
             provenance=whole_provenance(outputs),
@@ -121,7 +131,8 @@ def _build(
 def _choose(
     job: SelectJob,
     data: SelectData,
-    graph: KnnGraph,
+    graph: NeighborLists,
+    spill: Spill | None,
     targets: list[Target],
     clock: Clock,
     terminal: Terminal,
@@ -129,62 +140,63 @@ def _choose(
     """From the graph to one selection a budget."""
     settings = job.settings
     messages, threads = settings.messages, settings.threads
-    with clock.stage("edges"):
-        edges, sigma = prepare_edges(
-            graph, edges=messages.edges, bandwidth=messages.bandwidth, drop=data.left_out
+    with ExitStack() as stack:
+        with clock.stage("edges"):
+            prepared = edges_for(graph, messages, data.left_out, spill, job.room)
+            edges, sigma = stack.enter_context(prepared)
+        with clock.stage("propagate"):
+            u = data.propagated
+            if u is None:
+                assert data.scores is not None
+                u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
+            difficulty = data.difficulty
+            median = median_decisions(graph, messages, sigma)
+            decisions = (*graph.info.decisions, *settings.direction.decisions, *median)
+            if settings.cutoff == AUTO and difficulty is None:
+                decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
+                difficulty = own_scores(
+                    edges, u, kernel=messages.kernel, bandwidth=sigma, threads=threads,
+                    gamma_forward=messages.gamma_forward, hops=messages.hops, floor=messages.floor,
+                )  # fmt: skip
+
+        def picks(size: int) -> Selection:
+            include = job.request.include
+            with blame(include=include[0] if include else None):
+                return select(
+                    edges,
+                    u,
+                    size,
+                    kernel=messages.kernel,
+                    bandwidth=sigma,
+                    gamma_reverse=settings.gamma_reverse,
+                    clamped=messages.clamped,
+                    labels=data.labels,
+                    balance=job.request.balance,
+                    include=data.included,
+                    exclude=data.left_out,
+                    cutoff=AUTO if settings.cutoff == AUTO else 0.0,
+                    difficulty=difficulty,
+                    threads=threads,
+                    progress=terminal.progress,
+                )
+
+        sizes = [target.size for target in targets]
+        with clock.stage("select"):
+            if job.nested:
+                largest = picks(max(sizes))
+                selections = [_prefix(largest, size) for size in sizes]
+            else:
+                selections = [picks(size) for size in sizes]
+        utility = None if data.scores is None else data.scores.utility
+        return Outcome(
+            graph,
+            in_parts(edges).count,
+            sigma,
+            u,
+            decisions,
+            message_notices(edges, messages, sigma, utility, median),
+            [Picked(target, s) for target, s in zip(targets, selections, strict=True)],
         )
-    with clock.stage("propagate"):
-        u = data.propagated
-        if u is None:
-            assert data.scores is not None
-            u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
-        difficulty = data.difficulty
-        decisions: tuple[Decision, ...] = (*graph.info.decisions, *settings.direction.decisions)
-        if messages.bandwidth == MEDIAN:
-            decisions += (bandwidth_decision(graph, sigma),)
-        if settings.cutoff == AUTO and difficulty is None:
-            decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
-            difficulty = own_scores(
-                edges, u, kernel=messages.kernel, bandwidth=sigma, threads=threads,
-                gamma_forward=messages.gamma_forward, hops=messages.hops, floor=messages.floor,
-            )  # fmt: skip
-
-    def picks(size: int) -> Selection:
-        include = job.request.include
-        with blame(include=include[0] if include else None):
-            return select(
-                edges,
-                u,
-                size,
-                kernel=messages.kernel,
-                bandwidth=sigma,
-                gamma_reverse=settings.gamma_reverse,
-                clamped=messages.clamped,
-                labels=data.labels,
-                balance=job.request.balance,
-                include=data.included,
-                exclude=data.left_out,
-                cutoff=AUTO if settings.cutoff == AUTO else 0.0,
-                difficulty=difficulty,
-                threads=threads,
-                progress=terminal.progress,
-            )
-
-    sizes = [target.size for target in targets]
-    with clock.stage("select"):
-        if job.nested:
-            largest = picks(max(sizes))
-            selections = [_prefix(largest, size) for size in sizes]
-        else:
-            selections = [picks(size) for size in sizes]
-    return Outcome(
-        graph,
-        edges,
-        sigma,
-        u,
-        decisions,
-        [Picked(target, s) for target, s in zip(targets, selections, strict=True)],
-    )
 
 
 def _prefix(selection: Selection, size: int) -> Selection:

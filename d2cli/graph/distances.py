@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from d2cli.graph.exact.sizes import COMPARED
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel, reordering_kernel
@@ -21,8 +22,6 @@ LANES = 64
 AHEAD = 4
 #: Numbers (32 MB) of the vectors that are gathered at once for ranking.
 GATHERED = 1 << 23
-#: Rows that are gathered at once to be compared by brute force.
-COMPARED = 1024
 
 
 @kernel
@@ -101,7 +100,7 @@ def keep_nearest(products, halves, first, best, rows):
             for s in range(below(half, run, bound, spots)):
                 score = half[spots[s]] - run[spots[s]]
                 if score < bound:
-                    insert(listed, numbers, score, first + start + spots[s])
+                    insert(listed, numbers, score, np.int64(first + start + spots[s]))
                     bound = min(bound, listed[-1])
         for c in range(whole, products.shape[1]):
             score = halves[c] - line[c]

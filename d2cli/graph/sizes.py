@@ -56,7 +56,7 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
         ledger.hold("lists", n * k * 8)
         among_themselves(ledger, matrix, k, settings.threads, group)
         if settings.checkpoint is not None:
-            ledger.keep(n * (min(k + 1 + SPARE, n) + k) * 8)
+            ledger.keep(n * ((min(k + 1 + SPARE, n) + k) * 8 + 1))
     else:
         ledger.stage = "sample"
         rows = min(AIM_SAMPLE + RECALL_SAMPLE, n)

@@ -13,6 +13,7 @@ from d2cli.graph import build
 from d2cli.graph.blocks import neighbors as blocks
 from d2cli.graph.blocks import plan
 from d2cli.graph.build import build_graph
+from d2cli.graph.exact import balls
 from d2cli.graph.exact import search as exact
 
 ROWS = 260
@@ -128,6 +129,17 @@ def test_resuming_with_tight_rows(points, within):
     states = check_every_save(mixed, method="blocks", recall=0.99, within=within)
     _, again = steps_of(states)
     assert again == (11 * 16 if within is None else 80)  # of the last label
+
+
+def test_resuming_while_unproven_rows_are_searched_again(points, monkeypatch):
+    monkeypatch.setattr(balls, "BALLS", 2)
+    tight = np.repeat(points[:13], 20, axis=0) + 1e-6 * points
+    progress, states = [], check_every_save(tight, method="exact")
+    assert not states["proof"][1]["unproven"].any()
+    build_graph(tight, 5, method="exact", progress=lambda *a: progress.append(a))
+    proof = [done for stage, done, _ in progress if stage == "proof"]
+    assert proof == sorted(proof)
+    assert len({*proof}) == 1 + -(-13 // 2)
 
 
 def test_first_run_with_parts_prints_no_resumed_notice(folder, run_cli):

@@ -26,6 +26,8 @@ BLUR = 16.0
 LIGHT_PAIRS = 1 << 22
 #: Balls with fewer members, or serving fewer rows, are searched by brute force.
 FEW_MEMBERS, FEW_SERVED = 512, 4
+#: Rows that are gathered at once to be compared by brute force.
+COMPARED = 1024
 #: Balls within balls, at most.
 DEPTH = 4
 #: Up to this many rows, each row is screened on its own: there are too few blocks to share.
@@ -47,7 +49,8 @@ def among_themselves(
     # The second block of a pair is copied, scaled and centred.
     copies = PAIR_ROWS * matrix.width * (4 + 4 + matrix.wide) if remade else 0
     lists = 4 * n + 8 * n * min(k + 1 + SPARE, n)
-    _screen(ledger, matrix, n, lists + kept + (4 * PAIR_ROWS * PAIR_ROWS + copies) * threads)
+    pairs = (4 * PAIR_ROWS * PAIR_ROWS + copies) * threads
+    _screen(ledger, matrix, n, n, lists + kept, pairs, threads)
 
 
 def compare(
@@ -62,7 +65,7 @@ def compare(
     base = min(BASE_ROWS, n)
     query = QUERIES * (d * (matrix.wide + 4) + 8 * (k + 1 + SPARE))
     tile = 4 * QUERIES * base + (4 * d * base if remade else 0)
-    _screen(ledger, matrix, n, 8 * rows + 4 * n + kept + (tile + query) * threads)
+    _screen(ledger, matrix, n, rows, 8 * rows + 4 * n + kept, (tile + query) * threads, threads)
 
 
 def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
@@ -75,8 +78,16 @@ def _kept(matrix: Matrix, among: int | None) -> tuple[float, bool]:
     return 0.0, True
 
 
-def _screen(ledger: Ledger, matrix: Matrix, n: int, size: float) -> None:
-    """Screening in n rows: a sample of them for the centre, as is and squared in float64."""
+def _screen(
+    ledger: Ledger, matrix: Matrix, n: int, rows: int, kept: float, passing: float, threads: int
+) -> None:
+    """Screening of `rows` rows in n: `passing` bytes at first; then balls, if some are unproven."""
     sample = math.ceil(n / math.ceil(n / CENTRE_ROWS))
-    with ledger.passing("screening", size):
+    vector = matrix.width * matrix.wide
+    # Marks of members; rows that share balls; in each thread, members compared by brute force.
+    balls = 8 * n + vector * (min(rows, SERVED_TOGETHER) + min(n, COMPARED) * threads)
+    with ledger.passing("screening", kept + rows):
+        # The sample as is and squared in float64.
         ledger.touch("centre", sample * matrix.width * (matrix.wide + 16))
+        ledger.touch("products", passing)
+        ledger.touch("balls", balls)

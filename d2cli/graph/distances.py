@@ -26,7 +26,10 @@ GATHERED = 1 << 23
 
 @kernel
 def insert(distances, rows, distance, row):
-    """Insert into a full list ascending by (distance, row); the last entry is dropped."""
+    """Insert into a full list ascending by (distance, row); the last entry is dropped.
+
+    Callers pass `row` as int32, so that it is compiled once.
+    """
     place = distances.shape[0] - 1
     while place > 0 and (
         distances[place - 1] > distance
@@ -100,12 +103,12 @@ def keep_nearest(products, halves, first, best, rows):
             for s in range(below(half, run, bound, spots)):
                 score = half[spots[s]] - run[spots[s]]
                 if score < bound:
-                    insert(listed, numbers, score, np.int64(first + start + spots[s]))
+                    insert(listed, numbers, score, np.int32(first + start + spots[s]))
                     bound = min(bound, listed[-1])
         for c in range(whole, products.shape[1]):
             score = halves[c] - line[c]
             if score < bound:
-                insert(listed, numbers, score, first + c)
+                insert(listed, numbers, score, np.int32(first + c))
                 bound = min(bound, listed[-1])
 
 
@@ -133,11 +136,11 @@ def keep_nearest_across(products, halves, first, best, rows):
                 count += half - run[c] < bound[c]
             for s in range(count):
                 c = spots[s]
-                insert(best[c], rows[c], half - line[c], first + q)
+                insert(best[c], rows[c], half - line[c], np.int32(first + q))
                 bounds[c] = best[c, size - 1]
         for c in range(whole, columns):
             if half - line[c] < bounds[c]:
-                insert(best[c], rows[c], half - line[c], first + q)
+                insert(best[c], rows[c], half - line[c], np.int32(first + q))
                 bounds[c] = best[c, size - 1]
 
 
@@ -229,7 +232,7 @@ def nearest_of_all(rows: Int64, group: Group, k: int) -> tuple[Int32, Float32]:
     queries = group.vectors[rows]
     for start in range(0, len(group), COMPARED):
         stop = min(start + COMPARED, len(group))
-        others = group.rows_at(np.arange(start, stop))
+        others = group.rows_at(np.arange(start, stop)).astype(np.int32)
         _merge_nearest(queries, rows, group.block(start, stop), others, neighbors, distances)
     return neighbors, distances
 

@@ -51,31 +51,40 @@ def _carve(codes, starts, order, ends):
     packed = (blocks, offsets, halves)
     centres, sums = np.empty((_MOST_PARTS, r), np.uint8), np.empty((_MOST_PARTS, r), np.int64)
     sizes = np.empty(_MOST_PARTS, np.int64)
+    # Runs of rows that are still to be carved, which do not overlap: (first, last).
+    waiting = np.empty((max(starts[-1] - starts[0], 1), 2), np.int64)
     for segment in range(starts.shape[0] - 1):
-        waiting = [(starts[segment], starts[segment + 1])]
-        while waiting:
-            first, last = waiting.pop()
+        waiting[0, 0], waiting[0, 1] = starts[segment], starts[segment + 1]
+        count = int(starts[segment + 1] > starts[segment])
+        while count > 0:
+            count -= 1
+            first, last = waiting[count, 0], waiting[count, 1]
             rows = last - first
             if rows <= BLOCK_ROWS:
-                if rows > 0:
-                    ends[last - 1] = True
+                ends[last - 1] = True
                 continue
             members = order[first:last]
             if rows <= _FEW:
-                cut = _halve(codes, members, centres, sums, sizes, packed)
-                waiting.append((first + cut, last))
-                waiting.append((first, first + cut))
+                cut = first + _halve(codes, members, centres, sums, sizes, packed)
+                waiting[count, 0], waiting[count, 1] = cut, last
+                waiting[count + 1, 0], waiting[count + 1, 1] = first, cut
+                count += 2
                 continue
             parts = min(_MOST_PARTS, max(2, (rows + _PART_ROWS // 2) // _PART_ROWS))
             labels = _split(codes, members, parts, centres, sums, sizes, packed)
-            if sizes[:parts].max() == rows:  # the codes cannot be told apart
+            largest = np.int64(0)
+            for part in range(parts):
+                largest = max(largest, sizes[part])
+            if largest == rows:  # the codes cannot be told apart
                 for block in range(1, (rows + BLOCK_ROWS - 1) // BLOCK_ROWS):
                     ends[first + block * BLOCK_ROWS - 1] = True
                 ends[last - 1] = True
                 continue
             begin = first
             for part in range(parts):
-                waiting.append((begin, begin + sizes[part]))
+                if sizes[part] > 0:
+                    waiting[count, 0], waiting[count, 1] = begin, begin + sizes[part]
+                    count += 1
                 begin += sizes[part]
             _sort_by_part(members, labels, sizes)
 
@@ -103,7 +112,7 @@ def _split(codes, members, parts, centres, sums, sizes, packed):
     for place in range(fitted):
         some[place] = members[place * members.shape[0] // fitted]
     for part in range(parts):
-        centres[part] = codes[some[part * fitted // parts]]
+        _copy(codes, some[part * fitted // parts], centres, part)
     labels = np.empty(fitted, np.int64)
     for _ in range(_PASSES):
         _label(codes, some, centres[:parts], packed, labels)
@@ -121,7 +130,7 @@ def _halve(codes, members, centres, sums, sizes, packed):
     """Order members along the line between two means; returns where to cut."""
     rows = members.shape[0]
     labels, along = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    centres[0] = codes[members[0]]
+    _copy(codes, members[0], centres, np.int64(0))
     farthest, reach = 0, np.int64(-1)
     for place in range(rows):
         away = np.int64(0)
@@ -130,16 +139,16 @@ def _halve(codes, members, centres, sums, sizes, packed):
             away += gap * gap
         if away > reach:
             farthest, reach = place, away
-    centres[1] = codes[members[farthest]]
+    _copy(codes, members[farthest], centres, np.int64(1))
     for _ in range(_PASSES):
         _label(codes, members, centres[:2], packed, labels)
         _average(codes, members, labels, centres[:2], sums, sizes)
     _pack(centres[:2], packed)
     chosen, scores = np.empty(QUERIES, np.int64), np.empty((QUERIES, BLOCK_ROWS), np.int32)
-    targets = np.arange(QUERIES)
+    targets = np.empty(QUERIES, np.int64)
     for x in range(0, rows, QUERIES):
         for k in range(QUERIES):
-            chosen[k] = members[min(x + k, rows - 1)]
+            chosen[k], targets[k] = members[min(x + k, rows - 1)], k
         differences(packed[0], packed[1], packed[2], 0, codes, chosen, targets, scores)
         for k in range(min(QUERIES, rows - x)):
             along[x + k] = scores[k, 1] - scores[k, 0]
@@ -157,6 +166,13 @@ def _halve(codes, members, centres, sums, sizes, packed):
         if abs(place - sizes[0]) < best:
             best, cut = abs(place - sizes[0]), place
     return cut
+
+
+@kernel
+def _copy(codes, i, centres, c):
+    """centres[c] <- codes[i], by a loop: numba compiles much for the assignment of a slice."""
+    for t in range(codes.shape[1]):
+        centres[c, t] = codes[i, t]
 
 
 @kernel
@@ -178,10 +194,10 @@ def _label(codes, members, centres, packed, labels):
     rows, count = members.shape[0], centres.shape[0]
     points, offsets, halves = packed
     chosen, scores = np.empty(QUERIES, np.int64), np.empty((QUERIES, BLOCK_ROWS), np.int32)
-    best, targets = np.empty(QUERIES, np.int32), np.arange(QUERIES)
+    best, targets = np.empty(QUERIES, np.int32), np.empty(QUERIES, np.int64)
     for x in range(0, rows, QUERIES):
         for k in range(QUERIES):
-            chosen[k] = members[min(x + k, rows - 1)]
+            chosen[k], targets[k] = members[min(x + k, rows - 1)], k
         best[:] = -NEVER
         for b in range((count + BLOCK_ROWS - 1) // BLOCK_ROWS):
             differences(points, offsets, halves, b, codes, chosen, targets, scores)

@@ -22,7 +22,10 @@ _AHEAD = 12
 
 @borrowing_kernel
 def offer(scores, places, i, score, place):
-    """Offer a point to list i; a point that is in the list already is ignored."""
+    """Offer a point to list i; a point that is in the list already is ignored.
+
+    Callers pass `i` as int64, `score` and `place` as int32, so that it is compiled once.
+    """
     last = scores.shape[1] - 1
     if score < scores[i, last] or (score == scores[i, last] and place >= places[i, last]):
         return
@@ -50,19 +53,20 @@ def _bound(scores, places, i):
 def meet_at_home(codes, starts, points, offsets, halves, first_place, scores, places, bounds):
     """All pairs of rows of the same block; fills empty lists and `bounds` (B, 32)."""
     chosen, found = np.empty(QUERIES, np.int64), np.empty((QUERIES, BLOCK_ROWS), np.int32)
-    targets = np.arange(QUERIES)
+    targets = np.empty(QUERIES, np.int64)
     for b in range(points.shape[0]):
         first, size = starts[b], starts[b + 1] - starts[b]
         bounds[b] = NEVER
         for x in range(0, size, QUERIES):
             for k in range(QUERIES):
-                chosen[k] = first + min(x + k, size - 1)
+                chosen[k], targets[k] = first + min(x + k, size - 1), k
             differences(points, offsets, halves, b, codes, chosen, targets, found)
             for k in range(min(QUERIES, size - x)):
                 i = first + x + k
                 for lane in range(size):
                     if lane != x + k:
-                        offer(scores, places, i, found[k, lane], first_place + first + lane)
+                        place = np.int32(first_place + first + lane)
+                        offer(scores, places, i, found[k, lane], place)
                 bounds[b, x + k] = _bound(scores, places, i)
 
 
@@ -130,8 +134,8 @@ def _meet_block(
                 while mask != 0:
                     lane = trailing_zeros(mask)
                     mask &= mask - 1
-                    score = found[k, lane] - point_halves[b, lane]
-                    offer(scores, places, i, score, point_place + first_point + lane)
+                    score = np.int32(found[k, lane] - point_halves[b, lane])
+                    offer(scores, places, i, score, np.int32(point_place + first_point + lane))
                 home = own_block[i]
                 bounds[home, i - starts[home]] = _bound(scores, places, i)
             mask = far[k]
@@ -152,7 +156,7 @@ def accept(box, own_block, starts, scores, places, bounds):
         coming = box[min(t + _AHEAD, box.shape[0] - 1), 0]
         prefetch_row(scores, coming)
         prefetch_row(places, coming)
-        i, score = box[t, 0], box[t, 2]
+        i, score = np.int64(box[t, 0]), box[t, 2]
         if score >= scores[i, last]:
             offer(scores, places, i, score, box[t, 1])
             home = own_block[i]

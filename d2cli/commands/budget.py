@@ -106,6 +106,13 @@ class Spill:
     read: int
     room: int
 
+    def and_then(self, other: Spill) -> Spill:
+        """Both, one after the other; the lists of the first stay while the second is made."""
+        return Spill(
+            f"{self.what} and {other.what}", max(self.disk, other.disk),
+            self.written + other.written, self.read + other.read, max(self.room, other.room),
+        )  # fmt: skip
+
 
 def arranged(
     room: Room, account: Callable[[int | None], Estimate], *, files: bool = True

@@ -107,7 +107,8 @@ class Plan:
         threads: how many it would use.
         room: the memory that it keeps to.
         notes: what the numbers do not cover.
-        spill: what it keeps in files; None: everything is in memory.
+        search, edges: what the search for neighbours and what later steps keep in files; None:
+            everything is in memory.
         time: measured on samples, if that was asked for.
     """
 
@@ -119,8 +120,16 @@ class Plan:
     threads: int
     room: Room
     notes: list[str] = field(default_factory=list)
-    spill: Spill | None = None
+    search: Spill | None = None
+    edges: Spill | None = None
     time: Forecast | None = None
+
+    @property
+    def spill(self) -> Spill | None:
+        """All that is kept in files."""
+        if self.search is None or self.edges is None:
+            return self.search or self.edges
+        return self.search.and_then(self.edges)
 
     @property
     def read_bytes(self) -> int:
@@ -259,10 +268,10 @@ def before_work(make: Callable[[], Plan], room: Room) -> list[str]:
     return [*plan.spill_notices(), *memory_notices(plan.estimate, available_memory())]
 
 
-def spill_of(make: Callable[[], Plan], room: Room) -> Spill | None:
+def spills_of(make: Callable[[], Plan], room: Room) -> tuple[Spill | None, Spill | None]:
     """What the run keeps in files; None: nothing."""
     plan = _plan_of(make, room)
-    return None if plan is None else plan.spill
+    return (None, None) if plan is None else (plan.search, plan.edges)
 
 
 def _plan_of(make: Callable[[], Plan], room: Room) -> Plan | None:

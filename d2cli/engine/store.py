@@ -46,6 +46,12 @@ class PartStore:
         """Forget a part, if it is there."""
         self._held.pop((name, part), None)
 
+    def keep_only(self, *names: str) -> None:
+        """Forget all parts but those of these names."""
+        for name, part in list(self._held):
+            if name not in names:
+                self.drop(name, part)
+
     def child(self, name: str) -> PartStore:
         """A store of the same kind, for work within this one."""
         del name

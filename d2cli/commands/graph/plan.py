@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from d2cli.commands.budget import Room, Spill, arranged
 from d2cli.commands.graph.inputs import GraphJob
 from d2cli.commands.plan import (
@@ -12,7 +14,7 @@ from d2cli.commands.plan import (
     search_notes,
     search_of,
 )
-from d2cli.files.sizes import Ids, graph_bytes, read_ids
+from d2cli.files.sizes import graph_bytes, read_ids
 from d2cli.graph.blocks.sizes import Files
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.graph.sizes import build, build_in_files
@@ -28,7 +30,9 @@ def plan_graph(job: GraphJob) -> Plan:
     search = search_of(
         job.options, job.threads, grouped=len(layouts) > 1, checkpoint=job.request.checkpoint
     )
-    estimate, spill = arrange_build(job.room, matrix_of(emb), search, ids)
+    estimate, spill = arrange_build(
+        job.room, matrix_of(emb), search, lambda ledger: read_ids(ledger, ids)
+    )
     return Plan(
         "graph",
         layouts,
@@ -38,19 +42,22 @@ def plan_graph(job: GraphJob) -> Plan:
         job.threads,
         job.room,
         search_notes(search),
-        spill,
+        search=spill,
     )
 
 
 def arrange_build(
-    room: Room, matrix: Matrix, search: SearchSettings, ids: Ids | None
+    room: Room, matrix: Matrix, search: SearchSettings, before: Callable[[Ledger], None]
 ) -> tuple[Estimate, Spill | None]:
-    """The memory of a build, and what it keeps in files if the room does not hold everything."""
+    """The memory of a build, and what it keeps in files if the room does not hold everything.
+
+    `before` adds what is held already when it begins.
+    """
     files: list[Files] = []
 
     def account(spare: int | None) -> Estimate:
         ledger = Ledger()
-        read_ids(ledger, ids)
+        before(ledger)
         if spare is None:
             build(ledger, matrix, search)
         else:

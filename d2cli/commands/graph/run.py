@@ -14,6 +14,7 @@ from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
 from d2cli.commands.graph.plan import plan_graph
 from d2cli.commands.inputs import Inputs
+from d2cli.commands.plan import spills_of
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import Progress
@@ -38,7 +39,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)
-    spill = store_of(job.room, plan_graph(job).spill)
+    spill = store_of(job.room, spills_of(lambda: plan_graph(job), job.room)[0])
     with (
         kept(out, build, job.request.checkpoint, terminal.tell, spill) as checkpoint,
         ExitStack() as opened,

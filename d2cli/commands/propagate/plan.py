@@ -44,7 +44,7 @@ def plan_propagate(job: PropagateJob) -> Plan:
         [(job.request.out, 8 * n + 128)],
         job.threads,
         job.room,
-        spill=edges_spill(n, k, messages, messages.hops, spare),
+        edges=edges_spill(n, k, messages, messages.hops, spare),
     )
 
 

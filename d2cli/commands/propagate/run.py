@@ -13,7 +13,7 @@ from d2cli.api import prepare_edges, propagate
 from d2cli.commands.budget import Room, Spill, work_files
 from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import describe_graph
-from d2cli.commands.plan import spill_of
+from d2cli.commands.plan import spills_of
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
 from d2cli.commands.propagate.plan import plan_propagate
 from d2cli.commands.requests import MEDIAN
@@ -40,7 +40,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     clock = begin(job.inputs)
     messages = job.messages
     with clock.stage("read"):
-        spill = spill_of(lambda: plan_propagate(job), job.room)
+        _, spill = spills_of(lambda: plan_propagate(job), job.room)
         data = read_propagate_data(job, in_ranges=spill is not None)
     drop = data.bad.dropped if data.bad.dropped.any() else None
     prepared = edges_for(data.graph, messages, drop, spill, job.room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from d2cli.commands.budget import arranged
+from d2cli.commands.graph.plan import arrange_build
 from d2cli.commands.plan import (
     Plan,
     describe_search,
@@ -17,7 +18,6 @@ from d2cli.commands.requests import AUTO
 from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.files import sizes as file_sizes
-from d2cli.graph.sizes import build
 from d2cli.limits import check_neighbors
 from d2cli.messages import sizes as message_sizes
 from d2cli.runtime.ledger import Estimate, Ledger
@@ -57,17 +57,23 @@ def plan_select(job: SelectJob) -> Plan:
             return None
         return selection_sizes.band_bytes(spare, message_sizes.edges_bytes(n, k, messages.edges))
 
-    def account(spare: int | None) -> Estimate:
-        ledger = Ledger()
+    def read(ledger: Ledger) -> None:
         frame = job.graph if emb is None else emb
         assert frame is not None
         file_sizes.read_ids(ledger, read_sizes_of(frame, *joined))
         for source in (*vectors, *labels):
             file_sizes.read_ids(ledger, source.layout().read_sizes, kept=False)
         file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
-        if emb is not None:
-            build(ledger, matrix_of(emb), search)
-        elif spare is None:
+
+    building = found = None
+    if emb is not None:
+        building, found = arrange_build(job.room, matrix_of(emb), search, read)
+
+    def account(spare: int | None) -> Estimate:
+        ledger = Ledger()
+        read(ledger)
+        # A graph that was searched in files is read from there, unless it has several groups.
+        if spare is None or (emb is not None and search.grouped):
             file_sizes.read_graph(ledger, n, k)
         if spare is None:
             message_sizes.edges(ledger, n, k, messages.edges)
@@ -85,6 +91,7 @@ def plan_select(job: SelectJob) -> Plan:
         return ledger.estimate()
 
     estimate, spare = arranged(job.room, account, files=messages.clamped)
+    estimate = max(estimate, building or estimate, key=lambda one: one.peak)
     passes = (hops or 0) + len(sizes)
     return Plan(
         "select",
@@ -105,5 +112,6 @@ def plan_select(job: SelectJob) -> Plan:
         settings.threads,
         job.room,
         [] if emb is None else search_notes(search),
-        spill=edges_spill(n, k, messages, passes, band(spare)),
+        search=found,
+        edges=edges_spill(n, k, messages, passes, band(spare)),
     )

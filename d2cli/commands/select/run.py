@@ -8,8 +8,8 @@ from dataclasses import replace
 from d2cli.api import own_scores, select
 from d2cli.commands.budget import Spill
 from d2cli.commands.finish import Clock, Summary, Terminal, begin, finish
-from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, graph_of
-from d2cli.commands.plan import spill_of
+from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, lists_of, store_of
+from d2cli.commands.plan import spills_of
 from d2cli.commands.propagate.run import (
     describe_messages,
     edges_for,
@@ -39,9 +39,8 @@ from d2cli.commands.select.plan import plan_select
 from d2cli.commands.settle import settle_size
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.files.output.atomic import check_target
-from d2cli.files.output.checkpoint import kept
+from d2cli.files.output.checkpoint import PartsFolder, kept
 from d2cli.files.sources import blame
-from d2cli.graph.knn_graph import KnnGraph
 from d2cli.graph.lists import NeighborLists
 from d2cli.messages.forward import own_scores_decision
 from d2cli.messages.parts import in_parts
@@ -56,7 +55,8 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     """
     clock = begin(job.inputs)
     with clock.stage("read"):
-        spill = spill_of(lambda: plan_select(job), job.room)
+        search, spill = spills_of(lambda: plan_select(job), job.room)
+        parts = store_of(job.room, search)
         data = read_select_data(job, in_ranges=spill is not None)
     budgets = [(budget, _size(budget, data)) for budget in job.request.budgets]
     targets = name_targets(job.request.output, budgets)
@@ -64,11 +64,14 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     for target in targets:
         if target.path != "-":
             check_target(target.path, job.inputs.paths)
-    with _checkpoint(job, data, targets[0].path, terminal) as checkpoint:
+    with (
+        _checkpoint(job, data, targets[0].path, terminal, parts) as checkpoint,
+        ExitStack() as opened,
+    ):
         graph = data.graph
         if graph is None:
             with clock.stage("graph"):
-                graph = _build(job, data, terminal, checkpoint)
+                graph = _build(job, data, terminal, checkpoint, opened, parts)
         outcome = _choose(job, data, graph, spill, targets, clock, terminal)
         outputs = outputs_of(job, data, outcome)
         messages = describe_messages(job.settings.messages, outcome.sigma, outcome.edges)
@@ -109,22 +112,23 @@ def _size(budget: Budget, data: SelectData) -> int:
 
 
 def _checkpoint(
-    job: SelectJob, data: SelectData, target: str, terminal: Terminal
+    job: SelectJob, data: SelectData, target: str, terminal: Terminal, parts: PartsFolder | None
 ) -> AbstractContextManager[Checkpoint]:
     """The checkpoint of a graph that is built on the way, beside the first output."""
-    if data.graph is not None or target == "-":
+    if data.graph is not None or (target == "-" and parts is None):
         return nullcontext(NONE)
     build = build_key(job.inputs, job.settings.graph, data.within, data.left_out)
-    return kept(target, build, job.request.checkpoint, terminal.tell)
+    return kept(target, build, job.request.checkpoint, terminal.tell, parts)
 
 
 def _build(
-    job: SelectJob, data: SelectData, terminal: Terminal, checkpoint: Checkpoint
-) -> KnnGraph:
+    job: SelectJob, data: SelectData, terminal: Terminal, checkpoint: Checkpoint,
+    opened: ExitStack, parts: PartsFolder | None,
+) -> NeighborLists:  # fmt: skip
     assert job.emb is not None
-    return graph_of(
+    return lists_of(
         job.emb, job.settings.graph, job.settings.threads, terminal.progress, checkpoint,
-        labels=data.within, within=job.within, excluded=data.left_out, bad=data.bad,
+        opened, parts, labels=data.within, within=job.within, excluded=data.left_out, bad=data.bad,
     )  # fmt: skip
 
 

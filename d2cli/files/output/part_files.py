@@ -112,6 +112,11 @@ class PartFiles(PartStore):
         with suppress(OSError):
             self._path(name, part).unlink(missing_ok=True)
 
+    def keep_only(self, *names: str) -> None:
+        for name, part in [*self._known, *self._unproven]:
+            if name not in names:
+                self.drop(name, part)
+
     def child(self, name: str) -> PartStore:
         """A store in a folder of this one, with what an earlier run left there."""
         assert self.room is not None

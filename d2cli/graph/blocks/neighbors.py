@@ -12,7 +12,7 @@ from d2cli.engine.threads import Progress, silent
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
 from d2cli.graph.blocks.rank import ranked
-from d2cli.graph.blocks.ranked import Ranked
+from d2cli.graph.blocks.ranked import Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import truth_size
 from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
@@ -71,6 +71,9 @@ def _searched(
     checkpoint: Checkpoint,
 ) -> tuple[Ranked, tuple[Decision, ...]]:  # fmt: skip
     k, threads, lost = settings.n_neighbors, settings.threads, 1.0 - settings.recall
+    if store.has("ended"):
+        decisions = from_bytes(store.get("ended", 0, "decisions"))
+        return Stored(store, len(group), k), tuple(Decision(**one) for one in decisions)
     with one_thread_per_product():
         if not store.has("plan"):
             rng = np.random.default_rng(settings.seed)
@@ -86,7 +89,11 @@ def _searched(
         work = _Work(search, settings, truth, state["telling"], save)
         save()
         work.reach()
-        return ranked(search, k, progress), work.decisions()
+        found, decisions = ranked(search, k, progress), work.decisions()
+    if store.room is not None:
+        store.put("ended", decisions=as_bytes([decision.as_json() for decision in decisions]))
+        store.keep_only("ended", "ranked", "truth")
+    return found, decisions
 
 
 def _solved(group: Group, settings: SearchSettings, store: PartStore) -> Int32:

@@ -15,7 +15,7 @@ from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.storage import RowReader
 from d2cli.engine.threads import Progress, silent, thread_count
-from d2cli.errors import DataError, UsageError
+from d2cli.errors import DataError
 from d2cli.graph.blocks.neighbors import block_neighbors
 from d2cli.graph.blocks.ranked import Held, Ranked
 from d2cli.graph.blocks.sizes import truth_size
@@ -231,7 +231,7 @@ class _GroupSearch:
         tally.methods.add(method)
         tally.largest_group = max(tally.largest_group, n)
         if method != "blocks":
-            group = _in_memory(group, method, checkpoint)
+            group = _in_memory(group, checkpoint.store().room)
         if method == "exact":
             neighbors, distances = exact_neighbors(
                 group, k, threads=threads, progress=progress, checkpoint=checkpoint
@@ -269,15 +269,9 @@ class _GroupSearch:
         return truth
 
 
-def _in_memory(group: Group, method: str, checkpoint: Checkpoint) -> Group:
-    """A group whose vectors are an array, for methods that work on all of them at a time."""
-    if isinstance(group.vectors, np.ndarray):
+def _in_memory(group: Group, room: int | None) -> Group:
+    """A group whose vectors are an array if that fits; otherwise they are read again and again."""
+    if isinstance(group.vectors, np.ndarray) or room is None:
         return group
-    n, (_, d), room = len(group), group.vectors.shape, checkpoint.store().room
-    needed = 3 * n * d * group.vectors.itemsize
-    if room is not None and needed > room:
-        raise UsageError(
-            f"--method {method} keeps all vectors in memory: {needed / 2**30:.1f} GiB",
-            "give more memory, or use --method blocks",
-        )
-    return Group(group.block(0, n))
+    size = len(group) * group.vectors.shape[1] * group.vectors.itemsize
+    return Group(group.block(0, len(group))) if 3 * size <= room else group

@@ -1,0 +1,126 @@
+"""Parts of a search in files: what is put is found, by a later run too, unless it is damaged."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from d2cli.engine.store import PartStore
+from d2cli.errors import OutputError
+from d2cli.files.output.part_files import PartFiles
+
+SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
+DTYPES = st.sampled_from(["u1", "i1", "i4", "i8", "f4", "f8"]).map(np.dtype)
+ARRAYS = arrays.arrays(DTYPES, SHAPES)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), ARRAYS), st.integers(0, 6), st.integers(0, 6))
+def test_parts_are_what_was_put(tmp_path_factory, found, start, stop):
+    folder = tmp_path_factory.mktemp("parts")
+    stores = [PartStore(), PartFiles(folder / "x", 100)]
+    for store in stores:
+        assert not store.has("name", 3)
+        store.put("name", 3, **found)
+    for store in (*stores, PartFiles(folder / "x", 100)):
+        assert store.has("name", 3)
+        assert not store.has("name", 1)
+        whole = store.whole("name", 3)
+        assert list(whole) == list(found)
+        for key, array in found.items():
+            assert whole[key].dtype == array.dtype
+            np.testing.assert_array_equal(whole[key], array)
+            some = store.get("name", 3, key, start, stop)
+            np.testing.assert_array_equal(some, array[start:stop])
+            np.testing.assert_array_equal(store.get("name", 3, key), array)
+
+
+def files(folder):
+    return sorted(os.listdir(folder))
+
+
+def test_parts_are_replaced_and_dropped(tmp_path):
+    store = PartFiles(tmp_path, 1)
+    for value in (1, 2):
+        store.put("a b", 0, x=np.full(3, value))
+    store.put("c", 0, x=np.zeros(1))
+    store.put("c", 1, x=np.zeros(1))
+    assert store.get("a b", 0, "x").tolist() == [2, 2, 2]
+    assert files(tmp_path) == ["a b-0", "c-0", "c-1"]
+    store.drop("c", 1)
+    store.drop("c", 7)
+    with pytest.raises(KeyError):
+        store.get("c", 1, "x")
+    later = PartFiles(tmp_path, 1)
+    assert later.resumed
+    later.keep_only("c")
+    assert (files(tmp_path), later.has("a b")) == (["c-0"], False)
+    later.end()
+    assert not tmp_path.exists()
+
+
+def test_stores_within_stores_are_apart(tmp_path):
+    store = PartFiles(tmp_path, 1)
+    store.put("x", 1, a=np.array([1]))
+    inner = store.child("x-1")
+    assert not inner.has("x", 1)
+    inner.put("x", 1, a=np.array([2]))
+    assert store.get("x", 1, "a")[0] == 1
+    again = PartFiles(tmp_path, 1)
+    assert again.child("x-1").get("x", 1, "a")[0] == 2
+    again.child("x-1").end()
+    assert files(tmp_path) == ["x-1"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "longer", "one bit", "no head", "empty", "half written", "folder"]
+)
+def test_damaged_parts_are_not_found(tmp_path, damage):
+    PartFiles(tmp_path, 1).put("name", 0, a=np.arange(4000), b=np.arange(3.0))
+    path = tmp_path / "name-0"
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:-1]
+    elif damage == "longer":
+        content += b"x"
+    elif damage == "one bit":
+        content[-20] ^= 1
+    elif damage == "no head":
+        content[:10] = b"\0" * 10
+    elif damage == "empty":
+        content = bytearray()
+    path.unlink()
+    if damage == "half written":
+        (tmp_path / "name-0.new").write_bytes(content)
+    elif damage == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    assert not PartFiles(tmp_path, 1).has("name", 0)
+
+
+def test_a_full_disk_names_the_folder_and_the_option(tmp_path, monkeypatch):
+    store = PartFiles(tmp_path, 1)
+    store.put("name", 0, a=np.arange(3))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        store.put("name", 1, a=np.arange(3))
+    assert "--work-dir" in caught.value.hint
+    assert str(tmp_path) in str(caught.value)
+    assert files(tmp_path) == ["name-0"]
+    assert store.get("name", 0, "a").tolist() == [0, 1, 2]
+
+
+def test_a_part_that_becomes_shorter_is_refused(tmp_path):
+    store = PartFiles(tmp_path, 1)
+    store.put("name", 0, a=np.arange(4000))
+    os.truncate(tmp_path / "name-0", 3000)
+    with pytest.raises(OutputError, match="shorter"):
+        store.get("name", 0, "a")

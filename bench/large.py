@@ -12,7 +12,7 @@ memory and I/O are read from /proc. Measured are
   mapped count as resident; the peak without them is given too.
 - bytes that reads and writes moved (rchar and wchar) and bytes that the disk moved (read_bytes and
   write_bytes). A read of a mapped page counts only if the disk moved it.
-- both for each stage that the run reports in `run.seconds`, in the order of the stages
+- both for each step that the run reports in `run.steps`, in order, and for writing the graph
 - recall@10 by distance on 300 rows, whose true neighbours are found by all products
 - whether the graphs of one input have the same bytes for every budget
 
@@ -203,17 +203,6 @@ class Watch:
 
 
 # -- runs -----------------------------------------------------------------------------------------
-def stages(seconds: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the seconds of each stage in order, those inside a stage instead of the stage."""
-    found: dict[str, float] = {}
-    for name, value in seconds.items():
-        if isinstance(value, dict):
-            found |= stages(value, f"{prefix}{name}: ")
-        elif name != "total":
-            found[prefix + name] = float(value)
-    return found
-
-
 def graph(path: Path, out: Path, budget: str, options: list[str]) -> dict[str, Any]:
     """Run `d2prune graph` and return what was measured."""
     command = [
@@ -237,8 +226,9 @@ def graph(path: Path, out: Path, budget: str, options: list[str]) -> dict[str, A
         while block := file.read(MIB):
             digest.update(block)
     parts = []
-    begin = stop - float(summary["run"]["seconds"]["total"])
-    for name, seconds in stages(summary["run"]["seconds"]).items():
+    run = summary["run"]
+    begin = stop - float(run["seconds"]["total"])
+    for name, seconds in {**run["steps"], "write": run["seconds"]["write"]}.items():
         end = min(begin + seconds, stop)
         moved = {each: watch.moved(each, begin, end) for each in IO}
         peak = watch.peak("resident", begin, end)

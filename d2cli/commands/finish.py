@@ -137,10 +137,11 @@ def begin(inputs: Inputs) -> Clock:
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage, and by step of the stages that report steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.steps: dict[str, float] = {}
         self._started = time.perf_counter()
 
     @contextmanager
@@ -153,11 +154,24 @@ class Clock:
         spent = time.perf_counter() - start
         self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
 
+    def timed(self, progress: Progress) -> Progress:
+        """The same progress; the time between two calls is added to the step of the second."""
+        last = time.perf_counter()
+
+        def told(step: str, done: int, total: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            self.steps[step], last = round(self.steps.get(step, 0.0) + now - last, 4), now
+            progress(step, done, total)
+
+        return told
+
     def run(self, threads: int) -> dict[str, Any]:
         """The part of the provenance that differs from run to run."""
         total = round(time.perf_counter() - self._started, 4)
         return {
             "seconds": {**self.seconds, "total": total},
+            **({"steps": self.steps} if self.steps else {}),
             "threads": threads,
             "peak_memory_bytes": peak_memory(),
         }

@@ -46,7 +46,8 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
     ):
         with clock.stage("graph"):
             graph = lists_of(
-                job.emb, options, job.threads, terminal.progress, checkpoint, opened, spill,
+                job.emb, options, job.threads, clock.timed(terminal.progress), checkpoint,
+                opened, spill,
                 labels=data.labels, within=job.within, excluded=data.excluded, bad=data.bad,
             )  # fmt: skip
         provenance = new_provenance(

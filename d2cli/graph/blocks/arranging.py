@@ -163,6 +163,8 @@ class Arranging:
         groups = range(len(self.first_cells) - 1)
         if not store.has("arranged"):
             if not store.has("carving ended"):
+                counts = [store.get("encoded", c, "counts") for c in range(self.chunks)]
+                self.ends = np.array([starts_of(one)[self.first_cells] for one in counts])
                 self._each("arrange", self._carve_cells, groups, "carved")
                 store.put("carving ended")
             self._drop("encoded", range(self.chunks))
@@ -171,8 +173,8 @@ class Arranging:
                 self._each("arrange", self._move, groups, "moved")
                 store.put("moving ended")
             self._drop("carved", groups)
-            sent = [store.get("moved", g, "ends") for g in groups]
-            self.first_places = starts_of(np.sum([np.diff(ends) for ends in sent], axis=0))
+            self.ends = np.array([store.get("moved", g, "ends") for g in groups])
+            self.first_places = starts_of(np.diff(self.ends, axis=1).sum(axis=0))
             self._each("arrange", self._settle, groups, "lists")
             store.put("arranged", groups=number(len(groups)))
         self._drop("moved", groups)
@@ -195,27 +197,19 @@ class Arranging:
             counts=np.bincount(cells[:, 0], minlength=len(self.plan.centres)),
         )  # fmt: skip
 
-    def _gather(
-        self, name: str, parts: int, ends: Callable[[int], Int64], keys: Sequence[str]
-    ) -> list[Any]:
-        """The slices of some arrays of all parts that lie between `ends` of a part."""
+    def _gather(self, name: str, g: int, keys: Sequence[str]) -> list[Any]:
+        """The rows for group g, between its `ends`, of some arrays of all parts `name`."""
         found: dict[str, list[Any]] = {key: [] for key in keys}
-        for part in range(parts):
-            begin, end = ends(part)
-            for key in keys:
-                found[key].append(self.store.get(name, part, key, int(begin), int(end)))
+        for part, (begin, end) in enumerate(self.ends[:, g : g + 2].tolist()):
+            if begin < end or not part:
+                for key in keys:
+                    found[key].append(self.store.get(name, part, key, begin, end))
         return [np.concatenate(found[key]) for key in keys]
 
     def _carve_cells(self, g: int) -> None:
         """The rows of the cells of one group, in blocks and packs."""
         first, last = self.first_cells[g], self.first_cells[g + 1]
-
-        def ends(chunk: int) -> Int64:
-            counts = self.store.get("encoded", chunk, "counts")
-            before = int(counts[:first].sum())
-            return np.array([before, before + int(counts[first:last].sum())])
-
-        codes, cells, rows = self._gather("encoded", self.chunks, ends, ("codes", "cells", "rows"))
+        codes, cells, rows = self._gather("encoded", g, ("codes", "cells", "rows"))
         order = np.argsort(cells[:, 0], kind="stable")
         codes, cells, rows = codes[order], cells[order], rows[order]
         bounds = np.searchsorted(cells[:, 0], np.arange(first, last + 1))
@@ -264,12 +258,7 @@ class Arranging:
 
     def _settle(self, g: int) -> None:
         """The rows that moved to the blocks of one group, carved again; their empty lists."""
-
-        def ends(part: int) -> Int64:
-            return self.store.get("moved", part, "ends", g, g + 2)
-
-        keys = ("codes", "cells", "rows", "blocks")
-        codes, cells, rows, blocks = self._gather("moved", len(self.first_cells) - 1, ends, keys)
+        codes, cells, rows, blocks = self._gather("moved", g, ("codes", "cells", "rows", "blocks"))
         order = np.lexsort((rows, blocks))
         first, last = self.chart.first_blocks[g : g + 2]
         counts = np.bincount(blocks - first, minlength=last - first)

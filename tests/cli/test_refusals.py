@@ -779,7 +779,7 @@ GRAPHS = {
     ),
     "excluded lists": (
         {"extra": [("excluded", pa.array([False] * 7 + [True] + [False] * 32))]},
-        ["row 7", "is excluded but lists"],
+        ["row 4", "lists an excluded row"],
     ),
     "null id": ({"extra": [("id", pa.array([None] + ["a"] * 39))]}, ["id: row 0 is null"]),
 }

@@ -19,7 +19,7 @@ import pytest
 
 from d2cli.cli import signals
 from d2cli.cli.main import run
-from d2cli.commands.select import run as step
+from d2cli.commands.propagate import run as step
 from d2cli.files.output import atomic, temporary
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path

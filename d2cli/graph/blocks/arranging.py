@@ -25,7 +25,7 @@ from d2cli.graph.blocks.kernels.carve import carve
 from d2cli.graph.blocks.kernels.cells import Packed
 from d2cli.graph.blocks.kernels.lists import meet_at_home
 from d2cli.graph.blocks.kernels.route import Signposts, cells_near, choose_blocks
-from d2cli.graph.blocks.plan import Plan
+from d2cli.graph.blocks.plan import Plan, are_tight
 from d2cli.graph.blocks.sizes import (
     BLOCK_ROWS,
     EMPTY,
@@ -272,7 +272,7 @@ class Arranging:
 
     def _meet_at_home(self, g: int) -> None:
         get, size = self.store.get, self.plan.list_size
-        codes, _ = self._codes("blocks", g)
+        codes, row_halves = self._codes("blocks", g)
         scores = np.full((len(codes), size), EMPTY, np.int32)
         places = np.full((len(codes), size), -1, np.int32)
         starts = get("blocks", g, "starts")
@@ -281,6 +281,7 @@ class Arranging:
         meet_at_home(
             codes, starts, *packed, int(self.first_places[g]), scores, places, bounds
         )  # fmt: skip
+        self.store.put("home", g, tight=are_tight(row_halves, scores, self.plan))
         self.store.put("lists", g, scores=scores, places=places, bounds=bounds)
 
     def _each(

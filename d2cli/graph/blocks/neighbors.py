@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
-from d2cli.engine.store import PartStore
+from d2cli.engine.store import PartStore, number
 from d2cli.engine.threads import Progress, silent
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
@@ -130,7 +130,7 @@ class _Work:
         # Tight rows are searched again, so that they need not meet here.
         some = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
         self.ranks = Ranks.of(search, some, settings.n_neighbors)
-        self.some_tight = not telling.all()
+        search.tight_again = not telling.all()
         store = search.store
         known = from_bytes(store.get("steps", 0, "done")) if store.has("steps") else []
         self.done: list[Step] = list(known)
@@ -183,13 +183,13 @@ class _Work:
 
     def _probe(self) -> float:
         self.search.probe(*self.effort)
-        if self.some_tight and not self.search.store.has("tight", 0):
+        if self.search.tight_again and not self.search.store.has("tight ended"):
             self._search_tight()
         return self._measure()
 
     def _search_tight(self) -> None:
         search, settings = self.search, self.settings
-        tight = tight_rows(search, settings.n_neighbors)
+        tight = tight_rows(search)
 
         def solve(group: Group, place: int) -> Int32:
             if len(group) == len(search.group):  # a scale of their own would be the same one
@@ -198,6 +198,7 @@ class _Work:
             return _solved(group, settings, search.store.child(f"tight {place}"))
 
         search_again(search, tight, solve)
+        search.store.put("tight ended", done=number(1))
 
     def _vote(self) -> float:
         self.search.vote(_VOTED)

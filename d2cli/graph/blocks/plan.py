@@ -31,22 +31,23 @@ class Plan(NamedTuple):
     centres: UInt8  # (cells, r)
     near_cells: int  # cells of each row among whose blocks it chooses
     list_size: int  # K, candidates of each row
+    n_neighbors: int  # k
     kept: float  # the share of the sample's true neighbours that lists of this size can hold
 
 
 def plan_as_state(plan: Plan) -> State:
     """A plan as arrays."""
     coder = plan.coder
-    numbers = (coder.scale, coder.width, plan.near_cells, plan.list_size, plan.kept)
+    numbers = (coder.scale, coder.width, *plan[2:])
     arrays = {"mean": coder.mean, "axes": coder.axes, "centres": plan.centres}
     return {**arrays, "plan": as_bytes(numbers)}
 
 
 def plan_from(state: State) -> Plan:
     """The inverse of :func:`plan_as_state`."""
-    scale, width, near_cells, list_size, kept = from_bytes(state["plan"])
+    scale, width, *numbers = from_bytes(state["plan"])
     coder = Coder(scale, state["mean"], state["axes"], width)
-    return Plan(coder, state["centres"], near_cells, list_size, kept)
+    return Plan(coder, state["centres"], *numbers)
 
 
 def plan_search(
@@ -82,7 +83,7 @@ def plan_search(
     centres = fit_cells(sample, count, rng, threads)
     listed = listed.reshape(-1, width).copy()
     near_cells = _near_cells(asking, listed, tuned, k, centres, 0.3 * lost)
-    return Plan(coder, centres, near_cells, list_size, kept), telling
+    return Plan(coder, centres, near_cells, list_size, k, kept), telling
 
 
 def encoded(coder: Coder, group: Group, numbers: NDArray[Any]) -> UInt8:
@@ -92,6 +93,16 @@ def encoded(coder: Coder, group: Group, numbers: NDArray[Any]) -> UInt8:
         some = slice(start, start + READ_ROWS)
         codes[some] = coder.encode(group.vectors_at(numbers[some]))[0]
     return codes
+
+
+def are_tight(halves: Int32, scores: Int32, plan: Plan) -> Bools:
+    """(m,) bool, rows that codes cannot tell from their k-th row so far (:mod:`.tight`).
+
+    `halves` (m,) are half the square norms of their codes, `scores` (m, K) those of their lists.
+    """
+    place = min(plan.n_neighbors, scores.shape[1]) - 1
+    square = 2 * (halves - scores[:, place].astype(np.int64))
+    return square < TELLING * plan.coder.width
 
 
 def _told_apart(asking: UInt8, last: UInt8) -> Bools:

@@ -29,7 +29,7 @@ from d2cli.graph.blocks.meeting import Meeting, Pairs, Side
 from d2cli.graph.blocks.plan import Plan
 from d2cli.graph.blocks.sizes import VOTERS, far_bytes, met_bytes, voting_bytes
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Int32, Int64, UInt8
+from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 
 #: The shares of the room that the rows which meet blocks, and the blocks of others, may take.
 _OWN_SHARE, _FAR_SHARE = 0.7, 0.2
@@ -59,6 +59,7 @@ class BlockSearch:
     Attributes:
         layout: where rows are.
         rounds: how many rounds of meetings are finished.
+        tight_again: whether tight rows are searched again after the first round.
     """
 
     def __init__(
@@ -68,15 +69,22 @@ class BlockSearch:
         self.group, self.plan, self.store = group, plan, store
         self.threads, self.progress = threads, progress
         self.layout = Arranging(group, plan, store, threads, progress).run()
-        self.rounds = 0
+        self.rounds, self.tight_again = 0, False
 
     # -- searching ---------------------------------------------------------------------------------
     def probe(self, packs: int, probes: int) -> None:
-        """Every row meets its `probes` nearest blocks, of those in its `packs` nearest packs."""
+        """Every row meets its `probes` nearest blocks, of those in its `packs` nearest packs.
+
+        Tight rows meet those that choose their block.
+        """
 
         def choose(g: int, codes: UInt8) -> Int32:
             cells = self.store.get("blocks", g, "cells")
-            chosen = self.layout.map.choose(codes, cells, packs, probes)
+            open_rows = np.flatnonzero(~self._tight(g))
+            chosen = np.full((len(codes), probes), -1, np.int32)
+            chosen[open_rows] = self.layout.map.choose(
+                codes[open_rows], cells[open_rows], packs, probes
+            )
             self.store.put("met", g, blocks=chosen)
             return chosen
 
@@ -114,6 +122,7 @@ class BlockSearch:
         def end(g: int, paths: Int32) -> None:
             own = np.arange(self.layout.first_places[g], self.layout.first_places[g + 1])
             chosen = self._elected(paths, own, g, probes)
+            chosen[self._tight(g)] = -1
             self.store.put("voted", g, blocks=chosen, round=number(self.rounds + 1))
 
         self._follow(near, end)
@@ -269,6 +278,13 @@ class BlockSearch:
 
         self._follow(near, end)
         return chosen
+
+    def _tight(self, g: int) -> Bools:
+        """Rows of a group that are known to be tight; they are searched again (:mod:`.tight`)."""
+        known = self.store.get("home", g, "tight") & self.tight_again
+        if self.store.has("tight", g):
+            known[self.store.get("tight", g, "at")] = True
+        return known
 
     def halves_of(self, g: int) -> Int32:
         """Half the square norms (m,) of the codes of the rows of a group."""

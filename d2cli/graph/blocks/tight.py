@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from d2cli.graph.blocks.kernels.components import flatten, runs, unite
+from d2cli.graph.blocks.plan import are_tight
 from d2cli.graph.blocks.search import BlockSearch
-from d2cli.graph.blocks.sizes import TELLING
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
@@ -25,17 +25,12 @@ _NEAR_CENTRES = 4.0
 Solve = Callable[[Group, int], Int32]
 
 
-def tight_rows(search: BlockSearch, k: int) -> list[Bools]:
+def tight_rows(search: BlockSearch) -> list[Bools]:
     """Which rows of each group are tight, (m,) bool each, by the k-th row of their lists."""
-    return [_tight(search, g, k) for g in range(search.layout.groups)]
-
-
-def _tight(search: BlockSearch, g: int, k: int) -> Bools:
-    scores = search.store.get("lists", g, "scores")
-    place = min(k, scores.shape[1]) - 1
-    halves = search.halves_of(g)
-    square = 2 * (halves - scores[:, place].astype(np.int64))
-    return square < TELLING * search.plan.coder.width
+    return [
+        are_tight(search.halves_of(g), search.store.get("lists", g, "scores"), search.plan)
+        for g in range(search.layout.groups)
+    ]
 
 
 def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:

@@ -3,7 +3,8 @@
     python bench/large.py [images embeddings ...] [--data build/bench-large] [--scale 1]
 
 images      12.8 million × 512 float16, rows like embeddings of images, with 4 GiB
-clustered   4 million × 128 float16 (bench/families.py), with 8, 2 and 1 GiB
+clustered   4 million × 128 float16 (bench/families.py), with 16 GiB, in which everything is in
+            memory, and with 8, 2 and 1 GiB
 
 Each run is `d2prune graph --max-memory ... --json` in a process of its own. While it runs, its
 memory and I/O are read from /proc. Measured are
@@ -112,7 +113,7 @@ def images(path: Path, n: int, seed: int) -> None:
 
 INPUTS = {
     "images": Input(12_800_000, images, ("4GiB",)),
-    "clustered": Input(4_000_000, clustered, ("8GiB", "2GiB", "1GiB")),
+    "clustered": Input(4_000_000, clustered, ("16GiB", "8GiB", "2GiB", "1GiB")),
 }
 
 

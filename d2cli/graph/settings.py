@@ -31,7 +31,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Options of :func:`d2cli.graph.build.build_graph`, and three that only the plan reads."""
+    """Options of :func:`d2cli.graph.build.build_graph`, and four that only the plan reads."""
 
     n_neighbors: int = defaults.N_NEIGHBORS
     metric: Metric = defaults.METRIC
@@ -43,6 +43,7 @@ class SearchSettings:
     threads: int = 1
     grouped: bool = False  # plan: whether rows are searched in groups (labels, exclusions)
     taking_part: float = 1.0  # plan: the share of rows that are searched
+    most: bool = False  # plan: the most that data may need, not what learnt embeddings need
     checkpoint: float | None = None  # plan: seconds between checkpoints; None for no checkpoints
     seed: int = defaults.SEED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from d2cli.commands.budget import Room, Spill, arranged
 from d2cli.commands.graph.inputs import GraphJob
@@ -55,18 +56,20 @@ def arrange_build(
     """
     files: list[Files] = []
 
-    def account(spare: int | None) -> Estimate:
+    def account(spare: int | None, most: bool = False) -> Estimate:
         ledger = Ledger()
         before(ledger)
         if spare is None:
-            build(ledger, matrix, search)
+            build(ledger, matrix, replace(search, most=most))
         else:
             files.append(build_in_files(ledger, matrix, search, spare))
         return ledger.estimate()
 
-    if search.method_for(matrix.rows) != "blocks":
+    # What data needs shows while they are searched, so a run keeps to its memory only if the most
+    # fits.
+    if search.method_for(matrix.rows) != "blocks" or room.holds(account(None, most=True)):
         return account(None), None
-    estimate, spare = arranged(room, account)
+    estimate, spare = arranged(room, lambda spare: account(spare, most=spare is None))
     if spare is None:
         return estimate, None
     return estimate, Spill("the search", *files[-1], room=spare)

@@ -29,7 +29,9 @@ _COLLECTED = 512
 
 def ranked(search: BlockSearch, k: int, progress: Progress) -> Ranked:
     """The k nearest of the candidates of every row, by true distance."""
+    search.drop("met", "hoods", "voted")
     if search.store.room is None:
+        search.drop("blocks")  # files stay: a run that is continued begins with them
         return _ranked_in_memory(search, k, progress)
     return _ranked_in_ranges(search, k, search.store.room, progress)
 

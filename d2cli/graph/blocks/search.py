@@ -101,8 +101,13 @@ class BlockSearch:
         for batch in self._batches(open_votes, voting_bytes()):
             self._elect(batch, probes)
         self._round("votes", lambda g, _: self.store.get("voted", g, "blocks"), probes)
-        for g in range(self.layout.groups):
-            self.store.drop("hoods", g)
+        self.drop("hoods", "voted")
+
+    def drop(self, *names: str) -> None:
+        """Forget parts that are no longer needed."""
+        for name in names:
+            for g in range(self.layout.groups):
+                self.store.drop(name, g)
 
     def _snapshot(self) -> None:
         """Store the first neighbours of all rows, as of the last round, and their blocks."""

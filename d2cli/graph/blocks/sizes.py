@@ -65,6 +65,14 @@ def voting_bytes() -> float:
     return 4 * (VOTERS * VOTERS + 2 * VOTERS) + 16
 
 
+def _assumed(matrix: Matrix, settings: SearchSettings) -> tuple[int, int, int, int]:
+    """Dimensions, list size, cells and probes: those of learnt embeddings, or the most."""
+    d, spare = matrix.width, matrix.rows - 1
+    if settings.most:
+        return min(d, MOST_DIMENSIONS), min(settings.n_neighbors + 22, spare), 64, 256
+    return min(d, 192), min(settings.n_neighbors + 10, spare), 16, 64
+
+
 class Files(NamedTuple):
     """Bytes of the parts of a search that are kept in files."""
 
@@ -78,15 +86,15 @@ def search_in_files(
 ) -> Files:  # fmt: skip
     """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors` with parts in files.
 
-    `room` is that of the store. See :func:`search_blocks` for what is assumed.
+    `room` is that of the store.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
-    width, size, cells, probes = min(d, 192), min(k + 10, n - 1), 16, 64
+    width, size, cells, probes = _assumed(matrix, settings)
     ledger.stage = "encode"
     passing = encoded_rows(n, d) * (2 * width + 12 * cells) + READ_ROWS * d * 16
     ledger.touch("encoding", threads * passing)
     ledger.stage = "search"
-    ledger.hold("rows and blocks", known_bytes(n, width))
+    ledger.hold("rows and blocks", known_bytes(n, min(d, MOST_DIMENSIONS)))
     group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
     ledger.hold("tasks", threads * group * (4 * width + 16 * cells))
     ledger.hold("parts", room)
@@ -114,12 +122,11 @@ def encoded_rows(n: int, d: int) -> int:
 def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, sample: int) -> None:
     """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors`; leaves the lists.
 
-    `sample` is the number of rows whose true neighbours are known. The dimensions, the list size
-    and the numbers of cells and probes are those found on learnt embeddings.
+    `sample` is the number of rows whose true neighbours are known.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
-    most, width = min(d, MOST_DIMENSIONS), min(d, 192)
-    size, cells, probes = min(k + 10, n - 1), 16, 64
+    most = min(d, MOST_DIMENSIONS)
+    width, size, cells, probes = _assumed(matrix, settings)
     group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
     ledger.stage = "tune"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
@@ -135,16 +142,18 @@ def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, samp
     ledger.touch("encoding", threads * encoded_rows(n, d) * (4 * most + 2 * width))
 
     ledger.stage = "arrange"
-    ledger.touch("arranging", n * (width + 4 * cells + 4) + 4 * threads * group * width)
-    ledger.free("codes")
     ledger.hold("blocks", n * (1.42 * (width + 8) + 4 * cells + 4 + 8 + 0.2 * width))
+    ledger.hold("candidates", n * size * 8)
+    ledger.touch("arranging", 4 * threads * group * width)
+    ledger.free("codes")
 
     ledger.stage = "search"
-    ledger.hold("candidates", n * size * 8 + n * 4 * probes)
+    ledger.hold("met", n * 4 * probes + n * 4 * (2 * VOTERS + 8))
     ledger.touch("search", threads * group * (width + 16 * probes + 24 * size))
     if settings.checkpoint is not None:
         ledger.keep(n * (1.42 * (width + 8) + 4 * cells + 12 + 8 * size + 4 * probes))
 
     ledger.stage = "rank"
+    ledger.free("blocks", "met")
     ledger.hold("lists", n * k * 8)
-    ledger.free("candidates", "blocks")
+    ledger.free("candidates")

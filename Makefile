@@ -29,7 +29,7 @@ help:
 	@echo "make bench-knn   compare kNN graphs with pynndescent on families of data (hours; ONLY=text"
 	@echo "               for one; needs also dict-gcide, dict-foldoc, dict-jargon and linux-doc-6.1)"
 	@echo "make bench-large build graphs of 12.8 million rows in 4 GiB and of 4 million in 16 to 1"
-	@echo "               (hours; 60 GB of disk; SCALE=0.01 takes a hundredth of the rows)"
+	@echo "               (half an hour; 40 GB of disk; SCALE=0.01 takes a hundredth of the rows)"
 	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
 	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages)"
 	@echo "make clean     remove what was built"

@@ -112,6 +112,28 @@ def test_bytes_do_not_depend_on_where_parts_are(inputs, in_files, case, monkeypa
         assert os.listdir("work") == []
 
 
+@pytest.mark.parametrize("case", ["graph", "excluded", "select"])
+def test_few_rows(run_cli, in_files, monkeypatch, case):
+    """Several groups even so; one row is listed twice and one left out."""
+    rows = embeddings()[:260]
+    rows[200] = rows[7]
+    np.save("emb.npy", rows)
+    np.save("scores.npy", rows[:, 0] ** 2)
+    np.savetxt("x.txt", [3], fmt="%d")
+    Path("work").mkdir()
+    line = {
+        "graph": [*GRAPH, "--emb", "emb.npy"],
+        "excluded": [*GRAPH, "--emb", "emb.npy", "--exclude", "x.txt"],
+        "select": ["select", *BLOCKS, "--emb", "emb.npy", "--scores", "scores.npy", "--size", "9"],
+    }[case]
+    monkeypatch.setattr(plan, "CELL_ROWS", 32)
+    wanted = outputs(run_cli, line, "a.arrow")
+    in_files(1)
+    monkeypatch.setattr(plan, "CELL_ROWS", 32)
+    assert outputs(run_cli, line, "b.arrow") == wanted
+    assert os.listdir("work") == []
+
+
 @compiled
 def test_errors_name_the_row_and_leave_nothing(inputs, in_files):
     rows = embeddings()

@@ -231,6 +231,16 @@ def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
         assert not (tmp_path / str(room)).exists()
 
 
+def test_result_of_few_rows_does_not_depend_on_memory(tmp_path, monkeypatch):
+    """Several cells, groups and parts even so."""
+    monkeypatch.setattr(plan, "CELL_ROWS", 32)
+    for module in (rank, ranked):
+        monkeypatch.setattr(module, "PART_ROWS", 64)
+    for kind in (clustered, near_duplicates):
+        kept = Kept(tmp_path / kind.__name__, 1)
+        assert digest(kind, 300, 1, kept) == digest(kind, 300)
+
+
 class KilledError(Exception):
     """A run was stopped."""
 

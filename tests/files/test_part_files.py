@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from d2cli.engine.store import PartStore
-from d2cli.errors import OutputError
+from d2cli.errors import DataError, OutputError
 from d2cli.files.output.part_files import PartFiles
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
@@ -122,5 +122,5 @@ def test_a_part_that_becomes_shorter_is_refused(tmp_path):
     store = PartFiles(tmp_path, 1)
     store.put("name", 0, a=np.arange(4000))
     os.truncate(tmp_path / "name-0", 3000)
-    with pytest.raises(OutputError, match="shorter"):
+    with pytest.raises(DataError, match="name-0: was cut off"):
         store.get("name", 0, "a")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from d2cli.engine.store import Arrays, PartStore
 from d2cli.errors import OutputError
+from d2cli.files.raw.numbers import read_numbers
 
 #: What to do if they cannot be written.
 WORK_DIR = "--work-dir names another folder for what does not fit in memory"
@@ -98,10 +99,7 @@ class PartFiles(PartStore):
         start, stop, _ = slice(start, stop).indices(place.shape[0])
         shape = (max(0, stop - start), *place.shape[1:])
         row = math.prod(place.shape[1:]) * place.dtype.itemsize
-        found = np.empty(shape, place.dtype)
-        with self._path(name, part).open("rb", buffering=0) as file:
-            _fill(file.fileno(), found, place.offset + start * row)
-        return found
+        return read_numbers(self._path(name, part), place.dtype, shape, place.offset + start * row)
 
     def whole(self, name: str, part: int = 0) -> Arrays:
         return {key: self.get(name, part, key) for key in self._places(name, part)}
@@ -142,16 +140,6 @@ class PartFiles(PartStore):
 
     def _path(self, name: str, part: int) -> Path:
         return self.folder / f"{name}-{part}"
-
-
-def _fill(handle: int, array: NDArray[Any], offset: int) -> None:
-    """Read an array from a place of an open file."""
-    left = array.reshape(-1).view(np.uint8).data
-    while len(left):
-        count = os.preadv(handle, [left], offset)
-        if count == 0:
-            raise OutputError("a file for what does not fit in memory has become shorter")
-        left, offset = left[count:], offset + count
 
 
 def _read_head(path: Path) -> dict[str, _Place] | None:

@@ -152,8 +152,8 @@ def _search_all(
             near, distances[some] = found.rows(start, start + len(some))
             neighbors[some] = group.listed(near)
         done = {"done": np.int64(part + 1), "tally": as_bytes(asdict(search.tally))}
+        # The store of a part stays: the lists may not be saved now.
         checkpoint.save("parts", partial(dict, done, neighbors=neighbors, distances=distances))
-        of_part.store().end()
     return neighbors, distances
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from d2cli.commands.budget import Spill
 from d2cli.commands.graph import plan as graph_plan
+from d2cli.commands.graph import run as graph_run
 from d2cli.commands.select import plan as select_plan
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.files.output.part_files import PartFiles
@@ -66,6 +67,7 @@ def in_files(monkeypatch):
         monkeypatch.setattr(plan, "CELL_ROWS", 128)
         for module in (rank, ranked):
             monkeypatch.setattr(module, "PART_ROWS", 512)
+        monkeypatch.setattr(rank, "PASSING_NUMBERS", 1)
 
     monkeypatch.setattr(plan, "CELL_ROWS", 128)
     return call
@@ -195,6 +197,67 @@ def test_without_checkpoints_nothing_is_left(inputs, in_files, monkeypatch):
     code, _, _ = inputs(*line, "--checkpoint", "off")
     assert code == 130
     assert os.listdir("work") == []
+
+
+@compiled
+@pytest.mark.parametrize("seconds", [0, 1000])
+@pytest.mark.parametrize("case", ["labels", "excluded"])
+def test_finished_groups_of_a_stopped_run_are_not_searched_again(
+    inputs, in_files, case, seconds, monkeypatch
+):
+    """Whether their lists were saved together, or their parts are still there."""
+    wanted = outputs(inputs, LINES[case], "g.arrow")
+    in_files()
+    written, put = [], PartFiles.put
+    monkeypatch.setattr(
+        PartFiles, "put", lambda self, *a, **arrays: written.append(a) or put(self, *a, **arrays)
+    )
+    line = [*LINES[case], "--work-dir", "work", "--out", "h.arrow", "--checkpoint", seconds]
+
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_run, "store_graph", stops)
+        code, _, err = inputs(*line)
+    assert (code, bool(written)) == (130, True)
+    assert "no checkpoint can be written" not in err
+    written.clear()
+    code, _, err = inputs(*line)
+    assert (code, written) == (0, [])
+    assert "resumed from" in err
+    assert Path("h.arrow").read_bytes() == wanted
+    assert os.listdir("work") == []
+
+
+@compiled
+@pytest.mark.parametrize("case", ["one file", "labels"])
+def test_a_run_with_files_follows_a_killed_one_without(inputs, in_files, case, monkeypatch):
+    """The state of the killed run may be larger than the memory of the other, and is not read."""
+    wanted = outputs(inputs, LINES[case], "g.arrow")
+    line = [*LINES[case], "--out", "h.arrow", "--checkpoint", 0]
+    real, states = FileCheckpoint.save, []  # of the last group
+
+    def stops(self, stage, state, part=0):
+        real(self, stage, state, part)
+        if stage == "blocks" and part == (case == "labels"):
+            states.append(stage)
+            if len(states) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileCheckpoint, "save", stops)
+        assert inputs(*line)[0] == 130
+    in_files()
+    loaded, load = [], FileCheckpoint.load
+    monkeypatch.setattr(
+        FileCheckpoint, "load", lambda self, *a: loaded.append(a[0]) or load(self, *a)
+    )
+    code, _, err = inputs(*line)
+    assert code == 0, err
+    assert "blocks" not in loaded
+    assert Path("h.arrow").read_bytes() == wanted
+    assert [name for name in os.listdir() if name.startswith(".d2prune")] == []
 
 
 @compiled

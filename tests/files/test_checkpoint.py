@@ -8,7 +8,7 @@ import pytest
 
 from d2cli.engine.checkpoints import NONE, as_bytes, from_bytes
 from d2cli.files.output import checkpoint as module
-from d2cli.files.output.checkpoint import FileCheckpoint
+from d2cli.files.output.checkpoint import FileCheckpoint, PartsFolder
 from d2cli.graph import build
 from d2cli.graph.blocks import neighbors as blocks
 from d2cli.graph.blocks import plan
@@ -361,6 +361,49 @@ def test_checkpoint_of_a_running_build_is_left_alone(tmp_path):
         with FileCheckpoint(out, "one", 0, print) as third:
             assert third.load("stage")["a"].size == 3
     assert os.listdir(tmp_path) == []
+
+
+def in_files(out, folder, told=print, build="one"):
+    """A checkpoint whose parts are in files of `folder`."""
+    return FileCheckpoint(out, build, 0, told, PartsFolder(folder, 1))
+
+
+def test_a_second_run_with_parts_in_files_keeps_nothing_after_an_error(tmp_path):
+    told = []
+    with in_files(tmp_path / "g.arrow", tmp_path, told.append) as first:
+        first.store().put("name", 0, a=np.zeros(1))
+        with pytest.raises(Killed), in_files(tmp_path / "g.arrow", tmp_path, told.append) as second:
+            second.store().put("name", 0, a=np.ones(1))
+            raise Killed
+        assert os.listdir(tmp_path) == [first.folder.name]
+    assert told == []
+
+
+def test_parts_of_another_output_of_the_same_name_stay(tmp_path):
+    """Only a folder beside the output belongs to one output of a name."""
+    for name in ("a", "b", "work"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(Killed), in_files(tmp_path / "a/g.arrow", tmp_path / "work") as killed:
+        killed.store().put("name", 0, a=np.zeros(1))
+        raise Killed
+    with in_files(tmp_path / "b/g.arrow", tmp_path / "work", build="other") as other:
+        other.store().put("name", 0, a=np.ones(1))
+    assert os.listdir(tmp_path / "work") == [killed.folder.name]
+    with in_files(tmp_path / "a/g.arrow", tmp_path / "work", build="other") as other:
+        other.store().put("name", 0, a=np.ones(1))
+    assert os.listdir(tmp_path / "work") == []
+
+
+def test_states_and_parts_are_kept_beside_each_other(tmp_path):
+    for stage in ("parts", "blocks"):
+        with pytest.raises(Killed), in_files(tmp_path / "g.arrow", tmp_path) as killed:
+            killed.store().put("name", 0, a=np.zeros(1))
+            killed.save(stage, state)
+            raise Killed
+        again = in_files(tmp_path / "g.arrow", tmp_path)
+        assert again.store().has("name", 0)
+        assert again.load(stage)["a"].tolist() == [0, 1, 2]
+        os.close(again._lock)
 
 
 def test_saves_are_at_least_the_interval_apart(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_parts_are_replaced_and_dropped(tmp_path):
     assert files(tmp_path) == ["a b-0", "c-0", "c-1"]
     store.drop("c", 1)
     store.drop("c", 7)
-    with pytest.raises(KeyError):
+    with pytest.raises(OutputError, match="c-1: is missing or damaged"):
         store.get("c", 1, "x")
     later = PartFiles(tmp_path, 1)
     assert later.resumed
@@ -70,6 +70,7 @@ def test_stores_within_stores_are_apart(tmp_path):
     inner.put("x", 1, a=np.array([2]))
     assert store.get("x", 1, "a")[0] == 1
     again = PartFiles(tmp_path, 1)
+    assert again.resumed
     assert again.child("x-1").get("x", 1, "a")[0] == 2
     again.child("x-1").end()
     assert files(tmp_path) == ["x-1"]
@@ -99,7 +100,11 @@ def test_damaged_parts_are_not_found(tmp_path, damage):
         path.mkdir()
     else:
         path.write_bytes(content)
-    assert not PartFiles(tmp_path, 1).has("name", 0)
+    store = PartFiles(tmp_path, 1)
+    assert not store.has("name", 0)
+    with pytest.raises(OutputError, match="name-0: is missing or damaged") as caught:
+        store.get("name", 0, "a")
+    assert caught.value.hint.startswith(f"rm -r {tmp_path}")
 
 
 def test_a_full_disk_names_the_folder_and_the_option(tmp_path, monkeypatch):
@@ -123,4 +128,7 @@ def test_a_part_that_becomes_shorter_is_refused(tmp_path):
     store.put("name", 0, a=np.arange(4000))
     os.truncate(tmp_path / "name-0", 3000)
     with pytest.raises(DataError, match="name-0: was cut off"):
+        store.get("name", 0, "a")
+    os.unlink(tmp_path / "name-0")
+    with pytest.raises(OutputError, match=r"name-0: cannot be read \(No such file"):
         store.get("name", 0, "a")

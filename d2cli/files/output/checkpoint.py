@@ -1,7 +1,8 @@
 """Checkpoints of a long build, in a hidden folder beside its output.
 
 ``.d2prune-OUTPUT-BUILD.checkpoint`` holds one file per stage, replaced as a whole, that ends with a
-checksum. OUTPUT is a hash of the output's name, BUILD a hash of everything that shapes the result.
+checksum. OUTPUT is a hash of the output's name (of its path, if the folder is not beside the
+output), BUILD a hash of everything that shapes the result.
 A checkpoint of other data, options or versions therefore has another name and is never loaded.
 
 The checkpoint of another build of the same output is removed when this build saves its first state,
@@ -68,12 +69,16 @@ class FileCheckpoint(Checkpoint):
         saves; None: nothing is found again. `tell` is called with notices.
         """
         final = resolve(Path(output))
-        self._output, self._spill = _digest(os.fsencode(final.name)), spill
+        self._spill, name = spill, final.name
         self._parent = final.parent if spill is None else spill.folder
+        if resolve(self._parent) != final.parent:
+            name = str(final)  # the folder may be that of several outputs of one name
+        self._output = _digest(os.fsencode(name))
         self._lasting = seconds is not None
         self.folder = self._named(_digest(_json(build)) if self._lasting else secrets.token_hex(8))
         self._seconds, self._tell = math.inf if seconds is None else seconds, tell
         self._next, self._told, self._off = time.monotonic() + self._seconds, False, False
+        self._claim_at = self._next
         self._lock: int | None = None
         self._saved: set[str] = set()
         self._parts: PartFiles | None = None
@@ -102,6 +107,7 @@ class FileCheckpoint(Checkpoint):
             try:
                 self.folder.mkdir(exist_ok=True)
                 if not self._own():  # a run of the same build is alive
+                    self._lasting = False  # no run finds this name again
                     self.folder = self._named(secrets.token_hex(8))
                     self.folder.mkdir()
                     self._own()
@@ -109,15 +115,16 @@ class FileCheckpoint(Checkpoint):
                 raise OutputError(
                     f"{self._parent}: cannot be written ({error.strerror})", WORK_DIR
                 ) from None
-            self._parts = PartFiles(self.folder / "parts", self._spill.room, self._claim)
+            # No stage has a name with a dot.
+            self._parts = PartFiles(self.folder / "all.parts", self._spill.room, self._claim)
             if self._parts.resumed:
                 self._tell_resumed()
         return self._parts
 
     def _claim(self) -> None:
         """Called before a part is written: after some time, this build replaces others."""
-        if time.monotonic() >= self._next:
-            self._next = math.inf
+        if time.monotonic() >= self._claim_at:
+            self._claim_at = math.inf
             self._clear_others()
 
     def _tell_resumed(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from d2cli.files.raw.numbers import read_numbers
 
 #: What to do if they cannot be written.
 WORK_DIR = "--work-dir names another folder for what does not fit in memory"
+#: The ending of a file that is not complete.
+_HALF = ".new"
 #: Bytes of the line of JSON, filled with spaces.
 _HEAD = 2048
 #: Bytes that are checked at a time.
@@ -51,12 +54,13 @@ class PartFiles(PartStore):
         self.folder, self.room, self._prepare = folder, room, prepare
         self._known: dict[tuple[str, int], dict[str, _Place] | None] = {}
         self._unproven: set[tuple[str, int]] = set()
+        self.resumed = False
         with suppress(OSError):
             for path in folder.iterdir():
                 name, _, part = path.name.rpartition("-")
                 if name and part.isdecimal():
                     self._unproven.add((name, int(part)))
-        self.resumed = bool(self._unproven)
+                self.resumed |= path.suffix != _HALF
 
     def has(self, name: str, part: int = 0) -> bool:
         key = (name, part)
@@ -76,7 +80,7 @@ class PartFiles(PartStore):
             checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
         head = {key: [one.dtype.str, one.shape, one.offset] for key, one in places.items()}
         line = json.dumps({"arrays": head, "size": offset, "crc32": checksum}).encode()
-        half = path.with_name(f"{path.name}.new")
+        half = path.with_name(f"{path.name}{_HALF}")
         try:
             self._prepare()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +137,10 @@ class PartFiles(PartStore):
 
     def _places(self, name: str, part: int) -> dict[str, _Place]:
         if not self.has(name, part):
-            raise KeyError((name, part))
+            raise OutputError(
+                f"{self._path(name, part)}: is missing or damaged",
+                f"rm -r {shlex.quote(str(self.folder))}, and run again: the work is done again",
+            )
         found = self._known[name, part]
         assert found is not None
         return found

@@ -61,7 +61,8 @@ def block_neighbors(
         The lists, and what was decided.
     """
     store = checkpoint.store()
-    if (state := checkpoint.load("blocks")) is not None:
+    # A store with a room keeps its parts itself; the state of a run without one may not fit.
+    if store.room is None and (state := checkpoint.load("blocks")) is not None:
         store.restore(state)
     return _searched(group, settings, truth, progress, store, checkpoint)
 

@@ -165,7 +165,7 @@ class Arranging:
             if not store.has("carving ended"):
                 counts = [store.get("encoded", c, "counts") for c in range(self.chunks)]
                 self.ends = np.array([starts_of(one)[self.first_cells] for one in counts])
-                self._each("arrange", self._carve_cells, groups, "carved")
+                self._each("arrange", self._carve_cells, groups, "carved map")
                 store.put("carving ended")
             self._drop("encoded", range(self.chunks))
             self.chart = Chart.of(store, "carved map", len(groups), cells)

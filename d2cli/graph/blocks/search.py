@@ -166,7 +166,7 @@ class BlockSearch:
         self, groups: Sequence[int], bytes_per_row: float, share: float = _OWN_SHARE
     ) -> list[Sequence[int]]:
         """Runs of groups that together fit a share of the room, at least one for each thread."""
-        if self.store.room is None or not len(groups):
+        if self.store.room is None:
             return [groups]
         size = bytes_per_row * float(self.layout.sizes.max())
         most = max(self.threads, int(share * self.store.room / size))
@@ -187,8 +187,9 @@ class BlockSearch:
         for batch in self._batches(todo, met_bytes(width, size, probes)):
             sides = {g: Side(self.store, g) for g in batch}
             self._meet(sides, far, choose, ended)
-            for g, side in sides.items():
+            for side in sides.values():
                 side.keep()
+            for g in sides:  # not before: rows of g also met the blocks of the other sides
                 self.store.put("round", g, round=number(self.rounds + 1))
         self.rounds += 1
 

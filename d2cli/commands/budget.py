@@ -98,6 +98,7 @@ class Spill:
         disk: the most bytes in the folder at one time.
         written, read: bytes of all files there, and of inputs that are read again; at least.
         room: bytes of the files' content that may be in memory at one time.
+        left: bytes that stay in the folder until the end of the run.
     """
 
     what: str
@@ -105,11 +106,12 @@ class Spill:
     written: int
     read: int
     room: int
+    left: int = 0
 
     def and_then(self, other: Spill) -> Spill:
-        """Both, one after the other; the lists of the first stay while the second is made."""
+        """Both, one after the other."""
         return Spill(
-            f"{self.what} and {other.what}", max(self.disk, other.disk),
+            f"{self.what} and {other.what}", max(self.disk, self.left + other.disk),
             self.written + other.written, self.read + other.read, max(self.room, other.room),
         )  # fmt: skip
 
@@ -147,10 +149,16 @@ def work_files(room: Room) -> Iterator[WorkFiles]:
         OutputError: instead of an OSError of the block, such as that of a full disk.
     """
     room.check_work_dir()
+    with work_errors(room.work_dir), WorkFiles(room.work_dir) as files:
+        yield files
+
+
+@contextmanager
+def work_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError about files in a work folder into an OutputError."""
     try:
-        with WorkFiles(room.work_dir) as files:
-            yield files
+        yield
     except OSError as error:
         reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
-        says = f"{error.filename or room.work_dir}: cannot be read or written ({reason})"
+        says = f"{error.filename or folder}: cannot be read or written ({reason})"
         raise OutputError(says, "--work-dir names another folder for temporary files") from None

@@ -388,7 +388,7 @@ def matrix_of(emb: Layout) -> Matrix:
     kind = emb.dtype if emb.dtype.kind == "f" else np.result_type(np.float32, emb.dtype)
     return Matrix(
         emb.rows, emb.width, kind.itemsize, emb.mapped, emb.largest_mapped, emb.reading,
-        emb.plain,
+        emb.plain, emb.copied,
     )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Layout:
         reading: bytes of the buffers while the files are read.
         id_sizes: the sizes of the ids; None if the files carry none.
         key_sizes: those of the column that is compared with other inputs if there are no ids.
+        copied: whether :meth:`Source.reader` copies the rows first.
     """
 
     option: str
@@ -73,6 +74,7 @@ class Layout:
     reading: int
     id_sizes: Ids | None
     key_sizes: Ids | None = None
+    copied: bool = False
 
     @property
     def read_sizes(self) -> Ids | None:
@@ -166,11 +168,18 @@ class Source:
             reading=max(part.buffer_bytes(self.role == "outputs") for part in parts),
             id_sizes=_id_sizes(ids[0], rows) if ids else None,
             key_sizes=_id_sizes(key.parts[0], rows) if key else None,
+            copied=self._in_order() is None,
         )  # fmt: skip
 
     def _as_it_is(self, part: Field) -> bool:
         """Whether a memory map of the file is what the run takes."""
         return self.role != "embeddings" or part.dtype.kind == "f"
+
+    def _in_order(self) -> list[MappedField] | None:
+        """The parts, if all are floats that lie in their files row by row."""
+        parts = [part for part in self.parts if isinstance(part, MappedField)]
+        fit = all(self._as_it_is(part) and not part.fortran for part in parts)
+        return parts if fit and len(parts) == len(self.parts) else None
 
     @property
     def notices(self) -> list[str]:
@@ -223,12 +232,10 @@ class Source:
             DataError: if a file cannot be read, or its rows are not what its header claims.
             OSError: if the temporary file cannot be written.
         """
-        parts = [part for part in self.parts if isinstance(part, MappedField)]
-        plain = len(parts) == len(self.parts) and all(self._as_it_is(part) for part in parts)
-        one = len(self.parts) == 1 and plain
-        width = self._width()
-        dtype = self.parts[0].dtype.newbyteorder("=") if one else self._copied_as()
-        if plain and not any(part.fortran for part in parts):
+        width, first = self._width(), self.parts[0]
+        one = len(self.parts) == 1 and isinstance(first, MappedField) and self._as_it_is(first)
+        dtype = first.dtype.newbyteorder("=") if one else self._copied_as()
+        if (parts := self._in_order()) is not None:
             raw = [RawRows(part.path, part.offset, part.n, part.dtype) for part in parts]
             return RowFiles(raw, width, dtype)
         if work_dir is None:

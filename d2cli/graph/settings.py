@@ -17,6 +17,7 @@ class Matrix:
     largest_file: int = 0  # bytes of the largest file mapped while the copy is made; 0: no map
     reading: int = 0  # bytes of the buffers of the file reader
     plain: bool = True  # whether kernels can use the array as it is: C order, native byte order
+    copied: bool = False  # whether rows are copied to a file before they can be read in ranges
 
     @property
     def size(self) -> int:

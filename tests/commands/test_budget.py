@@ -1,6 +1,7 @@
 """The memory that a run keeps to, and its folder for files."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli.commands import budget
-from d2cli.commands.budget import SHARE, Room, arranged, work_files
+from d2cli.commands.budget import SHARE, Room, Spill, arranged, work_files
 from d2cli.commands.requests import RunOptions
 from d2cli.errors import OutputError
 from d2cli.runtime.ledger import BASE, Estimate
@@ -129,6 +130,12 @@ def test_work_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     with pytest.raises(OutputError, match="cannot be written"):
         Room.of(RunOptions(work_dir=str(tmp_path)), "out.npy")
+
+
+def test_what_stays_of_the_first_files_counts_beside_the_second():
+    first, second = Spill("the search", 100, 300, 500, 7, left=20), Spill("edges", 90, 95, 200, 9)
+    assert first.and_then(second) == Spill("the search and edges", 110, 395, 700, 9)
+    assert replace(first, disk=200).and_then(second).disk == 200
 
 
 def test_neither_option_is_recorded(data, run_cli):

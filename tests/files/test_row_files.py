@@ -106,6 +106,7 @@ def test_rows_equal_the_matrix(tmp_path_factory, data):
         patch.setattr(row_files, "_OPEN_FILES", data.draw(st.sampled_from([0, 1, 256])))
         matrix = source.matrix()
         with source.reader(work) as reader:
+            assert bool(os.listdir(work)) == source.layout().copied
             assert reader.shape == matrix.shape
             assert reader.dtype == matrix.dtype.newbyteorder("=")
             start = data.draw(st.integers(0, source.n))

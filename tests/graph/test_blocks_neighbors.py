@@ -223,6 +223,7 @@ def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
     """Nor on how many rows are in memory when."""
     for module in (rank, ranked):
         monkeypatch.setattr(module, "PART_ROWS", 512)
+    monkeypatch.setattr(rank, "PASSING_NUMBERS", 1)
     wanted = digest(kind, 3000)
     for room, threads in zip(ROOMS, (1, 2, 1), strict=True):
         kept = Kept(tmp_path / str(room), room)
@@ -239,6 +240,14 @@ def test_result_of_few_rows_does_not_depend_on_memory(tmp_path, monkeypatch):
     for kind in (clustered, near_duplicates):
         kept = Kept(tmp_path / kind.__name__, 1)
         assert digest(kind, 300, 1, kept) == digest(kind, 300)
+
+
+@compiled
+def test_vectors_pass_in_large_runs_however_small_the_memory(tmp_path, monkeypatch):
+    calls, measure = [], rank._measure
+    monkeypatch.setattr(rank, "_measure", lambda *a: calls.append(len(a[2])) or measure(*a))
+    search(made(clustered, 1000), checkpoint=Kept(tmp_path, 1))
+    assert calls == [1000]
 
 
 class KilledError(Exception):
@@ -266,6 +275,7 @@ def test_a_killed_run_continues_from_its_parts(kind, tmp_path, monkeypatch):
     """Killed again and again, at writes that are drawn: no part is written much more than once."""
     for module in (rank, ranked):
         monkeypatch.setattr(module, "PART_ROWS", 512)
+    monkeypatch.setattr(rank, "PASSING_NUMBERS", 1)
     n, rng, kept = 2000, np.random.default_rng(3), Kept(tmp_path, 200_000)
     wanted = digest(kind, n)
     for run in range(200):
@@ -279,6 +289,32 @@ def test_a_killed_run_continues_from_its_parts(kind, tmp_path, monkeypatch):
         assert run > 3
         return
     raise AssertionError("the run never ends")
+
+
+@compiled
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_run_killed_before_any_write_continues(room, tmp_path, monkeypatch):
+    """With one group of rows in memory, some or all; then with another memory."""
+    for module in (rank, ranked):
+        monkeypatch.setattr(module, "PART_ROWS", 512)
+    kind, n, writes = power_law, 1000, 0
+    wanted, real, left = digest(kind, n), PartFiles.put, 10**9
+
+    def put(self, *arguments, **arrays):
+        nonlocal left, writes
+        left, writes = left - 1, writes + 1
+        if left < 0:
+            raise KilledError
+        real(self, *arguments, **arrays)
+
+    monkeypatch.setattr(PartFiles, "put", put)
+    digest(kind, n, 1, Kept(tmp_path / "whole", room))
+    for at in range(writes):
+        folder, left = tmp_path / str(at), at
+        with pytest.raises(KilledError):
+            digest(kind, n, 1, Kept(folder, room))
+        left = 10**9
+        assert digest(kind, n, 1, Kept(folder, ROOMS[at % 3])) == wanted
 
 
 DIGESTS = """

@@ -72,4 +72,4 @@ def arrange_build(
     estimate, spare = arranged(room, lambda spare: account(spare, most=spare is None))
     if spare is None:
         return estimate, None
-    return estimate, Spill("the search", *files[-1], room=spare)
+    return estimate, Spill("the search", **files[-1]._asdict(), room=spare)

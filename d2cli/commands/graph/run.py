@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.commands.bad_rows import BadRows
-from d2cli.commands.budget import Room, Spill
+from d2cli.commands.budget import Room, Spill, work_errors
 from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.inputs import GraphJob, read_graph_data
 from d2cli.commands.graph.plan import plan_graph
@@ -114,7 +114,8 @@ def lists_of(
     counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
     settings = SearchSettings(**as_parameters(options), threads=threads)
     with counted, blame(embeddings=emb, within=within):
-        rows = opened.enter_context(emb.reader(spill.folder))
+        with work_errors(spill.folder):
+            rows = opened.enter_context(emb.reader(spill.folder))
         return build_lists(
             rows, settings, within=labels, exclude=excluded, progress=progress,
             checkpoint=checkpoint,

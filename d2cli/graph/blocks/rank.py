@@ -11,10 +11,11 @@ from functools import partial
 import numpy as np
 
 from d2cli.engine.threads import Progress, each, for_blocks
-from d2cli.graph.blocks.ranked import PART_ROWS, Held, Ranked, Stored
+from d2cli.graph.blocks.ranked import Held, Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.blocks.sizes import PART_ROWS, PASSING_NUMBERS, passing_bytes, range_bytes
 from d2cli.graph.distances import AHEAD, distance, keep, rerank
-from d2cli.graph.vectors import Group, block_rows
+from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
 from d2cli.runtime.jit import kernel
 from d2cli.runtime.prefetch import prefetch_row
@@ -63,12 +64,11 @@ def _rank(
 
 
 def _ranked_in_ranges(search: BlockSearch, k: int, room: int, progress: Progress) -> Stored:
-    n, (_, d) = len(search.group), search.group.vectors.shape
-    wide = search.group.vectors.itemsize * d
+    n, (_, d), wide = len(search.group), search.group.vectors.shape, search.group.vectors.itemsize
     most = search.plan.list_size + (k if search.tight_count() else 0)
-    rows = int(_RANGE_SHARE * room / (wide + 8 * most + 8 * k + 8))
-    step = max(1, rows // PART_ROWS)
-    passing = max(1, int(_PASSING_SHARE * room / search.threads / (2 * wide)))
+    step = max(1, int(_RANGE_SHARE * room / range_bytes(d, wide, most, k)) // PART_ROWS)
+    fits = int(_PASSING_SHARE * room / search.threads / passing_bytes(d, wide))
+    passing = max(1, PASSING_NUMBERS // d, fits)
     parts = [part for part in range(-(-n // PART_ROWS)) if not search.store.has("ranked", part)]
     for at in range(0, len(parts), step):
         some = parts[at : at + step]  # a run: parts are stored in order
@@ -88,7 +88,7 @@ def _rank_range(
     def read(a: int, b: int) -> None:
         vectors[a:b] = group.block(start + a, start + b)
 
-    for_blocks(read, stop - start, block_rows(vectors.shape[1]), search.threads)
+    for_blocks(read, stop - start, passing, search.threads)
     lengths = np.full(candidates.shape, np.inf, np.float32)
 
     def meet(first: int) -> None:

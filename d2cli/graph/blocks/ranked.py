@@ -7,10 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from d2cli.engine.store import PartStore
+from d2cli.graph.blocks.sizes import PART_ROWS
 from d2cli.runtime.arrays import Float32, Int32, Int64
-
-#: Rows of a part.
-PART_ROWS = 1 << 15
 
 
 class Ranked(Protocol):

@@ -39,6 +39,11 @@ BOX_OFFERS = 1 << 18
 #: Packs of blocks in which the nearest block of a row is looked for when rows are moved.
 REROUTED_PACKS = 8
 
+#: Rows of a part of ranked lists, the fewest that are ranked at a time.
+PART_ROWS = 1 << 15
+#: Numbers of the vectors that pass the rows to be ranked, in each thread, at least.
+PASSING_NUMBERS = 1 << 19
+
 
 def truth_size(k: int, n: int) -> int:
     """True neighbours of the sample that a search for k neighbours among n rows is tuned with."""
@@ -73,10 +78,21 @@ def _assumed(matrix: Matrix, settings: SearchSettings) -> tuple[int, int, int, i
     return min(d, 192), min(settings.n_neighbors + 10, spare), 16, 64
 
 
+def range_bytes(d: int, wide: int, most: int, k: int) -> int:
+    """Bytes per row that is ranked: its vector, `most` candidates, their distances, its lists."""
+    return wide * d + 8 * most + 8 * k + 8
+
+
+def passing_bytes(d: int, wide: int) -> int:
+    """Bytes per row that passes: its vector, while it is read, scaled in float64 and converted."""
+    return (2 * wide + 8) * d
+
+
 class Files(NamedTuple):
-    """Bytes of the parts of a search that are kept in files."""
+    """Bytes of what a search keeps in files, with a copy of the vectors if one is needed."""
 
     disk: int  # at one time
+    left: int  # of these, after the search: the lists, and the copy
     written: int
     read: int  # with the vectors, each time that they are read
 
@@ -96,21 +112,29 @@ def search_in_files(
     ledger.stage = "search"
     ledger.hold("rows and blocks", known_bytes(n, min(d, MOST_DIMENSIONS)))
     group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
-    ledger.hold("tasks", threads * group * (4 * width + 16 * cells))
+    ranking = min(n, PART_ROWS) * range_bytes(d, matrix.wide, size, k)
+    ranking += threads * max(1, PASSING_NUMBERS // d) * passing_bytes(d, matrix.wide)
+    ledger.hold("tasks", max(threads * group * (4 * width + 16 * cells), ranking))
     ledger.hold("parts", room)
     ledger.free("tasks", "parts", "rows and blocks")
 
     blocks, lists, moving = 1.42 * (width + 8) + 4 * cells + 4, 8 * size + 6, width + 4 * cells + 8
     votes = 4 * (2 * VOTERS + 8)
-    disk = blocks + lists + max(moving, 4 * probes + votes)
+    # Parts of all rounds stay until the last range is ranked.
+    disk = blocks + lists + max(moving, 4 * probes + max(votes, 4 * 8 + 8 * k))
+    copy = matrix.wide * d if matrix.copied else 0
     own, far = met_bytes(width, size, probes), far_bytes(width, size)
     batches = max(1.0, n * own / max(0.7 * room, threads * group * own))
-    ranges = max(1.0, n * (matrix.wide * d + 8 * (size + k)) / max(0.75 * room, 1 << 20))
+    ranges = max(1.0, n * range_bytes(d, matrix.wide, size, k) / max(0.75 * room, ranking))
     rounds = 2.0  # one of probes and one of votes
     written = 3 * moving + 2 * blocks + rounds * (1 + batches) * lists + 4 * probes + votes + 8 * k
     read = written + rounds * batches * far + ranges * 4 * size
     passes = 6 + ranges  # checked, hashed, compared with a sample, encoded; then ranked
-    return Files(round(n * disk), round(n * written), round(n * read + passes * matrix.size))
+    vectors = passes * (n * copy or matrix.size)
+    return Files(
+        round(n * (disk + copy)), round(n * (8 * k + copy)), round(n * (written + copy)),
+        round(n * read + vectors),
+    )  # fmt: skip
 
 
 def encoded_rows(n: int, d: int) -> int:

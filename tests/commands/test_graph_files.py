@@ -17,6 +17,7 @@ from d2cli.commands.graph import run as graph_run
 from d2cli.commands.select import plan as select_plan
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.files.output.part_files import PartFiles
+from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.blocks import plan, rank, ranked
 from tests.marks import compiled
 
@@ -177,6 +178,21 @@ def test_a_full_disk_leaves_the_old_output_and_can_be_continued(inputs, in_files
     assert code == 0
     assert "resumed from" in err
     assert Path("g.arrow").read_bytes() == wanted
+    assert os.listdir("work") == []
+
+
+@compiled
+def test_a_disk_that_is_full_while_rows_are_copied_is_one_line(inputs, in_files, monkeypatch):
+    in_files()
+
+    def full(*_):
+        raise OSError("40 requested and 12 written")
+
+    monkeypatch.setattr(WorkFiles, "append", full)
+    line = [*LINES["table with ids"], "--work-dir", "work", "--out", "g.arrow"]
+    code, _, err = inputs(*line, "-q")
+    assert (code, len(err.splitlines())) == (1, 2)
+    assert err.startswith("error: work: cannot be read or written (40 requested and 12 written")
     assert os.listdir("work") == []
 
 

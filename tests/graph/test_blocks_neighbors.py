@@ -12,7 +12,7 @@ import pytest
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import silent
 from d2cli.files.output.part_files import PartFiles
-from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked
+from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked, tight
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.vectors import Group, ReadVectors
@@ -233,7 +233,9 @@ def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
 
 
 def test_result_of_few_rows_does_not_depend_on_memory(tmp_path, monkeypatch):
-    """Several cells, groups and parts even so."""
+    """Several cells, groups and parts even so; tight rows are stored after each cell."""
+    monkeypatch.setattr(tight, "_WAITING", 10)
+    monkeypatch.setattr(ranked, "_NEAR_ROWS", 3)
     monkeypatch.setattr(plan, "CELL_ROWS", 32)
     for module in (rank, ranked):
         monkeypatch.setattr(module, "PART_ROWS", 64)

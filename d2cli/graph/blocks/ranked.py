@@ -10,6 +10,9 @@ from d2cli.engine.store import PartStore
 from d2cli.graph.blocks.sizes import PART_ROWS
 from d2cli.runtime.arrays import Float32, Int32, Int64
 
+#: Rows between two that are read together.
+_NEAR_ROWS = 64
+
 
 class Ranked(Protocol):
     """Neighbours, numbers of the group, and distances of every row of a group, by number."""
@@ -60,9 +63,13 @@ class Stored:
         for part in np.unique(parts):
             mine = np.flatnonzero(parts == part)
             at = numbers[mine] - part * PART_ROWS
-            first, last = int(at[0]), int(at[-1]) + 1
-            for array, key in zip(found, ("neighbors", "distances"), strict=True):
-                array[mine] = self._store.get("ranked", int(part), key, first, last)[at - first]
+            # Rows that lie far apart are read by themselves.
+            cuts = np.flatnonzero(np.diff(at) > _NEAR_ROWS) + 1
+            for some in np.split(np.arange(len(at)), cuts):
+                first, last = int(at[some[0]]), int(at[some[-1]]) + 1
+                for array, key in zip(found, ("neighbors", "distances"), strict=True):
+                    near = self._store.get("ranked", int(part), key, first, last)
+                    array[mine[some]] = near[at[some] - first]
         return found
 
 

@@ -21,6 +21,9 @@ from d2cli.runtime.jit import kernel
 #: Squared distance of centres, in the same unit, up to which cells are searched together.
 _NEAR_CENTRES = 4.0
 
+#: Rows whose neighbours wait to be stored.
+_WAITING = 1 << 18
+
 #: Searches a group of rows, of which the first has this place: neighbors (n, k), its numbers.
 Solve = Callable[[Group, int], Int32]
 
@@ -46,7 +49,9 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     ])  # fmt: skip
     component = joined[layout.chart.cell_of_block(layout.block_of_place[places])]
     numbers = layout.numbers_at(places.astype(np.int32))
+    search.drop("tight")  # of a run that was stopped
     found: list[tuple[Int64, Int32]] = []
+    waiting = 0
     for some in runs(component):
         members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
         if len(members) > 1:
@@ -55,18 +60,25 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
             near = solve(group, int(places[members[0]]))
             listed = np.where(near < 0, -1, own[near]).astype(np.int32)
             found.append((places[members], listed))
-    if not found:
-        return
-    at = np.concatenate([one for one, _ in found])
+            waiting += len(members)
+        if waiting > _WAITING:
+            _store(search, found)
+            found, waiting = [], 0
+    if found:
+        _store(search, found)
+
+
+def _store(search: BlockSearch, found: list[tuple[Int64, Int32]]) -> None:
+    """Add the neighbours of rows at some places to the parts of their groups."""
+    places = np.concatenate([one for one, _ in found])
     neighbors = np.concatenate([listed for _, listed in found])
-    order = np.argsort(at, kind="stable")
-    at, neighbors = at[order], neighbors[order]
-    cuts = np.searchsorted(at, layout.first_places)
-    for g in range(layout.groups):
-        mine = slice(cuts[g], cuts[g + 1])
-        search.store.put(
-            "tight", g, at=at[mine] - layout.first_places[g], neighbors=neighbors[mine]
-        )
+    for g, mine in search.layout.by_group(places):
+        at, listed = places[mine] - search.layout.first_places[g], neighbors[mine]
+        if search.store.has("tight", g):
+            at = np.concatenate([search.store.get("tight", g, "at"), at])
+            listed = np.concatenate([search.store.get("tight", g, "neighbors"), listed])
+        order = np.argsort(at, kind="stable")
+        search.store.put("tight", g, at=at[order], neighbors=listed[order])
 
 
 def joined_cells(centres: UInt8, square: float) -> Int64:

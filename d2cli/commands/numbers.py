@@ -10,6 +10,8 @@ from d2cli.errors import UsageError
 _THOUSANDS = re.compile(r"-?\d{1,3}([,' ]\d{3})+")
 _DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
 _UNITS = {"k": 10**3, "m": 10**6}
+#: A larger number is no number of rows, and no share of them.
+_LARGEST = 10**15
 
 
 def whole_number(text: str, flag: str) -> int:
@@ -48,7 +50,7 @@ def _meant(text: str) -> str | None:
         plain, below = plain.split("/")
         over = _decimal(below) or Decimal("nan")
     value = _decimal(plain)
-    if value is None or not (found := value / over).is_finite():
+    if value is None or not (found := value / over).is_finite() or abs(found) >= _LARGEST:
         return None
     return f"{round(found, 6).normalize():f}"
 
@@ -59,7 +61,7 @@ def _whole_hint(text: str, flag: str) -> str | None:
     if _THOUSANDS.fullmatch(plain):
         return f"write {flag} {re.sub('[^-0-9]', '', plain)}"
     value = _decimal(plain.rstrip("km")) if plain[-1:] in _UNITS else _decimal(plain)
-    if value is not None and value.is_finite() and abs(value) < 10**15:
+    if value is not None and value.is_finite() and abs(value) < _LARGEST:
         count = value * _UNITS.get(plain[-1:], 1)
         if count == int(count):
             return f"write {flag} {int(count)}"

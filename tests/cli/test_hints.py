@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from d2cli.cli import hints
@@ -139,6 +139,10 @@ def test_percentages_mean_their_hundredth(share):
 
 
 @given(st.text(max_size=8))
+@example("1E100")
+@example("9E99%")
+@example("1/1E-99")
+@example("-1E-99")
 def test_numbers_are_read_or_refused(text):
     for read in (decimal_number, whole_number):
         try:

@@ -68,6 +68,9 @@ class Room:
             OutputError: saying what to do.
         """
         folder = self.work_dir
+        if folder.exists() and not folder.is_dir():
+            says = f"{folder}: the folder for files that do not fit in memory is not a folder"
+            raise OutputError(says, "name another with --work-dir")
         if not folder.is_dir():
             says = f"{folder}: the folder for files that do not fit in memory does not exist"
             raise OutputError(says, f"mkdir -p {folder}, or name another with --work-dir")

@@ -126,6 +126,12 @@ def test_work_folder_that_cannot_be_used_is_refused_before_any_work(command, dat
     assert set(os.listdir()) == before
 
 
+def test_work_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="memory is not a folder"):
+        Room.of(RunOptions(work_dir=str(tmp_path / "file")), "out.npy")
+
+
 def test_work_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     with pytest.raises(OutputError, match="cannot be written"):

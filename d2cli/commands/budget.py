@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2cli.errors import OutputError
+from d2cli.files.output.atomic import reason_of
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.runtime.ledger import BASE, Estimate
 from d2cli.runtime.memory import available_memory
 from d2cli.runtime.units import binary, parse_size
 
 if TYPE_CHECKING:
-    from d2cli.commands.plan import Plan
     from d2cli.commands.requests import RunOptions
 
 #: The share of the available memory that a run keeps to without ``--max-memory``.
@@ -67,16 +67,14 @@ class Room:
         Raises:
             OutputError: saying what to do.
         """
-        folder = self.work_dir
-        if folder.exists() and not folder.is_dir():
-            says = f"{folder}: the folder for files that do not fit in memory is not a folder"
-            raise OutputError(says, "name another with --work-dir")
+        folder, other = self.work_dir, "name another with --work-dir"
+        about = f"{folder}: the folder for files that do not fit in memory"
+        if not folder.exists():
+            raise OutputError(f"{about} does not exist", f"mkdir -p {folder}, or {other}")
         if not folder.is_dir():
-            says = f"{folder}: the folder for files that do not fit in memory does not exist"
-            raise OutputError(says, f"mkdir -p {folder}, or name another with --work-dir")
+            raise OutputError(f"{about} is not a folder", other)
         if not os.access(folder, os.W_OK | os.X_OK):
-            says = f"{folder}: the folder for files that do not fit in memory cannot be written"
-            raise OutputError(says, "name another with --work-dir")
+            raise OutputError(f"{about} cannot be written", other)
 
     @property
     def text(self) -> str:
@@ -85,11 +83,6 @@ class Room:
             return "no limit is known"
         why = "--max-memory" if self.given else f"{SHARE:.0%} of what is available"
         return f"{binary(self.memory)} besides program and libraries ({why})"
-
-
-def fits(plan: Plan, room: Room) -> bool:
-    """Whether a run as planned keeps to the memory of a room."""
-    return room.holds(plan.estimate)
 
 
 @dataclass(frozen=True)
@@ -162,6 +155,5 @@ def work_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
-        says = f"{error.filename or folder}: cannot be read or written ({reason})"
+        says = f"{error.filename or folder}: cannot be read or written ({reason_of(error)})"
         raise OutputError(says, "--work-dir names another folder for temporary files") from None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from d2cli.commands.budget import Room, Spill, fits
+from d2cli.commands.budget import Room, Spill
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.defaults import EXACT_UP_TO
@@ -307,7 +307,7 @@ def check_room(plan: Plan) -> None:
         OutputError: if the work folder is needed and cannot be written.
     """
     room, estimate = plan.room, plan.estimate
-    if room.given and room.memory is not None and not fits(plan, room):
+    if room.given and room.memory is not None and not room.holds(plan.estimate):
         least = f"{math.ceil((estimate.peak - BASE) / MIB)} MiB"
         even = ", even with everything else in files"
         if plan.spill is None:

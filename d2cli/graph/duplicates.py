@@ -108,7 +108,7 @@ def _hash_rows(bits, keys, negative_zero, hashes):
 def _first_equal(group: Group, hashes: NDArray[np.uint64], by_hash: Int64) -> Int32 | None:
     """The lowest row (n,) that equals each row, of vectors that are not in memory; None: itself.
 
-    Rows of equal hash, of which there are few, are read and compared.
+    Only rows whose hashes are equal are read and compared; they are few.
     """
     ordered = hashes[by_hash]
     again = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # places of rows that follow an equal

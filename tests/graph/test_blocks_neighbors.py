@@ -76,7 +76,7 @@ class Reader:
 
 
 class Kept(Checkpoint):
-    """Parts in files of a folder, of which `room` bytes may be in memory."""
+    """Parts in files of a folder; `room` bytes of them may be in memory."""
 
     def __init__(self, folder, room):
         self.parts = PartFiles(folder, room)

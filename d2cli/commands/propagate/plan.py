@@ -49,7 +49,7 @@ def plan_propagate(job: PropagateJob) -> Plan:
 
 
 def edges_spill(n: int, k: int, messages: Messages, passes: int, room: int | None) -> Spill | None:
-    """Edges in files, of n rows with k listed neighbours; they are read in so many `passes`.
+    """The edges of n rows with k listed neighbours, in files that are read `passes` times.
 
     `room` is the bytes of edges that may be in memory at one time; None: all are in memory.
     """

@@ -52,7 +52,7 @@ class Outputs:
     def _temporary(self, final: Path) -> Path:
         """A temporary path beside `final`. Its length does not depend on that of `final`."""
         if final.parent not in self._leases:
-            with _naming(final):
+            with naming(final):
                 self._leases[final.parent] = Lease(final.parent)
         return self._leases[final.parent].temporary()
 
@@ -68,12 +68,12 @@ class Outputs:
                 for lease in self._leases.values():
                     lease.end()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            with _naming(self._moves[-1].final if self._moves else "output"):
+            with naming(self._moves[-1].final if self._moves else "output"):
                 raise error
 
     def _finish(self) -> None:
         for move in self._moves:
-            with _naming(move.final):
+            with naming(move.final):
                 _flush(move.temporary)
         moves = {Path(move.target): move for move in self._moves}
         beside = {move: moves.get(sidecar_path(move.target)) for move in self._moves}
@@ -89,10 +89,10 @@ class Outputs:
                 last += [sidecar] if bridge else []
             for stage in (first, data, last):
                 for move in stage:
-                    with _naming(move.final):
+                    with naming(move.final):
                         undo.move(move.temporary, move.final)
                 for folder in {move.final.parent for move in stage}:
-                    with _naming(folder):
+                    with naming(folder):
                         _flush_folder(folder)
             stopping.mark_written()
 
@@ -105,7 +105,7 @@ class Outputs:
         text = bridging_sidecar(sidecar.temporary, sidecar.final, data.final)
         if text is None:
             return None
-        with _naming(sidecar.final):
+        with naming(sidecar.final):
             step = _Move(sidecar.target, self._temporary(sidecar.final), sidecar.final)
             step.temporary.write_text(text, encoding="utf-8")
             _flush(step.temporary)
@@ -175,13 +175,17 @@ def _alone_in(folders: Iterable[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def _naming(place: object) -> Iterator[None]:
+def naming(place: object, hint: str | None = None) -> Iterator[None]:
     """Turn an OSError into an OutputError that names the file."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
-        raise OutputError(f"{place}: cannot be written ({reason})") from None
+        raise OutputError(f"{place}: cannot be written ({reason_of(error)})", hint) from None
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong."""
+    return error.strerror or f"{error}: is the disk full?"  # numpy sets no errno
 
 
 def resolve(target: Path) -> Path:
@@ -219,7 +223,7 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
         )
     inputs, folders = list(inputs), set()
     for place in (Path(target), sidecar_path(target)):
-        with _naming(place):  # a name too long, a cycle of links
+        with naming(place):  # a name too long, a cycle of links
             folders.add(_check_place(place, inputs))
     for folder in folders:
         sweep(folder)

@@ -34,8 +34,7 @@ from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.engine.store import PartStore
-from d2cli.errors import OutputError
-from d2cli.files.output.atomic import resolve
+from d2cli.files.output.atomic import naming, resolve
 from d2cli.files.output.part_files import WORK_DIR, PartFiles
 from d2cli.files.output.temporary import lock, opened
 
@@ -104,17 +103,13 @@ class FileCheckpoint(Checkpoint):
         if self._spill is None:
             return PartStore()
         if self._parts is None:
-            try:
+            with naming(self._parent, WORK_DIR):
                 self.folder.mkdir(exist_ok=True)
                 if not self._own():  # a run of the same build is alive
                     self._lasting = False  # no run finds this name again
                     self.folder = self._named(secrets.token_hex(8))
                     self.folder.mkdir()
                     self._own()
-            except OSError as error:
-                raise OutputError(
-                    f"{self._parent}: cannot be written ({error.strerror})", WORK_DIR
-                ) from None
             # No stage has a name with a dot.
             self._parts = PartFiles(self.folder / "all.parts", self._spill.room, self._claim)
             if self._parts.resumed:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from d2cli.engine.store import Arrays, PartStore
 from d2cli.errors import OutputError
+from d2cli.files.output.atomic import naming
 from d2cli.files.raw.numbers import read_numbers
 
 #: What to do if they cannot be written.
@@ -52,7 +53,7 @@ class PartFiles(PartStore):
         """Find the parts of an earlier run; `prepare` is called before each part is written."""
         super().__init__()
         self.folder, self.room, self._prepare = folder, room, prepare
-        self._known: dict[tuple[str, int], dict[str, _Place] | None] = {}
+        self._known: dict[tuple[str, int], dict[str, _Place]] = {}
         self._unproven: set[tuple[str, int]] = set()
         self.resumed = False
         with suppress(OSError):
@@ -81,20 +82,19 @@ class PartFiles(PartStore):
         head = {key: [one.dtype.str, one.shape, one.offset] for key, one in places.items()}
         line = json.dumps({"arrays": head, "size": offset, "crc32": checksum}).encode()
         half = path.with_name(f"{path.name}{_HALF}")
-        try:
-            self._prepare()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with half.open("wb") as file:
-                file.write(line.ljust(_HEAD - 1) + b"\n")
-                for array in plain.values():
-                    file.write(array.reshape(-1).view(np.uint8).data)
-            os.replace(half, path)
-        except OSError as error:
-            with suppress(OSError):
-                half.unlink(missing_ok=True)
-            raise OutputError(
-                f"{self.folder}: cannot be written ({error.strerror})", WORK_DIR
-            ) from None
+        with naming(self.folder, WORK_DIR):
+            try:
+                self._prepare()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with half.open("wb") as file:
+                    file.write(line.ljust(_HEAD - 1) + b"\n")
+                    for array in plain.values():
+                        file.write(array.reshape(-1).view(np.uint8).data)
+                os.replace(half, path)
+            except OSError:
+                with suppress(OSError):
+                    half.unlink(missing_ok=True)
+                raise
         self._unproven.discard((name, part))
         self._known[name, part] = places
 
@@ -141,9 +141,7 @@ class PartFiles(PartStore):
                 f"{self._path(name, part)}: is missing or damaged",
                 f"rm -r {shlex.quote(str(self.folder))}, and run again: the work is done again",
             )
-        found = self._known[name, part]
-        assert found is not None
-        return found
+        return self._known[name, part]
 
     def _path(self, name: str, part: int) -> Path:
         return self.folder / f"{name}-{part}"

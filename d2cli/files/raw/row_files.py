@@ -18,7 +18,7 @@ from d2cli.files.regular import system_errors
 
 #: Bytes of a buffer for rows that are converted or picked.
 _BUFFER_BYTES = 1 << 22
-#: Rows that lie at most so many bytes apart are read together, with those between them.
+#: Bytes between two rows up to which both are read at once, with the rows between them.
 _GAP_BYTES = 1 << 16
 #: The number of files that stay open; further files are opened for each read.
 _OPEN_FILES = 256

@@ -30,7 +30,7 @@ class Pairs(NamedTuple):
 
     @classmethod
     def of(cls, chosen: Int32, blocks: int) -> Pairs:
-        """From the blocks (m, p) that rows chose out of so many, -1 for none."""
+        """From the blocks (m, p) that rows chose, -1 for none; `blocks` is the number of all."""
         keys, ends, rows = by_block(chosen, blocks)
         return cls(keys, ends[:-1], ends[1:], rows)
 

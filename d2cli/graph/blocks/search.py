@@ -308,10 +308,9 @@ class BlockSearch:
             return listed
         at, more = self.store.get("tight", g, "at"), self.store.get("tight", g, "neighbors")
         extra = np.full((len(listed), more.shape[1]), -1, np.int32)
-        if len(at):
-            where = np.minimum(np.searchsorted(at, some), len(at) - 1)
-            again = np.flatnonzero(at[where] == some)
-            extra[again] = unlisted(more[where[again]], listed[again])
+        where = np.minimum(np.searchsorted(at, some), len(at) - 1)  # a part has rows
+        again = np.flatnonzero(at[where] == some)
+        extra[again] = unlisted(more[where[again]], listed[again])
         return np.concatenate([listed, extra], axis=1)
 
     def tight_count(self) -> int:

@@ -24,7 +24,7 @@ _NEAR_CENTRES = 4.0
 #: Rows whose neighbours wait to be stored.
 _WAITING = 1 << 18
 
-#: Searches a group of rows, of which the first has this place: neighbors (n, k), its numbers.
+#: Takes a group and the place of its first row; returns neighbors (n, k), numbers of the group.
 Solve = Callable[[Group, int], Int32]
 
 

@@ -38,8 +38,8 @@ class Signposts(NamedTuple):
 def choose_blocks(codes: UInt8, cells: Int32, posts: Signposts, probes: int) -> Int32:
     """The `probes` nearest blocks (n, probes) among those of the cells of each row, or -1.
 
-    They are in no order; of equally near blocks the first are taken. `cells` (n, q) are cells near
-    each row of codes (n, r), without repeats.
+    The nearest is the first, the others are in no order; of equally near blocks the first are
+    taken. `cells` (n, q) are cells near each row of codes (n, r), without repeats.
     """
     chosen = np.full((len(codes), probes), -1, np.int32)
     _choose_blocks(codes, cells, *posts.packed, posts.packs, posts.first, chosen)
@@ -52,16 +52,10 @@ def cells_near(codes: UInt8, centres: UInt8, size: int) -> Int32:
     The others come in no order. They are those of ``nearest_cells``, but for ties, and are found
     faster if they are many.
     """
-    first = nearest_cells(codes, centres, 1)
     if size <= _FEW_CELLS:
-        return first if size == 1 else nearest_cells(codes, centres, size)
+        return nearest_cells(codes, centres, size)
     every = Signposts.of(centres, np.array([0, len(centres)]))
-    chosen = choose_blocks(codes, np.zeros((len(codes), 1), np.int32), every, size)
-    # Of equally near cells the first is the nearest, and is taken.
-    place = (chosen == first).argmax(axis=1)[:, None]
-    np.put_along_axis(chosen, place, chosen[:, :1], axis=1)
-    chosen[:, :1] = first
-    return chosen
+    return choose_blocks(codes, np.zeros((len(codes), 1), np.int32), every, size)
 
 
 def ranks_of(codes: UInt8, cells: Int32, posts: Signposts, wanted: Int32) -> Int64:
@@ -206,13 +200,15 @@ def _keep_best(scores, seen, used, row, first, i, chosen):
     for y in range(size, (size + MASKED - 1) // MASKED * MASKED):
         scores[row, y] = _NOTHING
     bound = _threshold(scores, row, size, room)
-    filled = 0
+    filled, best, nearest = 0, bound, 0
     for begin in range(0, size, MASKED):
         mask = above(scores, row, begin, bound)
         while mask != 0:
             y = begin + trailing_zeros(mask)
             mask &= mask - 1
             chosen[i, filled] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
+            if scores[row, y] > best:
+                best, nearest = scores[row, y], filled
             filled += 1
     begin = 0
     while filled < room and begin < size and bound > EMPTY:  # of those at the bound, the first
@@ -223,6 +219,7 @@ def _keep_best(scores, seen, used, row, first, i, chosen):
             chosen[i, filled] = first[seen[row, y // BLOCK_ROWS]] + y % BLOCK_ROWS
             filled += 1
         begin += MASKED
+    chosen[i, 0], chosen[i, nearest] = chosen[i, nearest], chosen[i, 0]
 
 
 @borrowing_kernel

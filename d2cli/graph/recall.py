@@ -7,7 +7,7 @@ import numpy as np
 from d2cli.engine.threads import Progress
 from d2cli.graph.exact.search import exact_neighbors_of
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Float32, Int32, Int64
+from d2cli.runtime.arrays import Bools, Float32, Int32, Int64
 from d2cli.runtime.decisions import Decision
 
 #: neighbors (n, k), rows of all vectors; distances (n, k); and what the search chose itself.
@@ -36,6 +36,10 @@ class Truth(NamedTuple):
     def part(self, start: int, stop: int) -> "Truth":
         """Rows start … stop of the sample."""
         return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
+
+    def some(self, which: Bools) -> "Truth":
+        """The rows of the sample that are marked in `which` (m,)."""
+        return Truth(self.rows[which], self.neighbors[which], self.distances[which])
 
     def recall(self, distances: Float32) -> float:
         """recall@k of lists for `rows` that have these distances (m, k).

@@ -2,7 +2,8 @@
 
 Rows become codes and are sorted into cells, carved into blocks, moved to the block with the nearest
 centre, and carved again (:mod:`.kernels.arrange`). Cells are near centres of any number of rows;
-*groups* are runs of cells, the unit of work; *packs* are runs of at most 32 near blocks of a cell.
+*groups* are runs of cells, the unit of work; *packs* are runs of near blocks of a cell, at most 32
+when they are made.
 """
 
 from __future__ import annotations
@@ -32,27 +33,35 @@ from d2cli.graph.blocks.sizes import (
     FEWEST_GROUPS,
     GROUP_ROWS,
     READ_ROWS,
-    REROUTED_PACKS,
     encoded_rows,
 )
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Int32, Int64, UInt8
 
 
+class Packs(NamedTuple):
+    """Packs of blocks, as they were before rows moved; some may have no block now."""
+
+    centres: UInt8  # (packs, r)
+    cells: Int64  # (packs,), ascending
+
+
 class Map:
     """The way from a row to blocks: from its cells to packs of blocks, and to the blocks."""
 
-    def __init__(self, centres: UInt8, pack_starts: Int64, pack_cells: Int64, cells: int) -> None:
-        """From the centres of all blocks, in the order of packs."""
-        by_pack = block_centres(centres, pack_starts)
-        counts = np.bincount(pack_cells, minlength=cells)
-        self.to_packs = Signposts.of(by_pack, starts_of(counts))
+    def __init__(self, packs: Packs, centres: UInt8, pack_starts: Int64, cells: int) -> None:
+        """From the centres of all blocks, in the order of packs, and the number of cells."""
+        counts = np.bincount(packs.cells, minlength=cells)
+        self.to_packs = Signposts.of(packs.centres, starts_of(counts))
         self.to_blocks = Signposts.of(centres, pack_starts)
 
-    def choose(self, codes: UInt8, cells: Int32, packs: int, probes: int) -> Int32:
-        """The `probes` nearest blocks (n, probes) in the `packs` nearest packs, or -1."""
-        near = choose_blocks(codes, cells, self.to_packs, packs)
-        return choose_blocks(codes, near, self.to_blocks, probes)
+    def packs_near(self, codes: UInt8, cells: Int32, count: int) -> Int32:
+        """The `count` nearest packs (n, count) in the cells (n, any) of each row, or -1."""
+        return choose_blocks(codes, cells, self.to_packs, count)
+
+    def blocks_in(self, codes: UInt8, packs: Int32, count: int) -> Int32:
+        """The `count` nearest blocks (n, count) in the packs (n, any) of each row, or -1."""
+        return choose_blocks(codes, packs, self.to_blocks, count)
 
 
 class Chart(NamedTuple):
@@ -60,26 +69,28 @@ class Chart(NamedTuple):
 
     first_blocks: Int64  # (groups + 1,), the first block of each group
     pack_starts: Int64  # (packs + 1,), the first block of each pack
-    pack_cells: Int64  # (packs,), the cell of each pack
+    packs: Packs
     map: Map
 
     @classmethod
-    def of(cls, store: PartStore, name: str, groups: int, cells: int) -> Chart:
-        """From the parts `name` of a store."""
-        centres = [store.get(name, g, "centres") for g in range(groups)]
-        packs = [store.get(name, g, "packs") for g in range(groups)]
-        pack_cells = np.concatenate([store.get(name, g, "cells") for g in range(groups)])
-        first = starts_of(np.array([len(one) for one in centres]))
-        starts = np.concatenate([
-            *(one[:-1] + begin for one, begin in zip(packs, first, strict=False)), first[-1:]
-        ])  # fmt: skip
-        return cls(
-            first, starts, pack_cells, Map(np.concatenate(centres), starts, pack_cells, cells)
-        )
+    def of(cls, store: PartStore, name: str, groups: int, cells: int, packs: Packs | None) -> Chart:
+        """From the parts `name` of a store; with the packs of these blocks if none are given."""
+        of_groups = [store.get(name, g, "centres") for g in range(groups)]
+        first = starts_of(np.array([len(one) for one in of_groups]))
+        centres = np.concatenate(of_groups)
+        starts = starts_of(np.concatenate([store.get(name, g, "counts") for g in range(groups)]))
+        if packs is None:
+            pack_cells = np.concatenate([store.get(name, g, "cells") for g in range(groups)])
+            packs = Packs(block_centres(centres, starts), pack_cells)
+        return cls(first, starts, packs, Map(packs, centres, starts, cells))
+
+    def pack_of_block(self, blocks: Any) -> Int64:
+        """The pack of each of some blocks."""
+        return np.searchsorted(self.pack_starts, blocks, side="right") - 1
 
     def cell_of_block(self, blocks: Any) -> Int64:
         """The cell of each of some blocks."""
-        return self.pack_cells[np.searchsorted(self.pack_starts, blocks, side="right") - 1]
+        return self.packs.cells[self.pack_of_block(blocks)]
 
 
 class Layout:
@@ -89,15 +100,16 @@ class Layout:
         groups, sizes: the number of groups, and (groups,) their rows.
         first_places: (groups + 1,), the place of the first row of each group.
         number_of_place, block_of_place: (n,) int32, the number and the block of the row at a place.
-        first_blocks, pack_starts, pack_cells, map: as of :class:`Chart`.
+        chart, first_blocks, map: all blocks, see :class:`Chart`.
     """
 
     def __init__(self, store: PartStore, cells: int) -> None:
         """What :class:`Arranging` has stored."""
         self.groups = int(store.get("arranged", 0, "groups")[0])
         groups = range(self.groups)
-        self.chart = Chart.of(store, "blocks map", self.groups, cells)
-        self.first_blocks, self.pack_starts, _, self.map = self.chart
+        packs = Packs(*(store.get("arranged", 0, key) for key in Packs._fields))
+        self.chart = Chart.of(store, "blocks map", self.groups, cells, packs)
+        self.first_blocks, self.map = self.chart.first_blocks, self.chart.map
         starts = [store.get("blocks", g, "starts") for g in groups]
         self.sizes = np.array([one[-1] for one in starts])
         self.first_places = starts_of(self.sizes)
@@ -151,8 +163,11 @@ class Arranging:
         self.chunk = encoded_rows(len(group), group.vectors.shape[1])
         self.chunks = -(-len(group) // self.chunk)
 
-    def run(self) -> Layout:
-        """Store blocks and the first lists."""
+    def run(self, packs_of: Callable[[Chart], int]) -> Layout:
+        """Store blocks, the packs near each row, and the first lists.
+
+        `packs_of` is called with the first blocks; it says how many packs are kept for each row.
+        """
         store, n, cells = self.store, len(self.group), len(self.plan.centres)
         if not store.has("groups"):
             self._each("encode", self._encode, range(self.chunks), "encoded")
@@ -168,15 +183,16 @@ class Arranging:
                 self._each("arrange", self._carve_cells, groups, "carved map")
                 store.put("carving ended")
             self._drop("encoded", range(self.chunks))
-            self.chart = Chart.of(store, "carved map", len(groups), cells)
+            self.chart = Chart.of(store, "carved map", len(groups), cells, None)
             if not store.has("moving ended"):
+                self.packs = packs_of(self.chart)
                 self._each("arrange", self._move, groups, "moved")
                 store.put("moving ended")
             self._drop("carved", groups)
             self.ends = np.array([store.get("moved", g, "ends") for g in groups])
             self.first_places = starts_of(np.diff(self.ends, axis=1).sum(axis=0))
             self._each("arrange", self._settle, groups, "lists")
-            store.put("arranged", groups=number(len(groups)))
+            store.put("arranged", groups=number(len(groups)), **self.chart.packs._asdict())
         self._drop("moved", groups)
         self._drop("carved map", groups)
         return Layout(store, cells)
@@ -214,16 +230,9 @@ class Arranging:
         codes, cells, rows = codes[order], cells[order], rows[order]
         bounds = np.searchsorted(cells[:, 0], np.arange(first, last + 1))
         order, starts = carve(codes, bounds)
-        block_cells = cells[order[starts[:-1]], 0].astype(np.int64)
-        self._store_blocks(
-            "carved", g, codes[order], cells[order], rows[order], starts, block_cells
-        )
-
-    def _store_blocks(
-        self, name: str, g: int, codes: UInt8, cells: Int32, rows: Int32, starts: Int64,
-        block_cells: Int64,
-    ) -> None:  # fmt: skip
-        """Sort the blocks of each cell into packs, and store everything in that order."""
+        codes, cells, rows = codes[order], cells[order], rows[order]
+        # The blocks of each cell are sorted into packs, and everything is stored in that order.
+        block_cells = cells[starts[:-1], 0].astype(np.int64)
         centres = block_centres(codes, starts)
         runs = np.concatenate([[0], np.flatnonzero(np.diff(block_cells)) + 1, [len(centres)]])
         order, packs = carve(centres, runs)
@@ -232,10 +241,10 @@ class Arranging:
         places = np.repeat(starts[:-1][order] - new[:-1], sizes) + np.arange(len(codes))
         packed = Packed.of(codes[places], new)
         self.store.put(
-            name, g, **packed._asdict(), starts=new, cells=cells[places], rows=rows[places]
+            "carved", g, **packed._asdict(), starts=new, cells=cells[places], rows=rows[places]
         )
         self.store.put(
-            f"{name} map", g, centres=centres[order], packs=packs,
+            "carved map", g, centres=centres[order], counts=np.diff(packs),
             cells=block_cells[order[packs[:-1]]],
         )  # fmt: skip
 
@@ -245,29 +254,36 @@ class Arranging:
 
     def _move(self, g: int) -> None:
         """The nearest block of each row, in whatever group it lies; rows sorted by it."""
-        get = self.store.get
         codes, _ = self._codes("carved", g)
-        cells, rows = get("carved", g, "cells"), get("carved", g, "rows")
-        blocks = self.chart.map.choose(codes, cells, REROUTED_PACKS, 1)[:, 0]
+        cells, rows = self.store.get("carved", g, "cells"), self.store.get("carved", g, "rows")
+        packs = self.chart.map.packs_near(codes, cells, self.packs)
+        blocks = self.chart.map.blocks_in(codes, packs, 1)[:, 0]
         order = np.lexsort((rows, blocks))
         blocks = blocks[order]
         self.store.put(
-            "moved", g, codes=codes[order], cells=cells[order], rows=rows[order], blocks=blocks,
+            "moved", g, codes=codes[order], packs=packs[order], rows=rows[order], blocks=blocks,
             ends=np.searchsorted(blocks, self.chart.first_blocks),
         )  # fmt: skip
 
     def _settle(self, g: int) -> None:
-        """The rows that moved to the blocks of one group, carved again; their empty lists."""
-        codes, cells, rows, blocks = self._gather("moved", g, ("codes", "cells", "rows", "blocks"))
+        """The rows that moved to the blocks of one group, carved again; their empty lists.
+
+        Blocks stay in the pack from whose blocks they are made.
+        """
+        codes, packs, rows, blocks = self._gather("moved", g, ("codes", "packs", "rows", "blocks"))
         order = np.lexsort((rows, blocks))
         first, last = self.chart.first_blocks[g : g + 2]
         counts = np.bincount(blocks - first, minlength=last - first)
-        codes, cells, rows = codes[order], cells[order], rows[order]
-        of_blocks = self.chart.cell_of_block(np.arange(first, last))
-        order, starts, block_cells = carve_again(codes, counts, of_blocks)
-        self._store_blocks(
-            "blocks", g, codes[order], cells[order], rows[order], starts, block_cells
-        )
+        codes, packs, rows = codes[order], packs[order], rows[order]
+        of_blocks = self.chart.pack_of_block(np.arange(first, last))
+        order, starts, block_packs = carve_again(codes, counts, of_blocks)
+        codes = codes[order]
+        packed = Packed.of(codes, starts)
+        self.store.put("blocks", g, **packed._asdict(), starts=starts, rows=rows[order])
+        self.store.put("near", g, packs=packs[order])
+        here = block_packs - of_blocks[0]
+        counts = np.bincount(here, minlength=of_blocks[-1] - of_blocks[0] + 1)
+        self.store.put("blocks map", g, centres=block_centres(codes, starts), counts=counts)
         self._meet_at_home(g)
 
     def _meet_at_home(self, g: int) -> None:

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.graph.blocks.kernels.route import cells_near, choose_blocks, ranks_of
-from d2cli.graph.blocks.plan import encoded
-from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.blocks.arranging import Chart, Layout
+from d2cli.graph.blocks.kernels.route import cells_near, ranks_of
+from d2cli.graph.blocks.plan import Plan, encoded
+from d2cli.graph.blocks.sizes import REROUTED_PACKS
 from d2cli.graph.recall import Truth
+from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Int64
 
 #: What is tried: about half as much again each time.
@@ -46,22 +48,30 @@ class Ranks(NamedTuple):
     blocks: Int64  # of the block of j among the blocks of the nearest packs of i
 
     @classmethod
-    def of(cls, search: BlockSearch, truth: Truth, k: int) -> Ranks:
-        """For the rows of `truth` and their k nearest neighbours."""
+    def of(
+        cls, group: Group, plan: Plan, chart: Chart, truth: Truth, k: int,
+        layout: Layout | None = None,
+    ) -> Ranks:  # fmt: skip
+        """For the rows of `truth` and their k nearest neighbours, among the blocks of `chart`.
+
+        If there is no layout yet, rows are taken to be in the block that they will move to.
+        """
         neighbors = truth.neighbors[:, :k]
         possible = neighbors >= 0
         numbers = np.concatenate([truth.rows, neighbors[possible]])
         distinct, back = np.unique(numbers, return_inverse=True)
-        group, plan = search.group, search.plan
         codes = encoded(plan.coder, group, distinct)
         cells = cells_near(codes, plan.centres, plan.near_cells)
-        layout = search.layout
-        to_packs, to_blocks = layout.map.to_packs, layout.map.to_blocks
-        blocks = layout.block_of_place[layout.places_of(distinct)]
-        packs = np.searchsorted(layout.pack_starts, blocks, side="right") - 1
-        near = choose_blocks(codes, cells, to_packs, _PACKS[-1])
+        near = chart.map.packs_near(codes, cells, _PACKS[-1])
+        if layout is None:
+            moving = chart.map.packs_near(codes, cells, REROUTED_PACKS)
+            blocks = chart.map.blocks_in(codes, moving, 1)[:, 0]
+        else:
+            blocks = layout.block_of_place[layout.places_of(distinct)]
+        packs = chart.pack_of_block(blocks)
         i = np.broadcast_to(back[: len(truth.rows), None], neighbors.shape)[possible]
         j = back[len(truth.rows) :]
+        to_packs, to_blocks = chart.map.to_packs, chart.map.to_blocks
         of_packs, of_blocks = [], []
         for one, other in ((i, j), (j, i)):
             wanted = packs[other][:, None].astype(np.int32)
@@ -77,9 +87,13 @@ class Ranks(NamedTuple):
         found = (self.packs < effort.packs) & (self.blocks < effort.probes)
         return float(found.any(axis=0).mean())
 
-    def cheapest(self, wanted: float) -> Effort:
-        """The cheapest effort with which the share `wanted` meets, or the largest of all."""
-        efforts = sorted((Effort(*pair) for pair in product(_PACKS, _PROBES)), key=_cost)
+    def cheapest(self, wanted: float, least_packs: int = 1) -> Effort:
+        """The cheapest effort with which the share `wanted` meets, or the largest of all.
+
+        It has at least `least_packs` packs.
+        """
+        packs = [count for count in _PACKS if count >= least_packs]
+        efforts = sorted((Effort(*pair) for pair in product(packs, _PROBES)), key=_cost)
         return next((one for one in efforts if self.met(one) >= wanted), efforts[-1])
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.store import PartStore, number
 from d2cli.engine.threads import Progress, silent
+from d2cli.graph.blocks.arranging import Chart
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
 from d2cli.graph.blocks.plan import plan_as_state, plan_from, plan_search
 from d2cli.graph.blocks.rank import ranked
 from d2cli.graph.blocks.ranked import Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
-from d2cli.graph.blocks.sizes import truth_size
+from d2cli.graph.blocks.sizes import REROUTED_PACKS, truth_size
 from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
 from d2cli.graph.blocks.tight import search_again, tight_rows
 from d2cli.graph.distances import rank_rows
@@ -34,14 +36,16 @@ Step = tuple[str, float]
 _LEFT_TO_VOTES = 2.5
 #: Blocks that each row meets because of votes.
 _VOTED = 8
-#: Rows vote if that finds this share of the missing neighbours of a sample.
-_WORTH_VOTING = 0.4
+#: Probes leave the rest to votes only if these find this share of what is missing.
+_WORTH_VOTING = 0.3
+#: Votes find this many times what is foreseen, which counts one side of each pair.
+_OTHER_SIDE = 1.1
 #: Rounds of probes, at most.
 _MOST_ROUNDS = 4
 #: The step that measures what votes would find; the others are rounds of meetings.
 _FORESEE = "foresee votes"
 #: The effort of the first round if all pairs meet afterwards.
-_BEFORE_ALL = Effort(4, 8)
+_BEFORE_ALL = Effort(REROUTED_PACKS, 8)
 
 
 def block_neighbors(
@@ -81,7 +85,17 @@ def _searched(
             plan, telling = plan_search(group, truth, k, lost, rng, threads)
             store.put("plan", **plan_as_state(plan), telling=telling)
         state = store.whole("plan")
-        search = BlockSearch(group, plan_from(state), store, threads, progress)
+        plan = plan_from(state)
+
+        def packs_of(chart: Chart) -> int:
+            if not store.has("effort"):
+                some = truth.some(state["telling"])
+                ranks = Ranks.of(group, plan, chart, some, k)
+                first = first_effort(ranks, lost, plan.coder.width, int(chart.first_blocks[-1]))
+                store.put("effort", first=np.array(first))
+            return int(store.get("effort", 0, "first")[0])
+
+        search = BlockSearch(group, plan, store, threads, progress, packs_of)
 
         def save() -> None:
             if store.room is None:  # else parts are stored already
@@ -113,6 +127,17 @@ def _solved(group: Group, settings: SearchSettings, store: PartStore) -> Int32:
     return neighbors
 
 
+def first_effort(ranks: Ranks, lost: float, width: int, blocks: int) -> Effort:
+    """The first effort, which leaves a part to votes, or to all pairs if these are cheaper.
+
+    A row looks for its block in REROUTED_PACKS packs at least, so that fewer save nothing.
+    """
+    effort = ranks.cheapest(1.0 - _LEFT_TO_VOTES * lost, REROUTED_PACKS)
+    if ranks.cheapest(1.0 - lost).cost > cost_of_all(blocks, width):
+        effort = min(effort, _BEFORE_ALL, key=lambda one: one.cost)
+    return effort
+
+
 class _Work:
     """Gives a search as many probes and votes as a sample needs to reach the recall.
 
@@ -128,16 +153,22 @@ class _Work:
         self.search, self.settings, self.save = search, settings, save
         self.wanted = truth.first(settings.n_neighbors)
         self.places = search.layout.places_of(truth.rows)
-        # Tight rows are searched again, so that they need not meet here.
-        some = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
-        self.ranks = Ranks.of(search, some, settings.n_neighbors)
+        self._telling = truth.some(telling)
         search.tight_again = not telling.all()
         store = search.store
         known = from_bytes(store.get("steps", 0, "done")) if store.has("steps") else []
         self.done: list[Step] = list(known)
         self._again: list[Step] = list(known)
         search.rounds = sum(name != _FORESEE for name, _ in known)
-        self.effort = _BEFORE_ALL
+        self.effort = Effort(*search.store.get("effort", 0, "first").tolist())
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """At which ranks pairs of the sample would meet now; see :func:`first_effort`."""
+        search, k = self.search, self.settings.n_neighbors
+        return Ranks.of(
+            search.group, search.plan, search.layout.chart, self._telling, k, search.layout
+        )
 
     def reach(self) -> None:
         """Probe and vote in turn."""
@@ -146,31 +177,32 @@ class _Work:
         aim = self.settings.recall + min(0.0025, 0.25 * lost)
         width, blocks = self.search.plan.coder.width, self.search.layout.blocks
         all_pairs = cost_of_all(blocks, width)
-        effort = self.ranks.cheapest(1.0 - _LEFT_TO_VOTES * lost)
-        if self.ranks.cheapest(1.0 - lost).cost > all_pairs:
-            effort = min(effort, _BEFORE_ALL, key=lambda one: one.cost)
         for _ in range(_MOST_ROUNDS):
-            self.effort = effort
             reached = self._step("probe", self._probe)
             if reached >= aim:
                 return
             after = self._step(_FORESEE, self._after_votes)
-            if after >= aim - 0.25 * lost or after - reached > _WORTH_VOTING * (1.0 - reached):
+            # Votes find this share of what is missing; then probes need to reach less.
+            share = min(_OTHER_SIDE * (after - reached) / max(1.0 - reached, 1e-9), 1.0)
+            needed = aim - 0.15 * lost
+            if reached + share * (1.0 - reached) >= aim - 0.1 * lost:
                 reached = self._step("vote", self._vote)
                 if reached >= aim:
                     return
+            elif share > _WORTH_VOTING:
+                needed = max(reached, 1.0 - (1.0 - needed) / (1.0 - share))
             # What was found besides the pairs that met so far leaves a share of the others; the
             # next probes must leave less.
-            met = self.ranks.met(effort)
+            met = self.ranks.met(self.effort)
             left = min(1.0, (1.0 - met) / max(1.0 - reached, 1e-9))
-            meeting = max(1.0 - left * (1.0 - aim - 0.15 * lost), met + 0.25 * lost)
+            meeting = max(1.0 - left * (1.0 - needed), met + 0.25 * lost)
             following = self.ranks.cheapest(meeting)
             if following.cost > all_pairs:
                 self._step("all", self._meet_all)
                 return
-            if following.cost <= effort.cost:
+            if following.cost <= self.effort.cost:
                 return
-            effort = following
+            self.effort = following
 
     def _step(self, name: str, action: Callable[[], float]) -> float:
         """Do one step and note what it measures, unless an earlier run has done it."""

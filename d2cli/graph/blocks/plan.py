@@ -72,7 +72,7 @@ def plan_search(
     listed = encoded(coder, group, np.maximum(truth.neighbors, 0).ravel())
     listed = listed.reshape(*truth.neighbors.shape, -1)
     telling = _told_apart(asking, listed[:, min(k, listed.shape[1]) - 1])
-    tuned = Truth(truth.rows[telling], truth.neighbors[telling], truth.distances[telling])
+    tuned = truth.some(telling)
     asking, listed = asking[telling], listed[telling]
     width, list_size, kept = _narrowest(asking, listed, tuned, k, n, 0.3 * lost)
     coder = coder.narrowed(width)

@@ -22,8 +22,9 @@ import numpy as np
 
 from d2cli.engine.store import PartStore, number
 from d2cli.engine.threads import Progress, each
-from d2cli.graph.blocks.arranging import Arranging
+from d2cli.graph.blocks.arranging import Arranging, Chart
 from d2cli.graph.blocks.kernels.arrange import filled_places, unlisted
+from d2cli.graph.blocks.kernels.route import cells_near
 from d2cli.graph.blocks.kernels.votes import elect, follow
 from d2cli.graph.blocks.meeting import Meeting, Pairs, Side
 from d2cli.graph.blocks.plan import Plan
@@ -63,32 +64,38 @@ class BlockSearch:
     """
 
     def __init__(
-        self, group: Group, plan: Plan, store: PartStore, threads: int, progress: Progress
-    ) -> None:
-        """Arrange the rows."""
+        self, group: Group, plan: Plan, store: PartStore, threads: int, progress: Progress,
+        packs_of: Callable[[Chart], int],
+    ) -> None:  # fmt: skip
+        """Arrange the rows; `packs_of` says in how many packs rows look for blocks at first."""
         self.group, self.plan, self.store = group, plan, store
         self.threads, self.progress = threads, progress
-        self.layout = Arranging(group, plan, store, threads, progress).run()
+        self.layout = Arranging(group, plan, store, threads, progress).run(packs_of)
         self.rounds, self.tight_again = 0, False
 
     # -- searching ---------------------------------------------------------------------------------
     def probe(self, packs: int, probes: int) -> None:
         """Every row meets its `probes` nearest blocks, of those in its `packs` nearest packs.
 
-        Tight rows meet those that choose their block.
+        In the first round these are the packs that were near it when it moved. Tight rows meet
+        those that choose their block.
         """
 
         def choose(g: int, codes: UInt8) -> Int32:
-            cells = self.store.get("blocks", g, "cells")
             open_rows = np.flatnonzero(~self._tight(g))
-            chosen = np.full((len(codes), probes), -1, np.int32)
-            chosen[open_rows] = self.layout.map.choose(
-                codes[open_rows], cells[open_rows], packs, probes
-            )
+            codes = codes[open_rows]
+            if self.rounds == 0:
+                near = self.store.get("near", g, "packs")[open_rows]
+            else:
+                cells = cells_near(codes, self.plan.centres, self.plan.near_cells)
+                near = self.layout.map.packs_near(codes, cells, packs)
+            chosen = np.full((self.layout.sizes[g], probes), -1, np.int32)
+            chosen[open_rows] = self.layout.map.blocks_in(codes, near, probes)
             self.store.put("met", g, blocks=chosen)
             return chosen
 
         self._round("search", choose, probes)
+        self.drop("near")
 
     def meet_all(self) -> None:
         """Every row meets all blocks."""

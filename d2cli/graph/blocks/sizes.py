@@ -36,7 +36,7 @@ TELLING = 2.0
 EMPTY = -(10**9)
 #: Offers of one task to rows of one group that are collected at a time, at least.
 BOX_OFFERS = 1 << 18
-#: Packs of blocks in which the nearest block of a row is looked for when rows are moved.
+#: Packs of blocks in which the nearest block of a row is looked for when rows are moved, at least.
 REROUTED_PACKS = 8
 
 #: Rows of a part of ranked lists, the fewest that are ranked at a time.
@@ -70,12 +70,12 @@ def voting_bytes() -> float:
     return 4 * (VOTERS * VOTERS + 2 * VOTERS) + 16
 
 
-def _assumed(matrix: Matrix, settings: SearchSettings) -> tuple[int, int, int, int]:
-    """Dimensions, list size, cells and probes: those of learnt embeddings, or the most."""
+def _assumed(matrix: Matrix, settings: SearchSettings) -> tuple[int, int, int, int, int]:
+    """Dimensions, list size, cells, packs and probes: those of learnt embeddings, or the most."""
     d, spare = matrix.width, matrix.rows - 1
     if settings.most:
-        return min(d, MOST_DIMENSIONS), min(settings.n_neighbors + 22, spare), 64, 256
-    return min(d, 192), min(settings.n_neighbors + 10, spare), 16, 64
+        return min(d, MOST_DIMENSIONS), min(settings.n_neighbors + 22, spare), 64, 128, 256
+    return min(d, 192), min(settings.n_neighbors + 10, spare), 16, 16, 64
 
 
 def range_bytes(d: int, wide: int, most: int, k: int) -> int:
@@ -105,7 +105,7 @@ def search_in_files(
     `room` is that of the store.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
-    width, size, cells, probes = _assumed(matrix, settings)
+    width, size, cells, packs, probes = _assumed(matrix, settings)
     ledger.stage = "encode"
     passing = encoded_rows(n, d) * (2 * width + 12 * cells) + READ_ROWS * d * 16
     ledger.touch("encoding", threads * passing)
@@ -118,16 +118,19 @@ def search_in_files(
     ledger.hold("parts", room)
     ledger.free("tasks", "parts", "rows and blocks")
 
-    blocks, lists, moving = 1.42 * (width + 8) + 4 * cells + 4, 8 * size + 6, width + 4 * cells + 8
-    votes = 4 * (2 * VOTERS + 8)
+    encoded, moved, near = width + 4 * cells + 4, width + 4 * packs + 8, 4 * packs
+    blocks, lists, votes = 1.42 * (width + 8) + 4, 8 * size + 6, 4 * (2 * VOTERS + 8)
+    carved = blocks + 4 * cells
     # Parts of all rounds stay until the last range is ranked.
-    disk = blocks + lists + max(moving, 4 * probes + max(votes, 4 * 8 + 8 * k))
+    settled = blocks + lists + max(near + 4 * probes, 4 * probes + max(votes, 4 * 8 + 8 * k))
+    disk = max(encoded + carved, carved + moved, moved + blocks + near + lists, settled)
     copy = matrix.wide * d if matrix.copied else 0
     own, far = met_bytes(width, size, probes), far_bytes(width, size)
     batches = max(1.0, n * own / max(0.7 * room, threads * group * own))
     ranges = max(1.0, n * range_bytes(d, matrix.wide, size, k) / max(0.75 * room, ranking))
     rounds = 2.0  # one of probes and one of votes
-    written = 3 * moving + 2 * blocks + rounds * (1 + batches) * lists + 4 * probes + votes + 8 * k
+    written = encoded + carved + moved + blocks + near + 4 * probes + votes + 8 * k
+    written += rounds * (1 + batches) * lists
     read = written + rounds * batches * far + ranges * 4 * size
     passes = 6 + ranges  # checked, hashed, compared with a sample, encoded; then ranked
     vectors = passes * (n * copy or matrix.size)
@@ -150,7 +153,7 @@ def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, samp
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
     most = min(d, MOST_DIMENSIONS)
-    width, size, cells, probes = _assumed(matrix, settings)
+    width, size, cells, packs, probes = _assumed(matrix, settings)
     group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
     ledger.stage = "tune"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
@@ -166,7 +169,7 @@ def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, samp
     ledger.touch("encoding", threads * encoded_rows(n, d) * (4 * most + 2 * width))
 
     ledger.stage = "arrange"
-    ledger.hold("blocks", n * (1.42 * (width + 8) + 4 * cells + 4 + 8 + 0.2 * width))
+    ledger.hold("blocks", n * (1.42 * (width + 8) + 4 * packs + 4 + 8 + 0.2 * width))
     ledger.hold("candidates", n * size * 8)
     ledger.touch("arranging", 4 * threads * group * width)
     ledger.free("codes")
@@ -175,7 +178,7 @@ def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, samp
     ledger.hold("met", n * 4 * probes + n * 4 * (2 * VOTERS + 8))
     ledger.touch("search", threads * group * (width + 16 * probes + 24 * size))
     if settings.checkpoint is not None:
-        ledger.keep(n * (1.42 * (width + 8) + 4 * cells + 12 + 8 * size + 4 * probes))
+        ledger.keep(n * (1.42 * (width + 8) + 4 * packs + 12 + 8 * size + 4 * probes))
 
     ledger.stage = "rank"
     ledger.free("blocks", "met")

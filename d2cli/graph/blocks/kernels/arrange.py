@@ -44,38 +44,38 @@ def block_centres(codes: UInt8, starts: Int64) -> UInt8:
     return ((2 * sums + sizes) // (2 * sizes)).astype(np.uint8)
 
 
-def carve_again(codes: UInt8, counts: Int64, cells: Int64) -> tuple[Int64, Int64, Int64]:
+def carve_again(codes: UInt8, counts: Int64, packs: Int64) -> tuple[Int64, Int64, Int64]:
     """Carve rows that lie sorted by their nearest block; small neighbouring blocks are merged.
 
     Args:
         codes: (n, r).
         counts: (blocks,) rows of each block.
-        cells: (blocks,) the cell of each block, ascending.
+        packs: (blocks,) the pack of each block, ascending.
 
     Returns:
-        order (n,), starts (blocks + 1,), and the cell of each of the new blocks, none empty.
+        order (n,), starts (blocks + 1,), and the pack of each of the new blocks, none empty.
     """
-    starts, segment_cells = _merged(starts_of(counts), cells)
+    starts, segment_packs = _merged(starts_of(counts), packs)
     order, ends = carve(codes, starts)
     segment = np.searchsorted(starts, ends[:-1], side="right") - 1
-    return order, ends, segment_cells[segment]
+    return order, ends, segment_packs[segment]
 
 
-def _merged(starts: Int64, cells: Int64) -> tuple[Int64, Int64]:
-    """Join runs of blocks of a cell that fit into one block; empty ones disappear."""
+def _merged(starts: Int64, packs: Int64) -> tuple[Int64, Int64]:
+    """Join runs of blocks of a pack that fit into one block; empty ones disappear."""
     ends: list[int] = [0]
     of: list[int] = []
-    for first, last, cell in zip(
-        starts[:-1].tolist(), starts[1:].tolist(), cells.tolist(), strict=True
+    for first, last, pack in zip(
+        starts[:-1].tolist(), starts[1:].tolist(), packs.tolist(), strict=True
     ):
         if last == first:
             continue
-        fits = len(ends) > 1 and of[-1] == cell and last - ends[-2] <= BLOCK_ROWS
+        fits = len(ends) > 1 and of[-1] == pack and last - ends[-2] <= BLOCK_ROWS
         if fits:
             ends[-1] = last
         else:
             ends.append(last)
-            of.append(cell)
+            of.append(pack)
     return np.array(ends), np.array(of, np.int64)
 
 

@@ -12,7 +12,7 @@ _PUBLIC = {
     "api": ("build_graph", "own_scores", "prepare_edges", "propagate", "select"),
     "messages.utility": ("utility",),
     "difficulty.dynamics": ("score_dynamics",),
-    "difficulty.embedding": ("prototypicality",),
+    "difficulty.embedding": ("prototypicality", "target_similarity"),
     "difficulty.neighbours": ("knn_distance", "label_disagreement"),
     "graph.knn_graph": ("KnnGraph", "Edges"),
     "selection.greedy": ("Selection",),
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the form `as` marks names as public for type checkers
     from d2cli.api import select as select
     from d2cli.difficulty.dynamics import score_dynamics as score_dynamics
     from d2cli.difficulty.embedding import prototypicality as prototypicality
+    from d2cli.difficulty.embedding import target_similarity as target_similarity
     from d2cli.difficulty.neighbours import knn_distance as knn_distance
     from d2cli.difficulty.neighbours import label_disagreement as label_disagreement
     from d2cli.errors import D2Error as D2Error

@@ -18,8 +18,10 @@ RowOrder = Literal["index", "rank"]
 WrittenAs = Literal["index", "id", "mask", "datacomp-uid"]
 ScoreKind = Literal[
     "el2n", "aum", "forgetting", "entropy", "loss", "perplexity", "confidence", "variability",
-    "margin", "correctness", "prototypicality", "knn-distance", "label-disagreement",
+    "margin", "correctness", "dual", "dyn-unc", "tdds", "loss-drop", "prototypicality",
+    "target-similarity", "knn-distance", "label-disagreement",
 ]  # fmt: skip
+TargetReduction = Literal["max", "mean"]
 BadRowsPolicy = Literal["refuse", "drop"]
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[
@@ -53,6 +55,8 @@ TRANSFORM: Transform = "none"
 MODE: ModeName = "default"
 HOPS = 1  #: forward passes
 MAX_HOPS = 1_000  #: far more than any graph needs to spread a message everywhere
+WINDOW = 10  #: epochs in a window of dyn-unc, dual and tdds: J of their authors
+TARGET_REDUCE: TargetReduction = "max"
 
 # -- selection ---------------------------------------------------------------------------------
 BALANCE: Balance = "none"

@@ -154,6 +154,8 @@ class _Sampler:
                 continue
             if field.name in ("images", "texts", "id_column", "checkpoint"):
                 changed[field.name] = None
+            elif field.name == "target":  # its rows are none of the data's
+                changed["target"] = Input([str(self._whole_target(folder))])
             elif field.name == "epoch_rows":  # the sample's outputs are in the order of its rows
                 changed["epoch_rows"] = ()
             elif field.name == "out":
@@ -213,6 +215,13 @@ class _Sampler:
             np.save(path, _first_rows(self._job.emb, rows))
         else:
             np.save(path, self._outputs(rows.size))
+        return path
+
+    def _whole_target(self, folder: Path) -> Path:
+        """A file with the target set, as floats."""
+        path = folder / "target.npy"
+        if (target := self._job.target) is not None and not path.exists():
+            np.save(path, target.matrix())
         return path
 
     def _some_lists(self, rows: NDArray[np.int64]) -> KnnGraph:

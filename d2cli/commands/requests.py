@@ -28,6 +28,7 @@ from d2cli.defaults import (
     ModeName,
     RowOrder,
     ScoreKind,
+    TargetReduction,
     Transform,
     WrittenAs,
     choices,
@@ -101,6 +102,14 @@ def embeddings_option() -> Any:
     return option(INPUTS, "--emb", None, EMBEDDINGS, metavar="E", key="--emb-key",
         key_help="Column or npz member to read; may repeat: several are joined side by side, each "
         "scaled to unit length with --metric cosine.", keys_repeat=True)  # fmt: skip
+
+
+def target_option() -> Any:
+    """A field for ``--target``, embeddings of another set of rows."""
+    return option(INPUTS, "--target", None,
+        f"Embeddings of a target set, (m, d), for target-similarity. {_FILES}", metavar="T",
+        key="--target-key", key_help="Column or npz member of the target; may repeat, as "
+        "--emb-key.", keys_repeat=True)  # fmt: skip
 
 
 def number_or(word: str) -> Callable[[str, str], Any]:
@@ -434,6 +443,7 @@ class ScoreRequest:
     labels: Input | None = input_option("labels", "L", "One label a row: the number of its class.")
     emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
+    target: Input | None = target_option()
     graph: str | None = option(INPUTS, "--graph", None,
         "A graph file, for knn-distance and label-disagreement. [default: one is "
         "built]", metavar="G.arrow")  # fmt: skip
@@ -444,8 +454,12 @@ class ScoreRequest:
     epochs: str | None = option(SCORES, "--epochs", None,
         "Epochs used, counted from 1, both ends included: 1:10, 5:, 3. [default: "
         "all]", metavar="A:B")  # fmt: skip
+    window: int = option(SCORES, "--window", defaults.WINDOW,
+        "Epochs in a window of dual, dyn-unc and tdds.", metavar="J")  # fmt: skip
     n_clusters: int | None = option(SCORES, "--n-clusters", None,
         "Number of centres for prototypicality. [default: √n]", metavar="K")  # fmt: skip
+    target_reduce: TargetReduction = option(SCORES, "--target-reduce", defaults.TARGET_REDUCE,
+        "Similarity to the nearest row of the target, or the mean over its rows.")  # fmt: skip
     out: str = option(OUTPUT, "--out", "",
         "Scores, float64; the ending sets the format: .npy .csv .parquet .arrow; {kind} stands "
         "for the kind.", metavar="S", required=True)  # fmt: skip

@@ -18,11 +18,25 @@ the epochs used.
 - ``confidence``: mean of ``p_y``; ``variability``: standard deviation of ``p_y`` (divided by the
   number of epochs, not by one less); ``correctness``: share of the epochs in which y is predicted
   (dataset cartography, Swayamdipta et al. 2020, arXiv 2009.10795).
+- ``dyn-unc``: mean over the windows of J successive epochs of the standard deviation of ``p_y`` in
+  the window, divided by J - 1 (Dyn-Unc, He et al. 2023, arXiv 2306.05175). Their code multiplies
+  by 10 and leaves out the last window.
+- ``dual``: mean over the windows of that deviation times 1 - the mean of ``p_y`` in the window
+  (DUAL, Cho et al. 2025, arXiv 2502.06905). Their code multiplies by 10. They use the first 30
+  epochs on CIFAR and 60 on ImageNet.
+- ``tdds``: with ``d_t = Σ_c |p'_c ln((p'_c + ε) / (p_c + ε))|`` from one epoch, p, to the next, p',
+  and ε = 1e-8, the norm ``w = |d - mean d|₂`` of the J - 1 steps of each window; then the moving
+  average ``s ← 0.9 w + 0.1 s`` over the windows, from s = 0 (TDDS, Zhang et al. 2024, arXiv
+  2311.13613, and their code). Needs no labels.
+- ``loss-drop``: ``q (1 - x^T)`` with ``q x^t``, 0 ≤ x ≤ 1, fitted to the losses of the T epochs t =
+  0 … T - 1 by least squares (MRMC, Chen 2025, ICML, openreview UeGo9RmpRY, where w = 1 / x and
+  T = 20). At least 0; how the curve is fitted is our choice.
 - ``forgetting``: number of times that y is predicted in one epoch used and not in the next (Toneva
   et al. 2019, arXiv 1812.05159). A row whose label is never predicted gets the number of epochs,
   which is more than any other row can reach; the authors give it infinity.
 
-The prediction is the class with the highest value; ties go to the lowest class.
+J is 10 by default, as the authors of the three scores choose. The prediction is the class with the
+highest value; ties go to the lowest class.
 """
 
 from __future__ import annotations
@@ -32,10 +46,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from d2cli.defaults import ScoreKind
+from d2cli.defaults import WINDOW, ScoreKind
 from d2cli.difficulty import _kernels as kernels
-from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds
-from d2cli.difficulty.sizes import COLUMNS, CONFIDENCE, CORRECT, LIKE_PROBS, output_rows
+from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, statistics_of
+from d2cli.difficulty.running import Forgetting, running
+from d2cli.difficulty.sizes import COLUMNS, LIKE_PROBS, Outputs, output_rows
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError, UsageError
 
@@ -43,7 +58,8 @@ from d2cli.errors import DataError, UsageError
 def score_dynamics(
     kinds: Sequence[ScoreKind], *,
     logits: NDArray[np.floating] | None = None, probs: NDArray[np.floating] | None = None,
-    labels: ArrayLike | None = None, threads: int | None = None, progress: Progress = silent,
+    labels: ArrayLike | None = None, window: int = WINDOW, threads: int | None = None,
+    progress: Progress = silent,
 ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
     """Compute scores from training dynamics. The module's docstring defines each kind.
 
@@ -52,7 +68,9 @@ def score_dynamics(
         logits: (epochs, n, classes) float16, float32 or float64, or (n, classes) for one epoch; may
             be memory-mapped and is read in blocks; not changed.
         probs: probabilities of the same shape, in place of logits.
-        labels: (n,) integers 0 … classes - 1; not needed for ``entropy``.
+        labels: (n,) integers 0 … classes - 1; not needed for ``entropy`` and ``tdds``.
+        window: J, the epochs in a window of ``dyn-unc``, ``dual`` (at least 2) and ``tdds`` (at
+            least 3); at most the number of epochs.
         threads: number of threads (default: every core); the result does not depend on it.
         progress: called with the stage, the epochs done and the number of epochs.
 
@@ -77,13 +95,17 @@ def score_dynamics(
         )
     epochs, n, classes = outputs.shape
     threads, is_logits = thread_count(threads), logits is not None
-    check_dynamics(kinds, epochs=epochs, logits=is_logits, labels=labels is not None)
+    has_labels = labels is not None
+    check_dynamics(kinds, epochs=epochs, logits=is_logits, labels=has_labels, window=window)
     numbers = None if labels is None else class_numbers(labels, n, classes)
-    running = Dynamics(kinds, n, classes, labels=numbers, logits=is_logits, threads=threads)
+    about = Outputs(n, classes, epochs, outputs.dtype.itemsize, window)
+    dynamics = Dynamics(
+        kinds, about, outputs.dtype, labels=numbers, logits=is_logits, threads=threads
+    )
     for epoch in range(epochs):
-        running.add(epoch, 0, outputs[epoch])
+        dynamics.add(epoch, 0, outputs[epoch])
         progress("epochs", epoch + 1, epochs)
-    return running.scores()
+    return dynamics.scores()
 
 
 def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
@@ -112,8 +134,14 @@ def class_numbers(labels: ArrayLike, n: int, classes: int) -> NDArray[np.int64]:
 class Dynamics:
     """Scores that are updated epoch by epoch and block by block.
 
-    Only the state that :data:`~d2cli.difficulty.kinds.KINDS` declares is kept, not the outputs. Add
-    every row once per epoch, epochs in order. Messages count epochs from `first_epoch`.
+    Only the arrays of :data:`~d2cli.difficulty.sizes.KEPT` are kept: of the outputs, at most those
+    of one epoch. Add every row once per epoch, epochs in order. Messages count epochs from
+    `first_epoch`.
+
+    Args:
+        kinds: the scores to compute, which :func:`~d2cli.difficulty.kinds.check_dynamics` allows.
+        outputs: the sizes of what will be added; `dtype` is its type.
+        labels, logits, threads: as of :func:`score_dynamics`.
 
     Attributes:
         epochs: the number of epochs so far.
@@ -122,9 +150,11 @@ class Dynamics:
     """
 
     def __init__(
-        self, kinds: Sequence[str], n: int, classes: int, *, labels: NDArray[np.int64] | None,
-        logits: bool, threads: int, first_epoch: int = 1, marks_bad: bool = False,
+        self, kinds: Sequence[str], outputs: Outputs, dtype: np.dtype, *,
+        labels: NDArray[np.int64] | None, logits: bool, threads: int, first_epoch: int = 1,
+        marks_bad: bool = False,
     ) -> None:  # fmt: skip
+        n, classes = outputs.rows, outputs.classes
         if n < 1:
             raise DataError("there are no rows", argument="outputs")
         if classes < 2:
@@ -134,9 +164,10 @@ class Dynamics:
             )  # fmt: skip
         self._classes, self._threads = classes, threads
         self._labels, self._logits, self._first_epoch = labels, logits, first_epoch
-        self._state = {
-            kind: {name: np.zeros(n, dtype) for name, dtype in KINDS[kind].state.items()}
-            for kind in kinds
+        native = dtype.newbyteorder("=")
+        self._kinds = list(kinds)
+        self._running = {
+            key: running(*key, outputs, native, logits) for key in statistics_of(kinds)
         }
         self.bad = np.zeros(n, np.bool_) if marks_bad else None
         self._like_probs = np.ones(n, np.bool_)
@@ -183,25 +214,14 @@ class Dynamics:
             row_name = int(in_file[row])
             raise _refusal(epoch, self._first_epoch, row_name, values[row], column, fault)
         self._like_probs[rows] &= found[:, LIKE_PROBS] > 0
-        for kind, state in self._state.items():
-            mean_of = KINDS[kind].mean_of
-            if mean_of is not None:
-                state["sum"][rows] += found[:, mean_of]
-            elif kind == "variability":
-                # Welford's update: a sum of squares minus a squared sum would cancel.
-                before = found[:, CONFIDENCE] - state["mean"][rows]
-                state["mean"][rows] += before / (epoch + 1)
-                state["squares"][rows] += before * (found[:, CONFIDENCE] - state["mean"][rows])
-            elif kind == "forgetting":
-                right = found[:, CORRECT] > 0
-                state["forgotten"][rows] += state["was_right"][rows] & ~right
-                state["was_right"][rows] = right
-                state["ever_right"][rows] |= right
+        for one in self._running.values():
+            one.add(epoch, rows, found, values)
 
     @property
     def never_right(self) -> int:
         """Number of rows whose label was never predicted; needs the kind ``forgetting``."""
-        return int(np.count_nonzero(~self._state["forgetting"]["ever_right"]))
+        (found,) = (one for one in self._running.values() if isinstance(one, Forgetting))
+        return found.never_right
 
     @property
     def looks_like_probabilities(self) -> bool:
@@ -211,16 +231,9 @@ class Dynamics:
     def scores(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores (n,) float64 so far; a DataError if one is beyond float64."""
         scores = {}
-        for kind, state in self._state.items():
-            if kind == "variability":
-                score = np.sqrt(state["squares"] / self.epochs)
-            elif kind == "forgetting":
-                score = np.where(state["ever_right"], state["forgotten"], self.epochs)
-            else:
-                score = state["sum"] / self.epochs
-                if kind == "perplexity":
-                    with np.errstate(over="ignore"):  # infinities are refused below
-                        score = np.exp(score)
+        for kind in self._kinds:
+            of = self._running[KINDS[kind].statistic, KINDS[kind].mean_of]
+            score = of.score(kind, self.epochs, self._threads)
             if not (finite := np.isfinite(score)).all():
                 row = int(np.argmin(finite))
                 raise DataError(
@@ -228,7 +241,7 @@ class Dynamics:
                     "use the kind loss, whose order is the same" if kind == "perplexity" else None,
                     argument="outputs",
                 )
-            scores[kind] = score.astype(np.float64, copy=False)
+            scores[kind] = score
         return scores
 
 

@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from d2cli.defaults import METRIC, SEED, Metric
-from d2cli.difficulty.sizes import centre_rows, default_clusters, sampled_rows
+from d2cli.defaults import METRIC, SEED, TARGET_REDUCE, Metric, TargetReduction
+from d2cli.difficulty.sizes import (
+    TARGET_ROWS,
+    centre_rows,
+    compared_rows,
+    default_clusters,
+    sampled_rows,
+)
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
-from d2cli.errors import D2Error, UsageError
-from d2cli.graph.vectors import Group, power_of_two_scale, prepare
+from d2cli.errors import D2Error, DataError, UsageError
+from d2cli.graph.vectors import Group, check_form, power_of_two_scale, prepare
+from d2cli.limits import check_choice
 from d2cli.runtime.products import one_thread_per_product, product
 
 
@@ -65,6 +72,73 @@ def prototypicality(
 
     with one_thread_per_product():
         for_blocks(measure, n, centre_rows(k, d), threads, progress, "distances")
+    return scores
+
+
+def target_similarity(
+    embeddings: NDArray[np.floating], target: NDArray[np.floating],
+    reduce: TargetReduction = TARGET_REDUCE, *, skip: NDArray[np.bool_] | None = None,
+    threads: int | None = None, progress: Progress = silent,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Compute the cosine similarity of each row to a target set.
+
+    Source: Wang et al., "CLIPLoss and norm-based data selection methods for multimodal contrastive
+    learning", 2024, arXiv 2405.19547: ``max`` is their NormSim with p = ∞ (for cosines >= 0). They
+    compare images with the images of the downstream tasks.
+
+    Args:
+        embeddings: (n, d) float16, float32 or float64; may be memory-mapped and is read in blocks;
+            not changed.
+        target: (m, d), likewise.
+        reduce: ``max``, the similarity to the nearest target row; or ``mean``, over all of them.
+        skip: (n,) bool, rows that are not looked at and score 0.
+        threads, progress: as in :func:`d2cli.score_dynamics`.
+
+    Returns:
+        (n,) float64, -1 … 1, high = near the target. Computed in float64 if one of the inputs is,
+        else in float32.
+
+    Raises:
+        UsageError: for another `reduce`.
+        DataError: for embeddings or a target that :func:`~d2cli.graph.vectors.prepare` refuses
+            under ``cosine``, zero vectors among them, or that differ in d.
+    """
+    check_choice("reduce", reduce, TargetReduction)
+    check_form(embeddings, "cosine")
+    threads = thread_count(threads)
+    try:
+        goals = prepare(target, "cosine", threads=threads)
+    except DataError as error:
+        message = error.message.replace("embeddings", "the target", 1)
+        raise DataError(message, argument="target", row=error.row) from None
+    if embeddings.shape[1] != goals.shape[1]:
+        raise DataError(
+            f"the target has {goals.shape[1]} columns, the embeddings have {embeddings.shape[1]}",
+            argument="target",
+        )
+    if reduce == "mean":
+        goals = goals.mean(axis=0, dtype=np.float64, keepdims=True).astype(goals.dtype)
+    scores = np.zeros(len(embeddings))
+    starts = range(0, len(goals), TARGET_ROWS)
+
+    def measure(start: int, stop: int) -> None:
+        try:
+            rows = prepare(
+                embeddings[start:stop], "cosine", threads=1,
+                skip=None if skip is None else skip[start:stop],
+            )  # fmt: skip
+        except DataError as error:
+            if error.row is not None:
+                error.row += start
+            raise
+        rows = rows.astype(np.result_type(rows, goals), copy=False)
+        parts = (goals[at : at + TARGET_ROWS].astype(rows.dtype, copy=False) for at in starts)
+        highest = np.max([product(rows, part.T).max(axis=1) for part in parts], axis=0)
+        scores[start:stop] = np.clip(highest, -1.0, 1.0)
+
+    step = compared_rows(len(goals), goals.shape[1])
+    with one_thread_per_product():
+        for_blocks(measure, len(embeddings), step, threads, progress, "similarities")
     return scores
 
 

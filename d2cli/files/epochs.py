@@ -89,6 +89,11 @@ class Epochs:
         hint = "the shape must be (epochs, n, classes), or (n, classes) of one epoch"
         if len(self.source.parts) > 1:
             hint = "each of several files is one epoch; put the rows of an epoch into one file"
+        if len(part.shape) == 2 and part.shape[1] == frame.n:
+            hint += (
+                "; of (epochs, n) probabilities p of the labels alone, make "
+                "numpy.stack([p, 1 - p], axis=2), and give 0 as every label"
+            )
         says = f"has the shape {part.shape}, so {self.n:,} rows an epoch, and {frame.name} has"
         raise DataError(f"{part.where}: {says} {frame.n:,}", hint)
 

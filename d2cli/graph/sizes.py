@@ -19,18 +19,23 @@ AIM_SAMPLE, RECALL_SAMPLE = 256, 256
 INDEX_BLOCK = 8192
 
 
-def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
-    """Memory of embeddings read and prepared (:func:`d2cli.graph.vectors.prepare`)."""
+def read_embeddings(ledger: Ledger, matrix: Matrix) -> None:
+    """Memory of embeddings mapped, or read as a whole."""
     ledger.stage = "read"
-    numbers, wide = matrix.rows * matrix.width, matrix.wide
     if matrix.mapped:
         ledger.hold("embeddings", matrix.size, mapped=True)
     else:
-        ledger.hold("embeddings", numbers * wide)
+        ledger.hold("embeddings", matrix.rows * matrix.width * matrix.wide)
         if matrix.largest_file:
             ledger.hold("file being read", matrix.largest_file, mapped=True)
             ledger.free("file being read")
         ledger.hold("reading", matrix.reading)  # Arrow keeps its buffers for later files
+
+
+def read_vectors(ledger: Ledger, matrix: Matrix, metric: Metric, threads: int) -> None:
+    """Memory of embeddings read and prepared (:func:`d2cli.graph.vectors.prepare`)."""
+    read_embeddings(ledger, matrix)
+    numbers, wide = matrix.rows * matrix.width, matrix.wide
     if metric != "euclidean" or not matrix.plain or matrix.itemsize < 4:
         ledger.hold("vectors", numbers * wide)
     ledger.touch("checking", wide * min(BLOCK_NUMBERS * threads, numbers))

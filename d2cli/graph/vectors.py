@@ -142,7 +142,7 @@ def prepare(
             ``euclidean`` also for a vector longer than 1e38, and if all vectors are shorter than
             1.2e-38 but not all are 0; under ``cosine`` also for a zero vector.
     """
-    _check_form(embeddings, metric)
+    check_form(embeddings, metric)
     dtype, flags = embeddings.dtype.newbyteorder("="), embeddings.flags
     plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
     if plain and metric != "cosine":
@@ -175,7 +175,7 @@ def prepare_read(
     progress: Progress = silent,
 ) -> ReadVectors:  # fmt: skip
     """As :func:`prepare`, of rows that are read each time they are needed."""
-    _check_form(reader, metric)
+    check_form(reader, metric)
     vectors, largest = ReadVectors(reader, metric), [0.0]
 
     def keep(rows: Int64, block: Floats) -> None:
@@ -219,7 +219,7 @@ def _check_blocks(
         raise _Unusable(wrong, "scale the embeddings up")
 
 
-def _check_form(embeddings: Floats | RowReader, metric: Metric) -> None:
+def check_form(embeddings: Floats | RowReader, metric: Metric) -> None:
     """Refuse another metric, and what is no matrix of floats with rows and columns."""
     check_choice("metric", metric, Metric)
     if len(embeddings.shape) != 2:

@@ -32,7 +32,7 @@ for package in ("jinja2", "matplotlib", "sklearn"):  # the extras `report` and `
 EMB = ["--emb", "emb.npy"]
 DATA = [*EMB, "--scores", "scores.npy"]
 DYNAMICS = [w for kind, k in KINDS.items() if k.family == "dynamics" for w in ("--kind", kind)]
-LOGITS = [*DYNAMICS, "--logits", "z.npy", "--labels", "labels.npy"]
+LOGITS = [*DYNAMICS, "--window", "3", "--logits", "z.npy", "--labels", "labels.npy"]
 GRAPH_KINDS = ["--kind", "knn-distance", "--kind", "label-disagreement", "--labels", "labels.npy"]
 GRAPH = ["--graph", "g.arrow"]
 EXAMPLES = ["--images", "images.npz", "--texts", "texts.txt"]
@@ -42,10 +42,13 @@ LINES = {
     "propagate": ["propagate", *GRAPH, "--scores", "scores.npy", "--out", "p2.npy"],
     "select": ["select", *DATA, "--size", "9"],
     "select --graph": ["select", *GRAPH, "--propagated", "p.npy", "--ratio", "0.5"],
-    "score --logits": ["score", *LOGITS, "--epochs", "2:3", "--out", "o.parquet"],
+    "score --logits": ["score", *LOGITS, "--epochs", "2:4", "--out", "o.parquet"],
     "score {kind}": ["score", *LOGITS, "--out", "{kind}.npy"],
     "score --emb": [
         *("score", "--kind", "prototypicality", "--kind", "knn-distance", *EMB, "--out", "o.csv")
+    ],
+    "score --target": [
+        *("score", "--kind", "target-similarity", *EMB, "--target", "t.npy", "--out", "o.npy")
     ],
     "score --graph": ["score", *GRAPH_KINDS, *GRAPH, "--out", "o.arrow"],
     "report": ["report", *DATA, "--selected", "k9.parquet", "--map", "none", "--out", "r.html"],
@@ -76,7 +79,8 @@ def inputs(tmp_path_factory):
         np.save("emb.npy", rng.standard_normal((n, 4)).astype(np.float32))
         np.save("scores.npy", rng.random(n))
         np.save("labels.npy", rng.integers(0, 3, n))
-        np.save("z.npy", rng.standard_normal((3, n, 3)).astype(np.float32))
+        np.save("z.npy", rng.standard_normal((4, n, 3)).astype(np.float32))
+        np.save("t.npy", rng.standard_normal((5, 4)))
         np.savez("images.npz", np.zeros((n, 8, 8), np.uint8))
         Path("texts.txt").write_text("".join(f"text, {i}\n" for i in range(n)))
         kinds = ["--kind", "entropy", "--kind", "confidence", "--kind", "variability"]
@@ -384,7 +388,7 @@ def test_epochs_in_files_of_several_shapes_are_planned_and_run(planned):
     line = [*("score", "--kind", "el2n", "--kind", "forgetting", "--labels", "labels.npy")]
     both = ["--logits", "z.npy", "--logits", "one.npy"]
     found = plan_of(planned, line, *both, "--out", "o.parquet")
-    assert "4 of 4 epochs" in found["method"]
+    assert "5 of 5 epochs" in found["method"]
     assert found["io"]["read_bytes"] == sum(
         os.path.getsize(path) for path in ("z.npy", "one.npy", "labels.npy")
     )

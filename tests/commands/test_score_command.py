@@ -10,7 +10,14 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from d2cli import knn_distance, label_disagreement, prototypicality, read_graph, score_dynamics
+from d2cli import (
+    knn_distance,
+    label_disagreement,
+    prototypicality,
+    read_graph,
+    score_dynamics,
+    target_similarity,
+)
 from d2cli.files.formats import fields
 from d2cli.files.formats import numpy_files as arrays
 from tests.cli.test_refusals import snapshot
@@ -260,6 +267,13 @@ USAGE = [
     (["--logits", "z.npy"], ["el3n"], "unknown kind 'el3n'; did you mean el2n?"),
     (["--logits", "z.npy"], ["el2n,aum,EL2N"], "asked for twice"),
     (["--logits", "z.npy"], ["el2n,"], "unknown kind ''"),
+    (["--logits", "z.npy"], ["dual"], "a window of 10, and 6 are used\nhint: use more epochs, or a"),
+    (["--logits", "z.npy"], ["dyn-unc"], "or a shorter window: --window 6"),
+    (["--logits", "z.npy", "--window", 7], ["tdds"], "a window of 7, and 6 are used"),
+    (["--logits", "z.npy", "--window", 2], ["tdds"], "window must be at least 3 for tdds, not 2"),
+    (["--logits", "z.npy", "--epochs", "2"], ["loss-drop"], "(epochs, n, classes)"),
+    (["--emb", "emb.npy"], ["target-similarity"], "--kind target-similarity needs --target"),
+    (["--target", "emb.npy"], ["target-similarity"], "--kind target-similarity needs --emb"),
     (["--logits", "z.npy"], ["el2n", "aum"], ".npy holds one kind of score, not 2"),
     (["--logits", "z.npy", "--id-column", "key"], ["el2n"], "--id-column key: no input has"),
 ]
@@ -270,9 +284,19 @@ def test_wrong_usage_is_refused(dynamics, score, args, kinds, says):
     refused(score(*args, kinds=kinds), says, code=2)
 
 
+def test_probabilities_of_the_labels_alone_get_a_hint(dynamics, score):
+    p = np.exp(wanted(dynamics, ["loss"], logits=dynamics.z[:1])["loss"] * -1)
+    np.save("p.npy", np.tile(p, (6, 1)))
+    said = "p.npy: has the shape (6, 40), so 6 rows an epoch", "numpy.stack([p, 1 - p], axis=2)"
+    refused(score("--probs", "p.npy"), *said)
+
+
 def test_missing_labels_and_unknown_endings_are_refused(dynamics, score):
     said = "--kind el2n needs --labels"
     refused(score("--logits", "z.npy", labels=None), said, code=2)
+    taken_for = ["--target", "labels.npy"]
+    said = "--target takes embeddings; labels are given with --labels"
+    refused(score("--logits", "z.npy", *taken_for, labels=None), said, code=2)
     refused(score("--logits", "z.npy", out="o.txt"), ".txt is not known", code=2)
     refused(score("--logits", "z.npy", out="o"), "none is not known", code=2)
 
@@ -301,8 +325,151 @@ def test_unused_options_print_a_notice(dynamics, score):
     err = done(score("--logits", "z.npy", *args))
     said = "--n-clusters, --graph, --n-neighbors, --emb: not used for el2n"
     assert f"notice: {said}" in err
+    args = ["--window", 3, "--target", "none.npy", "--target-reduce", "mean"]
+    err = done(score("--logits", "z.npy", *args))
+    assert "notice: --window, --target, --target-reduce: not used for el2n" in err
     err = done(score("--logits", "z.npy", "--emb", "emb.npy", "-k", 4, kinds=["knn-distance"]))
     assert "notice: --logits: not used for knn-distance" in err
+
+
+# -- what changes from epoch to epoch --------------------------------------------------------------
+CHANGES = ["dual", "dyn-unc", "tdds", "loss-drop"]
+
+
+def test_scores_of_changes_equal_the_api_and_record_the_window(dynamics, score):
+    done(score("--logits", "z.npy", "--window", 4, kinds=CHANGES, out="o.parquet"))
+    same = score_dynamics(CHANGES, logits=dynamics.z, labels=dynamics.labels, window=4)
+    table, entry = pq.read_table("o.parquet"), beside("o.parquet")
+    for kind in CHANGES:
+        assert table[kind].to_numpy().tobytes() == same[kind].tobytes()
+        found = entry["scores"][kind]
+        assert found["higher_is"] == "better"
+        assert found.get("window") == (None if kind == "loss-drop" else 4)
+    assert entry["parameters"]["window"] == 4
+    done(score("--logits", "z.npy", kinds=["loss-drop"]))
+    assert "window" not in beside("o.npy")["parameters"]
+
+
+def test_epochs_in_orders_and_types_of_their_own(dynamics, score):
+    """As a shuffling loader writes them; what is kept of an epoch is put into the rows' order."""
+    rng = np.random.default_rng(5)
+    z = dynamics.z.astype(np.float32) / 3
+    z[::2] = z[::2].astype(np.float16)
+    for epoch, values in enumerate(z):
+        order = rng.permutation(dynamics.n)
+        np.save(f"z_{epoch}.npy", values[order].astype(np.float32 if epoch % 2 else np.float16))
+        np.save(f"i_{epoch}.npy", order)
+    rows = ["--epoch-rows", "i_*.npy", "--window", 3]
+    done(score("--logits", "z_*.npy", *rows, kinds=CHANGES, out="o.arrow"))
+    with pa.ipc.open_file("o.arrow") as reader:
+        table = reader.read_all()
+    for kind, scores in score_dynamics(CHANGES, logits=z, labels=dynamics.labels, window=3).items():
+        assert table[kind].to_numpy().tobytes() == scores.tobytes()
+
+
+def test_an_epoch_that_lacks_rows_is_refused(dynamics, score):
+    for epoch, values in enumerate(dynamics.z):
+        np.save(f"z_{epoch}.npy", values)
+        np.save(f"i_{epoch}.npy", np.maximum(np.arange(dynamics.n), epoch == 3))
+    rows = ["--epoch-rows", "i_*.npy", "--window", 3]
+    refused(score("--logits", "z_*.npy", *rows, kinds=["dual"]), "i_3.npy: lists row 1 2 times")
+
+
+def test_rows_that_are_dropped_do_not_change_the_others(dynamics, score):
+    same = score_dynamics(CHANGES, logits=dynamics.z, labels=dynamics.labels, window=3)
+    dynamics.z[4, 7] = np.nan
+    np.save("z.npy", dynamics.z)
+    args = ["--logits", "z.npy", "--window", 3]
+    refused(score(*args, kinds=["tdds"]), "z.npy: epoch 5, row 7", "--bad-rows drop")
+    done(score(*args, "--bad-rows", "drop", kinds=CHANGES, out="{kind}.npy"))
+    for kind in CHANGES:
+        found = np.load(f"{kind}.npy")
+        assert np.flatnonzero(np.isnan(found)).tolist() == [7]
+        np.testing.assert_array_equal(np.delete(found, 7), np.delete(same[kind], 7))
+
+
+def test_more_epochs_than_the_authors_use_print_a_notice(dynamics, score):
+    np.save("z.npy", np.concatenate([dynamics.z] * 6)[:31])
+    err = done(score("--logits", "z.npy", kinds=CHANGES, out="o.csv"))
+    assert "notice: dual: uses all 31 epochs; its authors use the first 30 (--epochs 1:30)" in err
+    assert "notice: loss-drop: uses all 31 epochs; its authors use the first 20" in err
+    assert err.count("its authors") == 2
+    err = done(score("--logits", "z.npy", "--epochs", ":", kinds=CHANGES, out="o.csv"))
+    assert "its authors" not in err
+
+
+def test_select_takes_the_highest_of_scores_that_are_better(dynamics, score, run_cli):
+    done(score("--logits", "z.npy", "--window", 3, kinds=["dual"]))
+    base = ["select", "--emb", "emb.npy", "-k", 4, "--ratio", "0.4"]
+    done(run_cli(*base, "--scores", "o.npy", "--out", "known.npy"))
+    entry = beside("known.npy")
+    assert entry["inputs"]["scores"]["higher_is"] == "better"
+    assert entry["parameters"]["cutoff"] == 0
+
+
+# -- a target set ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("reduce", ["max", "mean"])
+def test_target_similarity_equals_the_api(dynamics, score, reduce):
+    rng = np.random.default_rng(2)
+    target = rng.normal(size=(7, 4)).astype(np.float16)
+    lists = pa.array(list(target.astype(np.float32)), pa.list_(pa.float32()))
+    names = [f"t{i}" for i in range(7)]
+    pq.write_table(pa.table({"uid": names, "goal": lists, "other": lists}), "t.parquet")
+    args = ["--emb", "emb.npy", "--target", "t.parquet", "--target-key", "goal"]
+    args += [] if reduce == "max" else ["--target-reduce", reduce]
+    done(score(*args, kinds=["Target_Similarity"], labels=None))
+    same = target_similarity(dynamics.emb, target.astype(np.float32), reduce)
+    assert np.load("o.npy").tobytes() == same.tobytes()
+    entry = beside("o.npy")
+    kind = {"higher_is": "better", "reduce": reduce, "target_rows": 7}
+    assert entry["scores"]["target-similarity"] == kind
+    assert entry["parameters"]["target_reduce"] == reduce
+    assert entry["inputs"]["target"]["rows"] == 7
+
+
+def test_target_similarity_beside_other_scores_of_embeddings(dynamics, score):
+    kinds = ["target-similarity", "prototypicality", "knn-distance"]
+    args = ["--emb", "emb.npy", "--target", "emb.npy", "--n-clusters", 5, "-k", 4]
+    done(score(*args, kinds=kinds, out="{kind}.npy", labels=None))
+    same = prototypicality(dynamics.emb, 5)
+    np.testing.assert_array_equal(np.load("prototypicality.npy"), same)
+    assert np.load("target-similarity.npy") == pytest.approx(1)
+
+
+def test_bad_targets_are_refused(dynamics, score):
+    base = ["--emb", "emb.npy", "--target", "t.npy"]
+    np.save("t.npy", np.ones((3, 5)))
+    said = "t.npy: rows have 5 values, those of emb.npy have 4", "hint: both need embeddings of the"
+    refused(score(*base, kinds=["target-similarity"]), *said)
+    np.save("t.npy", np.array([[1, 1, 1, 1], [0, 0, 0, 0.0]]))
+    for policy in ("refuse", "drop"):
+        said = score(*base, "--bad-rows", policy, kinds=["target-similarity"])
+        refused(said, "t.npy: row 1: is a zero vector")
+
+
+def test_zero_vectors_have_no_similarity(dynamics, score):
+    dynamics.emb[[3, 9]] = 0
+    np.save("emb.npy", dynamics.emb)
+    np.save("t.npy", np.ones((2, 4)))
+    base = ["--emb", "emb.npy", "--target", "t.npy"]
+    said = score(*base, kinds=["target-similarity"])
+    refused(said, "emb.npy: row 3: is a zero vector", "2 of 40 rows", "--bad-rows drop")
+    done(score(*base, "--bad-rows", "drop", kinds=["target-similarity"]))
+    found = np.load("o.npy")
+    assert np.flatnonzero(np.isnan(found)).tolist() == [3, 9]
+    used = np.delete(np.arange(40), [3, 9])
+    same = target_similarity(dynamics.emb[used], np.ones((2, 4)))
+    np.testing.assert_allclose(found[used], same, rtol=1e-12)
+
+
+def test_quantised_embeddings_and_targets_are_read_alike(dynamics, score):
+    np.save("emb.npy", (dynamics.emb * 8).astype(np.int8))
+    np.save("t.npy", np.array([[3, -4, 0, 1]], np.int8))
+    base = ["--emb", "emb.npy", "--target", "t.npy", "--emb-scale", "0.5"]
+    done(score(*base, kinds=["target-similarity"]))
+    rows = (dynamics.emb * 8).astype(np.int8).astype(np.float32)
+    same = target_similarity(rows, np.array([[3, -4, 0, 1.0]], np.float32))
+    np.testing.assert_allclose(np.load("o.npy"), same, rtol=1e-5, atol=1e-6)
 
 
 # -- embeddings and neighbours ---------------------------------------------------------------------

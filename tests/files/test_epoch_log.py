@@ -430,6 +430,21 @@ def test_score_reads_the_log(trained, run_cli):
     assert np.load("o.npy").tobytes() == wanted.tobytes()
 
 
+def test_scores_of_changes_between_epochs_read_the_log(data, run_cli):
+    """From the file, and from `values` in the training program."""
+    kinds = ["dual", "dyn-unc", "tdds", "loss-drop"]
+    z = np.random.default_rng(4).normal(size=(5, 40, 3))
+    with new("z.npy", epochs=5, n=40, classes=3) as log:
+        for epoch in range(5):
+            log.record(epoch, np.arange(40), z[epoch])
+        found = score_dynamics(kinds, logits=log.values, labels=data.labels, window=4)
+    args = ["--kind", ",".join(kinds), "--logits", "z.npy", "--labels", "labels.npy"]
+    assert run_cli("score", *args, "--window", 4, "--out", "{kind}.npy")[0] == 0
+    wanted = score_dynamics(kinds, logits=z.astype(np.float16), labels=data.labels, window=4)
+    for kind in kinds:
+        assert np.load(f"{kind}.npy").tobytes() == found[kind].tobytes() == wanted[kind].tobytes()
+
+
 def test_score_names_the_epochs_that_are_complete(trained, run_cli):
     args = ["score", "--kind", "el2n", "--logits", "z.npy", "--labels", "labels.npy"]
     code, _, err = run_cli(*args, "--out", "o.npy")

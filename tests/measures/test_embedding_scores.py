@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli import KnnGraph, knn_distance, label_disagreement, prototypicality
+from d2cli import (
+    KnnGraph,
+    knn_distance,
+    label_disagreement,
+    prototypicality,
+    target_similarity,
+)
 from d2cli.difficulty import embedding, sizes
 from d2cli.errors import D2Error, DataError, UsageError
 from tests import naive_scores, strategies
@@ -109,6 +115,83 @@ def test_missing_scikit_learn_gives_a_hint(monkeypatch):
     with pytest.raises(D2Error, match="needs scikit-learn") as caught:
         prototypicality(clusters()[0], 4)
     assert caught.value.hint == "pip install 'd2prune[score]'"
+
+
+# -- target similarity -----------------------------------------------------------------------------
+REDUCE = pytest.mark.parametrize("reduce", ["max", "mean"])
+
+
+@given(st.sampled_from([np.float16, np.float32, np.float64]), st.data())
+def test_target_similarity_equals_its_definition(dtype, data):
+    """The target is made of rows, turned rows and rows of another length."""
+    values = data.draw(strategies.embeddings(dtype=dtype, zeros=False))
+    rows = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=6))
+    factors = data.draw(st.lists(st.sampled_from([1.0, -1.0, 0.25]), min_size=6, max_size=6))
+    target = values[rows] * np.array(factors[: len(rows)], values.dtype)[:, None]
+    reduce = data.draw(st.sampled_from(["max", "mean"]))
+    before = values.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "TARGET_ROWS", data.draw(st.sampled_from([1, 2, 100])))
+        patch.setattr(sizes, "SIMILARITIES", data.draw(st.sampled_from([1, 9, 1000])))
+        found = target_similarity(values, target, reduce, threads=2)
+    np.testing.assert_array_equal(values, before)
+    wanted = naive_scores.target_similarity(values, target, reduce)
+    wide = values.dtype == np.float64
+    np.testing.assert_allclose(found, wanted, atol=1e-12 if wide else 1e-5)
+    assert found.dtype == np.float64
+    assert (np.abs(found) <= 1).all()
+
+
+@REDUCE
+def test_target_similarity_does_not_depend_on_threads_or_scale(reduce):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3000, 8)).astype(np.float32)
+    target = rng.normal(size=(50, 8))
+    whole = target_similarity(values, target, reduce, threads=1)
+    assert target_similarity(values, target, reduce, threads=3).tobytes() == whole.tobytes()
+    assert target_similarity(values * 2.0**40, target, reduce).tobytes() == whole.tobytes()
+    wanted = naive_scores.target_similarity(values[:50], target, reduce)
+    np.testing.assert_allclose(whole[:50], wanted, atol=1e-7)  # float32 rows, float64 arithmetic
+
+
+def test_a_row_of_the_target_has_similarity_one():
+    values = np.random.default_rng(1).normal(size=(40, 5))
+    found = target_similarity(values, values[7:8])
+    assert found[7] == pytest.approx(1, abs=1e-15)
+    assert found.argmax() == 7
+    np.testing.assert_allclose(found, target_similarity(values, values[[7, 7]]), rtol=1e-12)
+
+
+def test_skipped_rows_are_not_looked_at():
+    values = np.ones((4, 3))
+    values[1], values[2] = np.nan, 0
+    found = target_similarity(values, np.ones((1, 3)), skip=np.array([False, True, True, False]))
+    assert found == pytest.approx([1, 0, 0, 1])
+
+
+BAD_TARGETS = [
+    (np.ones((3, 2)), np.ones((2, 3)), "the target has 3 columns, the embeddings have 2", "target"),
+    (np.ones((3, 2)), np.zeros((1, 2)), "is a zero vector", "target"),
+    (np.ones((3, 2)), np.ones((0, 2)), "there are no rows", "target"),
+    (np.ones((3, 2)), np.ones(2), "the target must be two-dimensional", "target"),
+    (np.ones(2), np.ones((1, 2)), "embeddings must be two-dimensional", "embeddings"),
+    (np.ones((0, 2)), np.ones((1, 2)), "there are no rows", "embeddings"),
+    (np.array([[1.0, 1], [1, np.inf]]), np.ones((1, 2)), "column 1 is inf", "embeddings"),
+]
+
+
+@pytest.mark.parametrize(("values", "target", "message", "argument"), BAD_TARGETS)
+def test_bad_targets_and_embeddings_are_refused(values, target, message, argument, monkeypatch):
+    monkeypatch.setattr(sizes, "SIMILARITIES", 1)  # one row a block
+    with pytest.raises(DataError, match=message) as caught:
+        target_similarity(values, target)
+    assert caught.value.argument == argument
+    assert caught.value.row == (1 if "inf" in message else 0 if "zero" in message else None)
+
+
+def test_another_reduction_is_refused():
+    with pytest.raises(UsageError, match="reduce must be one of max, mean, not 'sum'"):
+        target_similarity(np.ones((1, 2)), np.ones((1, 2)), "sum")
 
 
 # -- neighbours ------------------------------------------------------------------------------------

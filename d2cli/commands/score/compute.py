@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from d2cli.commands.graph.run import describe_graph, graph_notices, graph_of
 from d2cli.commands.score.inputs import ScoreData, ScoreJob
 from d2cli.difficulty.dynamics import Dynamics, class_numbers
-from d2cli.difficulty.embedding import prototypicality
+from d2cli.difficulty.embedding import prototypicality, target_similarity
 from d2cli.difficulty.kinds import KINDS
 from d2cli.difficulty.neighbours import knn_distance, label_disagreement
-from d2cli.difficulty.sizes import default_clusters
+from d2cli.difficulty.sizes import Outputs, default_clusters
 from d2cli.engine.threads import Progress
 from d2cli.errors import DataError
 from d2cli.files.sources import blame, in_order
@@ -66,12 +66,15 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
                 labels.to_numpy(zero_copy_only=False), data.frame.n, outputs.classes
             )
 
+    dtype, window = outputs.layout().dtype, job.request.window
+    about = Outputs(data.frame.n, outputs.classes, len(epochs), dtype.itemsize, window)
+
     def read_through(marks_bad: bool) -> Dynamics:
         with blame(outputs=outputs.name):
             dynamics = Dynamics(
                 kinds,
-                data.frame.n,
-                outputs.classes,
+                about,
+                dtype,
                 labels=numbers,
                 logits=job.logits,
                 threads=job.threads,
@@ -111,6 +114,15 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
             f"{outputs.classes} classes from {outputs.name}",
         )
     )
+    for kind in kinds:
+        if KINDS[kind].windowed:
+            scored.details[kind]["window"] = window
+        early = KINDS[kind].early
+        if job.request.epochs is None and early is not None and len(epochs) > early:
+            scored.notices.append(
+                f"{kind}: uses all {len(epochs)} epochs; its authors use the first {early} "
+                f"(--epochs 1:{early})"
+            )
     if "forgetting" in kinds:
         never = dynamics.never_right
         scored.details["forgetting"].update(
@@ -132,7 +144,15 @@ def _from_outputs(job: ScoreJob, data: ScoreData, scored: Scored, progress: Prog
 
 
 def _from_embeddings(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
-    """Prototypicality."""
+    """Scores from embeddings alone, or from embeddings and a target set."""
+    for kind in job.families["embeddings"]:
+        if KINDS[kind].target:
+            _similarity(job, data, scored, progress)
+        else:
+            _prototypicality(job, data, scored, progress)
+
+
+def _prototypicality(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
     assert job.emb is not None
     options, kind = job.options, "prototypicality"
     clusters = job.request.n_clusters
@@ -160,6 +180,23 @@ def _from_embeddings(job: ScoreJob, data: ScoreData, scored: Scored, progress: P
         "scikit_learn": version("scikit-learn"),
     }
     scored.lines.append(("centres", f"{clusters:,} by k-means, {options.metric}"))
+
+
+def _similarity(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
+    assert job.emb is not None
+    assert job.target is not None
+    reduce, kind = job.request.target_reduce, "target-similarity"
+    with data.bad.counting(job.emb, "cosine"), blame(embeddings=job.emb, target=job.target):
+        scored.scores[kind] = target_similarity(
+            job.emb.matrix(),
+            job.target.matrix(),
+            reduce,
+            skip=data.bad.left_out,
+            threads=job.threads,
+            progress=progress,
+        )
+    scored.details[kind] = {"reduce": reduce, "target_rows": job.target.n}
+    scored.lines.append(("target", f"{reduce} cosine to {job.target.n:,} rows"))
 
 
 def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:

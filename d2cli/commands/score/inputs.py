@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,9 +13,10 @@ from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, check_built_from
 from d2cli.commands.requests import GraphOptions, Input, ScoreRequest
 from d2cli.commands.settle import settle_graph
-from d2cli.difficulty.kinds import KINDS, check_dynamics, check_kinds, of_family
+from d2cli.defaults import Metric
+from d2cli.difficulty.kinds import KINDS, Family, check_dynamics, check_kinds, of_family
 from d2cli.engine.threads import thread_count
-from d2cli.errors import UsageError
+from d2cli.errors import DataError, UsageError
 from d2cli.files.epochs import Epochs, epoch_range, open_epochs
 from d2cli.files.formats.choice import LABEL_NAMES
 from d2cli.files.frame import Frame
@@ -26,8 +27,6 @@ from d2cli.files.score_file import plan_files
 from d2cli.files.sources import Reordered, Source, in_order
 from d2cli.graph.knn_graph import KnnGraph
 
-Family = Literal["dynamics", "embeddings", "graph"]
-
 
 @dataclass(frozen=True)
 class ScoreJob:
@@ -37,6 +36,7 @@ class ScoreJob:
         families: the kinds that were asked for, by what they are computed from.
         files: the kinds of each output file.
         outputs: a model's outputs, and `epochs` of them.
+        target: the embeddings of the target set.
     """
 
     request: ScoreRequest
@@ -47,6 +47,7 @@ class ScoreJob:
     room: Room
     inputs: Inputs
     emb: Source | None
+    target: Source | None
     graph: GraphFile | None
     outputs: Epochs | None
     epochs: range
@@ -56,6 +57,12 @@ class ScoreJob:
     def logits(self) -> bool:
         """Whether the outputs are logits, not probabilities."""
         return self.request.logits is not None
+
+    @property
+    def metrics(self) -> set[Metric]:
+        """The metrics under which the embeddings must be usable."""
+        asked = self.families["embeddings"] + self.families["graph"]
+        return {"cosine" if KINDS[kind].target else self.options.metric for kind in asked}
 
     @property
     def builds(self) -> bool:
@@ -96,6 +103,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     emb = inputs.source(given, "embeddings", "emb", read_as=read_as)
     if emb is not None:
         emb.scale_parts(request.graph_options.metric)
+    target = _open_target(request, emb, inputs)
     graph = inputs.graph(request.graph if families["graph"] else None)
     labels = inputs.source(request.labels, "labels", "labels")
     outputs, epochs = None, range(0)
@@ -119,11 +127,29 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
             epochs=len(epochs),
             logits=option == "logits",
             labels=labels is not None,
+            window=request.window,
         )
     return ScoreJob(
         request, families, files, settle_graph(request.graph_options),
-        thread_count(request.run.threads), room, inputs, emb, graph, outputs, epochs, labels,
+        thread_count(request.run.threads), room, inputs, emb, target, graph, outputs, epochs,
+        labels,
     )  # fmt: skip
+
+
+def _open_target(request: ScoreRequest, emb: Source | None, inputs: Inputs) -> Source | None:
+    """The target set, which is read as the embeddings are; None if no kind needs one."""
+    if emb is None or not any(KINDS[kind].target for kind in request.kinds):
+        return None
+    target = inputs.source(request.target, "embeddings", "target", read_as=request.emb_options)
+    assert target is not None
+    target.scale_parts(request.graph_options.metric)
+    ours, theirs = emb.layout().width, target.layout().width
+    if ours != theirs:
+        raise DataError(
+            f"{target.name}: rows have {theirs} values, those of {emb.name} have {ours}",
+            "both need embeddings of the same model",
+        )
+    return target
 
 
 def _labels_of_first_epoch(
@@ -149,7 +175,8 @@ def _check_labels(request: ScoreRequest, labels: Source | None) -> None:
     """Refuse kinds that lack labels."""
     for kind in request.kinds:
         if KINDS[kind].labels and labels is None:
-            raise UsageError(f"--kind {kind} needs --labels")
+            hint = "--target takes embeddings; labels are given with --labels"
+            raise UsageError(f"--kind {kind} needs --labels", hint if request.target else None)
 
 
 def _describe(outputs: Epochs) -> Callable[[], dict[str, Any]]:
@@ -173,6 +200,12 @@ def _check(request: ScoreRequest, families: dict[Family, list[str]]) -> None:
             )
     if families["embeddings"] and request.emb is None:
         raise UsageError(f"--kind {families['embeddings'][0]} needs --emb")
+    for kind in request.kinds:
+        if KINDS[kind].target and request.target is None:
+            raise UsageError(
+                f"--kind {kind} needs --target",
+                "--target takes embeddings of what the data is wanted for, by the same model",
+            )
     if families["graph"] and request.emb is None and request.graph is None:
         raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
     for kind in request.kinds:
@@ -226,7 +259,8 @@ def read_score_data(job: ScoreJob) -> ScoreData:
     frame.check_id_column()
     frame.adopt_ids()
     if job.emb is not None and bad.policy == "drop":
-        bad.settle_embeddings(job.emb, job.options.metric)
+        for metric in sorted(job.metrics):
+            bad.settle_embeddings(job.emb, metric)
     return ScoreData(frame, bad, None if loaded is None else loaded.graph, labels, origin)
 
 
@@ -235,13 +269,19 @@ def unused_options(job: ScoreJob) -> list[str]:
     families, builds, unused = job.families, job.builds, []
     if not families["dynamics"]:
         unused += ["--logits", "--probs", "--epochs", "--epoch-rows"]
-    if not families["embeddings"]:
+    if not any(KINDS[kind].windowed for kind in job.request.kinds):
+        unused += ["--window"]
+    if "prototypicality" not in job.request.kinds:
         unused += ["--n-clusters"]
+    if job.target is None:
+        unused += ["--target", "--target-reduce"]
     if not families["graph"]:
         unused += ["--graph"]
     if not builds:
         unused += ["--n-neighbors", "--method", "--recall", "--hnsw-m", "--ef-construction", "--ef"]
-    if not builds and not families["embeddings"]:
-        unused += ["--metric", "--seed", *([] if families["graph"] else ["--emb"])]
+    if not builds and "prototypicality" not in job.request.kinds:
+        unused += ["--metric", "--seed"]
+    if not families["embeddings"] and not families["graph"]:
+        unused += ["--emb"]
     late = [name for name in unused if name in job.request.named]
     return [f"{', '.join(late)}: not used for {', '.join(job.request.kinds)}"] if late else []

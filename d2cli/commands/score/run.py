@@ -75,6 +75,10 @@ def _provenance(job: ScoreJob, data: ScoreData, scored: Scored, kinds: list[str]
     parameters.update(request.emb_options.recorded)
     if job.outputs is not None:
         parameters["epochs"] = request.epochs
+    if any(KINDS[kind].windowed for kind in kinds):
+        parameters["window"] = request.window
+    if job.target is not None:
+        parameters["target_reduce"] = request.target_reduce
     if "prototypicality" in request.kinds:
         parameters["n_clusters"] = request.n_clusters
     if job.builds:

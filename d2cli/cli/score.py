@@ -16,9 +16,11 @@ HELP = """\
 Score the difficulty of each row.
 
 From a model's outputs over epochs: el2n, forgetting, entropy, loss, perplexity, variability (high:
-hard, or ambiguous), aum, confidence, margin, correctness (high: easy). From embeddings alone:
-prototypicality, knn-distance. From labels and neighbours: label-disagreement. The meaning of a high
-score is recorded with the output; `select` and `propagate` read it.
+hard, or ambiguous), aum, confidence, margin, correctness (high: easy), dual, dyn-unc, tdds,
+loss-drop (high: predictions change, wanted). From embeddings alone: prototypicality, knn-distance.
+From embeddings and those of a target set: target-similarity. From labels and neighbours:
+label-disagreement. The meaning of a high score is recorded with the output; `select` and
+`propagate` read it.
 """
 EXAMPLE = """\b
 Examples:
@@ -26,6 +28,8 @@ Examples:
       --labels sample_data/labels.npy --out el2n.npy
   d2prune score --kind aum,forgetting --logits sample_data/logits.npy \\
       --labels sample_data/labels.npy --out scores.parquet
+  d2prune score --kind dual --window 5 --logits sample_data/logits.npy \\
+      --labels sample_data/labels.npy --out dual.npy
   d2prune score --kind knn-distance --emb sample_data/emb.npy --out sparse.npy
 """
 

@@ -267,7 +267,7 @@ USAGE = [
     (["--logits", "z.npy"], ["el3n"], "unknown kind 'el3n'; did you mean el2n?"),
     (["--logits", "z.npy"], ["el2n,aum,EL2N"], "asked for twice"),
     (["--logits", "z.npy"], ["el2n,"], "unknown kind ''"),
-    (["--logits", "z.npy"], ["dual"], "a window of 10, and 6 are used\nhint: use more epochs, or a"),
+    (["--logits", "z.npy"], ["dual"], "of 10, and 6 are used\nhint: use more epochs, or a"),
     (["--logits", "z.npy"], ["dyn-unc"], "or a shorter window: --window 6"),
     (["--logits", "z.npy", "--window", 7], ["tdds"], "a window of 7, and 6 are used"),
     (["--logits", "z.npy", "--window", 2], ["tdds"], "window must be at least 3 for tdds, not 2"),

@@ -328,9 +328,14 @@ def test_arrays_have_the_declared_sizes(dtype):
 @pytest.mark.parametrize(
     ("name", "suggested"),
     [
-        ("el2", "el2n"), ("PPL", "perplexity"), ("cross_entropy", "loss"), ("MRMC", "loss-drop"),
-        ("forget", "forgetting"), ("dynunc", "dyn-unc"), ("normsim", "target-similarity"),
-    ],  # fmt: skip
+        ("el2", "el2n"),
+        ("PPL", "perplexity"),
+        ("cross_entropy", "loss"),
+        ("MRMC", "loss-drop"),
+        ("forget", "forgetting"),
+        ("dynunc", "dyn-unc"),
+        ("normsim", "target-similarity"),
+    ],
 )
 def test_an_unknown_kind_suggests_the_nearest_and_lists_all(name, suggested):
     with pytest.raises(UsageError, match=f"did you mean {suggested}") as caught:

@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli import (
-    KnnGraph,
-    knn_distance,
-    label_disagreement,
-    prototypicality,
-    target_similarity,
-)
+from d2cli import KnnGraph, knn_distance, label_disagreement, prototypicality, target_similarity
 from d2cli.difficulty import embedding, sizes
 from d2cli.errors import D2Error, DataError, UsageError
 from tests import naive_scores, strategies

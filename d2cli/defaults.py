@@ -53,7 +53,6 @@ CHECKPOINT = 30.0  #: seconds of work between two checkpoints; a shorter build w
 HIGHER_IS: HigherIs = "harder"
 TRANSFORM: Transform = "none"
 MODE: ModeName = "default"
-HOPS = 1  #: forward passes
 MAX_HOPS = 1_000  #: far more than any graph needs to spread a message everywhere
 WINDOW = 10  #: epochs in a window of dyn-unc, dual and tdds: J of their authors
 TARGET_REDUCE: TargetReduction = "max"
@@ -76,6 +75,28 @@ STRATA = 50  #: of coverage-centric selection; Zheng et al. 2023 use 50 in all e
 
 
 @dataclass(frozen=True)
+class DirectionDefaults:
+    """What is used for scores of one direction; an explicit option overrides it.
+
+    Attributes:
+        hops: forward passes, unless the mode has its own number.
+        cutoff: β if γ_r is automatic.
+    """
+
+    hops: int
+    cutoff: float | Literal["auto"]
+
+
+#: With ``better``, a high score is no reason to cut.
+DIRECTIONS: dict[HigherIs, DirectionDefaults] = {
+    "harder": DirectionDefaults(hops=1, cutoff="auto"),
+    "easier": DirectionDefaults(hops=1, cutoff="auto"),
+    "better": DirectionDefaults(hops=1, cutoff=0.0),
+}
+HOPS = DIRECTIONS[HIGHER_IS].hops  #: of functions on arrays, which know no direction
+
+
+@dataclass(frozen=True)
 class Mode:
     """The settings of one ``--mode``, see :mod:`d2cli.api`; an explicit option overrides them."""
 
@@ -86,6 +107,7 @@ class Mode:
     floor: float | None
     clamped: bool
     gamma_reverse: float | Literal["auto"] | None  #: None: the user must give it
+    hops: int | None = None  #: None: as DIRECTIONS has it
     exact: bool = False  #: whether the mode requires an exact graph
 
 
@@ -94,6 +116,6 @@ class Mode:
 #: code, which uses exp(-d) in both directions and floors each neighbour's score at 1e-7.
 MODES: dict[str, Mode] = {
     "default": Mode("union", "gaussian", "median", 4.0, None, True, "auto"),
-    "paper": Mode("union", "gaussian", 1.0, 1.0, None, False, None),
-    "reference": Mode("union", "exponential", 1.0, 1.0, 1e-7, False, None, exact=True),
+    "paper": Mode("union", "gaussian", 1.0, 1.0, None, False, None, hops=1),
+    "reference": Mode("union", "exponential", 1.0, 1.0, 1e-7, False, None, hops=1, exact=True),
 }

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from d2cli import defaults
 from d2cli.commands.numbers import decimal_number, not_a_number
 from d2cli.defaults import (
+    DIRECTIONS,
     MODES,
     BadRowsPolicy,
     Balance,
@@ -168,6 +169,14 @@ def _by_mode(value: object) -> str:
     return f"[default: {value}, or as --mode has it]"
 
 
+def _by_direction(name: str) -> str:
+    """How help shows a default that depends on the direction of the scores."""
+    values = {meaning: getattr(own, name) for meaning, own in DIRECTIONS.items()}
+    usual = values.pop(defaults.HIGHER_IS)
+    others = (f"; {v:g} with --higher-is {meaning}" for meaning, v in values.items() if v != usual)
+    return f"{usual}{''.join(others)}"
+
+
 # -- options that several commands share ----------------------------------------------------------
 _OURS = MODES["default"]
 _FILES = "A file, a folder of shards or a glob; may repeat."
@@ -312,7 +321,7 @@ class MessageOptions:
     gamma_forward: float | None = option(MESSAGES, "--gamma-forward", None,
         f"γ_f. {_by_mode(f'{_OURS.gamma_forward:g}')}")  # fmt: skip
     hops: int | None = option(MESSAGES, "--hops", None,
-        f"Forward passes. [default: {defaults.HOPS}]")  # fmt: skip
+        f"Forward passes. [default: {_by_direction('hops')}]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -395,7 +404,7 @@ class SelectRequest:
         metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
     cutoff: float | Literal["auto"] | None = option(SELECTION, "--cutoff", None,
         "Fraction of hardest rows dropped first; auto depends on scores and budget. [default: "
-        "auto; 0 with --higher-is better, or if γ_r is a number]",
+        f"{_by_direction('cutoff')}; 0 if γ_r is a number]",
         metavar="auto|BETA", parse=number_or(AUTO))  # fmt: skip
     cutoff_scores: Input | None = input_option(
         "cutoff-scores", "C", "Scores that --cutoff uses, if not S.", group=SELECTION

@@ -14,7 +14,17 @@ from typing import Any, Literal, TypeVar
 
 from d2cli import defaults
 from d2cli.commands.requests import AUTO, Budget, GraphOptions, MessageOptions, ScoreOptions
-from d2cli.defaults import MAX_HOPS, MODES, EdgeRule, HigherIs, Kernel, ModeName, Transform, choices
+from d2cli.defaults import (
+    DIRECTIONS,
+    MAX_HOPS,
+    MODES,
+    EdgeRule,
+    HigherIs,
+    Kernel,
+    ModeName,
+    Transform,
+    choices,
+)
 from d2cli.errors import DataError, UsageError
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.sources import Source
@@ -66,13 +76,21 @@ class Messages:
 
 
 def settle_messages(
-    options: MessageOptions, inherited: dict[str, Any] | None = None, path: str = ""
+    options: MessageOptions,
+    higher_is: HigherIs,
+    inherited: dict[str, Any] | None = None,
+    path: str = "",
 ) -> Messages:
-    """What is given by name, else what the propagated file `path` records, else the mode's."""
+    """What is given by name, else what the propagated file `path` records, else the default.
+
+    Defaults are those of the mode, and for hops that it leaves open, those of the direction.
+    """
     given = _inherit(options, inherited or {}, path)
     name = given.mode or defaults.MODE
     mode = MODES[name]
-    hops = defaults.HOPS if given.hops is None else given.hops
+    hops = given.hops
+    if hops is None:
+        hops = DIRECTIONS[higher_is].hops if mode.hops is None else mode.hops
     check_hops(hops)
     return Messages(
         mode=name,

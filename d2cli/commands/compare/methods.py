@@ -10,7 +10,7 @@ from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cu
 from d2cli.baselines.on_embeddings import k_center, moderate
 from d2cli.baselines.on_graph import facility_location, near_duplicates
 from d2cli.commands.compare.inputs import CompareData, CompareJob
-from d2cli.defaults import CompareMethod
+from d2cli.defaults import DIRECTIONS, CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.selections import random_rows
 from d2cli.graph.knn_graph import KnnGraph
@@ -38,14 +38,17 @@ class Chooser:
         self.d2_runs: dict[int, Selection] = {}
         self._nested: dict[str, Rows] = {}
         self.edges, self.sigma = prepare_edges(graph)
+        usual = DIRECTIONS[job.direction.higher_is]
         self.propagated = propagate(
-            self.edges, self.scores, bandwidth=self.sigma, threads=job.threads, progress=progress
-        )
-        self.difficulty = None  # with `better`, high scores are not cut
-        if job.direction.higher_is != "better":
+            self.edges, self.scores, bandwidth=self.sigma, hops=usual.hops, threads=job.threads,
+            progress=progress,
+        )  # fmt: skip
+        self.difficulty = None
+        if usual.cutoff == "auto":
             self.difficulty = own_scores(
-                self.edges, self.propagated, bandwidth=self.sigma, threads=job.threads
-            )
+                self.edges, self.propagated, bandwidth=self.sigma, hops=usual.hops,
+                threads=job.threads,
+            )  # fmt: skip
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """Select (size,) rows; `most` is the largest budget."""

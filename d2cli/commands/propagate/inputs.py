@@ -74,15 +74,15 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
         raise UsageError("propagate needs --scores")
     if not request.out.endswith(".npy"):
         raise UsageError(f"{request.out}: propagated scores are a .npy file")
-    messages = settle_messages(request.messages)
     room = Room.of(request.run, request.out)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     assert graph is not None
-    messages.check_method(graph.method)
     scores = inputs.source(request.scores, "scores", "scores")
     assert scores is not None
     direction = settle_direction(scores, request.score_options)
+    messages = settle_messages(request.messages, direction.higher_is)
+    messages.check_method(graph.method)
     inputs.note("scores", direction.text, **direction.facts)
     return PropagateJob(
         request, messages, direction, thread_count(request.run.threads), room, inputs, graph,

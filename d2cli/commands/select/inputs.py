@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from d2cli import defaults
 from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, check_built_from, read_graph, stale_graph
@@ -220,12 +221,12 @@ def _settle(
     inherited: dict[str, Any],
 ) -> SelectSettings:
     path = request.propagated or ""
-    messages = settle_messages(request.messages, inherited, path)
+    direction = settle_direction(scores, request.score_options, inherited=inherited, path=path)
+    messages = settle_messages(request.messages, direction.higher_is, inherited, path)
     if graph is not None:
         messages.check_method(graph.method)
     elif request.graph_options.method != "auto":
         messages.check_method(request.graph_options.method)
-    direction = settle_direction(scores, request.score_options, inherited=inherited, path=path)
     gamma = settle_gamma_reverse(request.gamma_reverse, messages)
     cutoff_direction = direction
     if cutoff_scores is not None:
@@ -233,9 +234,9 @@ def _settle(
         cutoff_direction = settle_direction(cutoff_scores, options, "cutoff-higher-is")
     cutoff = request.cutoff
     if cutoff is None:
-        # A high score that means *good* is no reason to cut.
-        wanted = direction.higher_is == "better" and cutoff_scores is None
-        cutoff = AUTO if gamma == AUTO and not wanted else 0.0
+        # Scores that are named for the cutoff are difficulties.
+        meaning = direction.higher_is if cutoff_scores is None else defaults.HIGHER_IS
+        cutoff = defaults.DIRECTIONS[meaning].cutoff if gamma == AUTO else 0.0
     return SelectSettings(
         settle_graph(request.graph_options, exact=messages.exact),
         messages, direction, gamma, cutoff, cutoff_direction, thread_count(request.run.threads),

@@ -97,7 +97,7 @@ def propagate(
         graph: of n rows, in memory or read in ranges (:mod:`d2cli.graph.lists`), or edges from
             :func:`prepare_edges`; with edges, `edges` is ignored and `bandwidth` must be a number.
         scores: (n,) finite, the utility: higher = keep (:func:`d2cli.messages.utility.utility`).
-            At least 0, unless `floor` is a number. Not changed.
+            A negative score lowers its neighbours. Not changed.
         edges: the rule of edges, see :func:`d2cli.messages.edges.edges_of`.
         kernel: ``gaussian``: e(γ) = exp(-γ (d/σ)²); ``exponential``: exp(-γ d/σ).
         bandwidth: σ in units of distance, or ``median``: the median of the listed distances.
@@ -113,16 +113,13 @@ def propagate(
 
     Raises:
         UsageError: if an option is out of range.
-        DataError: if a score is not finite, or negative without a `floor`, or if a sum is beyond
-            float64.
+        DataError: if a score is not finite, or if a sum is beyond float64.
     """
     csr, sigma = prepare_edges(
         graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
     )
     values = np.asarray(scores, np.float64)
     check_scores(values, in_parts(csr).n)
-    if floor is None:
-        refuse_scores(values, values < 0, "score is negative ({:g})")
     u = messages.forward(
         csr, values, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
         hops=hops, floor=floor, threads=threads, progress=progress,

@@ -10,7 +10,7 @@ Method = Literal["auto", "blocks", "hnsw", "exact"]
 EdgeRule = Literal["union", "directed", "mutual"]
 Kernel = Literal["gaussian", "exponential"]
 HigherIs = Literal["harder", "easier", "better"]
-Transform = Literal["none", "shift", "minmax", "rank"]
+Transform = Literal["none", "center", "shift", "minmax", "rank"]
 Balance = Literal["none", "proportional", "uniform"]
 Bandwidth = float | Literal["median"]
 ModeName = Literal["default", "paper", "reference"]
@@ -81,17 +81,20 @@ class DirectionDefaults:
     Attributes:
         hops: forward passes, unless the mode has its own number.
         cutoff: β if γ_r is automatic.
+        negative: the transform if a utility would be negative; None: such scores are refused.
     """
 
     hops: int
     cutoff: float | Literal["auto"]
+    negative: Transform | None
 
 
+#: Negative difficulties are mostly scores of the other direction. Similarities may be negative.
 #: With ``better``, a high score is no reason to cut.
 DIRECTIONS: dict[HigherIs, DirectionDefaults] = {
-    "harder": DirectionDefaults(hops=1, cutoff="auto"),
-    "easier": DirectionDefaults(hops=1, cutoff="auto"),
-    "better": DirectionDefaults(hops=1, cutoff=0.0),
+    "harder": DirectionDefaults(hops=1, cutoff="auto", negative=None),
+    "easier": DirectionDefaults(hops=1, cutoff="auto", negative=None),
+    "better": DirectionDefaults(hops=1, cutoff=0.0, negative="center"),
 }
 HOPS = DIRECTIONS[HIGHER_IS].hops  #: of functions on arrays, which know no direction
 

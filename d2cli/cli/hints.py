@@ -75,6 +75,7 @@ _VALUES = {
     "ip": "cosine", "inner-product": "cosine", "brute": "exact", "brute-force": "exact",
     "flat": "exact", "faiss": "blocks", "ivf": "blocks", "hard": "harder", "difficult": "harder",
     "easy": "easier", "good": "better", "min-max": "minmax", "equal": "uniform",
+    "centre": "center", "centered": "center", "mean": "center",
     "balanced": "uniform", "stratified": "proportional", "ids": "id", "indices": "index",
     "bool": "mask", "rbf": "gaussian", "laplacian": "exponential", "knn": "directed",
 }  # fmt: skip

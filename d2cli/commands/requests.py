@@ -299,8 +299,9 @@ class ScoreOptions:
         "better (CLIP similarity). [default: as recorded, else "
         f"{defaults.HIGHER_IS}]")  # fmt: skip
     score_transform: Transform | None = option(INPUTS, "--score-transform", None,
-        "Transform that makes scores at least 0, as messages need. [default: shift if scores are "
-        f"recorded as easier, else {defaults.TRANSFORM}]")  # fmt: skip
+        "Transform of scores before messages; center subtracts their mean. [default: shift if "
+        "scores are recorded as easier, center if they are better and some are negative, else "
+        f"{defaults.TRANSFORM}]")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from d2cli import defaults
 from d2cli.commands.requests import AUTO, Budget, GraphOptions, MessageOptions, ScoreOptions
 from d2cli.defaults import (
@@ -29,6 +32,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.sources import Source
 from d2cli.limits import check_hops, check_search
+from d2cli.messages.utility import usual_transform
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import budget_of, check_size
 
@@ -129,26 +133,40 @@ class Direction:
 
     Attributes:
         higher_is: what a high score says.
-        score_transform: what makes scores at least 0.
+        score_transform: what is applied to scores before messages; None: it depends on the scores.
         origin: where `higher_is` comes from: ``option``, ``recorded`` or ``default``.
         notices: what the user should know about it.
+        lowest: the lowest score, if it decided the transform.
     """
 
     higher_is: HigherIs
-    score_transform: Transform
+    score_transform: Transform | None
     origin: str = "default"
     notices: tuple[str, ...] = ()
+    lowest: float | None = None
+
+    def of(self, scores: NDArray[np.float64]) -> Direction:
+        """The same with the transform of these (n,) scores, n >= 1, of the rows that take part."""
+        if self.score_transform is not None:
+            return self
+        transform = usual_transform(scores, self.higher_is)
+        lowest = None if transform == defaults.TRANSFORM else float(scores.min())
+        return replace(self, score_transform=transform, lowest=lowest)
 
     @property
     def recorded(self) -> dict[str, Any]:
         """For provenance; the names are those of the options."""
-        return {"higher_is": self.higher_is, "score_transform": self.score_transform}
+        transform = self.score_transform or defaults.TRANSFORM
+        return {"higher_is": self.higher_is, "score_transform": transform}
 
     @property
     def text(self) -> str:
         """The meaning and why, for people."""
         why = {"option": "as given", "recorded": "as recorded", "default": "the default"}
-        return f"higher = {self.higher_is} ({why[self.origin]})"
+        meaning = f"higher = {self.higher_is} ({why[self.origin]})"
+        if self.lowest is not None:
+            meaning += f", --score-transform {self.score_transform} because some are negative"
+        return meaning
 
     @property
     def facts(self) -> dict[str, str]:
@@ -157,12 +175,17 @@ class Direction:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """The automatic choice of `higher_is`, unless the user gave it."""
-        if self.origin == "option":
-            return ()
-        rule = "as d2prune score recorded it, else harder"
-        numbers = {"origin": self.origin, "score_transform": self.score_transform}
-        return (Decision("higher_is", self.higher_is, rule, numbers),)
+        """The automatic choices of `higher_is` and of a transform other than ``none``."""
+        found = []
+        if self.origin != "option":
+            rule = "as d2prune score recorded it, else harder"
+            numbers = {"origin": self.origin, "score_transform": self.recorded["score_transform"]}
+            found.append(Decision("higher_is", self.higher_is, rule, numbers))
+        if self.lowest is not None:
+            rule = f"none; {self.score_transform} if a score is negative and higher = better"
+            numbers = {"lowest_score": self.lowest}
+            found.append(Decision("score_transform", self.score_transform, rule, numbers))
+        return tuple(found)
 
 
 def settle_direction(
@@ -263,7 +286,7 @@ def contradiction(source: Source, option: str) -> tuple[str, ...]:
 
 
 def _direction(higher_is: HigherIs | None, transform: Transform | None, origin: str) -> Direction:
-    return Direction(higher_is or defaults.HIGHER_IS, transform or defaults.TRANSFORM, origin)
+    return Direction(higher_is or defaults.HIGHER_IS, transform, origin)
 
 
 def _reversed(higher_is: str) -> bool:

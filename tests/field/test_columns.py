@@ -1,5 +1,7 @@
 """Field cases B: which column was read, what it means, and why."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -242,13 +244,23 @@ def test_negative_scores_that_are_better(field, command):
         "propagate": ("--graph", "g.arrow", *scores, "--out", "u.npy"),
         "compare": (*EMB, *scores, *RATIO, "--methods", "d2", "--out", "c.html"),
     }[command]
-    got = field.run(command, *args).refused("negative", "--score-transform shift", names=["s.npy"])
-    got.never_says("easier")
-    field.run(command, *args, "--score-transform", "shift").done()
+    made = {}
+    for transform in (None, "center", "none", "shift"):
+        named = () if transform is None else ("--score-transform", transform)
+        got = field.run(command, *args, *named).done()
+        assert ("because some are negative" in got.err) == (transform is None), got.line
+        recorded = field.provenance(args[-1])["parameters"]["score_transform"]
+        assert recorded == transform or (transform is None and recorded == "center")
+        made[transform] = Path(args[-1]).read_bytes()
+    assert made[None] == made["center"]
+    assert command != "propagate" or len({*made.values()}) == 3
 
 
 def test_negative_scores_of_a_similarity_column(field, captions):
     array("emb.npy", X)
     write("m.parquet", similarity=S - 0.1)
-    got = field.select(*EMB, *SCORES, "--higher-is", "better")
-    got.refused("shift", names=["m.parquet"]).never_says("easier")
+    want = field.wanted(X, S - 0.1, "--score-transform", "center")
+    field.works(*EMB, *SCORES, "--higher-is", "better", "--cutoff", "auto", want=want)
+    (decision,) = (d for d in field.provenance()["decisions"] if d["name"] == "score_transform")
+    assert decision["value"] == "center"
+    assert decision["numbers"] == {"lowest_score": pytest.approx(S.min() - 0.1)}

@@ -118,21 +118,22 @@ def test_bad_embeddings_are_refused(run_cli, name, method):
 
 #: Scores, the transforms under which they work, and a part of the message under the others.
 SCORES = {
-    "all equal": (np.full(N, 3.0), "none shift minmax rank", ""),
-    "all zero": (np.zeros(N), "none shift minmax rank", ""),
-    "-0.0": (np.full(N, -0.0), "none shift minmax rank", ""),
-    "denormal": (np.where(np.arange(N) % 2, 5e-324, 1e-310), "none shift minmax rank", ""),
-    "1e308": (np.full(N, 1e308), "shift minmax rank", "propagated score is beyond float64"),
+    "all equal": (np.full(N, 3.0), "none center shift minmax rank", ""),
+    "all zero": (np.zeros(N), "none center shift minmax rank", ""),
+    "-0.0": (np.full(N, -0.0), "none center shift minmax rank", ""),
+    "denormal": (np.where(np.arange(N) % 2, 5e-324, 1e-310), "none center shift minmax rank", ""),
+    "1e308": (np.full(N, 1e308), "center shift minmax rank", "propagated score is beyond float64"),
     "both ends": (np.where(np.arange(N) % 2, 1.7e308, -1.7e308), "minmax rank", "row"),
-    "600 octaves": (10.0 ** np.linspace(-300, 300, N), "none shift minmax rank", ""),
-    "uint64": (np.full(N, 2**64 - 1, "u8"), "none shift minmax rank", ""),
+    "600 octaves": (10.0 ** np.linspace(-300, 300, N), "none center shift minmax rank", ""),
+    "uint64": (np.full(N, 2**64 - 1, "u8"), "none center shift minmax rank", ""),
     "NaN": (np.where(np.arange(N) == 3, np.nan, 1.0), "", "row 3: score is nan"),
     "-inf": (np.where(np.arange(N) == 3, -np.inf, 1.0), "", "row 3: score is -inf"),
     "float16 inf": (np.full(N, np.inf, "f2"), "", "row 0: score is inf"),
 }
 
 
-WITH_TRANSFORM = [(name, t) for name in SCORES for t in ("none", "shift", "minmax", "rank")]
+TRANSFORMS = ("none", "center", "shift", "minmax", "rank")
+WITH_TRANSFORM = [(name, t) for name in SCORES for t in TRANSFORMS]
 WORKING_SCORES = [(name, t) for name, t in WITH_TRANSFORM if t in SCORES[name][1].split()]
 REFUSED_SCORES = [one for one in WITH_TRANSFORM if one not in WORKING_SCORES]
 
@@ -160,7 +161,7 @@ def test_extreme_scores_work(run_cli, name, transform):
     kept = np.load("selected.npy").tolist()
     assert len(set(kept)) == 20
     alike = len(set(SCORES[name][0].tolist())) == 1
-    zero = transform == "shift" or (transform == "none" and name in ("all zero", "-0.0"))
+    zero = transform in ("center", "shift") or (transform == "none" and not SCORES[name][0].any())
     assert ("every score is 0" in err) == (alike and zero)
     assert kept == list(range(20)) or not (alike and zero)
 

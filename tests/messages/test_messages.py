@@ -44,7 +44,7 @@ def test_forward_equals_the_plain_loop(
     graph, edges, kernel, bandwidth, gamma, hops, floor, threads, data
 ):
     neighbors, distances = graph
-    s = data.draw(scores(len(neighbors), negative=floor is not None))
+    s = data.draw(scores(len(neighbors), negative=True))
     before = s.copy()
     u = propagate(
         KnnGraph(neighbors, distances), s, edges=edges, kernel=kernel, bandwidth=bandwidth,
@@ -68,7 +68,7 @@ def test_forward_equals_the_plain_loop(
 )
 def test_own_scores_equal_the_plain_loop(graph, edges, kernel, gamma, hops, floor, data):
     neighbors, distances = graph
-    u = data.draw(scores(len(neighbors)))
+    u = data.draw(scores(len(neighbors), negative=True))
     before = u.copy()
     found = own_scores(
         KnnGraph(neighbors, distances), u, edges=edges, kernel=kernel, bandwidth=0.7,
@@ -174,7 +174,6 @@ def test_propagate_refuses_bad_options(options):
         ([1.0, 2.0], "one number for each", None),
         ([[1.0], [2.0], [3.0]], "one number for each", None),
         ([1.0, math.nan, 2.0], "score is nan", 1),
-        ([1.0, 2.0, -3.0], "negative", 2),
         ([1e308, 1e308, 1e308], "beyond float64", None),
     ],
 )
@@ -191,13 +190,13 @@ def test_edges_without_a_bandwidth_number_are_refused():
         propagate(edges_of(LINE), [1.0, 2.0, 3.0])
 
 
-def test_floor_admits_negative_scores_by_hand():
-    """Row 1 keeps its own score of -2 and sends the floor; rows 0 and 2 send their scores."""
+def test_negative_scores_by_hand():
+    """Row 1 sends its score of -2, or the floor; rows 0 and 2 send their scores."""
     near, far = math.exp(-1), math.exp(-4)
     found = propagate(LINE, [1.0, -2.0, 4.0], gamma_forward=1.0, floor=0.5)
     np.testing.assert_allclose(found, [1 + 0.5 * near, -2 + near + 4 * far, 4 + 0.5 * far])
-    with pytest.raises(DataError, match="score is negative"):
-        propagate(LINE, [1.0, -2.0, 4.0], gamma_forward=1.0)
+    found = propagate(LINE, [1.0, -2.0, 4.0], gamma_forward=1.0)
+    np.testing.assert_allclose(found, [1 - 2 * near, -2 + near + 4 * far, 4 - 2 * far])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Utility: direction and transform of scores."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,17 +50,43 @@ def test_negative_scores_are_refused_with_a_hint():
     assert caught.value.row == 1
     assert "shift, minmax or rank" in caught.value.hint
     assert "--higher-is easier" in caught.value.hint
-    with pytest.raises(DataError, match="score is negative") as caught:
-        utility([1.0, -0.5], "better")
-    assert "--score-transform shift" in caught.value.hint
-    assert "easier" not in caught.value.hint
+    with pytest.raises(DataError, match="score is negative"):
+        utility([1.0, -1.0], "harder", "none")
     with pytest.raises(DataError, match="higher for easier") as caught:
         utility([1.0, 2.0], "easier")
     assert "shift, minmax or rank" in caught.value.hint
 
 
+@given(FLOATS, st.sampled_from(["harder", "easier", "better"]))
+def test_center_subtracts_the_exact_mean(values, higher_is):
+    turned = [0.0 - x if higher_is == "easier" else x for x in values]
+    mean = float(sum(map(Fraction, turned)) / len(turned))
+    found = utility(np.array(values), higher_is, "center")
+    assert found.tolist() == [x - mean for x in turned]
+
+
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 1e300, -1.7e308])
+def test_center_of_equal_scores_is_0(value):
+    assert utility(np.full(7, value), "better", "center").tolist() == [0.0] * 7
+
+
+def test_better_scores_are_centred_if_some_are_negative():
+    assert utility([1.0, -0.5, 0.1], "better").tolist() == [0.8, -0.7, -0.1]
+    assert utility([1.0, -0.0, 0.5], "better").tolist() == [1.0, 0.0, 0.5]
+    assert utility([1.0, -0.5], "better", "none").tolist() == [1.0, -0.5]
+    assert utility([1.0, -0.5], "better", "shift").tolist() == [1.5, 0.0]
+    assert utility([1.0, -0.5], "better", allow_negative=True).tolist() == [1.0, -0.5]
+
+
+@pytest.mark.parametrize("transform", ["center", "shift"])
+def test_transforms_beyond_float64_are_refused(transform):
+    with pytest.raises(DataError, match=f"beyond float64 after {transform}") as caught:
+        utility([1.7e308, -1.7e308, -1.7e308], "better", transform)
+    assert caught.value.row == 0
+
+
 def test_scores_that_are_not_finite_are_refused_before_the_transform():
-    for transform in ("none", "shift", "minmax", "rank"):
+    for transform in (None, "none", "center", "shift", "minmax", "rank"):
         with pytest.raises(DataError, match="score is nan") as caught:
             utility([1.0, np.nan], "harder", transform)
         assert caught.value.row == 1
@@ -67,7 +95,7 @@ def test_scores_that_are_not_finite_are_refused_before_the_transform():
 def test_unknown_options_are_refused():
     with pytest.raises(UsageError, match="harder, easier, better"):
         utility([1.0], "high")
-    with pytest.raises(UsageError, match="none, shift, minmax, rank"):
+    with pytest.raises(UsageError, match="none, center, shift, minmax, rank"):
         utility([1.0], "harder", "log")
 
 

@@ -114,16 +114,20 @@ def read_compare_data(job: CompareJob) -> CompareData:
     check_target(job.request.out, job.inputs.paths)
     frame = Frame.of(job.emb, job.request.id_column)
     bad = BadRows.of(job.request.bad_rows, frame, can_exclude=False)
-    scores = read_scores(job.scores, frame, bad)
+    scores = read_scores(job.scores, frame, bad, job.direction)
     codes = None if job.labels is None else read_labels(job.labels, frame, bad)
     if bad.policy == "drop":
         bad.settle_embeddings(job.emb, job.graph.metric)
-    scores, rows = settle_utility(scores, job.direction, bad), bad.rows
+    scores, rows = settle_utility(scores, bad), bad.rows
     if rows is not None:
-        origin = Reordered(scores.origin, rows)
-        scores = Scores(scores.raw[rows], scores.utility[rows], origin)
+        scores = replace(
+            scores,
+            raw=scores.raw[rows],
+            utility=scores.utility[rows],
+            origin=Reordered(scores.origin, rows),
+        )
         codes = None if codes is None else codes[rows]
     frame.check_id_column()
     job.inputs.note_rows(frame, bad.found)
-    job.inputs.note("scores", job.direction.text, **job.direction.facts)
+    job.inputs.note("scores", scores.direction.text, **job.direction.facts)
     return CompareData(frame, bad, rows, scores, codes)

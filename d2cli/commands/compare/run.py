@@ -42,7 +42,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
     settled = {
         **as_parameters(job.graph),
         **read_as,
-        **job.direction.recorded,
+        **data.scores.direction.recorded,
         **as_parameters(options),
     }
     provenance = page_provenance(
@@ -67,7 +67,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         notices,
         decisions=(
             *graph.info.decisions,
-            *job.direction.decisions,
+            *data.scores.direction.decisions,
             *(decision for run in chooser.d2_runs.values() for decision in run.decisions),
         ),
     )  # fmt: skip

@@ -43,14 +43,16 @@ class Scores:
 
     Attributes:
         raw: (n,) float64 as in the file.
+        origin: where each score came from, for messages.
+        direction: what they mean; its transform is settled with the utility.
         utility: (n,) float64, turned so that high = keep, and transformed; 0 for rows that are
             left out, whose scores are not looked at.
-        origin: where each score came from, for messages.
     """
 
     raw: NDArray[np.float64]
-    utility: NDArray[np.float64]
     origin: Source | Reordered
+    direction: Direction
+    utility: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -101,31 +103,33 @@ def read_propagate_data(job: PropagateJob, in_ranges: bool = False) -> Propagate
     stale = stale_graph(job.graph, job.request.allow_stale)
     frame = job.graph.frame(ids, job.request.id_column)
     bad = BadRows.of(job.request.bad_rows, frame, graph.excluded, can_exclude=False)
-    scores = read_scores(job.scores, frame, bad)
-    scores = settle_utility(scores, job.direction, bad, job.messages)
+    scores = read_scores(job.scores, frame, bad, job.direction)
+    scores = settle_utility(scores, bad, job.messages)
     frame.check_id_column()
     job.inputs.note_rows(frame, bad.found)
+    job.inputs.note("scores", scores.direction.text)
     notices = [*laid_out, *stale, *frame.notices, *job.direction.notices]
     return PropagateData(graph, frame, scores, bad, notices)
 
 
-def read_scores(source: Source, frame: Frame, bad: BadRows) -> Scores:
+def read_scores(source: Source, frame: Frame, bad: BadRows, direction: Direction) -> Scores:
     """Scores in the order of the frame, without utility; adds rows without a score to `bad`."""
     raw, origin = frame.vector(source)
     bad.settle_numbers(raw, source.option, origin, "score")
-    return Scores(raw, np.empty(0), origin)
+    return Scores(raw, origin, direction, np.empty(0))
 
 
-def settle_utility(
-    scores: Scores, direction: Direction, bad: BadRows, messages: Messages | None = None
-) -> Scores:
+def settle_utility(scores: Scores, bad: BadRows, messages: Messages | None = None) -> Scores:
     """Scores with their utility, once all `bad` rows are known: a transform depends on all others.
 
     A mode with a floor for what neighbours send takes negative scores as they are.
     """
+    direction, rows = scores.direction, bad.rows
     allow_negative = messages is not None and messages.floor is not None
+    if not allow_negative:
+        direction = direction.of(scores.raw if rows is None else scores.raw[rows])
     turned = utility_of(scores.raw, scores.origin, direction, bad, allow_negative)
-    return replace(scores, utility=turned)
+    return replace(scores, direction=direction, utility=turned)
 
 
 def utility_of(

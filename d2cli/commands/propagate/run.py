@@ -49,13 +49,14 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
         if data.bad.any_left_out:  # rows without a score have no propagated score either
             u[~data.bad.used] = np.nan
         median = median_decisions(data.graph, messages, sigma)
-        notices = message_notices(edges, messages, sigma, data.scores.utility, median)
+        notices = message_notices(edges, messages, sigma, data.scores, median)
         count = in_parts(edges).count
-    decisions: tuple[Decision, ...] = (*job.direction.decisions, *median)
+    direction = data.scores.direction
+    decisions: tuple[Decision, ...] = (*direction.decisions, *median)
     provenance = new_provenance(
         "propagate",
         {
-            **job.direction.recorded,
+            **direction.recorded,
             **messages.recorded,
             "id_column": job.request.id_column,
             "bad_rows": job.request.bad_rows,
@@ -153,19 +154,23 @@ def message_notices(
     edges: Edges | EdgeParts,
     messages: Messages,
     sigma: float,
-    scores: NDArray[np.float64] | None,
+    scores: Scores | None,
     median: tuple[Decision, ...],
 ) -> list[str]:
     """What the user should know about messages.
 
     Args:
         edges, messages, sigma: along which messages pass, and how.
-        scores: (n,) their utility, or None.
+        scores: what they carry, or None if that is read as propagated.
         median: as of :func:`median_decisions`.
     """
     notices = []
-    if scores is not None and not scores.any():
-        notices.append("every score is 0: no message is sent, and the order is that of the rows")
+    if scores is not None and not scores.utility.any():
+        transform = scores.direction.score_transform
+        after = "" if transform in (None, "none") else f" after --score-transform {transform}"
+        notices.append(
+            f"every score is 0{after}: no message is sent, and the order is that of the rows"
+        )
     vanished = vanished_share(edges, messages.kernel, messages.gamma_forward, sigma)
     if vanished > VANISHED_NOTICE:
         notices.append(

@@ -102,6 +102,7 @@ class SelectData:
     """What was read, in the order of one frame.
 
     Attributes:
+        direction: what the scores mean, with the transform that they need.
         graph: of the graph file, or None.
         scores: the scores for messages, or None if they come propagated.
         raw_scores: (n,) as in the file, or None; `scores_origin` says where each came from.
@@ -114,6 +115,7 @@ class SelectData:
 
     frame: Frame
     bad: BadRows
+    direction: Direction
     notices: list[str] = field(default_factory=list)
     graph: NeighborLists | None = None
     scores: Scores | None = None
@@ -301,9 +303,9 @@ def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
     if job.graph is None and job.emb is not None and data.bad.policy == "drop":
         data.bad.settle_embeddings(job.emb, job.settings.graph.metric)
     if data.scores is not None:  # only now are all rows known that are left out
-        data.scores = settle_utility(
-            data.scores, job.settings.direction, data.bad, job.settings.messages
-        )
+        data.scores = settle_utility(data.scores, data.bad, job.settings.messages)
+        data.direction = data.scores.direction
+        job.inputs.note("scores", data.direction.text)
     _read_rows(job, data)
     data.frame.check_id_column()
     out = job.request.output.out or ""
@@ -315,18 +317,18 @@ def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
 
 def _read_graph(job: SelectJob, in_ranges: bool) -> SelectData:
     """The frame, and the graph file if there is one; what was made from others is refused."""
-    policy = job.request.bad_rows
+    policy, direction = job.request.bad_rows, job.settings.direction
     if job.graph is None:
         assert job.emb is not None
         frame = Frame.of(job.emb, job.request.id_column)
-        return SelectData(frame, BadRows.of(policy, frame, _excluded(job, frame)))
+        return SelectData(frame, BadRows.of(policy, frame, _excluded(job, frame)), direction)
     if job.emb is not None:
         check_built_from(job.graph, job.emb)
     graph, ids, notices = read_graph(job.graph, in_ranges)
     request, frame = job.request, job.graph.frame(ids, job.request.id_column)
     notices += [*stale_graph(job.graph, request.allow_stale), *_stale_propagated(job)]
     bad = BadRows.of(policy, frame, _excluded(job, frame), graph.excluded)
-    return SelectData(frame, bad, notices, graph)
+    return SelectData(frame, bad, direction, notices, graph)
 
 
 def _excluded(job: SelectJob, frame: Frame) -> NDArray[np.bool_] | None:
@@ -370,7 +372,7 @@ def _read_scores(job: SelectJob, data: SelectData) -> None:
         if not job.propagated_from:
             data.notices += settings.direction.notices
         if data.propagated is None:
-            data.scores = read_scores(job.scores, data.frame, data.bad)
+            data.scores = read_scores(job.scores, data.frame, data.bad, data.direction)
             data.raw_scores, data.scores_origin = data.scores.raw, data.scores.origin
         else:
             data.raw_scores, data.scores_origin = data.frame.vector(job.scores)

@@ -88,7 +88,7 @@ def _provenance(
         {
             **({} if job.graph is not None else as_parameters(request.graph_options)),
             **request.emb_options.recorded,
-            **settings.direction.recorded,
+            **data.direction.recorded,
             **settings.messages.recorded,
             "gamma_reverse": settings.gamma_reverse,
             "balance": request.balance,

@@ -155,7 +155,7 @@ def _choose(
                 u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
             difficulty = data.difficulty
             median = median_decisions(graph, messages, sigma)
-            decisions = (*graph.info.decisions, *settings.direction.decisions, *median)
+            decisions = (*graph.info.decisions, *data.direction.decisions, *median)
             if settings.cutoff == AUTO and difficulty is None:
                 decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
                 difficulty = own_scores(
@@ -191,14 +191,13 @@ def _choose(
                 selections = [_prefix(largest, size) for size in sizes]
             else:
                 selections = [picks(size) for size in sizes]
-        utility = None if data.scores is None else data.scores.utility
         return Outcome(
             graph,
             in_parts(edges).count,
             sigma,
             u,
             decisions,
-            message_notices(edges, messages, sigma, utility, median),
+            message_notices(edges, messages, sigma, data.scores, median),
             [Picked(target, s) for target, s in zip(targets, selections, strict=True)],
         )
 

@@ -139,14 +139,17 @@ def own_scores(
     """Estimate the scores that :func:`propagate` was given from its result; same options.
 
     The command line uses the estimate as difficulty for an automatic cutoff, because a file of
-    propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`. Returns a new
-    (n,) float64 array.
+    propagated scores holds no others. See :func:`d2cli.messages.forward.own_scores`. With 0 `hops`,
+    the propagated scores are the scores, and nothing is estimated. Returns a new (n,) float64
+    array.
     """
     csr, sigma = prepare_edges(
         graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
     )
     values = np.asarray(propagated, np.float64)
     check_scores(values, in_parts(csr).n)
+    if hops == 0:
+        return values + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
     passed = partial(
         messages.forward, csr, kernel_name=kernel, sigma=sigma,
         gamma=gamma_forward, hops=hops, floor=floor, threads=threads,

@@ -98,6 +98,8 @@ def forward(graph, scores, kernel, sigma, gamma, hops=1, floor=None):
 
 def own_scores(graph, u, kernel, sigma, gamma, hops=1, floor=None):
     """u without the messages of neighbours, if each neighbour's score were its mean u / c."""
+    if hops == 0:
+        return np.array([x + 0.0 for x in u])
     means = u / forward(graph, np.ones(len(u)), kernel, sigma, gamma, hops, floor)
     own = u - (forward(graph, means, kernel, sigma, gamma, hops, floor) - means)
     grid = math.frexp(max(abs(u)))[1] - 32

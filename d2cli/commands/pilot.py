@@ -185,7 +185,8 @@ class _Sampler:
         """
         settled = getattr(self._job, "settings", self._job)
         if isinstance(direction := getattr(settled, "direction", None), Direction):
-            yield "score_options", ScoreOptions(**direction.recorded)
+            options = ScoreOptions(direction.higher_is, direction.score_transform)
+            yield "score_options", options
         if isinstance(messages := getattr(settled, "messages", None), Messages):
             yield "messages", MessageOptions(**messages.recorded)
         if getattr(self._job, "cutoff_scores", None) is not None:

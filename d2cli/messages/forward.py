@@ -187,10 +187,12 @@ def own_scores(
 
 
 def own_scores_decision(gamma: float, hops: int) -> Decision:
-    """That a cutoff goes by the estimate of :func:`own_scores`."""
+    """Where the scores come from if all that is known are propagated ones."""
+    value = "estimated from the propagated scores"
     rule = f"s_i ≈ u_i − Σ_j e_ij u_j / c_j, c = forward pass of ones, rounded to 2^-{_KEPT_BITS}"
-    numbers = {"gamma_forward": float(gamma), "hops": hops}
-    return Decision("cutoff_scores", "estimated from the propagated scores", rule, numbers)
+    if hops == 0:
+        value, rule = "the propagated scores", "s_i = u_i, because there are 0 hops"
+    return Decision("own_scores", value, rule, {"gamma_forward": float(gamma), "hops": hops})
 
 
 def vanished_share(

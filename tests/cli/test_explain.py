@@ -19,7 +19,7 @@ def test_explain_prints_the_recorded_decisions(select, data):
     decisions = recorded("selected.npy")
     names = [decision["name"] for decision in decisions]
     assert names == [
-        *("method", "higher_is", "bandwidth", "cutoff_scores", "cutoff", "thinning"),
+        *("method", "higher_is", "bandwidth", "own_scores", "cutoff", "thinning"),
         "gamma_reverse",
     ]
     lines = {line.split(None, 1)[0]: line for line in err.splitlines() if line.strip()}
@@ -66,3 +66,10 @@ def test_the_numbers_of_the_cutoff_follow_its_rule(select, data):
     assert numbers["above_threshold"] == 12
     wanted = max(numbers["hard"] - numbers["size"] // 2, numbers["scattered"])
     assert cutoff["value"] == min(wanted, numbers["rows"] // 2)
+
+
+def test_own_scores_are_the_propagated_ones_without_hops(select, data):
+    for hops, value in ((0, "the propagated scores"), (1, "estimated from the propagated scores")):
+        assert select(*DATA, "--ratio", "0.2", "--hops", hops, "-q")[0] == 0
+        (found,) = (d for d in recorded("selected.npy") if d["name"] == "own_scores")
+        assert (found["value"], found["numbers"]["hops"]) == (value, hops)

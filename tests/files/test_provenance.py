@@ -262,7 +262,7 @@ STEPS = {
     "select": (
         ["select", "--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.1"],
         "selected.npy",
-        {"method", "higher_is", "bandwidth", "cutoff_scores", "cutoff", "thinning"}
+        {"method", "higher_is", "bandwidth", "own_scores", "cutoff", "thinning"}
         | {"gamma_reverse"},
     ),
     "score": (

@@ -30,6 +30,7 @@ from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
 from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
+from d2cli.selection.gamma.outlasting import smallest_outlasting
 from d2cli.selection.greedy import Rules, Selection, greedy
 from d2cli.selection.thinning import thinned, widened
 
@@ -179,7 +180,8 @@ def select(
         size: number of rows to keep, 1 … the rows that take part.
         edges, kernel, bandwidth: as in :func:`propagate`.
         gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: the smallest γ_r
-            whose messages outlast the picks, see :func:`d2cli.selection.greedy.greedy`.
+            whose messages outlast the picks
+            (:func:`d2cli.selection.gamma.outlasting.smallest_outlasting`).
         clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
         labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
@@ -198,6 +200,8 @@ def select(
         UsageError: if an option is out of range, or `size` rows cannot be picked.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
+    if gamma_reverse != "auto" and not isinstance(gamma_reverse, int | float | np.number):
+        raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
     n = in_parts(graph).n if isinstance(graph, Edges | EdgeParts) else graph.n
     u, decisions = np.asarray(propagated, np.float64), []
     excluded = _mask(exclude, n, "exclude")
@@ -230,8 +234,9 @@ def select(
         wide, wide_rules, thinning = widened(size, rules, csr, u)
         decisions.append(thinning)
     selection = greedy(
-        csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=gamma_reverse, clamped=clamped,
-        rules=wide_rules, threads=threads, progress=progress,
+        csr, u, wide, kernel_name=kernel, sigma=sigma,
+        gamma=smallest_outlasting if gamma_reverse == "auto" else gamma_reverse,
+        clamped=clamped, rules=wide_rules, threads=threads, progress=progress,
     )  # fmt: skip
     return replace(
         thinned(selection, size, rules),

@@ -16,7 +16,7 @@ SHELF = 7  #: log2 of the buckets per shelf
 BUCKETS = 1 << SHELF  #: buckets per shelf
 CHUNK = 16  #: int32 numbers per chunk, the previous chunk and then rows: 64 bytes, one cache line
 
-# -- the search for γ_r (:mod:`d2cli.selection.gamma`) ---------------------------------------------
+# -- the search for γ_r (:mod:`d2cli.selection.gamma.search`) --------------------------------------
 FEW = 1 << 16  #: up to this many eligible rows, γ_r is searched by bisection
 AT_ONCE = 2  #: with more rows, this many values of γ_r are tried at once
 

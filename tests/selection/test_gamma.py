@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from d2cli import build_graph, prepare_edges, propagate
 from d2cli.engine.threads import silent
 from d2cli.selection import greedy as module
-from d2cli.selection.gamma import (
+from d2cli.selection.gamma.outlasting import smallest_outlasting
+from d2cli.selection.gamma.search import (
     GAMMA_HIGH,
     GAMMA_LOW,
     GAMMA_TOLERANCE,
@@ -58,9 +59,10 @@ def rising_trials(draw):
     def trial(place):
         if place >= smallest:
             more = (place - smallest) / LAST
-            return Trial(1.0, jump + math.floor(levels * more**power) / levels)
+            return Trial(True, jump + math.floor(levels * more**power) / levels)
         less = 1 - (smallest - place) / (LAST + 2)
-        return Trial((1 - jump) * math.floor(levels * less**power) / (levels + 1), 0.0)
+        share = (1 - jump) * math.floor(levels * less**power) / (levels + 1)
+        return Trial(False, math.log(max(share, 1e-9)))
 
     return smallest, trial
 
@@ -91,7 +93,7 @@ def test_sectioning_of_a_smooth_curve_takes_few_runs():
         def tried(gammas, smallest=smallest, asked=asked):
             asked.extend(gammas)
             places = [(PLACES[gamma] - smallest) / 128 for gamma in gammas]
-            return [Trial(min(1.0, math.exp(0.6 * x)), max(0.0, 1 - math.exp(-x))) for x in places]
+            return [Trial(x >= 0, 0.6 * x if x < 0 else 1 - math.exp(-x)) for x in places]
 
         assert sectioned(tried, LAST, lambda _: None) == smallest
         assert len(asked) <= 10
@@ -116,8 +118,8 @@ def automatic(problem, size, threads, scores=None, classes=None):
         quotas = np.bincount(classes) * size // u.size
         size, rules = int(quotas.sum()), Rules(rules.include, rules.left_out, classes, quotas)
     return greedy(
-        edges, u, size, kernel_name="gaussian", sigma=sigma, gamma="auto", rules=rules,
-        threads=threads,
+        edges, u, size, kernel_name="gaussian", sigma=sigma, gamma=smallest_outlasting,
+        rules=rules, threads=threads,
     )  # fmt: skip
 
 

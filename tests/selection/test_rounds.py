@@ -84,7 +84,7 @@ def test_rounds_and_bands_equal_the_plain_loop(place, problem, kernel, gamma):
 def test_a_trial_has_the_number_of_picks_and_the_last_gain(problem, gamma, least):
     neighbors, distances, u, rules, size = problem
     edges, sigma = prepare_edges(KnnGraph(neighbors, distances))
-    run = greedy_module._Run(in_parts(edges), u, size, True, sigma, True, rules, 2)
+    run = greedy_module.Run(in_parts(edges), u, size, True, sigma, True, rules, 2)
     sweeps, found = run.sweeps, []
     assert sweeps is not None
     for run.sweeps in (None, sweeps):

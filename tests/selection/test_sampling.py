@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from d2cli import build_graph, prepare_edges, propagate, select
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
-from d2cli.selection.greedy import LAST_KEEPS, Rules, greedy
+from d2cli.selection.gamma.outlasting import LAST_KEEPS, smallest_outlasting
+from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
+from d2cli.selection.greedy import Rules, greedy
 from d2cli.selection.sizes import outlasting
 from tests import naive, naive_cutoff
 from tests.messages.test_messages import LINE
@@ -145,7 +146,7 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
         outlasts = run(gamma, np.array(longer)).ran_out_at is None
         return outlasts or bool((gains > LAST_KEEPS * alone).all())
 
-    auto = run("auto", asked)
+    auto = run(smallest_outlasting, asked)
     assert_gamma_decision(auto, sum(longer), asked)
     assert auto.order.tolist() == run(auto.gamma_reverse, asked).order.tolist()
     if auto.at_bound == "low":
@@ -159,8 +160,8 @@ def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
         assert not accepts(auto.gamma_reverse / GAMMA_TOLERANCE)
     if not classes:  # a single class with its quota equals no classes
         plain = greedy(
-            csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma, gamma="auto",
-            rules=Rules(include, np.zeros(n, bool)),
+            csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma,
+            gamma=smallest_outlasting, rules=Rules(include, np.zeros(n, bool)),
         )  # fmt: skip
         assert plain.order.tolist() == auto.order.tolist()
         assert plain.gamma_reverse == auto.gamma_reverse

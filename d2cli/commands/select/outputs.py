@@ -18,7 +18,7 @@ from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.selection_file import Kept, check_form, print_selection, store_selection
 from d2cli.graph.lists import NeighborLists
 from d2cli.runtime.decisions import Decision
-from d2cli.selection.gamma import GAMMA_HIGH, GAMMA_LOW
+from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW
 from d2cli.selection.greedy import Selection
 
 

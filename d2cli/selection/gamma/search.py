@@ -1,4 +1,4 @@
-"""The search for an automatic γ_r: the smallest accepted value of a grid.
+"""The search for γ_r: the smallest value of a grid that a rule accepts.
 
 The grid has ``2**HALVINGS + 1`` values from GAMMA_LOW to GAMMA_HIGH, found by repeated halving of
 log γ_r, so that neighbours have a ratio below GAMMA_TOLERANCE. Strong messages (small γ_r) are
@@ -16,7 +16,8 @@ Neither depends on the number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -34,15 +35,12 @@ _FIRST = (LAST // 2, LAST // 2 + LAST // 8)  # γ_r = 1 and 3.2: results are mos
 
 
 class Trial(NamedTuple):
-    """What a run with one γ_r came to. Both numbers rise with γ_r."""
+    """What a rule says of one γ_r."""
 
-    share: float  # of the picks that are asked for, made before the best score was too low; 0 … 1
-    surplus: float  # the score of the last pick above the least score, if all picks were made
-
-    @property
-    def accepted(self) -> bool:
-        """Whether all picks were made."""
-        return self.share == 1.0
+    accepted: bool
+    #: Rises with γ_r: below 0 if refused, at least 0 if accepted. The unit of refused trials may
+    #: differ from that of accepted ones.
+    value: float
 
 
 @cache
@@ -52,6 +50,24 @@ def grid(place: int) -> float:
         return GAMMA_HIGH if place else GAMMA_LOW
     half = place & -place  # the two values that this one halves are this far away
     return math.sqrt(grid(place - half) * grid(place + half))
+
+
+@contextmanager
+def steps_of(progress: Progress) -> Iterator[Callable[[int], None]]:
+    """What :func:`sectioned` calls after each step: it tells `progress`, which ends with the block.
+
+    The number of steps is not known before; the last one is only told at the end.
+    """
+    steps, done = 2 + 2 * HALVINGS // 3, 0
+
+    def step(_: int) -> None:
+        nonlocal done
+        done = min(done + 1, steps - 1)
+        progress("gamma_reverse", done, steps)
+
+    progress("gamma_reverse", 0, steps)
+    yield step
+    progress("gamma_reverse", steps, steps)
 
 
 def bisected(accepts: Callable[[float], bool], progress: Progress) -> int:
@@ -105,8 +121,8 @@ def _next(known: dict[int, Trial], low: int, high: int, slow: int) -> list[int]:
     _SLOW of them, places are thirds.
     """
     refused, accepted = sorted(p for p in known if p <= low), sorted(p for p in known if p >= high)
-    below = _root([(p, math.log(max(known[p].share, 1e-9))) for p in refused[-2:]])
-    above = _root([(p, known[p].surplus) for p in accepted[:2]])
+    below = _root([(p, known[p].value) for p in refused[-2:]])
+    above = _root([(p, known[p].value) for p in accepted[:2]])
     first, last = low + (high - low) / 3, high - (high - low) / 3
     if not known:
         first, last = _FIRST

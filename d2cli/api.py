@@ -30,8 +30,9 @@ from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
 from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
+from d2cli.selection.gamma.lift import KeepLift
 from d2cli.selection.gamma.outlasting import smallest_outlasting
-from d2cli.selection.greedy import Rules, Selection, greedy
+from d2cli.selection.greedy import GammaRule, Rules, Selection, greedy
 from d2cli.selection.thinning import thinned, widened
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def select(
     graph: NeighborLists | Edges | EdgeParts, propagated: NDArray[np.floating], size: int, *,
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_reverse: float | Literal["auto"] = "auto",
+    keep_lift: float | None = None, scores: NDArray[np.floating] | None = None,
     clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None, exclude: NDArray[np.bool_] | None = None,
     difficulty: NDArray[np.floating] | None = None,
@@ -171,7 +173,8 @@ def select(
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
     With a number for γ_r the order is that of the plain loop. With ``auto``, a small budget keeps
-    evenly spaced picks of a larger selection (:mod:`d2cli.selection.thinning`).
+    evenly spaced picks of a larger selection (:mod:`d2cli.selection.thinning`), unless there is a
+    `keep_lift`.
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored,
@@ -182,6 +185,11 @@ def select(
         gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: the smallest γ_r
             whose messages outlast the picks
             (:func:`d2cli.selection.gamma.outlasting.smallest_outlasting`).
+        keep_lift: L, above 0 and at most 1: γ_r is the smallest whose picks keep this share of the
+            attainable mean score (:class:`d2cli.selection.gamma.lift.KeepLift`). It needs
+            `gamma_reverse` to be ``auto``.
+        scores: (n,) finite, the scores that `keep_lift` is about: what :func:`propagate` was given,
+            or :func:`own_scores`. None: `propagated`, which holds the scores if `hops` was 0.
         clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
         labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
@@ -200,8 +208,6 @@ def select(
         UsageError: if an option is out of range, or `size` rows cannot be picked.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
-    if gamma_reverse != "auto" and not isinstance(gamma_reverse, int | float | np.number):
-        raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
     n = in_parts(graph).n if isinstance(graph, Edges | EdgeParts) else graph.n
     u, decisions = np.asarray(propagated, np.float64), []
     excluded = _mask(exclude, n, "exclude")
@@ -210,6 +216,7 @@ def select(
     csr, sigma = prepare_edges(
         graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir
     )
+    rule = _rule_of_gamma(gamma_reverse, keep_lift, u if scores is None else scores, n)
     rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
@@ -230,19 +237,37 @@ def select(
         rules = rules.without(cut.cut_rows)
         decisions.append(cut.decision)
     wide, wide_rules = size, rules
-    if gamma_reverse == "auto":
+    if rule is smallest_outlasting:
         wide, wide_rules, thinning = widened(size, rules, csr, u)
         decisions.append(thinning)
     selection = greedy(
-        csr, u, wide, kernel_name=kernel, sigma=sigma,
-        gamma=smallest_outlasting if gamma_reverse == "auto" else gamma_reverse,
-        clamped=clamped, rules=wide_rules, threads=threads, progress=progress,
+        csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=rule, clamped=clamped,
+        rules=wide_rules, threads=threads, progress=progress,
     )  # fmt: skip
     return replace(
         thinned(selection, size, rules),
         cut=int(rules.left_out.sum() - excluded.sum()),
         decisions=(*decisions, *selection.decisions),
     )
+
+
+def _rule_of_gamma(
+    gamma_reverse: float | Literal["auto"], keep_lift: float | None, scores: NDArray[np.floating],
+    n: int,
+) -> float | GammaRule:  # fmt: skip
+    """γ_r if it is given, else the rule that chooses it."""
+    if gamma_reverse != "auto" and not isinstance(gamma_reverse, int | float | np.number):
+        raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
+    if keep_lift is None:
+        return smallest_outlasting if gamma_reverse == "auto" else gamma_reverse
+    if gamma_reverse != "auto":
+        raise UsageError(
+            f"keep_lift chooses gamma_reverse, which is given as {gamma_reverse:g}",
+            "give one of the two",
+        )
+    worth = np.asarray(scores, np.float64)
+    check_scores(worth, n)
+    return KeepLift(keep_lift, worth)
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

@@ -25,27 +25,48 @@ from d2cli.selection.sweeps import Sweeps
 
 
 @dataclass(frozen=True)
+class KeptLift:
+    """What a selection keeps of the attainable mean score, and how much closer the best rows are.
+
+    Attributes:
+        least: the lift that was asked for.
+        reached: the lift; see :class:`d2cli.selection.gamma.lift.KeepLift`.
+        flat: whether all selections have the same mean score, so that every lift is 1.
+        neighbours: mean number of selected neighbours of a selected row.
+        neighbours_by_score: the same if the best rows were selected, in the order of the scores.
+    """
+
+    least: float
+    reached: float
+    flat: bool
+    neighbours: float
+    neighbours_by_score: float
+
+
+@dataclass(frozen=True)
 class Selection:
     """Picked rows.
 
     Attributes:
         order: (N,) int64 rows, in the order of the picks.
         gains: (N,) float64, the score of each pick when it was picked.
-        gamma_reverse: γ_r as used.
+        gamma_reverse: γ_r as used; None: no reverse messages were sent.
         included: number of included rows; they are the first picks.
         at_bound: ``low`` or ``high`` if an automatic γ_r stopped at that bound, else None.
         thinned_from: number of picks that this selection was thinned from, or None.
         cut: number of rows that the cutoff left out.
+        lift: of a selection that was to keep a lift, else None.
         decisions: automatic choices and the numbers behind them.
     """
 
     order: NDArray[np.int64]
     gains: NDArray[np.float64]
-    gamma_reverse: float
+    gamma_reverse: float | None
     included: int = 0
     at_bound: Literal["low", "high"] | None = None
     thinned_from: int | None = None
     cut: int = 0
+    lift: KeptLift | None = None
     decisions: tuple[Decision, ...] = ()
 
     @cached_property
@@ -218,6 +239,18 @@ class Run:
         self._pick(gamma, u, self.eligible, quota, order[at:], gains[at:])
         return Selection(order, gains, gamma, at)
 
+    def ordered(self, scores: NDArray[np.float64]) -> Selection:
+        """The selection in the order of `scores`, without messages; ties: the lowest row.
+
+        Included rows come first. The gains are the scores.
+        """
+        u, quota = scores + 0.0, self.asked + self.rules.count_by_class(self.rules.include)
+        order, gains, count = np.empty(self.size, np.int64), np.empty(self.size), 0
+        for rows in (self.rules.include, self.eligible):
+            ranked = _ranked(u, rows)
+            count = silent_picks(ranked, u, rows.copy(), self.classes, quota, order, gains, count)
+        return Selection(order, gains, None, self.included)
+
     def _start(self, gamma, asked):
         """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""
         u = self.propagated + 0.0  # a copy; + 0.0 turns -0.0 into 0.0
@@ -240,8 +273,7 @@ class Run:
         else:
             count = self._lazy(gamma, u, eligible, quota, order, gains)
             if count < order.size:
-                left = np.flatnonzero(eligible)
-                ranked = left[np.argsort(-u[left], kind="stable")]
+                ranked = _ranked(u, eligible)
                 count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
         assert count == order.size, "quotas and rows were checked to fill the budget"
 
@@ -262,3 +294,9 @@ class Run:
             )  # fmt: skip
         self.workspaces.append(workspace)
         return done
+
+
+def _ranked(scores: NDArray[np.float64], rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The marked rows from the highest score down; ties: the lowest row."""
+    left = np.flatnonzero(rows)
+    return left[np.argsort(-scores[left], kind="stable")]

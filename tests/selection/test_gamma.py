@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from d2cli import build_graph, prepare_edges, propagate
@@ -19,6 +19,7 @@ from d2cli.selection.gamma.search import (
     LAST,
     Trial,
     bisected,
+    climbed,
     grid,
     sectioned,
 )
@@ -84,6 +85,32 @@ def test_sectioning_finds_the_smallest_accepted_value(problem, top):
     assert len(set(asked)) == len(asked) <= 40
     assert open_places == sorted(open_places, reverse=True)
     assert open_places[-1] == 0
+
+
+@given(st.integers(0, LAST), st.floats(-0.5, 0.2), st.lists(st.integers(0, LAST), max_size=8))
+def test_climbing_finds_an_accepted_value_near_the_summit(summit, height, known):
+    """A single summit: if its value is accepted and wide enough, the lowest accepted is found."""
+
+    def trial(place):
+        value = height - abs(place - summit) / 100
+        return Trial(value >= 0, value)
+
+    before = {grid(p): trial(p) for p in {*known, LAST}}
+    assume(not any(one.accepted for one in before.values()))
+    asked = []
+
+    def tried(gammas):
+        assert 1 <= len(gammas) <= AT_ONCE
+        asked.extend(PLACES[gamma] for gamma in gammas)
+        return [trial(PLACES[gamma]) for gamma in gammas]
+
+    found = climbed(tried, before, lambda _: None)
+    assert len(asked) == len(set(asked)) <= 24
+    if height < 0:
+        assert found == LAST + 1
+    elif height > 0.16:  # 32 accepted places
+        assert trial(found).accepted
+        assert found == 0 or not trial(found - 1).accepted
 
 
 def test_sectioning_of_a_smooth_curve_takes_few_runs():

@@ -9,8 +9,9 @@ such values.
 - :func:`bisected`: one value after the other, by halving. For few rows.
 - :func:`sectioned`: two values at once, near where the trials so far place the result. About a
   third of the runs.
+- :func:`climbed`: afterwards, for a rule that may refuse GAMMA_HIGH and accept a smaller value.
 
-Neither depends on the number of threads.
+None depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 GAMMA_TOLERANCE = 1.01  #: neighbours on the grid have at most this ratio
 HALVINGS = math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
 LAST = 1 << HALVINGS  #: the place of GAMMA_HIGH; GAMMA_LOW has the place 0
+_SUMMIT = (
+    LAST // 64
+)  # gaps beside the highest value that :func:`climbed` does not halve: ratio 1.15
 _SLOW = 4  # slow steps until :func:`sectioned` goes by thirds
 _FIRST = (LAST // 2, LAST // 2 + LAST // 8)  # γ_r = 1 and 3.2: results are mostly 0.5 to 5
 
@@ -110,6 +114,48 @@ def sectioned(
         slow += 2 * (high - low) > before
         step(high - low - 1)
     return high
+
+
+def climbed(
+    tried: Callable[[Sequence[float]], list[Trial]], known: dict[float, Trial],
+    step: Callable[[int], object],
+) -> int:  # fmt: skip
+    """The place of an accepted γ_r after all trials so far were refused, or LAST + 1.
+
+    For a rule whose value rises with γ_r up to a summit and falls beyond it. The gaps beside the
+    highest value are halved, two values at once, until one is accepted or both gaps are small. The
+    accepted value is then followed down by bisection.
+
+    Args:
+        tried: as of :func:`sectioned`.
+        known: the trials so far, by γ_r; at least one, GAMMA_HIGH among them.
+        step: called with the number of places that are still open, after each call of `tried`.
+    """
+    trials, accepted = {_places()[gamma]: trial for gamma, trial in known.items()}, list[int]()
+    while not accepted:
+        top = max(trials, key=lambda p: (trials[p].value, -p))
+        below = max((p for p in trials if p < top), default=-1)
+        above = min((p for p in trials if p > top), default=top)
+        gaps = [(a, b) for a, b in ((below, top), (top, above)) if b - a > _SUMMIT]
+        if not gaps:
+            return LAST + 1
+        places = [(a + b) // 2 for a, b in gaps]
+        trials |= zip(places, tried([grid(p) for p in places]), strict=True)
+        accepted = [p for p in places if trials[p].accepted]
+        step(sum(b - a for a, b in gaps))
+    high = accepted[0]
+    low = max((p for p in trials if p < high), default=-1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tried([grid(middle)])[0].accepted else (middle, high)
+        step(high - low - 1)
+    return high
+
+
+@cache
+def _places() -> dict[float, int]:
+    """The place of each value of the grid."""
+    return {grid(place): place for place in range(LAST + 1)}
 
 
 def _next(known: dict[int, Trial], low: int, high: int, slow: int) -> list[int]:

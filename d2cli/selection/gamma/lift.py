@@ -1,0 +1,187 @@
+"""The rule ``keep_lift``: the strongest diversity that keeps a share of the attainable score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.engine.threads import Progress
+from d2cli.errors import UsageError
+from d2cli.evaluation.lift import LiftScale, expected_sum
+from d2cli.messages.parts import EdgeParts, marked_neighbours
+from d2cli.runtime.arrays import exact_sum
+from d2cli.runtime.decisions import Decision
+from d2cli.selection.budgets import exactly
+from d2cli.selection.gamma import search
+from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
+from d2cli.selection.greedy import KeptLift, Run, Selection
+
+_RULE = (
+    "smallest γ_r whose picks have a lift of at least L; lift = (mean score of the picks − mean of "
+    "all) / (mean of the N best − mean of all), all = rows that can be picked; score order if no "
+    "γ_r keeps L"
+)
+
+
+@dataclass(frozen=True)
+class KeepLift:
+    """Chooses the smallest γ_r (the strongest diversity) whose picks have a lift of at least L.
+
+    ``lift = (mean score of the picks − mean of all) / (mean of the N best − mean of all)``, over
+    the rows that can be picked: neither included nor left out. With class quotas, the N best are
+    the best that the quotas admit, and the mean of all is that of a random selection under the
+    quotas. Sums are exact, so that the lift does not depend on the order of the picks.
+
+    γ_r is in GAMMA_LOW … GAMMA_HIGH, found to a ratio of GAMMA_TOLERANCE. If all selections have
+    the same mean score, every lift is 1, and γ_r is GAMMA_LOW.
+
+    Lift rises with γ_r. After forward messages it may fall again above γ_f: weak reverse messages
+    leave the order of the propagated scores, while those of a γ_r near γ_f take back what forward
+    messages have added. So if neither GAMMA_HIGH nor the order of the propagated scores keeps L,
+    γ_r is also searched where lift is highest (:func:`d2cli.selection.gamma.search.climbed`).
+
+    If no γ_r keeps L, the picks are the N best, in the order of their scores and without messages:
+    exact copies silence each other at every γ_r.
+
+    Attributes:
+        least: L, above 0 and at most 1.
+        scores: (n,) float64, finite, before forward messages; higher = keep.
+
+    Raises:
+        UsageError: if L is out of range.
+    """
+
+    least: float
+    scores: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        check_lift(self.least)
+
+    def __call__(self, run: Run, progress: Progress) -> Selection:
+        """The selection; a rule of :func:`d2cli.selection.greedy.greedy`."""
+        trials = _Trials(run, self.scores, exactly(self.least, 1))
+        place = trials.smallest(progress)
+        bound: Literal["low", "high"] | None = "low" if place == 0 else None
+        if place > search.LAST:
+            found, bound = trials.by_score, "high"
+        else:
+            found = trials.kept or run.full(search.grid(place))
+        neighbours, by_score = (
+            selected_neighbours(run.parts, one.order) for one in (found, trials.by_score)
+        )
+        reached = float(trials.lift_of(found))
+        kept = KeptLift(self.least, reached, trials.scale.flat, neighbours, by_score)
+        decision = trials.decision(found, kept, bound)
+        return replace(found, at_bound=bound, lift=kept, decisions=(decision,))
+
+
+def check_lift(least: float) -> None:
+    """Raise a UsageError unless 0 < L <= 1."""
+    if not 0 < least <= 1:
+        raise UsageError(f"keep_lift must be above 0 and at most 1, not {least:g}")
+
+
+@dataclass
+class _Trials:
+    """Selections with several values of γ_r, and their lifts.
+
+    Attributes:
+        by_score: the picks in the order of the scores, without messages.
+        scale: what lift is measured by.
+        kept: the accepted selection with the smallest γ_r that was tried, or None.
+        lowest: that γ_r.
+        lifts: the lift at each γ_r that was tried.
+    """
+
+    run: Run
+    scores: NDArray[np.float64]
+    least: Fraction
+    kept: Selection | None = None
+    lowest: float = math.inf
+    lifts: dict[float, Fraction] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        run = self.run
+        self.by_score = run.ordered(self.scores)
+        classes = run.classes[run.eligible] if run.classes.size else None
+        expected = expected_sum(self.scores[run.eligible], run.asked, classes)
+        self.scale = LiftScale(expected, self.sum_of(self.by_score))
+
+    def sum_of(self, selection: Selection) -> Fraction:
+        """The sum of the scores of its picks, without the included rows."""
+        return exact_sum(self.scores[selection.order[selection.included :]])
+
+    def lift_of(self, selection: Selection) -> Fraction:
+        """The lift of its picks."""
+        return self.scale.lift(self.sum_of(selection))
+
+    def smallest(self, progress: Progress) -> int:
+        """The place of the smallest accepted γ_r on the grid, or LAST + 1."""
+        if self.scale.flat:
+            return 0
+        if self.run.few:
+            place = search.bisected(lambda gamma: self.tries([gamma])[0].accepted, progress)
+        else:
+            with search.steps_of(progress) as step:
+                place = search.sectioned(self.tries, search.LAST, step)
+        if place > search.LAST and self.lift_of(self.run.ordered(self.run.propagated)) < self.least:
+            with search.steps_of(progress) as step:
+                known = {gamma: self._trial(gamma) for gamma in self.lifts}
+                place = search.climbed(self.tries, known, step)
+        return place
+
+    def tries(self, gammas: Sequence[float]) -> list[Trial]:
+        """Select with several values of γ_r, in threads."""
+        found: dict[float, Selection] = {}
+
+        def one(gamma: float) -> None:
+            found[gamma] = self.run.full(gamma)
+
+        self.run.at_once(one, gammas)
+        for gamma in gammas:
+            selection = found.pop(gamma)
+            self.lifts[gamma] = self.lift_of(selection)
+            if self.lifts[gamma] >= self.least and gamma < self.lowest:
+                self.kept, self.lowest = selection, gamma
+        return [self._trial(gamma) for gamma in gammas]
+
+    def _trial(self, gamma: float) -> Trial:
+        surplus = self.lifts[gamma] - self.least
+        return Trial(surplus >= 0, float(surplus))
+
+    def decision(self, found: Selection, kept: KeptLift, bound: str | None) -> Decision:
+        """The choice of γ_r, with each value that was tried."""
+        picks = found.order.size - found.included
+        totals = (self.scale.random, self.scale.best, self.sum_of(found))
+        numbers: dict[str, Any] = {
+            "picks": picks,
+            "least_lift": kept.least,
+            "lift": kept.reached,
+            **{
+                name: float(total / picks) if picks else None
+                for name, total in zip(("mean_all", "mean_best", "mean_kept"), totals, strict=True)
+            },
+            "selected_neighbours": kept.neighbours,
+            "selected_neighbours_by_score": kept.neighbours_by_score,
+            "bounds": [GAMMA_LOW, GAMMA_HIGH],
+            "tolerance": GAMMA_TOLERANCE,
+            "at_bound": bound,
+            "tried": [
+                {"gamma": gamma, "lift": float(lift), "kept": lift >= self.least}
+                for gamma, lift in self.lifts.items()
+            ],
+        }
+        return Decision("gamma_reverse", found.gamma_reverse, _RULE, numbers)
+
+
+def selected_neighbours(edges: EdgeParts, selected: NDArray[np.int64]) -> float:
+    """The mean number of selected neighbours of a selected row; `selected` are row numbers (N,)."""
+    marked = np.zeros(edges.n, np.bool_)
+    marked[selected] = True
+    return float(marked_neighbours(edges, marked, np.flatnonzero(marked)).mean())

@@ -79,11 +79,14 @@ class DirectionDefaults:
     """What is used for scores of one direction; an explicit option overrides it.
 
     Attributes:
+        keep_lift: the lift that an automatic γ_r keeps; None: the rule *outlasting*, with thinning
+            (:mod:`d2cli.selection.gamma`).
         hops: forward passes, unless the mode has its own number.
         cutoff: β if γ_r is automatic.
         negative: the transform if a utility would be negative; None: such scores are refused.
     """
 
+    keep_lift: float | None
     hops: int
     cutoff: float | Literal["auto"]
     negative: Transform | None
@@ -92,9 +95,9 @@ class DirectionDefaults:
 #: Negative difficulties are mostly scores of the other direction. Similarities may be negative.
 #: With ``better``, a high score is no reason to cut.
 DIRECTIONS: dict[HigherIs, DirectionDefaults] = {
-    "harder": DirectionDefaults(hops=1, cutoff="auto", negative=None),
-    "easier": DirectionDefaults(hops=1, cutoff="auto", negative=None),
-    "better": DirectionDefaults(hops=1, cutoff=0.0, negative="center"),
+    "harder": DirectionDefaults(keep_lift=None, hops=1, cutoff="auto", negative=None),
+    "easier": DirectionDefaults(keep_lift=None, hops=1, cutoff="auto", negative=None),
+    "better": DirectionDefaults(keep_lift=None, hops=1, cutoff=0.0, negative="center"),
 }
 HOPS = DIRECTIONS[HIGHER_IS].hops  #: of functions on arrays, which know no direction
 

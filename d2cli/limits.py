@@ -66,3 +66,9 @@ def check_hops(hops: int) -> None:
     """Check the number of forward passes."""
     if not 0 <= hops <= MAX_HOPS:
         raise UsageError(f"hops must be at least 0 and at most {MAX_HOPS:,}, not {hops}")
+
+
+def check_lift(least: float) -> None:
+    """Check the lift that is to be kept."""
+    if not 0 < least <= 1:
+        raise UsageError(f"keep_lift must be above 0 and at most 1, not {least:g}")

@@ -48,6 +48,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "--score-transform": ("--transform", "--normalize", "--normalise", "--scale", "--shift"),
     "--cutoff": ("--beta", "--prune-hardest", "--hard-cutoff", "--cutoff-rate"),
     "--gamma-reverse": ("--gamma", "--gamma-r"),
+    "--keep-lift": ("--lift", "--min-lift", "--least-lift", "--keep-quality", "--min-quality"),
     "--gamma-forward": ("--gamma-f",),
     "--bandwidth": ("--sigma",),
     "--balance": ("--balanced", "--class-balance", "--stratify", "--stratified"),

@@ -173,8 +173,12 @@ def _by_direction(name: str) -> str:
     """How help shows a default that depends on the direction of the scores."""
     values = {meaning: getattr(own, name) for meaning, own in DIRECTIONS.items()}
     usual = values.pop(defaults.HIGHER_IS)
-    others = (f"; {v:g} with --higher-is {meaning}" for meaning, v in values.items() if v != usual)
-    return f"{usual}{''.join(others)}"
+    others = [f"; {_shown(v)} with --higher-is {m}" for m, v in values.items() if v != usual]
+    return _shown(usual) + "".join(others)
+
+
+def _shown(value: float | str | None) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else value or "none"
 
 
 # -- options that several commands share ----------------------------------------------------------
@@ -213,6 +217,13 @@ def _checkpoint() -> Any:
         "Save the state of a long build beside the output, at most once in SECONDS, so "
         f"that the same command resumes it. [default: auto, {defaults.CHECKPOINT:g}]",
         metavar="auto|off|SECONDS", parse=checkpoint_seconds)  # fmt: skip
+
+
+def _keep_lift() -> Any:
+    return option(SELECTION, "--keep-lift", None,
+        "Share of the attainable mean score that is kept, above 0 and at most 1: γ_r is the "
+        "smallest that keeps it, in place of --gamma-reverse. [default: "
+        f"{_by_direction('keep_lift')}]", metavar="L", parse=decimal_number)  # fmt: skip
 
 
 def _ratio(help: str) -> Any:
@@ -403,6 +414,7 @@ class SelectRequest:
         "γ_r: small is strong. auto is the smallest with which messages outlast the picks. "
         "[default: auto; --mode paper and reference need a number]",
         metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
+    keep_lift: float | None = _keep_lift()
     cutoff: float | Literal["auto"] | None = option(SELECTION, "--cutoff", None,
         "Fraction of hardest rows dropped first; auto depends on scores and budget. [default: "
         f"{_by_direction('cutoff')}; 0 if γ_r is a number]",
@@ -532,6 +544,9 @@ class CompareOptions:
         "all]", metavar="M[,M…]", parse=method_names)  # fmt: skip
     gamma_reverse: float | Literal["auto"] = option(SELECTION, "--gamma-reverse", AUTO,
         "γ_r of d2. [default: auto]", metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
+    keep_lift: float | None = _keep_lift()
+    hops: int | None = option(MESSAGES, "--hops", None,
+        f"Forward passes of d2. [default: {_by_direction('hops')}]")  # fmt: skip
     cutoff: float = option(SELECTION, "--cutoff", defaults.COMPARED_CUTOFF,
         "Fraction of hardest rows that cutoff and ccs drop first.", metavar="BETA")  # fmt: skip
     strata: int = option(SELECTION, "--strata", defaults.STRATA, "Number of score strata of ccs.")

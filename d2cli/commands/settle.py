@@ -31,7 +31,7 @@ from d2cli.defaults import (
 from d2cli.errors import DataError, UsageError
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.sources import Source
-from d2cli.limits import check_hops, check_search
+from d2cli.limits import check_hops, check_lift, check_search
 from d2cli.messages.utility import usual_transform
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import budget_of, check_size
@@ -110,20 +110,37 @@ def settle_messages(
 
 
 def settle_gamma_reverse(
-    given: float | Literal["auto"] | None, messages: Messages
-) -> float | Literal["auto"]:
-    """γ_r: as given, else the mode's.
+    given: float | Literal["auto"] | None,
+    keep_lift: float | None,
+    messages: Messages,
+    higher_is: HigherIs,
+) -> tuple[float | Literal["auto"], float | None]:
+    """γ_r as given, else the mode's; and the lift that it keeps if it is automatic, or None.
 
     Raises:
-        UsageError: if the mode has no automatic γ_r and none is given.
+        UsageError: if the mode has no automatic γ_r and none is given, or if a lift is to be kept
+            and γ_r cannot be chosen.
     """
     gamma = MODES[messages.mode].gamma_reverse if given is None else given
+    if keep_lift is not None:
+        check_lift(keep_lift)
+        if given not in (None, AUTO):
+            raise UsageError(
+                f"--keep-lift chooses gamma_reverse, and --gamma-reverse {given:g} gives it",
+                "leave out one of the two",
+            )
+        if not messages.clamped:
+            raise UsageError(
+                f"--mode {messages.mode} has no automatic gamma_reverse, which --keep-lift needs",
+                "use --mode default, or leave out --keep-lift and give --gamma-reverse a number",
+            )
+        return AUTO, keep_lift
     if gamma is None or (gamma == AUTO and not messages.clamped):
         raise UsageError(
             f"--mode {messages.mode} has no automatic gamma_reverse",
             "give it a number, for example --gamma-reverse 1.0",
         )
-    return gamma
+    return gamma, DIRECTIONS[higher_is].keep_lift if gamma == AUTO else None
 
 
 # -- scores ----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def _room(n: int, k: int, rule: EdgeRule) -> int:
 def forward(ledger: Ledger, n: int, hops: int | None, own_scores: bool) -> None:
     """Account for :func:`d2cli.api.propagate`, and for :func:`d2cli.api.own_scores` if asked.
 
-    `ledger` is changed in place and holds ``propagated`` and ``difficulty`` afterwards. `hops` is
+    `ledger` is changed in place and holds ``propagated`` and ``own scores`` afterwards. `hops` is
     None if scores are read as propagated.
     """
     ledger.stage = "propagate"
@@ -81,5 +81,6 @@ def forward(ledger: Ledger, n: int, hops: int | None, own_scores: bool) -> None:
         ledger.hold("propagated", _SCORE * n)
         ledger.touch("hop", _SCORE * n * (2 if several else 1))
     if own_scores:
-        ledger.hold("difficulty", _SCORE * n)
-        ledger.touch("own scores", _SCORE * n * (4 if several else 3))
+        ledger.hold("own scores", _SCORE * n)
+        if hops != 0:
+            ledger.touch("estimate", _SCORE * n * (4 if several else 3))

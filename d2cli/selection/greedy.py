@@ -73,10 +73,22 @@ class Selection:
     def ran_out_at(self) -> int | None:
         """The first pick (0-based, after the included rows) whose score is not above 0, or None.
 
-        From there on clamped messages decide nothing.
+        From there on clamped messages decide nothing. None also if there were no messages.
         """
+        if self.gamma_reverse is None:
+            return None
         spent = np.flatnonzero(self.gains[self.included :] <= 0)
         return self.included + int(spent[0]) if spent.size else None
+
+    @property
+    def lift_section(self) -> dict[str, float | None]:
+        """The entries of provenance about `lift`."""
+        lift = self.lift
+        return {
+            "kept_lift": None if lift is None else lift.reached,
+            "selected_neighbours": None if lift is None else lift.neighbours,
+            "selected_neighbours_by_score": None if lift is None else lift.neighbours_by_score,
+        }
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from fractions import Fraction
 
 import numpy as np
@@ -37,6 +38,7 @@ SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered
 # -- memory ----------------------------------------------------------------------------------------
 _CUTOFF = 72  #: bytes per row of a cutoff: sorted scores and sums of Otsu's method
 _THINNING = 35  #: bytes per row of :func:`d2cli.selection.thinning.widened`
+_RANKING = 40  #: bytes per row of an order of scores: scores, negated, rows, and two orders
 _RUN = 8 + 3  #: bytes per row of a greedy run: a float64 score, and three bool masks of rows
 _EDGE = 8  #: bytes of an edge: int32 neighbour, float32 distance
 _BAND = 4 + 1 + 8  #: bytes per row of a band: int32 degree, bool mask, int64 place of its edges
@@ -88,24 +90,31 @@ def band_bytes(spare: int, edges: int) -> int:
 
 
 def greedy(
-    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, cutoff: bool, each: bool,
-    band: int | None = None,
+    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, keep_lift: bool, cutoff: bool,
+    each: bool, band: int | None = None,
 ) -> None:  # fmt: skip
     """Account for :func:`d2cli.api.select` with clamped messages: n rows, budgets of `sizes` rows.
 
     `ledger` is changed in place and holds ``picks`` afterwards. `auto` and `cutoff` tell whether
-    γ_r and the cutoff are automatic, and `each` whether every budget has a run of its own. `band`
-    is the bytes of a band if the edges are on disk.
+    γ_r and the cutoff are automatic, `keep_lift` whether γ_r keeps a lift, and `each` whether every
+    budget has a run of its own. `band` is the bytes of a band if the edges are on disk.
     """
     ledger.stage = "select"
     for kept in sizes if each else (max(sizes),):
-        size = max(kept, math.ceil(SPREAD_CLUSTERED * n)) if auto else kept
+        thins = auto and not keep_lift
+        size = max(kept, math.ceil(SPREAD_CLUSTERED * n)) if thins else kept
         if cutoff:
             ledger.touch("cutoff", _CUTOFF * n)
         if size > kept:
             ledger.touch("thinning", _THINNING * n)
-        picks = outlasting(size, n) if auto else size
+        picks = outlasting(size, n) if thins else size
         runs = AT_ONCE if auto and n > FEW and band is None else 1
-        with ledger.passing("band of edges", 0 if band is None else _BAND * n + band):
+        with ExitStack() as passing:
+            if keep_lift:
+                passing.enter_context(ledger.passing("best picks", 2 * _PICK * size))
+                ledger.touch("ranking", _RANKING * n)
+            passing.enter_context(
+                ledger.passing("band of edges", 0 if band is None else _BAND * n + band)
+            )
             ledger.touch("picking", runs * (_RUN * n + workspace_bytes(n) + _PICK * picks))
         ledger.hold("picks", _PICK * size)

@@ -13,9 +13,24 @@ from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs
 from d2cli.commands.pages import COMPARE_NEEDS, check_at_least, check_page
 from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility
-from d2cli.commands.requests import Budget, CompareOptions, CompareRequest, GraphOptions
-from d2cli.commands.settle import Direction, settle_direction, settle_graph, settle_size
-from d2cli.defaults import CompareMethod, choices
+from d2cli.commands.requests import (
+    AUTO,
+    Budget,
+    CompareOptions,
+    CompareRequest,
+    GraphOptions,
+    MessageOptions,
+)
+from d2cli.commands.settle import (
+    Direction,
+    Messages,
+    settle_direction,
+    settle_gamma_reverse,
+    settle_graph,
+    settle_messages,
+    settle_size,
+)
+from d2cli.defaults import DIRECTIONS, CompareMethod, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
@@ -26,10 +41,11 @@ from d2cli.selection.budgets import check_cutoff, cutoff_count
 
 @dataclass(frozen=True)
 class CompareJob:
-    """A run of ``compare``: its inputs opened, its options settled."""
+    """A run of ``compare``: its inputs opened, its options settled; `messages` are those of d2."""
 
     request: CompareRequest
     options: CompareOptions
+    messages: Messages
     graph: GraphOptions
     direction: Direction
     threads: int
@@ -38,6 +54,17 @@ class CompareJob:
     emb: Source
     scores: Source
     labels: Source | None
+
+    @property
+    def cuts(self) -> bool:
+        """Whether d2 has an automatic cutoff."""
+        automatic = self.options.gamma_reverse == AUTO
+        return automatic and DIRECTIONS[self.direction.higher_is].cutoff == AUTO
+
+    @property
+    def needs_own_scores(self) -> bool:
+        """Whether d2 takes scores from the propagated ones: for the cutoff, or for the lift."""
+        return self.cuts or self.options.keep_lift is not None
 
     def budgets(self, n: int) -> dict[int, Budget]:
         """The budgets by their size in rows, in the order of the page, each size once.
@@ -92,16 +119,24 @@ def open_compare_job(request: CompareRequest, skim: bool = False) -> CompareJob:
     room = Room.of(request.run, request.out)
     given = request.options.methods or choices(CompareMethod)
     methods = tuple(name for name in choices(CompareMethod) if name in given)
-    options = replace(request.options, methods=cast("tuple[CompareMethod, ...]", methods))
     inputs = Inputs(request.id_column, skim)
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     scores = inputs.source(request.scores, "scores", "scores")
     assert emb is not None and scores is not None
     emb.scale_parts(request.graph_options.metric)
+    direction = settle_direction(scores, request.score_options)
+    messages = settle_messages(MessageOptions(hops=request.options.hops), direction.higher_is)
+    _, keep_lift = settle_gamma_reverse(
+        request.options.gamma_reverse, request.options.keep_lift, messages, direction.higher_is
+    )
+    options = replace(
+        request.options, methods=cast("tuple[CompareMethod, ...]", methods),
+        keep_lift=keep_lift, hops=messages.hops,
+    )  # fmt: skip
     return CompareJob(
-        request, options, settle_graph(request.graph_options),
-        settle_direction(scores, request.score_options), thread_count(request.run.threads),
-        room, inputs, emb, scores, inputs.source(request.labels, "labels", "labels"),
+        request, options, messages, settle_graph(request.graph_options), direction,
+        thread_count(request.run.threads), room, inputs, emb, scores,
+        inputs.source(request.labels, "labels", "labels"),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from d2cli.baselines.by_score import coverage_centric, highest, highest_after_cu
 from d2cli.baselines.on_embeddings import k_center, moderate
 from d2cli.baselines.on_graph import facility_location, near_duplicates
 from d2cli.commands.compare.inputs import CompareData, CompareJob
-from d2cli.defaults import DIRECTIONS, CompareMethod
+from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.selections import random_rows
 from d2cli.graph.knn_graph import KnnGraph
@@ -38,17 +38,18 @@ class Chooser:
         self.d2_runs: dict[int, Selection] = {}
         self._nested: dict[str, Rows] = {}
         self.edges, self.sigma = prepare_edges(graph)
-        usual = DIRECTIONS[job.direction.higher_is]
+        hops = job.messages.hops
         self.propagated = propagate(
-            self.edges, self.scores, bandwidth=self.sigma, hops=usual.hops, threads=job.threads,
+            self.edges, self.scores, bandwidth=self.sigma, hops=hops, threads=job.threads,
             progress=progress,
         )  # fmt: skip
-        self.difficulty = None
-        if usual.cutoff == "auto":
-            self.difficulty = own_scores(
-                self.edges, self.propagated, bandwidth=self.sigma, hops=usual.hops,
-                threads=job.threads,
-            )  # fmt: skip
+        self.own = self.difficulty = None
+        if job.needs_own_scores:
+            self.own = own_scores(
+                self.edges, self.propagated, bandwidth=self.sigma, hops=hops, threads=job.threads
+            )
+        if job.cuts:
+            self.difficulty = self.own
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """Select (size,) rows; `most` is the largest budget."""
@@ -56,6 +57,7 @@ class Chooser:
             self.d2_runs[size] = select(
                 self.edges, self.propagated, size,
                 bandwidth=self.sigma, gamma_reverse=self.options.gamma_reverse,
+                keep_lift=self.options.keep_lift, scores=self.own,
                 difficulty=self.difficulty, progress=self.progress,
             )  # fmt: skip
             return self.d2_runs[size].order

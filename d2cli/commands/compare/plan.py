@@ -32,9 +32,12 @@ def plan_compare(job: CompareJob) -> Plan:
     graph_sizes.build(ledger, matrix, search)
     graph_sizes.read_vectors(ledger, matrix, search.metric, threads)
     message_sizes.edges(ledger, n, k, "union")
-    message_sizes.forward(ledger, n, 1, own_scores=auto)
+    message_sizes.forward(ledger, n, job.messages.hops, own_scores=job.needs_own_scores)
     if "d2" in names:
-        selection_sizes.greedy(ledger, n, sizes, auto=auto, cutoff=auto, each=True)
+        selection_sizes.greedy(
+            ledger, n, sizes, auto=auto, keep_lift=job.options.keep_lift is not None,
+            cutoff=job.cuts, each=True,
+        )  # fmt: skip
     for name in names:
         if name != "d2":
             methods.select(ledger, n, matrix.width, k, sizes, name)

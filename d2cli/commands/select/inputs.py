@@ -57,6 +57,7 @@ class SelectSettings:
     Attributes:
         direction: of the scores.
         gamma_reverse: γ_r or ``auto``.
+        keep_lift: the lift that ``auto`` keeps, or None.
         cutoff: β, which is cut before the graph is built; or ``auto``, which waits for the
             propagated scores and depends on the budget.
         cutoff_direction: of the scores that the cutoff uses.
@@ -66,6 +67,7 @@ class SelectSettings:
     messages: Messages
     direction: Direction
     gamma_reverse: float | Literal["auto"]
+    keep_lift: float | None
     cutoff: float | Literal["auto"]
     cutoff_direction: Direction
     threads: int
@@ -96,6 +98,12 @@ class SelectJob:
         automatic = AUTO in (self.settings.gamma_reverse, self.settings.cutoff)
         return not automatic and self.request.balance == "none"
 
+    @property
+    def needs_own_scores(self) -> bool:
+        """Whether scores are taken from the propagated ones: for the cutoff, or for the lift."""
+        by_scores = self.settings.cutoff == AUTO and self.cutoff_scores is None
+        return by_scores or self.settings.keep_lift is not None
+
 
 @dataclass
 class SelectData:
@@ -108,7 +116,7 @@ class SelectData:
         raw_scores: (n,) as in the file, or None; `scores_origin` says where each came from.
         propagated: (n,) float64, or None; 0 for rows that are left out.
         cutoff_scores: (n,) as in their file, and their origin, or None.
-        difficulty: (n,) what an automatic cutoff uses, or None: then it is reconstructed.
+        difficulty: (n,) what an automatic cutoff uses; None: own scores.
         left_out: (n,) bool, the excluded, dropped and `cut` rows; None: there are none.
         bad: the rows that cannot be used.
     """
@@ -229,7 +237,9 @@ def _settle(
         messages.check_method(graph.method)
     elif request.graph_options.method != "auto":
         messages.check_method(request.graph_options.method)
-    gamma = settle_gamma_reverse(request.gamma_reverse, messages)
+    gamma, keep_lift = settle_gamma_reverse(
+        request.gamma_reverse, request.keep_lift, messages, direction.higher_is
+    )
     cutoff_direction = direction
     if cutoff_scores is not None:
         options = ScoreOptions(request.cutoff_higher_is, "rank")
@@ -241,7 +251,8 @@ def _settle(
         cutoff = defaults.DIRECTIONS[meaning].cutoff if gamma == AUTO else 0.0
     return SelectSettings(
         settle_graph(request.graph_options, exact=messages.exact),
-        messages, direction, gamma, cutoff, cutoff_direction, thread_count(request.run.threads),
+        messages, direction, gamma, keep_lift, cutoff, cutoff_direction,
+        thread_count(request.run.threads),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from d2cli.files.selection_file import Kept, check_form, print_selection, store_
 from d2cli.graph.lists import NeighborLists
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW
-from d2cli.selection.greedy import Selection
+from d2cli.selection.greedy import KeptLift, Selection
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def _provenance(
             **data.direction.recorded,
             **settings.messages.recorded,
             "gamma_reverse": settings.gamma_reverse,
+            "keep_lift": settings.keep_lift,
             "balance": request.balance,
             "cutoff": settings.cutoff,
             "cutoff_higher_is": job.cutoff_scores and settings.cutoff_direction.higher_is,
@@ -121,6 +122,7 @@ def _provenance(
             "gamma_reverse_at_bound": selection.at_bound,
             "messages_ran_out_at": selection.ran_out_at,
             "thinned_from": selection.thinned_from,
+            **selection.lift_section,
         },
         decisions=[decision.as_json() for decision in decisions],
     )
@@ -189,27 +191,38 @@ def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[s
 
 
 def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[str, str]]:
-    """(label, text) of the cutoff and of γ_r of each budget."""
-    auto = " (auto)"
+    """(label, text) of the cutoff, of γ_r and of the lift of each budget."""
     cut_lines, gamma_lines = [], []
     for picked in outcome.picked:
         name, selection = _label(outcome, picked), picked.selection
         if cut := data.cut + selection.cut:
             share = f"the hardest {cut:,} rows ({cut / data.frame.n:.1%}) left out"
-            cut_lines.append(
-                ("cutoff", name + share + (auto if job.settings.cutoff == AUTO else ""))
-            )
-        text = f"{selection.gamma_reverse:.4g}"
-        text += auto if job.settings.gamma_reverse == AUTO else ""
-        size, at = selection.order.size, selection.ran_out_at
-        if selection.thinned_from is not None:
-            text += f", {selection.thinned_from:,} picks thinned to {size:,}"
-        if at is None:
-            text += ", messages lasted to the last pick"
-        else:
-            text += f", messages ran out after {at:,} of {size:,} picks"
-        gamma_lines.append(("gamma_r", name + text))
+            auto = " (auto)" if job.settings.cutoff == AUTO else ""
+            cut_lines.append(("cutoff", name + share + auto))
+        gamma_lines.append(("gamma_r", name + _gamma_text(job, selection)))
+        if selection.lift is not None:
+            gamma_lines.append(("lift", name + _lift_text(selection.lift)))
     return [*cut_lines, *gamma_lines]
+
+
+def _gamma_text(job: SelectJob, selection: Selection) -> str:
+    auto = " (auto)" if job.settings.gamma_reverse == AUTO else ""
+    if selection.gamma_reverse is None:
+        return f"none{auto}, the highest scores without reverse messages"
+    text = f"{selection.gamma_reverse:.4g}{auto}"
+    size, at = selection.order.size, selection.ran_out_at
+    if selection.thinned_from is not None:
+        text += f", {selection.thinned_from:,} picks thinned to {size:,}"
+    if at is None:
+        return f"{text}, messages lasted to the last pick"
+    return f"{text}, messages ran out after {at:,} of {size:,} picks"
+
+
+def _lift_text(lift: KeptLift) -> str:
+    return (
+        f"{lift.reached:.4g} (at least {lift.least:g}); kept neighbours per kept row: "
+        f"{lift.neighbours:.2f}, of the highest scores {lift.neighbours_by_score:.2f}"
+    )
 
 
 def budget_notices(job: SelectJob, outcome: Outcome) -> list[str]:
@@ -227,6 +240,8 @@ def _label(outcome: Outcome, picked: Picked) -> str:
 
 
 def _pick_notices(job: SelectJob, selection: Selection) -> list[str]:
+    if selection.lift is not None:
+        return _lift_notices(job, selection, selection.lift)
     size, at = selection.order.size, selection.ran_out_at
     if at is not None and not job.settings.messages.clamped:
         return [
@@ -251,3 +266,25 @@ def _pick_notices(job: SelectJob, selection: Selection) -> list[str]:
             "strongest messages leave scores to decide by"
         ]
     return []
+
+
+def _lift_notices(job: SelectJob, selection: Selection, lift: KeptLift) -> list[str]:
+    if selection.gamma_reverse is None:
+        why = "exact copies take each other's scores, whatever it is"
+        if job.settings.messages.hops:
+            why = f"forward messages change the order of scores (--hops 0 sends none), and {why}"
+        return [
+            f"no gamma_reverse up to {GAMMA_HIGH:g} keeps a lift of {lift.least:g}: the highest "
+            f"scores are kept, without reverse messages; {why}"
+        ]
+    if selection.at_bound != "low" or selection.included == selection.order.size:
+        return []
+    if lift.flat:
+        return [
+            "all selections of this size have the same mean score, so that every lift is 1: "
+            f"gamma_reverse = {GAMMA_LOW:g}, the strongest"
+        ]
+    return [
+        f"gamma_reverse = {GAMMA_LOW:g}, the strongest, keeps a lift of {lift.reached:.4g}: "
+        "no messages spread the picks more"
+    ]

@@ -63,7 +63,8 @@ def plan_select(job: SelectJob) -> Plan:
         file_sizes.read_ids(ledger, read_sizes_of(frame, *joined))
         for source in (*vectors, *labels):
             file_sizes.read_ids(ledger, source.layout().read_sizes, kept=False)
-        file_sizes.read_vectors(ledger, n, len(vectors) + (job.propagated is None) + len(labels))
+        turned = (job.propagated is None) + (beta == AUTO and job.cutoff_scores is not None)
+        file_sizes.read_vectors(ledger, n, len(vectors) + turned + len(labels))
 
     building = found = None
     if emb is not None:
@@ -79,10 +80,10 @@ def plan_select(job: SelectJob) -> Plan:
             message_sizes.edges(ledger, n, k, messages.edges)
         else:
             message_sizes.stored(ledger, n, k, messages.edges)
-        message_sizes.forward(ledger, n, hops, own_scores=beta == AUTO)
+        message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
         selection_sizes.greedy(
-            ledger, n, sizes,
-            auto=settings.gamma_reverse == AUTO, cutoff=beta == AUTO,
+            ledger, n, sizes, auto=settings.gamma_reverse == AUTO,
+            keep_lift=settings.keep_lift is not None, cutoff=beta == AUTO,
             each=not job.nested, band=band(spare),
         )  # fmt: skip
         for target in targets:

@@ -153,15 +153,16 @@ def _choose(
             if u is None:
                 assert data.scores is not None
                 u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
-            difficulty = data.difficulty
             median = median_decisions(graph, messages, sigma)
             decisions = (*graph.info.decisions, *data.direction.decisions, *median)
-            if settings.cutoff == AUTO and difficulty is None:
+            own = None
+            if job.needs_own_scores:
                 decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
-                difficulty = own_scores(
+                own = own_scores(
                     edges, u, kernel=messages.kernel, bandwidth=sigma, threads=threads,
                     gamma_forward=messages.gamma_forward, hops=messages.hops, floor=messages.floor,
                 )  # fmt: skip
+            difficulty = own if data.difficulty is None else data.difficulty
 
         def picks(size: int) -> Selection:
             include = job.request.include
@@ -173,6 +174,8 @@ def _choose(
                     kernel=messages.kernel,
                     bandwidth=sigma,
                     gamma_reverse=settings.gamma_reverse,
+                    keep_lift=settings.keep_lift,
+                    scores=own,
                     clamped=messages.clamped,
                     labels=data.labels,
                     balance=job.request.balance,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.threads import Progress
-from d2cli.errors import UsageError
 from d2cli.evaluation.lift import LiftScale, expected_sum
+from d2cli.limits import check_lift
 from d2cli.messages.parts import EdgeParts, marked_neighbours
 from d2cli.runtime.arrays import exact_sum
 from d2cli.runtime.decisions import Decision
@@ -79,12 +79,6 @@ class KeepLift:
         kept = KeptLift(self.least, reached, trials.scale.flat, neighbours, by_score)
         decision = trials.decision(found, kept, bound)
         return replace(found, at_bound=bound, lift=kept, decisions=(decision,))
-
-
-def check_lift(least: float) -> None:
-    """Raise a UsageError unless 0 < L <= 1."""
-    if not 0 < least <= 1:
-        raise UsageError(f"keep_lift must be above 0 and at most 1, not {least:g}")
 
 
 @dataclass

@@ -38,7 +38,9 @@ _RECORDED: dict[tuple[str, str], tuple[type, ...]] = {
     ("parameters", "as"): (str,), ("parameters", "complement"): (bool,),
     ("parameters", "gamma_reverse"): (str, int, float), ("parameters", "higher_is"): (str,),
     ("parameters", "order"): (str,), ("selection", "gamma_reverse"): (int, float),
-    ("selection", "messages_ran_out_at"): (int,),
+    ("selection", "messages_ran_out_at"): (int,), ("selection", "kept_lift"): (int, float),
+    ("selection", "selected_neighbours"): (int, float),
+    ("selection", "selected_neighbours_by_score"): (int, float),
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from d2cli.commands.requests import Budget, as_parameters
 from d2cli.defaults import CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.balance import class_balance
+from d2cli.evaluation.lift import lift
 from d2cli.evaluation.selections import shared_rows
 from d2cli.messages.utility import utility
 from d2cli.selection.greedy import Selection
@@ -56,6 +57,7 @@ def _measures(
         "coverage": {"mean": coverage.mean, "p95": coverage.p95, "max": coverage.max},
         "redundancy": {"share": redundancy.share, "median": median},
         "difficulty": float(ranks[rows].mean()),
+        "lift": lift(data.scores.utility, rows),
     }
     if data.codes is not None:
         counts = class_balance(data.codes, rows)
@@ -74,5 +76,6 @@ def _d2_run(run: Selection) -> dict[str, Any]:
         "messages_ran_out_at": run.ran_out_at,
         "cut_off": run.cut,
         "thinned_from": run.thinned_from,
+        **run.lift_section,
         "decisions": [decision.as_json() for decision in run.decisions],
     }

@@ -79,5 +79,6 @@ def _lines(budget: dict[str, Any], n: int) -> list[tuple[str, str]]:
     for m in budget["methods"]:
         mean, p95 = m["coverage"]["mean"], m["coverage"]["p95"]
         text = f"mean distance {mean:.4g}, 95 % within {p95:.4g}"
-        lines.append((f"  {m['method']}", f"{text}, redundant {m['redundancy']['share']:.1%}"))
+        text += f", redundant {m['redundancy']['share']:.1%}, lift {m['lift']:.3f}"
+        lines.append((f"  {m['method']}", text))
     return lines

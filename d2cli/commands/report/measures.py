@@ -15,6 +15,7 @@ from d2cli.commands.requests import ReportOptions
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.balance import BinCounts, class_balance, rank_groups, score_balance
 from d2cli.evaluation.coverage import Coverage, most_covering, random_distances
+from d2cli.evaluation.lift import lift
 from d2cli.evaluation.redundancy import Redundancy, random_redundancy
 from d2cli.evaluation.selections import RANDOM_SEEDS, shared_rows, top_places
 from d2cli.files.selection_file import SelectionFile, StoredSelection
@@ -45,13 +46,14 @@ class Example:
 
 @dataclass(frozen=True)
 class SelectionMeasures:
-    """One selection and its measures."""
+    """One selection and its measures; `lift` is among all rows of the report."""
 
     selection: StoredSelection
     coverage: Coverage
     quantiles: NDArray[np.float64]
     redundancy: Redundancy
     random: RandomMeasures
+    lift: float
     bins: BinCounts
     groups: BinCounts
     classes: BinCounts | None
@@ -103,6 +105,7 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
     random = {size: _random(ruler, size, tick) for size in sizes}
     edges = np.histogram_bin_edges(data.scores, SCORE_BINS)
     groups, codes = rank_groups(data.difficulty, SCORE_GROUPS), data.codes
+    worth = -data.scores if data.higher_is == "easier" else data.scores
     measured = []
     for one in data.selections:
         kept = one.rows
@@ -112,6 +115,7 @@ def measure(data: ReportData, options: ReportOptions, threads: int, progress: Pr
             SelectionMeasures(
                 one, spread.coverage, _quantiles(spread.distances), spread.redundancy,
                 random[kept.size],
+                lift(worth, kept),
                 score_balance(data.scores, kept, edges),
                 class_balance(groups, kept, SCORE_GROUPS),
                 None if codes is None else class_balance(codes, kept, len(data.classes)),

@@ -62,6 +62,7 @@ def _numbers_of(data: ReportData, m: SelectionMeasures) -> dict[str, Any]:
         "scores": {
             "mean": float(data.scores[kept].mean()),
             "full_mean": float(data.scores.mean()),
+            "lift": m.lift,
             "bins": _counts(m.bins),
             "by_difficulty": _counts(m.groups),
         },
@@ -121,6 +122,9 @@ def messages_of(data: ReportData, selection: StoredSelection) -> dict[str, Any] 
         "gamma_reverse": recorded.get("gamma_reverse"),
         "ran_out_at": recorded.get("messages_ran_out_at"),
         "picks": selection.file.recorded("counts", "kept"),
+        "kept_lift": recorded.get("kept_lift"),
+        "selected_neighbours": recorded.get("selected_neighbours"),
+        "selected_neighbours_by_score": recorded.get("selected_neighbours_by_score"),
         "difficulty_guided": None,
         "difficulty_after": None,
     }

@@ -64,5 +64,5 @@ def _line(data: ReportData, measured: SelectionMeasures, several: bool) -> tuple
         "kept",
         f"{name}{measured.kept:,} of {data.frame.n:,} rows; mean distance to the nearest kept "
         f"{measured.coverage.mean:.4g} (random {random:.4g}), redundant "
-        f"{measured.redundancy.share:.1%}",
+        f"{measured.redundancy.share:.1%}, lift {measured.lift:.3f}",
     )

@@ -72,6 +72,14 @@ EXAMPLES = 12  #: examples of each kind
 # -- the comparison ----------------------------------------------------------------------------
 COMPARED_CUTOFF = 0.1  #: β of the baselines with a cutoff: a starting point, to be tuned
 STRATA = 50  #: of coverage-centric selection; Zheng et al. 2023 use 50 in all experiments
+#: γ_r of d2-paper: that of the authors' commands for CIFAR and ImageNet (README of
+#: adymaharana/d2pruning). The paper tunes it for each data set and rate.
+PAPER_GAMMA_REVERSE = 0.1
+ALPHA = 0.1  #: α of graph-cut and infomax: a starting point, to be tuned
+LIFT = 0.95  #: the lift that semdedup-then-score keeps: a starting point, to be tuned
+INFOMAX_ITERATIONS = 20  #: on the sample data, more change nothing at this α
+ZCORE_DRAWS = 1_000_000  #: the most draws of zcore, as in both programs of its authors
+DUAL_SHAPE = 4.0  #: c of dual-sampling, as its authors use it on CIFAR; on ImageNet they use 11
 
 
 @dataclass(frozen=True)

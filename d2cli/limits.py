@@ -1,5 +1,6 @@
 """Allowed values of options that both the plan and the run check; each raises UsageError."""
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
@@ -68,7 +69,13 @@ def check_hops(hops: int) -> None:
         raise UsageError(f"hops must be at least 0 and at most {MAX_HOPS:,}, not {hops}")
 
 
-def check_lift(least: float) -> None:
-    """Check the lift that is to be kept."""
-    if not 0 < least <= 1:
-        raise UsageError(f"keep_lift must be above 0 and at most 1, not {least:g}")
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a `value` of the option `name` that is negative or not finite."""
+    if not (math.isfinite(value) and value >= 0):
+        raise UsageError(f"{name} must be a number of at least 0, not {value}")
+
+
+def check_lift(name: str, lift: float) -> None:
+    """Check a lift, the share of the attainable score that a selection keeps."""
+    if not 0 < lift <= 1:
+        raise UsageError(f"{name} must be above 0 and at most 1, not {lift:g}")

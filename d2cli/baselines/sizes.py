@@ -9,6 +9,10 @@ from d2cli.runtime.ledger import Ledger
 PICKS = 512
 #: Rows of that product.
 ROWS = 1024
+#: Dimensions whose coordinates zcore copies together.
+COLUMNS = 32
+#: Draws of zcore that are made together.
+DRAWS = 65_536
 
 
 def select(

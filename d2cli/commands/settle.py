@@ -123,7 +123,7 @@ def settle_gamma_reverse(
     """
     gamma = MODES[messages.mode].gamma_reverse if given is None else given
     if keep_lift is not None:
-        check_lift(keep_lift)
+        check_lift("keep_lift", keep_lift)
         if given not in (None, AUTO):
             raise UsageError(
                 f"--keep-lift chooses gamma_reverse, and --gamma-reverse {given:g} gives it",

@@ -14,7 +14,7 @@ from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
-from d2cli.limits import check_choice, check_hops
+from d2cli.limits import check_choice, check_hops, check_not_negative
 from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.messages.sizes import BLOCK_ROWS, PART_EDGES
 from d2cli.runtime.decisions import Decision
@@ -109,8 +109,7 @@ def bandwidth_decision(graph: NeighborLists, sigma: float) -> Decision:
 def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
     """Refuse an unknown kernel, and a γ that is negative or not finite; `name` is that of γ."""
     check_choice("kernel", kernel_name, Kernel)
-    if not (math.isfinite(gamma) and gamma >= 0):
-        raise UsageError(f"{name} must be a number of at least 0, not {gamma}")
+    check_not_negative(name, gamma)
 
 
 @kernel

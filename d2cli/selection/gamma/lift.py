@@ -61,7 +61,7 @@ class KeepLift:
     scores: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        check_lift(self.least)
+        check_lift("keep_lift", self.least)
 
     def __call__(self, run: Run, progress: Progress) -> Selection:
         """The selection; a rule of :func:`d2cli.selection.greedy.greedy`."""

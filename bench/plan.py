@@ -92,6 +92,9 @@ CASES = [
     Case("compare", 50_000, 128, "npy", ("--methods", "d2,k-center"), ratios=("0.05",)),
     Case("compare", 50_000, 128, "npy16", ("--methods", "moderate,ccs"), ratios=("0.1", "0.3")),
     Case("compare", 1_000_000, 128, "npy", ("--methods", "d2,near-duplicates,facility-location")),
+    Case("compare", 1_000_000, 32, "npy", ("--methods", "d2-paper,graph-cut,infomax")),
+    Case("compare", 1_000_000, 32, "npy", ("--methods", "semdedup-then-score")),
+    Case("compare", 50_000, 32, "npy", ("--methods", "zcore")),
 ]
 
 

@@ -25,8 +25,9 @@ TargetReduction = Literal["max", "mean"]
 BadRowsPolicy = Literal["refuse", "drop"]
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[
-    "d2", "random", "highest", "cutoff", "ccs", "moderate", "k-center", "facility-location",
-    "near-duplicates",
+    "d2", "d2-paper", "random", "highest", "cutoff", "ccs", "moderate", "k-center",
+    "facility-location", "near-duplicates", "semdedup-then-score", "graph-cut", "infomax", "zcore",
+    "dual-sampling",
 ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ Compare D2 with other methods, as a web page.
 
 Every method keeps the same number of rows. The page needs no network: coverage, redundancy,
 difficulty, classes, and how many rows the selections share. --json prints the numbers. The time of
-k-center grows with rows × budget.
+k-center grows with rows × budget, and that of zcore with rows × draws: 10 draws a row, at most
+1,000,000.
 """
 EXAMPLE = """\b
 Example:

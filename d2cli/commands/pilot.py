@@ -130,7 +130,7 @@ class _Sampler:
 
     def _read(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(field of the request, (n,) values in the order of the frame)."""
-        for name in ("scores", "propagated", "cutoff_scores"):
+        for name in ("scores", "propagated", "cutoff_scores", "confidence"):
             source = getattr(self._job, name, None)
             if isinstance(source, Source):
                 yield name, self._frame.vector(source)[0]

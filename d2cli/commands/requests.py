@@ -541,7 +541,8 @@ class CompareOptions:
 
     methods: tuple[CompareMethod, ...] = option(SELECTION, "--methods", (),
         f"Methods to compare, of {', '.join(choices(CompareMethod))}; may repeat. [default: "
-        "all]", metavar="M[,M…]", parse=method_names)  # fmt: skip
+        "all, dual-sampling only with --confidence]", metavar="M[,M…]",
+        parse=method_names)  # fmt: skip
     gamma_reverse: float | Literal["auto"] = option(SELECTION, "--gamma-reverse", AUTO,
         "γ_r of d2. [default: auto]", metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
     keep_lift: float | None = _keep_lift()
@@ -550,6 +551,14 @@ class CompareOptions:
     cutoff: float = option(SELECTION, "--cutoff", defaults.COMPARED_CUTOFF,
         "Fraction of hardest rows that cutoff and ccs drop first.", metavar="BETA")  # fmt: skip
     strata: int = option(SELECTION, "--strata", defaults.STRATA, "Number of score strata of ccs.")
+    alpha: float = option(SELECTION, "--alpha", defaults.ALPHA,
+        "α of graph-cut and infomax: the weight of similarity against score.")  # fmt: skip
+    dedup_lift: float = option(SELECTION, "--dedup-lift", defaults.LIFT,
+        "Lift that semdedup-then-score keeps: it drops near-duplicates until (mean score kept − "
+        "mean of all) / (mean of the N highest − mean of all) would be less.",
+        metavar="L")  # fmt: skip
+    paper_gamma_reverse: float = option(SELECTION, "--paper-gamma-reverse",
+        defaults.PAPER_GAMMA_REVERSE, "γ_r of d2-paper.")  # fmt: skip
     measured_rows: int = option(PAGE, "--measured-rows", defaults.MEASURED_ROWS,
         "Maximum number of rows on which distances are measured.")  # fmt: skip
 
@@ -562,6 +571,9 @@ class CompareRequest:
     emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
     labels: Input | None = input_option("labels", "L", "One label a row, for classes and moderate.")
+    confidence: Input | None = input_option("confidence", "C",
+        "Mean probability of the label over the epochs, as score --kind confidence writes it, for "
+        "dual-sampling.")  # fmt: skip
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
     ratio: tuple[str, ...] = _ratio("Fraction of all rows that each method keeps; may repeat.")

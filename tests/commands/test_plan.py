@@ -60,7 +60,7 @@ LINES = {
     "compare": [*("compare", *DATA, "--methods", "d2,random", "--ratio", "0.3", "--out", "c.html")],
     "compare --labels": [
         *("compare", *DATA, "--size", "5", "--size", "9", "--labels", "labels.npy"),
-        *("--out", "c.html"),
+        *("--confidence", "confidence.npy", "--out", "c.html"),
     ],
 }
 #: One line of each command.

@@ -26,7 +26,8 @@ def plan_compare(job: CompareJob) -> Plan:
     sizes, auto = tuple(job.budgets(n)), job.options.gamma_reverse == AUTO
     search, matrix, ledger = search_of(job.graph, threads), matrix_of(emb), Ledger()
     k = search.n_neighbors
-    for source in (job.emb, job.scores, *([] if job.labels is None else [job.labels])):
+    others = [one for one in (job.labels, job.confidence) if one is not None]
+    for source in (job.emb, job.scores, *others):
         read_ids(ledger, source.layout().read_sizes, kept=source is job.emb)
     read_vectors(ledger, n, len(layouts))
     graph_sizes.build(ledger, matrix, search)
@@ -40,7 +41,7 @@ def plan_compare(job: CompareJob) -> Plan:
         )  # fmt: skip
     for name in names:
         if name != "d2":
-            methods.select(ledger, n, matrix.width, k, sizes, name)
+            methods.select(ledger, n, matrix.width, k, sizes, name, threads)
     measures(ledger, matrix, sizes, most, threads)
     pages.comparison(ledger)
     return Plan(

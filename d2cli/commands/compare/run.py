@@ -54,6 +54,7 @@ def run_compare(job: CompareJob, terminal: Terminal) -> Summary:
         bad_rows=data.bad.section,
     )
     notices = [*data.frame.notices, *job.direction.notices, *graph_notices(graph)]
+    notices += chooser.notices
     with clock.stage("page"):
         page = compare_page(job, data.frame.n, ruler.threshold, provenance, notices)
     return finish(

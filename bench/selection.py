@@ -14,7 +14,7 @@ import numpy as np
 
 from d2cli.graph.knn_graph import Edges
 from d2cli.selection.greedy import greedy
-from d2cli.selection.picks import heap_picks
+from d2cli.selection.picks import NO_LIMITS, heap_picks
 
 #: With these, scores stay positive, so that clamped and unclamped orders are equal.
 SIGMA, GAMMA = 0.5, 10.0
@@ -65,7 +65,7 @@ def indexed_heap(n: int, degree: int) -> tuple[Any, Any]:
         order, gains = np.empty(m // 2, np.int64), np.empty(m // 2)
         heap_picks(
             edges, scores.copy(), GAMMA, SIGMA, True, np.ones(m, np.bool_), np.zeros(m, np.bool_),
-            np.zeros(m, np.int32), np.array([m // 2]), order, gains,
+            np.zeros(m, np.int32), np.array([m // 2]), order, gains, NO_LIMITS,
         )  # fmt: skip
         return order
 

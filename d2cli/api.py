@@ -29,6 +29,7 @@ from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
+from d2cli.selection.costs.budget import budget_in_cost, thinned_to_cost
 from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
 from d2cli.selection.gamma.lift import KeepLift
 from d2cli.selection.gamma.outlasting import smallest_outlasting
@@ -160,14 +161,15 @@ def own_scores(
 
 
 def select(
-    graph: NeighborLists | Edges | EdgeParts, propagated: NDArray[np.floating], size: int, *,
-    edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
+    graph: NeighborLists | Edges | EdgeParts, propagated: NDArray[np.floating],
+    size: int | None = None, *, edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_reverse: float | Literal["auto"] = "auto",
     keep_lift: float | None = None, scores: NDArray[np.floating] | None = None,
     clamped: bool = _OURS.clamped, labels: ArrayLike | None = None, balance: Balance = BALANCE,
     include: NDArray[np.bool_] | None = None, exclude: NDArray[np.bool_] | None = None,
     difficulty: NDArray[np.floating] | None = None,
-    cutoff: float | Literal["auto"] | None = None, threads: int | None = None,
+    cutoff: float | Literal["auto"] | None = None, costs: NDArray[np.floating] | None = None,
+    cost_budget: float | None = None, threads: int | None = None,
     progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
@@ -180,7 +182,7 @@ def select(
         graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored,
             `bandwidth` must be a number, and excluded rows must have been dropped from the edges.
         propagated: (n,) finite scores after the forward pass; not changed.
-        size: number of rows to keep, 1 … the rows that take part.
+        size: number of rows to keep, 1 … the rows that take part; None: `cost_budget` is given.
         edges, kernel, bandwidth: as in :func:`propagate`.
         gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: the smallest γ_r
             whose messages outlast the picks
@@ -199,13 +201,18 @@ def select(
         cutoff: β: the ⌊β·n⌋ hardest rows are cut, and quotas are shares of the rest. ``auto``:
             :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
+        costs: (n,) finite, at least 0, what each row costs.
+        cost_budget: picks end before the first one with which all rows that are kept would cost
+            more, and with a `balance` each class ends so at its share
+            (:mod:`d2cli.selection.costs.budget`). In place of `size`.
         threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, steps done, steps).
         memory, work_dir: as in :func:`prepare_edges`; the result does not depend on them. Edges in
             files need `clamped`.
 
     Raises:
-        UsageError: if an option is out of range, or `size` rows cannot be picked.
+        UsageError: if an option is out of range, `size` rows cannot be picked, or none fits into
+            the `cost_budget`.
         DataError: if an array has the wrong shape or type, or holds a number that is not finite.
     """
     n = in_parts(graph).n if isinstance(graph, Edges | EdgeParts) else graph.n
@@ -228,8 +235,16 @@ def select(
         if cutoff != "auto":
             rules = rules.without(hardest(hard, cutoff_count(cutoff, n), rules.eligible))
     check_scores(u, n)
-    check_size(size, rules.included, n - int(rules.left_out.sum()))
-    rules = _with_quotas(rules, labels, balance, size)
+    classes = _classes(labels, balance, n)
+    if size is not None and costs is None and cost_budget is None:
+        check_size(size, rules.included, n - int(rules.left_out.sum()))
+        rules = _with_quotas(rules, classes, balance, size)
+    elif size is None and costs is not None and cost_budget is not None:
+        price = np.asarray(costs, np.float64)
+        size, rules, in_rows = budget_in_cost(rules, price, cost_budget, balance, classes)
+        decisions += [in_rows] if "auto" in (cutoff, gamma_reverse) else []
+    else:
+        raise UsageError("a selection needs a size, or costs and a cost_budget")
     if cutoff == "auto" and size > rules.included:
         cut = automatic_cutoff(hard, size - rules.included, rules.eligible, csr)
         if rules.classes is not None and rules.quotas is not None:
@@ -244,8 +259,14 @@ def select(
         csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=rule, clamped=clamped,
         rules=wide_rules, threads=threads, progress=progress,
     )  # fmt: skip
+    if rules.cost_limits is None:
+        selection = thinned(selection, size, rules)
+    elif wide > size:
+        selection = thinned_to_cost(selection, rules)
+    if not selection.order.size:
+        raise UsageError("the first pick costs more than the cost budget", "raise the budget")
     return replace(
-        thinned(selection, size, rules),
+        selection,
         cut=int(rules.left_out.sum() - excluded.sum()),
         decisions=(*decisions, *selection.decisions),
     )
@@ -277,18 +298,28 @@ def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_
     return mask
 
 
-def _with_quotas(rules: Rules, labels: ArrayLike | None, balance: Balance, size: int) -> Rules:
-    """`rules` with the class numbers and quotas of a balance."""
+def _classes(labels: ArrayLike | None, balance: Balance, n: int) -> NDArray[np.int64] | None:
+    """(n,) class numbers for a balance, or None."""
     check_choice("balance", balance, Balance)
     if balance == "none":
-        return rules
+        return None
     if labels is None:
         raise UsageError(f"balance={balance} needs labels")
-    values, n = np.asarray(labels), rules.include.size
+    values = np.asarray(labels)
     if values.shape != (n,):
         raise DataError(f"labels must be ({n},), not {values.shape}", argument="labels")
-    names, codes = np.unique(values, return_inverse=True)
+    return np.unique(values, return_inverse=True)[1]
+
+
+def _with_quotas(
+    rules: Rules, classes: NDArray[np.int64] | None, balance: Balance, size: int
+) -> Rules:
+    """`rules` with class numbers (n,) and the quotas of a balance."""
+    if classes is None:
+        return rules
     available, included = (
-        np.bincount(codes[rows], minlength=names.size) for rows in (~rules.left_out, rules.include)
+        np.bincount(classes[rows], minlength=int(classes.max()) + 1)
+        for rows in (~rules.left_out, rules.include)
     )
-    return replace(rules, classes=codes, quotas=class_quotas(available, size, balance, included))
+    quotas = class_quotas(available, size, balance, included)
+    return replace(rules, classes=classes, quotas=quotas)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.parts import EdgeParts
 from d2cli.runtime.jit import kernel
-from d2cli.selection.picks import lazy_picks
+from d2cli.selection.picks import NO_LIMITS, Purse, lazy_picks
 from d2cli.selection.queue import Workspace
 from d2cli.selection.sizes import BAND_EDGES
 
@@ -48,15 +48,15 @@ class Bands:
     def picks(
         self, gamma: float, u: NDArray[np.float64], eligible: NDArray[np.bool_],
         quota: NDArray[np.int64], order: NDArray[np.int64], gains: NDArray[np.float64],
-        least: float, workspace: Workspace,
+        least: float, workspace: Workspace, purse: Purse = NO_LIMITS,
     ) -> int:  # fmt: skip
         """Pick while the best score is above `least` and `order` has room; returns how many.
 
-        `u`, `eligible`, `quota`, `order` and `gains` change in place as in
+        `u`, `eligible`, `quota`, `order`, `gains` and `purse` change in place as in
         :mod:`d2cli.selection.picks`.
         """
         bits, count, band = u.view(np.int64), 0, np.empty(u.size, np.bool_)
-        while count < order.size:
+        while count < order.size and purse.room[0]:
             bound = _bound(u, bits, least, eligible, self.degrees, self.capacity)
             rows = _above(u, bits, least, eligible, bound, band)
             lowest = float(np.int64(bound).view(np.float64))
@@ -68,7 +68,7 @@ class Bands:
             eligible &= ~band
             count += lazy_picks(
                 self._edges(band), u, bits, max(lowest, least), gamma, self.sigma, self.squared,
-                band, self.classes, quota, order[count:], gains[count:], workspace,
+                band, self.classes, quota, order[count:], gains[count:], purse, workspace,
             )  # fmt: skip
             eligible |= band  # those of the band that were not picked
         return count

@@ -18,7 +18,8 @@ from d2cli.messages.forward import check_kernel
 from d2cli.messages.parts import EdgeParts, in_parts
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.bands import Bands
-from d2cli.selection.picks import heap_picks, lazy_picks, silent_picks
+from d2cli.selection.costs.limits import CostLimits
+from d2cli.selection.picks import NO_LIMITS, heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
 from d2cli.selection.sizes import FEW, ROUNDS_THREADS
 from d2cli.selection.sweeps import Sweeps
@@ -99,6 +100,8 @@ class Rules:
     left_out: NDArray[np.bool_]  # (n,), take no part: excluded rows and cut rows
     classes: NDArray[np.int64] | None = None  # (n,), 0 … C-1; given together with `quotas`
     quotas: NDArray[np.int64] | None = None  # (C,), picks of each class, included rows counted in
+    #: What the picks may cost. Then sizes and quotas serve the automatic rules only.
+    cost_limits: CostLimits | None = None
 
     def __post_init__(self) -> None:
         both = self.include & self.left_out
@@ -155,7 +158,7 @@ def greedy(
         edges: the graph of n rows, without the rows that `rules` leave out; not changed.
         propagated: (n,) float64, finite scores after the forward pass; not changed.
         size: number of picks, at least the included rows and at most the rows that take part; class
-            quotas sum to it.
+            quotas sum to it. With limits of cost, only the search for γ_r uses it.
         kernel_name, sigma: see :func:`d2cli.messages.forward.weight`.
         gamma: γ_r >= 0, no unit; or a rule that chooses it (:mod:`d2cli.selection.gamma`), for
             clamped messages only.
@@ -244,24 +247,35 @@ class Run:
         done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least, trial=True)
         return gains[:done], done == order.size
 
-    def full(self, gamma: float) -> Selection:
-        """The selection with γ_r = `gamma`."""
-        u, quota, order, gains = self._start(gamma, self.asked)
-        at = self.included
-        self._pick(gamma, u, self.eligible, quota, order[at:], gains[at:])
+    def full(self, gamma: float, *, by_cost: bool = True) -> Selection:
+        """The selection with γ_r = `gamma`; limits of cost count only with `by_cost`."""
+        at, (asked, purse) = self.included, self._budget(by_cost)
+        u, quota, order, gains = self._start(gamma, asked)
+        count = at + self._pick(gamma, u, self.eligible, quota, order[at:], gains[at:], purse)
+        if count < order.size:
+            order, gains = order[:count].copy(), gains[:count].copy()
         return Selection(order, gains, gamma, at)
 
-    def ordered(self, scores: NDArray[np.float64]) -> Selection:
+    def ordered(self, scores: NDArray[np.float64], *, by_cost: bool = True) -> Selection:
         """The selection in the order of `scores`, without messages; ties: the lowest row.
 
-        Included rows come first. The gains are the scores.
+        Included rows come first. The gains are the scores. `by_cost` as in :meth:`full`.
         """
-        u, quota = scores + 0.0, self.asked + self.rules.count_by_class(self.rules.include)
-        order, gains, count = np.empty(self.size, np.int64), np.empty(self.size), 0
-        for rows in (self.rules.include, self.eligible):
-            ranked = _ranked(u, rows)
-            count = silent_picks(ranked, u, rows.copy(), self.classes, quota, order, gains, count)
-        return Selection(order, gains, None, self.included)
+        asked, purse = self._budget(by_cost)
+        u, quota = scores + 0.0, asked + self.rules.count_by_class(self.rules.include)
+        order, gains, count = np.empty(quota.sum(), np.int64), np.empty(quota.sum()), 0
+        for rows, limits in ((self.rules.include, NO_LIMITS), (self.eligible, purse)):
+            ranked, free = _ranked(u, rows), rows.copy()
+            count = silent_picks(ranked, u, free, self.classes, quota, order, gains, limits, count)
+        return Selection(order[:count].copy(), gains[:count].copy(), None, self.included)
+
+    def _budget(self, by_cost):
+        """Picks of each class besides the included rows, and what they may cost."""
+        limits = self.rules.cost_limits
+        if limits is None or not by_cost:
+            return self.asked, NO_LIMITS
+        most = self.rules.count_by_class(self.eligible)
+        return most, limits.purse(int(most.sum()))
 
     def _start(self, gamma, asked):
         """Pick the included rows; returns scores and quotas afterwards, and all picks and gains."""
@@ -271,38 +285,48 @@ class Run:
         self._pick(gamma, u, self.rules.include, quota, order[: self.included], gains)
         return u, quota, order, gains
 
-    def _pick(self, gamma, u, rows, quota, order, gains):
-        """Fill `order` with picks from `rows` (bool); `u` and `quota` change in place."""
+    def _pick(self, gamma, u, rows, quota, order, gains, purse=NO_LIMITS):
+        """Fill `order` with picks from `rows` (bool), as far as limits of cost allow.
+
+        `u`, `quota` and `purse` change in place. Returns the number of picks.
+        """
         if not order.size:
-            return
+            return 0
         eligible = rows.copy()
         if not self.clamped:
             picked = self.rules.include & ~rows
             count = heap_picks(
                 self.parts.whole, u, gamma, self.sigma, self.squared,
-                eligible, picked, self.classes, quota, order, gains,
+                eligible, picked, self.classes, quota, order, gains, purse,
             )  # fmt: skip
         else:
-            count = self._lazy(gamma, u, eligible, quota, order, gains)
-            if count < order.size:
+            count = self._lazy(gamma, u, eligible, quota, order, gains, purse=purse)
+            if count < order.size and purse.room[0]:
                 ranked = _ranked(u, eligible)
-                count = silent_picks(ranked, u, eligible, self.classes, quota, order, gains, count)
-        assert count == order.size, "quotas and rows were checked to fill the budget"
+                count = silent_picks(
+                    ranked, u, eligible, self.classes, quota, order, gains, purse, count
+                )
+        assert count == order.size or not purse.room[0], "quotas were checked to fill the budget"
+        return count
 
-    def _lazy(self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False):
+    def _lazy(
+        self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False, purse=NO_LIMITS
+    ):
         """Clamped picks while the best score is above `least`; returns their number."""
-        if self.sweeps is not None:
+        if self.sweeps is not None and not purse.cost.size:  # rounds know no costs
             return self.sweeps.picks(gamma, u, eligible, quota, order, gains, least, trial=trial)
         try:
             workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
         except IndexError:
             workspace = Workspace.of(u.size)
         if self.bands is not None:
-            done = self.bands.picks(gamma, u, eligible, quota, order, gains, least, workspace)
+            done = self.bands.picks(
+                gamma, u, eligible, quota, order, gains, least, workspace, purse
+            )
         else:
             done = lazy_picks(
                 self.parts.whole, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
-                eligible, self.classes, quota, order, gains, workspace,
+                eligible, self.classes, quota, order, gains, purse, workspace,
             )  # fmt: skip
         self.workspaces.append(workspace)
         return done

@@ -8,6 +8,7 @@ All change `u`, `eligible`, `quota`, `order` and `gains` in place:
 - `klass`, `quota`: the class of each row, and how many picks each class still takes. An empty
   `klass` means one class.
 - `order`, `gains`: the picks and their scores. Ties go to the lowest row.
+- `purse`: what the picks of each class may cost (:class:`Purse`).
 
 Clamped messages never raise a score, so a lazy queue is exact (:func:`lazy_picks`). Unclamped
 messages can raise scores and need a heap that follows every change (:func:`heap_picks`).
@@ -15,7 +16,10 @@ messages can raise scores and need a heap that follows every change (:func:`heap
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from d2cli.messages.forward import weight
 from d2cli.runtime.jit import borrowing_kernel, kernel
@@ -28,13 +32,38 @@ _LINE = 16  #: edges per cache line of 64 bytes
 _BUCKETS_AHEAD = 2  #: how many buckets ahead edges are prefetched
 
 
+class Purse(NamedTuple):
+    """Limits of the cost of the picks. A class ends at its first row that would exceed its limit.
+
+    The loops stop when no class takes a pick any more. Sums are in float64, in the order of the
+    picks.
+    """
+
+    cost: NDArray[np.float64]  # (n,) of each row; empty: there are no limits
+    limit: NDArray[np.float64]  # (C,) for the picks of each class
+    spent: NDArray[np.float64]  # (C,) so far; changes in place
+    room: NDArray[np.int64]  # (1,) the sum of `quota` if there are limits, else above 0
+
+
+#: No limits. Loops do not change it.
+NO_LIMITS = Purse(np.empty(0), np.empty(0), np.empty(0), np.ones(1, np.int64))
+
+
 @borrowing_kernel
-def _record_pick(k, gain, eligible, klass, quota, order, gains, count):
-    """Record row k as pick `count` if its class is not full; returns whether it was recorded."""
+def _record_pick(k, gain, eligible, klass, quota, order, gains, count, purse):
+    """Record row k as pick `count` if its class takes it; returns whether it was recorded."""
     eligible[k] = False
     own = klass[k] if klass.shape[0] else 0
     if quota[own] <= 0:
         return False
+    if purse.cost.shape[0]:
+        spent = purse.spent[own] + purse.cost[k]
+        if spent > purse.limit[own]:
+            purse.room[0] -= quota[own]
+            quota[own] = 0
+            return False
+        purse.spent[own] = spent
+        purse.room[0] -= 1
     quota[own] -= 1
     order[count], gains[count] = k, gain
     return True
@@ -55,8 +84,9 @@ def _prefetch_edges(edges, queue, shelf, b):
 
 @borrowing_kernel
 def lazy_picks(
-    edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, workspace
-):
+    edges, u, bits, least, gamma, sigma, squared, eligible, klass, quota, order, gains, purse,
+    workspace,
+):  # fmt: skip
     """Pick while the best score is above `least` >= 0 and `order` has room; clamped messages only.
 
     Rows, edges and neighbours are scattered in memory and cache misses dominate the time, so they
@@ -75,14 +105,14 @@ def lazy_picks(
             _prefetch_edges(edges, queue, shelf, b + _BUCKETS_AHEAD)
             size = open_bucket(queue, shelf, b)
             while size > 0:
-                if count == order.shape[0]:
+                if count == order.shape[0] or purse.room[0] == 0:
                     return count
                 k, value = workspace.heap[0], workspace.values[0]
                 if u[k] != value:
                     size = requeue_top(queue, shelf, b, size)
                     continue
                 size = drop_top(workspace.values, workspace.heap, size)
-                if _record_pick(k, value, eligible, klass, quota, order, gains, count):
+                if _record_pick(k, value, eligible, klass, quota, order, gains, count, purse):
                     count += 1
                     for e in range(indptr[k], indptr[k + 1]):
                         prefetch(u, indices[e])
@@ -92,20 +122,22 @@ def lazy_picks(
 
 
 @kernel
-def silent_picks(ranked, u, eligible, klass, quota, order, gains, count):
+def silent_picks(ranked, u, eligible, klass, quota, order, gains, purse, count):
     """Pick in the order `ranked`, without messages, after `count` picks; returns the new count."""
     for at in range(ranked.shape[0]):
-        if count == order.shape[0]:
+        if count == order.shape[0] or purse.room[0] == 0:
             break
         k = ranked[at]
-        if _record_pick(k, u[k], eligible, klass, quota, order, gains, count):
+        if _record_pick(k, u[k], eligible, klass, quota, order, gains, count, purse):
             count += 1
     return count
 
 
 @kernel
-def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains):
-    """Pick until `order` is full or no row is eligible; returns the number of picks.
+def heap_picks(
+    edges, u, gamma, sigma, squared, eligible, picked, klass, quota, order, gains, purse
+):
+    """Pick until `order` is full or no row can be picked; returns the number of picks.
 
     For messages of any sign: a row moves in the indexed heap whenever its score changes. `picked`
     marks picked rows, which receive no messages; it is changed in place.
@@ -117,13 +149,13 @@ def heap_picks(edges, u, gamma, sigma, squared, eligible, picked, klass, quota, 
     for start in range((size - 2) // ARITY, -1, -1):
         fall(heap, place, u, size, start, heap[start])
     count = 0
-    while size > 0 and count < order.shape[0]:
+    while size > 0 and count < order.shape[0] and purse.room[0] > 0:
         k, message = heap[0], u[heap[0]]
         place[k] = -1
         size -= 1
         if size > 0:
             fall(heap, place, u, size, 0, heap[size])
-        if not _record_pick(k, message, eligible, klass, quota, order, gains, count):
+        if not _record_pick(k, message, eligible, klass, quota, order, gains, count, purse):
             continue
         picked[k] = True
         count += 1

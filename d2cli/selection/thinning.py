@@ -44,12 +44,12 @@ def widened(
 
     Returns:
         The number of picks, included rows counted in; the rules for it, where class quotas grow in
-        proportion, up to the size of the class; and the decision, whose value is the number, or
-        None without thinning.
+        proportion, up to the size of the class, and limits of cost with them; and the decision,
+        whose value is the number, or None without thinning.
     """
     eligible = rules.eligible
     rows, included = int(eligible.sum()), rules.included
-    asked = size - included
+    asked, before = size - included, rules.asked(size)
     numbers: dict[str, Any] = {"rows": rows, "size": int(asked)}
     wide = min(rows, math.ceil(SPREAD_CLUSTERED * rows))
     if 1 <= asked < wide:
@@ -63,10 +63,13 @@ def widened(
     if 1 <= asked < wide:
         total = included + wide
         if rules.quotas is not None:
-            more = np.array([-(-int(picks) * wide // asked) for picks in rules.asked(size)])
+            more = np.array([-(-int(picks) * wide // asked) for picks in before])
             most = rules.count_by_class(eligible)
             quotas = rules.count_by_class(rules.include) + np.minimum(more, most)
             total, rules = int(quotas.sum()), replace(rules, quotas=quotas)
+        if rules.cost_limits is not None:
+            raised = rules.cost_limits.raised(before, rules.asked(total))
+            rules = replace(rules, cost_limits=raised)
     return total, rules, Decision("thinning", total if total > size else None, _RULE, numbers)
 
 

@@ -56,9 +56,9 @@ def test_change_of_a_called_kernel_compiles_its_callers_again(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(d2cli.__file__).parent, package, ignore=ignored)
     code = (
-        "import numpy as np; from d2cli.selection.picks import silent_picks as kernel; "
+        "import numpy as np; from d2cli.selection.picks import NO_LIMITS, silent_picks as kernel; "
         "import d2cli; i, f, b = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_);"
-        "kernel(i, f, b, i, i, i, f, 0);"
+        "kernel(i, f, b, i, i, i, f, NO_LIMITS, 0);"
         "print(d2cli.__file__, sum(kernel.stats.cache_hits.values()))"
     )
 

@@ -46,6 +46,9 @@ class KeepLift:
     messages have added. So if neither GAMMA_HIGH nor the order of the propagated scores keeps L,
     γ_r is also searched where lift is highest (:func:`d2cli.selection.gamma.search.climbed`).
 
+    With limits of cost, lift is measured for the N rows of the run, and the γ_r that is found is
+    used until the cost is spent.
+
     If no γ_r keeps L, the picks are the N best, in the order of their scores and without messages:
     exact copies silence each other at every γ_r.
 
@@ -71,13 +74,16 @@ class KeepLift:
         if place > search.LAST:
             found, bound = trials.by_score, "high"
         else:
-            found = trials.kept or run.full(search.grid(place))
+            found = trials.kept or run.full(search.grid(place), by_cost=False)
         neighbours, by_score = (
             selected_neighbours(run.parts, one.order) for one in (found, trials.by_score)
         )
         reached = float(trials.lift_of(found))
         kept = KeptLift(self.least, reached, trials.scale.flat, neighbours, by_score)
         decision = trials.decision(found, kept, bound)
+        if run.rules.cost_limits is not None:
+            gamma = found.gamma_reverse
+            found = run.ordered(self.scores) if gamma is None else run.full(gamma)
         return replace(found, at_bound=bound, lift=kept, decisions=(decision,))
 
 
@@ -102,7 +108,7 @@ class _Trials:
 
     def __post_init__(self) -> None:
         run = self.run
-        self.by_score = run.ordered(self.scores)
+        self.by_score = run.ordered(self.scores, by_cost=False)
         classes = run.classes[run.eligible] if run.classes.size else None
         expected = expected_sum(self.scores[run.eligible], run.asked, classes)
         self.scale = LiftScale(expected, self.sum_of(self.by_score))
@@ -124,18 +130,22 @@ class _Trials:
         else:
             with search.steps_of(progress) as step:
                 place = search.sectioned(self.tries, search.LAST, step)
-        if place > search.LAST and self.lift_of(self.run.ordered(self.run.propagated)) < self.least:
+        if place > search.LAST and self._last() < self.least:
             with search.steps_of(progress) as step:
                 known = {gamma: self._trial(gamma) for gamma in self.lifts}
                 place = search.climbed(self.tries, known, step)
         return place
+
+    def _last(self) -> Fraction:
+        """The lift of the picks in the order of the propagated scores, as if γ_r had no end."""
+        return self.lift_of(self.run.ordered(self.run.propagated, by_cost=False))
 
     def tries(self, gammas: Sequence[float]) -> list[Trial]:
         """Select with several values of γ_r, in threads."""
         found: dict[float, Selection] = {}
 
         def one(gamma: float) -> None:
-            found[gamma] = self.run.full(gamma)
+            found[gamma] = self.run.full(gamma, by_cost=False)
 
         self.run.at_once(one, gammas)
         for gamma in gammas:

@@ -104,11 +104,12 @@ class Inputs:
             key_option=key_option, skim=self.skim, reading=reading,
         )  # fmt: skip
         self.notices.extend(found.notices)
-        if found.has_columns or role == "scores":
+        numbers = role in ("scores", "costs")
+        if found.has_columns or numbers:
             add_recorded_names(found, self.id_column)
         ours = bool(found.recorded_fingerprints)
-        telling = ours or names_a_score(found.column_name)
-        if role == "scores" and found.chosen == "only" and not telling:
+        telling = role == "scores" and (ours or names_a_score(found.column_name))
+        if numbers and found.chosen == "only" and not telling:
             flag = f"; --{option}-key names another" if key_option == "" else ""
             self.notices.append(
                 f"{found.parts[0].path}: {found.column_name}, the only column of numbers, is used "

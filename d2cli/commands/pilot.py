@@ -130,7 +130,7 @@ class _Sampler:
 
     def _read(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(field of the request, (n,) values in the order of the frame)."""
-        for name in ("scores", "propagated", "cutoff_scores", "confidence"):
+        for name in ("scores", "propagated", "cutoff_scores", "confidence", "cost"):
             source = getattr(self._job, name, None)
             if isinstance(source, Source):
                 yield name, self._frame.vector(source)[0]
@@ -164,6 +164,10 @@ class _Sampler:
                     changed["out"] = changed["out"].replace("-{kind}", "")
             elif field.name == "size":
                 changed["size"] = tuple(max(1, round(size * m / self.n)) for size in value)
+            elif field.name == "cost_budget":  # any row fits
+                most = float(self._vectors["cost"][rows].max())
+                budgets = (max(float(cost) * m / self.n, most) for cost in value)
+                changed["cost_budget"] = tuple(dict.fromkeys(map(str, budgets)))
             elif field.name in ("output", "options", "graph_options") and is_dataclass(value):
                 changed[field.name] = self._options(value, folder)
             elif field.name == "emb_options":  # samples are floats
@@ -197,7 +201,8 @@ class _Sampler:
         """Options with an output in `folder`, and with the method that all rows would take."""
         if hasattr(options, "out") and options.out != "-":
             suffix = Path(options.out or "selected.npy").suffix
-            return replace(options, out=str(folder / f"out-{{size}}{suffix}"))
+            budget = "{cost}" if getattr(self._request, "cost_budget", ()) else "{size}"
+            return replace(options, out=str(folder / f"out-{budget}{suffix}"))
         if hasattr(options, "method"):
             messages = getattr(getattr(self._job, "settings", None), "messages", None)
             search = search_of(settle_graph(options, exact=bool(messages and messages.exact)), 1)

@@ -133,6 +133,14 @@ def as_ratio(text: str, flag: str) -> str:
     return text
 
 
+def as_cost(text: str, flag: str) -> str:
+    """A budget in cost as it was written, since file names may repeat it."""
+    if not 0 < decimal_number(text, flag) < float("inf"):
+        says = f"{flag} must be a number above 0, not {text}"
+        raise UsageError(says, "it is what the rows that are kept may cost together")
+    return text
+
+
 def checkpoint_seconds(text: str, flag: str) -> float | None:
     """Seconds between two checkpoints; None for ``off``."""
     if text == "off":
@@ -338,10 +346,11 @@ class MessageOptions:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to keep: a ratio, as it was written, or a size."""
+    """How much to keep: a ratio, as it was written, or a size, or a cost, as it was written."""
 
     ratio: str | None = None
     size: int | None = None
+    cost: str | None = None
 
 
 @dataclass(frozen=True)
@@ -350,8 +359,9 @@ class OutputOptions:
 
     out: str | None = option(OUTPUT, "--out", None,
         "Output file; its ending sets the format: .npy .txt .csv .parquet .arrow; - is text on "
-        "stdout; {ratio} or {size} stands for the budget. [default: selected.npy; of several "
-        "budgets selected_{ratio}.npy, or selected_{size}.npy if a --size is given]",
+        "stdout; {ratio}, {size} or {cost} stands for the budget. [default: selected.npy; of "
+        "several budgets selected_{ratio}.npy, or selected_{size}.npy if a --size is given, or "
+        "selected_{cost}.npy]",
         metavar="O")  # fmt: skip
     written_as: WrittenAs = option(OUTPUT, "--as", defaults.AS, "Content of .npy and text outputs.")
     order: RowOrder = option(OUTPUT, "--order", defaults.ORDER,
@@ -410,6 +420,12 @@ class SelectRequest:
     score_options: ScoreOptions = ScoreOptions()
     ratio: tuple[str, ...] = _ratio("Fraction of all rows to keep; may repeat.")
     size: tuple[int, ...] = _size("Number of rows to keep; may repeat.")
+    cost_budget: tuple[str, ...] = option(SELECTION, "--cost-budget", (),
+        "Cost of the rows to keep, in place of --ratio and --size: the selection ends before the "
+        "first pick that would exceed it; may repeat.", metavar="X", parse=as_cost)  # fmt: skip
+    cost: Input | None = input_option("cost", "C",
+        f"The cost of each row, such as its tokens, for --cost-budget. {_FILES}",
+        group=SELECTION)  # fmt: skip
     gamma_reverse: float | Literal["auto"] | None = option(SELECTION, "--gamma-reverse", None,
         "γ_r: small is strong. auto is the smallest with which messages outlast the picks. "
         "[default: auto; --mode paper and reference need a number]",
@@ -445,8 +461,8 @@ class SelectRequest:
 
     @property
     def budgets(self) -> list[Budget]:
-        """The budgets in the order of writing: ratios, then sizes."""
-        return budgets_of(self.ratio, self.size)
+        """The budgets in the order of writing: ratios, then sizes, then costs."""
+        return [*budgets_of(self.ratio, self.size), *(Budget(cost=c) for c in self.cost_budget)]
 
 
 @dataclass(frozen=True)

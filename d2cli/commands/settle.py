@@ -313,7 +313,12 @@ def _reversed(higher_is: str) -> bool:
 
 # -- budgets ---------------------------------------------------------------------------------------
 def settle_size(budget: Budget, n: int, taking_part: int | None = None, included: int = 0) -> int:
-    """A budget in rows. n: all; taking_part: those that can be kept; included: that must be."""
+    """A budget in rows. n: all; taking_part: those that can be kept; included: that must be.
+
+    For a budget in cost, the most rows that it may keep.
+    """
+    if budget.cost is not None:
+        return n if taking_part is None else taking_part
     size = budget_of(budget.ratio or "nan", n) if budget.size is None else budget.size
     check_size(size, included, n if taking_part is None else taking_part)
     return size

@@ -23,6 +23,7 @@ from d2cli.commands.requests import (
     ScoreOptions,
     SelectRequest,
 )
+from d2cli.commands.select.costs import check_cost_options, read_costs
 from d2cli.commands.settle import (
     Direction,
     Messages,
@@ -87,6 +88,7 @@ class SelectJob:
     propagated: Source | None
     propagated_from: dict[str, Any]
     cutoff_scores: Source | None
+    cost: Source | None
     labels: Source | None
     within: Source | None
     included: list[Source]
@@ -116,6 +118,7 @@ class SelectData:
         raw_scores: (n,) as in the file, or None; `scores_origin` says where each came from.
         propagated: (n,) float64, or None; 0 for rows that are left out.
         cutoff_scores: (n,) as in their file, and their origin, or None.
+        costs: (n,) as in the file, or None; 0 for rows that are left out.
         difficulty: (n,) what an automatic cutoff uses; None: own scores.
         left_out: (n,) bool, the excluded, dropped and `cut` rows; None: there are none.
         bad: the rows that cannot be used.
@@ -131,6 +134,7 @@ class SelectData:
     scores_origin: Source | Reordered | None = None
     propagated: NDArray[np.float64] | None = None
     cutoff_scores: tuple[NDArray[np.float64], Source | Reordered] | None = None
+    costs: NDArray[np.float64] | None = None
     difficulty: NDArray[np.float64] | None = None
     labels: NDArray[np.int64] | None = None
     within: NDArray[np.int64] | None = None
@@ -164,6 +168,7 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
     included = inputs.rows(request.include, "include")
     excluded = inputs.rows(request.exclude, "exclude")
     cutoff_scores = inputs.source(request.cutoff_scores, "scores", "cutoff-scores")
+    cost = inputs.source(request.cost, "costs", "cost")
     labels = inputs.source(request.labels, "labels", "labels")
     within = inputs.source(request.within, "labels", "within", key_option="labels-key")
     settings = _settle(request, graph, scores, cutoff_scores, inherited)
@@ -181,7 +186,7 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
         cutoff_scores = None
     return SelectJob(
         request, settings, room, inputs, emb, graph, scores, propagated, propagated_from,
-        cutoff_scores, labels, within, included, excluded,
+        cutoff_scores, cost, labels, within, included, excluded,
     )  # fmt: skip
 
 
@@ -195,8 +200,9 @@ def _check(request: SelectRequest) -> None:
         raise UsageError("--propagated belongs to a graph: give --graph too")
     if request.within is not None and request.graph is not None:
         raise UsageError("--within is for building a graph, and --graph has one already")
+    check_cost_options(request)
     if not request.budgets:
-        raise UsageError("select needs --ratio or --size")
+        raise UsageError("select needs --ratio or --size", "or --cost with --cost-budget")
     if request.cutoff is not None and request.cutoff != AUTO:
         check_cutoff(request.cutoff)
     if request.cutoff_higher_is is not None and request.cutoff_scores is None:
@@ -258,7 +264,7 @@ def _settle(
 
 @dataclass(frozen=True)
 class Target:
-    """One output: its path or ``-``, and its budget with the size in rows."""
+    """One output: its path or ``-``, and its budget with the size in rows; in cost: at most."""
 
     path: str
     budget: Budget
@@ -282,16 +288,23 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
         if len(budgets) > 1:
             by_size = any(budget.size for budget, _ in budgets)
             out = "selected_{size}.npy" if by_size else "selected_{ratio}.npy"
+            out = "selected_{cost}.npy" if budgets[0][0].cost else out
     targets = []
     for budget, size in budgets:
         if "{ratio}" in out and budget.ratio is None:
-            raise UsageError("{ratio} in --out needs every budget to be a --ratio", "use {size}")
+            other = "use {size}" if budget.cost is None else "use {cost}"
+            raise UsageError("{ratio} in --out needs every budget to be a --ratio", other)
+        if "{cost}" in out and budget.cost is None:
+            raise UsageError("{cost} in --out needs --cost-budget", "use {size}")
+        if "{size}" in out and budget.cost is not None:
+            raise UsageError("{size} in --out is not known before the selection", "use {cost}")
         path = out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size))
+        path = path.replace("{cost}", str(budget.cost))
         targets.append(Target(path, budget, size))
     if len({target.path for target in targets}) < len(targets):
         raise UsageError(
             f"several budgets would be written to {targets[0].path}",
-            "put {ratio} or {size} into --out, for example --out kept_{ratio}.npy",
+            "put {ratio}, {size} or {cost} into --out, for example --out kept_{ratio}.npy",
         )
     return targets
 
@@ -307,6 +320,8 @@ def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
     """
     data = _read_graph(job, in_ranges)
     _read_scores(job, data)
+    if job.cost is not None:
+        data.costs = read_costs(job.cost, data.frame, data.bad)
     if job.labels is not None:
         data.labels = read_labels(job.labels, data.frame, data.bad)
     if job.within is not None:
@@ -346,7 +361,7 @@ def _excluded(job: SelectJob, frame: Frame) -> NDArray[np.bool_] | None:
     """The rows to exclude. They may be named by the ids of any input."""
     if job.propagated is not None:
         frame.take_by_row(job.propagated)
-    frame.join_all(job.scores, job.cutoff_scores, job.labels, job.within)
+    frame.join_all(job.scores, job.cutoff_scores, job.cost, job.labels, job.within)
     return frame.mask(job.excluded) if job.excluded else None
 
 
@@ -400,6 +415,8 @@ def _read_rows(job: SelectJob, data: SelectData) -> None:
     left_out = ~data.bad.used
     if data.propagated is not None:
         data.propagated[left_out] = 0.0
+    if data.costs is not None:
+        data.costs[left_out] = 0.0
     if data.included is not None and (data.included & left_out).any():
         row = int(np.argmax(data.included & left_out))
         what = "cannot be used" if data.bad.dropped[row] else "is excluded"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from d2cli.commands.finish import Output
 from d2cli.commands.plan import place_of
 from d2cli.commands.requests import AUTO, OutputOptions, as_parameters
+from d2cli.commands.select.costs import Bill
 from d2cli.commands.select.inputs import SelectData, SelectJob, Target
 from d2cli.files.graph_file import graph_section
 from d2cli.files.provenance.sidecar import new_provenance
@@ -80,7 +81,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """The part of an output's provenance that does not differ between equal runs."""
     request, settings, selection = job.request, job.settings, picked.selection
-    ratio = picked.target.budget.ratio
+    ratio, bill = picked.target.budget.ratio, _bill(data, picked)
     left_out = 0 if data.left_out is None else int(data.left_out.sum())
     decisions = (*outcome.decisions, *selection.decisions)
     return new_provenance(
@@ -102,6 +103,7 @@ def _provenance(
             "complement": request.output.complement,
             "ratio": None if ratio is None else float(ratio),
             "size": picked.target.budget.size,
+            "cost_budget": None if bill is None else bill.budget,
         },
         inputs=job.inputs.described,
         messages={"sigma": outcome.sigma},
@@ -123,6 +125,7 @@ def _provenance(
             "messages_ran_out_at": selection.ran_out_at,
             "thinned_from": selection.thinned_from,
             **selection.lift_section,
+            **({} if bill is None else bill.section),
         },
         decisions=[decision.as_json() for decision in decisions],
     )
@@ -133,7 +136,7 @@ def whole_provenance(outputs: list[Output]) -> dict[str, Any]:
     first = outputs[0].provenance
     if len(outputs) == 1:
         return first
-    budget, own = ("ratio", "size"), ("counts", "selection", "decisions")
+    budget, own = ("ratio", "size", "cost_budget"), ("counts", "selection", "decisions")
     return {
         **{key: value for key, value in first.items() if key not in own},
         "parameters": {k: v for k, v in first["parameters"].items() if k not in budget},
@@ -191,10 +194,12 @@ def lines_of(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[s
 
 
 def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tuple[str, str]]:
-    """(label, text) of the cutoff, of γ_r and of the lift of each budget."""
-    cut_lines, gamma_lines = [], []
+    """(label, text) of the cost, of the cutoff, of γ_r and of the lift of each budget."""
+    cost_lines, cut_lines, gamma_lines = [], [], []
     for picked in outcome.picked:
         name, selection = _label(outcome, picked), picked.selection
+        if (bill := _bill(data, picked)) is not None:
+            cost_lines.append(("cost", name + bill.line))
         if cut := data.cut + selection.cut:
             share = f"the hardest {cut:,} rows ({cut / data.frame.n:.1%}) left out"
             auto = " (auto)" if job.settings.cutoff == AUTO else ""
@@ -202,7 +207,7 @@ def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tup
         gamma_lines.append(("gamma_r", name + _gamma_text(job, selection)))
         if selection.lift is not None:
             gamma_lines.append(("lift", name + _lift_text(selection.lift)))
-    return [*cut_lines, *gamma_lines]
+    return [*cost_lines, *cut_lines, *gamma_lines]
 
 
 def _gamma_text(job: SelectJob, selection: Selection) -> str:
@@ -225,13 +230,25 @@ def _lift_text(lift: KeptLift) -> str:
     )
 
 
-def budget_notices(job: SelectJob, outcome: Outcome) -> list[str]:
+def budget_notices(job: SelectJob, data: SelectData, outcome: Outcome) -> list[str]:
     """What the user should know about the picks of each budget."""
     return [
         _label(outcome, picked) + notice
         for picked in outcome.picked
-        for notice in _pick_notices(job, picked.selection)
+        for notice in (*_cost_notices(job, data, picked), *_pick_notices(job, picked.selection))
     ]
+
+
+def _bill(data: SelectData, picked: Picked) -> Bill | None:
+    """What a selection costs; None if the budget is not in cost."""
+    if data.costs is None:
+        return None
+    return Bill(picked.target.budget, data.costs, picked.selection, picked.target.size)
+
+
+def _cost_notices(job: SelectJob, data: SelectData, picked: Picked) -> list[str]:
+    bill = _bill(data, picked)
+    return [] if bill is None else bill.notices(job.request.balance != "none")
 
 
 def _label(outcome: Outcome, picked: Picked) -> str:

@@ -30,7 +30,7 @@ def plan_select(job: SelectJob) -> Plan:
     messages = settings.messages
     hops = None if job.propagated is not None else messages.hops
     emb = None if job.emb is None or job.graph is not None else job.emb.layout()
-    joined = (job.propagated, job.scores, job.cutoff_scores, job.labels, job.within)
+    joined = (job.propagated, job.scores, job.cutoff_scores, job.cost, job.labels, job.within)
     if job.graph is not None:
         n, ids = job.graph.n, ids_of(job.graph, *joined)
     else:
@@ -39,8 +39,12 @@ def plan_select(job: SelectJob) -> Plan:
     out = request.output
     targets = name_targets(out, [(one, settle_size(one, n)) for one in request.budgets])
     sizes = tuple(target.size for target in targets)
+    # A budget in cost may keep any number of rows, and drop any.
+    written = [0 if out.complement and one.budget.cost else one.size for one in targets]
     beta = settings.cutoff
-    vectors = [one for one in (job.scores, job.propagated, job.cutoff_scores) if one is not None]
+    vectors = [
+        one for one in (job.scores, job.propagated, job.cutoff_scores, job.cost) if one is not None
+    ]
     labels = [one for one in (job.labels, job.within) if one is not None]
     k = settings.graph.n_neighbors if job.graph is None else job.graph.n_neighbors
     check_neighbors(settings.graph.n_neighbors, n)
@@ -86,8 +90,8 @@ def plan_select(job: SelectJob) -> Plan:
             keep_lift=settings.keep_lift is not None, cutoff=beta == AUTO,
             each=not job.nested, band=band(spare),
         )  # fmt: skip
-        for target in targets:
-            rows = n - target.size if out.complement else target.size
+        for target, size in zip(targets, written, strict=True):
+            rows = n - size if out.complement else size
             file_sizes.write(ledger, target.ending, rows, 5, ids)
         return ledger.estimate()
 
@@ -105,10 +109,10 @@ def plan_select(job: SelectJob) -> Plan:
             (
                 target.path,
                 file_sizes.selection_bytes(
-                    target.ending, out.written_as, out.complement, target.size, n, ids
+                    target.ending, out.written_as, out.complement, size, n, ids
                 ),
             )
-            for target in targets
+            for target, size in zip(targets, written, strict=True)
         ],
         settings.threads,
         job.room,

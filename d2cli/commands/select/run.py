@@ -44,6 +44,7 @@ from d2cli.files.sources import blame
 from d2cli.graph.lists import NeighborLists
 from d2cli.messages.forward import own_scores_decision
 from d2cli.messages.parts import in_parts
+from d2cli.selection.costs.budget import prefix
 from d2cli.selection.greedy import Selection
 
 
@@ -92,7 +93,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
                 *unused_options(job),
                 *graph_notices(graph),
                 *outcome.notices,
-                *budget_notices(job, outcome),
+                *budget_notices(job, data, outcome),
             ],
             provenance=whole_provenance(outputs),
             decisions=(
@@ -164,13 +165,13 @@ def _choose(
                 )  # fmt: skip
             difficulty = own if data.difficulty is None else data.difficulty
 
-        def picks(size: int) -> Selection:
-            include = job.request.include
-            with blame(include=include[0] if include else None):
+        def picks(target: Target) -> Selection:
+            include, cost = job.request.include, target.budget.cost
+            with blame(include=include[0] if include else None, costs=job.cost):
                 return select(
                     edges,
                     u,
-                    size,
+                    target.size if cost is None else None,
                     kernel=messages.kernel,
                     bandwidth=sigma,
                     gamma_reverse=settings.gamma_reverse,
@@ -183,17 +184,18 @@ def _choose(
                     exclude=data.left_out,
                     cutoff=AUTO if settings.cutoff == AUTO else 0.0,
                     difficulty=difficulty,
+                    costs=data.costs,
+                    cost_budget=None if cost is None else float(cost),
                     threads=threads,
                     progress=terminal.progress,
                 )
 
-        sizes = [target.size for target in targets]
         with clock.stage("select"):
             if job.nested:
-                largest = picks(max(sizes))
-                selections = [_prefix(largest, size) for size in sizes]
+                largest = picks(max(targets, key=lambda one: float(one.budget.cost or one.size)))
+                selections = [_prefix(largest, target, data) for target in targets]
             else:
-                selections = [picks(size) for size in sizes]
+                selections = [picks(target) for target in targets]
         return Outcome(
             graph,
             in_parts(edges).count,
@@ -205,8 +207,12 @@ def _choose(
         )
 
 
-def _prefix(selection: Selection, size: int) -> Selection:
+def _prefix(selection: Selection, target: Target, data: SelectData) -> Selection:
     """The selection of a smaller budget."""
+    if target.budget.cost is not None:
+        assert data.costs is not None
+        return prefix(selection, data.costs, float(target.budget.cost))
+    size = target.size
     return replace(selection, order=selection.order[:size], gains=selection.gains[:size])
 
 

@@ -21,7 +21,9 @@ from d2cli.files.formats.converted import (
 from d2cli.files.formats.fields import Field
 from d2cli.files.formats.foreign import pickled_array
 
-Role = Literal["embeddings", "scores", "labels", "rows", "outputs", "texts", "images", "epoch rows"]
+Role = Literal[
+    "embeddings", "scores", "costs", "labels", "rows", "outputs", "texts", "images", "epoch rows"
+]  # fmt: skip
 
 #: The names that pandas gives to row numbers when it writes them.
 PANDAS_NAMES = ("__index_level_0__", "level_0", "Unnamed: 0", "")
@@ -39,6 +41,7 @@ ID_NAMES = ("id", "uid", "_curator_dedup_id")
 _USUAL: dict[Role, tuple[str, ...]] = {
     "embeddings": ("embedding", "embeddings", "emb", "vector"),
     "scores": ("score", "scores"),
+    "costs": ("cost", "costs", "n_tokens", "num_tokens", "token_count", "tokens"),
     "labels": LABEL_NAMES,
     "rows": ("index", *ID_NAMES),
     "epoch rows": ("index", "idx", "indices"),
@@ -57,8 +60,8 @@ _FORMS = {
 _EPOCH = re.compile(r"logits_epoch_[0-9]+")
 #: NumPy's type kinds by role. A role without an entry takes integers or text.
 _KINDS = {
-    "embeddings": "fiub", "scores": "fiub", "images": "fiub", "outputs": "f", "texts": "US",
-    "labels": "iubUSf", "epoch rows": "iu",
+    "embeddings": "fiub", "scores": "fiub", "costs": "fiub", "images": "fiub", "outputs": "f",
+    "texts": "US", "labels": "iubUSf", "epoch rows": "iu",
 }  # fmt: skip
 #: The value of --id-column that turns off the search for an id column.
 NO_IDS = "none"
@@ -106,7 +109,7 @@ def choose(fields: list[Field], wanted: Wanted) -> Field:
                 return _fit(f, wanted)
         raise DataError(f"{path}: has no column or member {key!r}", listing)
     taken = {wanted.id_column, *ID_NAMES} if role != "rows" else set()
-    if role == "scores":  # whole numbers of such a name count or name the rows
+    if role in ("scores", "costs"):  # whole numbers of such a name count or name the rows
         keys = {name.lower() for name in (*KEY_NAMES, *ROW_NAMES)}
         taken |= {f.name for f in fields if f.dtype.kind in "iu" and f.name.lower() in keys}
     candidates = [
@@ -183,7 +186,7 @@ def _suits(f: Field, wanted: Wanted) -> bool:
         return len(f.shape) in _FORMS[role][0] and fits
     if len(f.shape) != 1:
         return False
-    if role == "scores":
+    if role in ("scores", "costs"):
         return kind in "fiub" and f.name.rstrip("_.") not in _USUAL["labels"]
     if role == "labels" and usual and f.dtype.kind == "f":
         return True
@@ -223,7 +226,7 @@ def _fit(f: Field, wanted: Wanted) -> Field:
 
 def _kind(f: Field, role: Role) -> str:
     """NumPy's kind of the values; two bytes without a type are a float where floats are wanted."""
-    floats = role in ("embeddings", "outputs", "scores")
+    floats = role in ("embeddings", "outputs", "scores", "costs")
     return "f" if floats and f.dtype == BFLOAT16 else f.dtype.kind
 
 

@@ -257,7 +257,8 @@ def test_compare_measures_the_lift_of_every_method(rows, run_cli, page):
     assert ">Lift</th>" in html
     parameters = json.loads(out)["parameters"]
     assert (parameters["keep_lift"], parameters["hops"]) == (0.9, 0)
-    assert run_cli("compare", *EMB, *SCORES, *options, "--out", "c.html")[2].count(", lift ") == 9
+    text = run_cli("compare", *EMB, *SCORES, *options, "--out", "c.html")[2]
+    assert text.count(", lift ") == len(found)
 
 
 @pytest.mark.parametrize("meaning", ["better", "easier"])

@@ -316,3 +316,26 @@ def test_prepared_edges_give_the_same_selection(problem):
         select(edges, score, 200, keep_lift=0.9, bandwidth=sigma),
     )
     assert one.order.tobytes() == other.order.tobytes()
+
+
+@pytest.mark.parametrize("least", [0.9, 1.0])
+def test_a_budget_in_cost_uses_the_gamma_of_as_many_rows(least):
+    """γ_r keeps the lift of the N rows that the budget buys at the mean cost; costs end the picks.
+
+    Exact copies silence each other at every γ_r, so that 1.0 cannot be kept: then scores decide.
+    """
+    rng = np.random.default_rng(3)
+    values = np.repeat(rng.normal(size=(60, 4)), 2, axis=0)
+    u, costs = np.repeat(rng.random(60), 2), rng.random(120)
+    edges, sigma = prepare_edges(build_graph(values, n_neighbors=5))
+    budget = 0.25 * float(costs.sum())
+    by_cost = select(
+        edges, u, bandwidth=sigma, keep_lift=least, scores=u, costs=costs, cost_budget=budget
+    )
+    by_size = select(edges, u, 30, bandwidth=sigma, keep_lift=least, scores=u)
+    assert by_cost.gamma_reverse == by_size.gamma_reverse
+    assert by_cost.lift == by_size.lift
+    assert costs[by_cost.order].sum() <= budget
+    shared = min(by_cost.order.size, 30)
+    np.testing.assert_array_equal(by_cost.order[:shared], by_size.order[:shared])
+    assert (by_cost.gamma_reverse is None) == (least == 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from fractions import Fraction
 
 import numpy as np
@@ -109,12 +108,10 @@ def greedy(
             ledger.touch("thinning", _THINNING * n)
         picks = outlasting(size, n) if thins else size
         runs = AT_ONCE if auto and n > FEW and band is None else 1
-        with ExitStack() as passing:
-            if keep_lift:
-                passing.enter_context(ledger.passing("best picks", 2 * _PICK * size))
-                ledger.touch("ranking", _RANKING * n)
-            passing.enter_context(
-                ledger.passing("band of edges", 0 if band is None else _BAND * n + band)
-            )
-            ledger.touch("picking", runs * (_RUN * n + workspace_bytes(n) + _PICK * picks))
+        best = 2 * _PICK * size if keep_lift else 0
+        edges = 0 if band is None else _BAND * n + band
+        with ledger.passing("best picks", best), ledger.passing("band of edges", edges):
+            # Without a rule that makes messages outlast the picks, the last rows are ranked.
+            per_row = _RUN + (_RANKING if keep_lift else 0)
+            ledger.touch("picking", runs * (per_row * n + workspace_bytes(n) + _PICK * picks))
         ledger.hold("picks", _PICK * size)

@@ -300,6 +300,9 @@ OUT_OF_RANGE = [
     ["--hops", "100000000000"],
     ["-k", "100000000"],
     ["--mode", "paper"],
+    ["--keep-lift", "0"],
+    ["--keep-lift", "0.9", "--mode", "paper"],
+    ["--keep-lift", "0.9", "--gamma-reverse", "1"],
 ]
 #: Values that only the computation checks: the plan does not use them.
 UNCHECKED = [["--gamma-reverse", "nan"]]
@@ -339,7 +342,7 @@ def accounted(monkeypatch):
 
     class Spy(ledger.Ledger):
         def hold(self, name, size, *, mapped=False):
-            names.add(name)
+            names.update([name] if size else [])
             super().hold(name, size, mapped=mapped)
 
     monkeypatch.setattr(select_plan, "Ledger", Spy)
@@ -366,6 +369,8 @@ RECORDED = {
         ["--gamma-reverse", "1"],
         ["--mode", "paper", "--gamma-reverse", "1"],
         ["--hops", "2"],
+        ["--keep-lift", "0.9"],
+        ["--keep-lift", "0.9", "--hops", "0"],
     ],
     ids=" ".join,
 )
@@ -377,8 +382,11 @@ def test_plan_and_run_settle_the_cutoff_alike(planned, accounted, recorded, opti
     assert planned(*line, "-q")[0] == 0
     settled = json.loads(Path("selected.npy.json").read_text())["parameters"]
     assert ("cutoff" in names) == (settled["cutoff"] == "auto")
-    assert ("difficulty" in names) == (settled["cutoff"] == "auto")
-    assert ("thinning" in names) == (settled["gamma_reverse"] == "auto")
+    kept = settled["keep_lift"] is not None
+    assert ("own scores" in names) == (kept or (settled["cutoff"] == "auto" and not more))
+    assert ("estimate" in names) == ("own scores" in names and settled["hops"] > 0)
+    assert ("thinning" in names) == (settled["gamma_reverse"] == "auto" and not kept)
+    assert ("best picks" in names) == kept
     assert found["threads"] >= 1
 
 
@@ -545,6 +553,7 @@ SAMPLED = [
     ["--within", "labels.npy", "--exclude", "x.txt"],
     ["--include", "x.txt", "--cutoff", "0.1", "--cutoff-scores", "scores.npy"],
     ["--size", "20", "--out", "k_{size}.parquet"],
+    ["--keep-lift", "0.9", "--hops", "0", "--higher-is", "better"],
 ]
 
 
@@ -765,6 +774,17 @@ def selection_from_graph():
     return [*line, "--gamma-reverse", "1"]
 
 
+def selection_that_keeps_a_lift():
+    return [*selection_from_graph()[:-2], "--keep-lift", "0.9"]
+
+
+def selection_that_keeps_a_lift_of_negative_scores():
+    """Messages run out: the rows below the mean are ranked by their scores."""
+    line = selection_from_graph()[:-2]
+    np.save("s.npy", np.random.default_rng(1).normal(size=500_000))
+    return [*line, "--keep-lift", "0.9", "--higher-is", "better", "--hops", "0", "--ratio", "0.8"]
+
+
 def propagated_on_graph():
     write_graph("g.arrow", ring(500_000, 10))
     np.save("s.npy", np.random.default_rng(1).random(500_000))
@@ -798,7 +818,8 @@ def page_of_methods():
 @pytest.mark.parametrize(
     "case",
     [
-        exact_from_npy, blocks_from_parquet, selection_from_graph, propagated_on_graph,
+        exact_from_npy, blocks_from_parquet, selection_from_graph, selection_that_keeps_a_lift,
+        selection_that_keeps_a_lift_of_negative_scores, propagated_on_graph,
         scores_of_outputs, page_of_a_selection, page_of_methods,
     ],
 )  # fmt: skip

@@ -63,18 +63,24 @@ def train_on(
     return accuracy(logits, test_labels)
 
 
-def embed(images: Tensor, labels: Tensor, epochs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings (n, 128) after `epochs` on all images, and EL2N (n,).
+def embed(
+    images: Tensor, labels: Tensor, epochs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings (n, 128) after `epochs` on all images, EL2N (n,) and confidence (n,).
 
-    EL2N is the mean of ‖p − y‖₂ after each of these epochs (Paul et al. 2021, arXiv 2107.07075).
+    EL2N is the mean of ‖p − y‖₂ after each of these epochs (Paul et al. 2021, arXiv 2107.07075),
+    and confidence that of the label's probability.
     """
     n = len(images)
     run = _Run(seed, epochs * -(-n // BATCH_SIZE))
     rng = np.random.default_rng((seed, 1))
     truth = functional.one_hot(labels)
-    errors = torch.zeros(n)
+    errors, confidence = torch.zeros(n), torch.zeros(n)
     for _ in range(epochs):
         run.learn(images, labels, rng.permutation(n))
         embeddings, logits = evaluate(run.model, images)
-        errors += (logits.softmax(dim=1) - truth).norm(dim=1)
-    return embeddings.numpy(), (errors / epochs).double().numpy()
+        p = logits.softmax(dim=1)
+        errors += (p - truth).norm(dim=1)
+        confidence += p.gather(1, labels[:, None])[:, 0]
+    means = ((total / epochs).double().numpy() for total in (errors, confidence))
+    return embeddings.numpy(), *means

@@ -96,16 +96,22 @@ def with_noise(labels: np.ndarray, noise: float, classes: int, seed: int) -> np.
 def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
     """Return embeddings and scores; compute them if the cache does not have them."""
     place, shared = cache / inputs.name, shared_place(inputs, cache)
-    if not (place / "scores.npy").exists():
-        embeddings, scores = _make(inputs, data_folder)
+    labelled = inputs.scores == "el2n"
+    kept = place / ("confidence.npy" if labelled else "scores.npy")  # the last that is saved
+    if not kept.exists():
+        embeddings, scores, confidence = _make(inputs, data_folder)
         save(shared / "embeddings.npy", embeddings)
         save(place / "scores.npy", scores)
-    labels = None
-    if inputs.scores == "el2n":
+        if confidence is not None:
+            save(place / "confidence.npy", confidence)
+    labels, confidence = None, None
+    if labelled:
+        confidence = np.load(place / "confidence.npy")
         data = load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, data_folder)
         labels = data.labels.numpy()
     embeddings = np.load(shared / "embeddings.npy", mmap_mode="r")
-    return Arrays(embeddings, np.load(place / "scores.npy"), labels, inputs.seed, shared)
+    scores = np.load(place / "scores.npy")
+    return Arrays(embeddings, scores, labels, inputs.seed, confidence, shared)
 
 
 def shared_place(inputs: Inputs, cache: Path) -> Path:
@@ -117,10 +123,11 @@ def shared_place(inputs: Inputs, cache: Path) -> Path:
     return cache / inputs.name
 
 
-def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Embeddings, scores and, of a model that was trained on labels, confidence."""
     data = load(inputs.dataset, inputs.noise, inputs.split, inputs.seed, folder)
     if inputs.scores != "el2n":
-        return _without_labels(inputs, data)
+        return *_without_labels(inputs, data), None
     if inputs.dataset == "fashion_mnist":
         # One CNN, trained on the noisy labels.
         return cnn.embed(data.rows, data.labels, CNN_EPOCHS, 1000 + inputs.seed)
@@ -128,7 +135,7 @@ def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     kept = [np.arange(len(data.rows))] * MLP_MODELS
     seeds = [1000 + MLP_MODELS * inputs.seed + m for m in range(MLP_MODELS)]
     stack = mlp.train_stack(data.rows, data.labels, kept, seeds, classes, MLP_ITERATIONS)
-    return _minilm(data), mlp.el2n(stack, data.rows, data.labels)
+    return _minilm(data), *mlp.difficulty(stack, data.rows, data.labels)
 
 
 def _minilm(data: Data) -> np.ndarray:

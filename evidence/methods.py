@@ -13,20 +13,29 @@ import numpy as np
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select, utility
 from d2cli.baselines import (
     coverage_centric,
+    d2_paper,
+    dual_sampling,
     facility_location,
+    graph_cut,
     highest,
     highest_after_cutoff,
+    infomax,
     k_center,
     moderate,
     near_duplicates,
     random_rows,
+    semdedup_then_score,
+    zcore,
 )
-from d2cli.defaults import N_NEIGHBORS
+from d2cli.defaults import N_NEIGHBORS, PAPER_GAMMA_REVERSE
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.selection.budgets import cutoff_count, hardest
 
-#: Methods whose order of picks does not depend on the budget: one run serves all budgets.
-NESTED = ("k-center", "facility-location", "near-duplicates")
+#: Methods without settings whose order of picks depends neither on the budget nor on the scores:
+#: one run serves all budgets.
+NESTED = ("k-center", "facility-location", "near-duplicates", "zcore")
+#: Those of them whose order depends on the seed.
+SEEDED = ("near-duplicates", "zcore")
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Arrays:
         scores: (n,) float64, higher = harder, at least 0.
         labels: (n,) int64, the labels of the training (noise included); None in comparisons
             without labels.
+        confidence: (n,) float64, the mean probability of these labels; None without labels.
         seed: for methods that draw at random.
         place: a folder for graphs, which many selections share; None: build a graph each time.
     """
@@ -46,6 +56,7 @@ class Arrays:
     scores: np.ndarray
     labels: np.ndarray | None
     seed: int
+    confidence: np.ndarray | None = None
     place: Path | None = None
 
     def graph(self, k: int = N_NEIGHBORS, cut: np.ndarray | None = None) -> KnnGraph:
@@ -69,6 +80,8 @@ def choose(
     emb, scores, seed = arrays.embeddings, arrays.scores, arrays.seed
     if method == "d2":
         return d2(arrays, size, **settings)
+    if method == "d2-paper":
+        return as_published(arrays, size, **settings), {}
     if method == "random":
         rows = random_rows(len(emb), size, seed=seed)
     elif method == "highest":
@@ -85,6 +98,16 @@ def choose(
         rows = facility_location(arrays.graph(), size)
     elif method == "near-duplicates":
         rows = near_duplicates(arrays.graph(), size, seed=seed)
+    elif method == "semdedup-then-score":
+        rows = semdedup_then_score(arrays.graph(), scores, size, **settings)
+    elif method == "graph-cut":
+        rows = graph_cut(arrays.graph(), scores, size, **settings)
+    elif method == "infomax":
+        rows = infomax(arrays.graph(), scores, size, threads=1, **settings)
+    elif method == "zcore":
+        rows = zcore(emb, size, seed=seed, threads=1)
+    elif method == "dual-sampling" and arrays.confidence is not None:
+        rows = dual_sampling(scores, arrays.confidence, size, seed=seed, **settings)
     else:
         raise ValueError(method)
     return rows, {}
@@ -98,13 +121,10 @@ def d2(
 
     A cutoff that is a number is applied before the graph is built, an automatic cutoff after it.
     """
-    scores, cut = arrays.scores, None
+    scores = arrays.scores
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" else 0.0
-    if cutoff not in ("auto", 0.0):
-        n = len(scores)
-        ranks = utility(scores, transform="rank")
-        cut = hardest(ranks, cutoff_count(cutoff, n), np.ones(n, bool))
+    cut = None if cutoff == "auto" else hardest_rows(scores, cutoff)
     graph = arrays.graph(k, cut)
     edges, sigma = prepare_edges(graph, drop=cut)
     u = propagate(edges, utility(scores), bandwidth=sigma, threads=1)
@@ -117,13 +137,31 @@ def d2(
     return kept.order, {name: getattr(kept, name) for name in recorded}
 
 
+def as_published(
+    arrays: Arrays, size: int, *, k: int = N_NEIGHBORS,
+    gamma_reverse: float = PAPER_GAMMA_REVERSE, cutoff: float = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """D2 as published, with these options; the hardest rows are cut before the graph is built."""
+    graph = arrays.graph(k, hardest_rows(arrays.scores, cutoff))
+    return d2_paper(graph, arrays.scores, size, gamma_reverse=gamma_reverse, threads=1)
+
+
+def hardest_rows(scores: np.ndarray, cutoff: float) -> np.ndarray | None:
+    """Return the mask (n,) of the rows that a cutoff leaves out, or None for a cutoff of 0."""
+    if cutoff == 0:
+        return None
+    n = len(scores)
+    ranks = utility(scores, transform="rank")
+    return hardest(ranks, cutoff_count(cutoff, n), np.ones(n, bool))
+
+
 def nested_order(method: str, arrays: Arrays, most: int, own: Path) -> np.ndarray:
     """Return the first `most` picks of a method whose selections nest, computed once and cached.
 
-    The order of near-duplicate removal depends on the seed and is cached in the folder `own`. The
-    other orders depend on the embeddings alone.
+    Orders that depend on the seed are cached in the folder `own`. The other orders depend on the
+    embeddings alone.
     """
-    folder = own if method == "near-duplicates" or arrays.place is None else arrays.place
+    folder = own if method in SEEDED or arrays.place is None else arrays.place
     path = folder / f"{method}.npy"
     if path.exists():
         return np.load(path)

@@ -99,11 +99,16 @@ def accuracies(stack: Stack, rows: Tensor, labels: Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def el2n(stack: Stack, rows: Tensor, labels: Tensor) -> np.ndarray:
-    """Return (n,) the mean over the models of ‖p − y‖₂ (Paul et al. 2021, arXiv 2107.07075)."""
-    found = []
+def difficulty(stack: Stack, rows: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return EL2N and confidence, (n,) each.
+
+    They are means over the models: of ‖p − y‖₂ (Paul et al. 2021, arXiv 2107.07075), and of the
+    label's probability.
+    """
+    errors, confidence = [], []
     for block, truth in zip(rows.split(2048), labels.split(2048), strict=True):
         p = stack.logits(block.expand(stack.weights[0].shape[0], -1, -1)).softmax(dim=2)
         error = p - functional.one_hot(truth, p.shape[2])
-        found.append(error.norm(dim=2).mean(dim=0))
-    return torch.cat(found).double().numpy()
+        errors.append(error.norm(dim=2).mean(dim=0))
+        confidence.append(p.gather(2, truth.expand(len(p), -1)[:, :, None])[:, :, 0].mean(dim=0))
+    return torch.cat(errors).double().numpy(), torch.cat(confidence).double().numpy()

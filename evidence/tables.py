@@ -31,6 +31,12 @@ ROWS = {
     ("k-center", False): "k-center greedy",
     ("facility-location", False): "facility location",
     ("near-duplicates", False): "near-duplicate removal",
+    ("semdedup-then-score", True): "near-duplicates, then score, lift tuned",
+    ("graph-cut", True): "graph cut, α tuned",
+    ("infomax", True): "InfoMax, α tuned",
+    ("zcore", False): "ZCore",
+    ("dual-sampling", True): "DUAL's sampling, c tuned",
+    ("d2-paper", True): "D2 as published, β, k, γ_r tuned",
     ("d2", False): "**D2, defaults**",
     ("d2", True): "D2, β, k, γ_r tuned",
 }
@@ -39,7 +45,9 @@ INK = "#7d8590"
 COLORS = {
     "random": "#8a8a8a", "cutoff": "#b8860b", "ccs": "#2e9e5b", "moderate": "#9c6ade",
     "k-center": "#c2528b", "facility-location": "#1fa3a3", "near-duplicates": "#b06a3b",
-    "highest": "#d9534f", "d2": "#3b82f6",
+    "highest": "#d9534f", "d2": "#3b82f6", "semdedup-then-score": "#c98a5e",
+    "graph-cut": "#7a9e2e", "infomax": "#4fb36b", "zcore": "#d67ab1", "dual-sampling": "#8f6fd1",
+    "d2-paper": "#6fa8dc",
 }  # fmt: skip
 #: Lower end of the plots: accuracy relative to random.
 LOWEST = -0.06

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,51 @@ def test_graphs_are_cached_by_the_rows_that_are_cut(evidence, data, tmp_path):
 
 
 def test_every_planned_method_selects_its_budget(evidence, data):
+    confidence = np.random.default_rng(0).random(40)
+    arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0, confidence)
+    plan, choose = evidence["plan"], evidence["methods"].choose
+    assert plan.FIXED and plan.GRIDS
+    for method in plan.FIXED:
+        rows, _ = choose(method, arrays, 12, {})
+        assert len({*rows.tolist()}) == 12, method
+    for method, grid in plan.GRIDS.items():
+        for values in product(*(values for _, values in grid)):
+            settings = dict(zip((name for name, _ in grid), values, strict=True))
+            rows, _ = choose(method, arrays, 12, settings)
+            assert len({*rows.tolist()}) == 12, (method, settings)
+
+
+def test_d2_as_published_selects_the_rows_of_the_command_line(evidence, run_cli, data):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
-    assert evidence["plan"].FIXED and evidence["plan"].TUNED
-    for method in evidence["plan"].FIXED:
-        rows, _ = evidence["methods"].choose(method, arrays, 12, {})
-        assert len({*rows.tolist()}) == 12, method
-    for method in evidence["plan"].TUNED:
-        rows, _ = evidence["methods"].choose(method, arrays, 12, {"cutoff": 0.1})
-        assert len({*rows.tolist()}) == 12, method
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15, "--mode", "paper")
+    for settings, args in (
+        ({}, ("--gamma-reverse", 0.1)),
+        ({"k": 5, "gamma_reverse": 0.3, "cutoff": 0.2}, ("-k", 5, "--gamma-reverse", 0.3)),
+    ):
+        more = ("--cutoff", settings.get("cutoff", 0), "--order", "rank")
+        assert run_cli("select", *given, *args, *more)[0] == 0
+        rows, _ = evidence["methods"].choose("d2-paper", arrays, 15, settings)
+        assert rows.tolist() == np.load("selected.npy").tolist()
+
+
+def test_orders_of_methods_with_random_draws_are_kept_by_seed(evidence, data, tmp_path):
+    methods, found = evidence["methods"], {}
+    for seed in (0, 1):
+        arrays = methods.Arrays(data.emb, data.scores, None, seed, None, tmp_path / "shared")
+        for method in methods.NESTED:
+            own = tmp_path / f"own-{seed}"
+            found[method, seed] = methods.nested_order(method, arrays, 20, own).tolist()
+            assert methods.nested_order(method, arrays, 20, own).tolist() == found[method, seed]
+    different = {m for m in methods.NESTED if found[m, 0] != found[m, 1]}
+    assert different == {*methods.SEEDED}
+
+
+def test_methods_that_need_labels_are_left_out_without(evidence):
+    plan = evidence["plan"]
+    with_labels, without = (
+        plan.tuned_methods(("wordnet", 0.0, s)) for s in ("el2n", "knn-distance")
+    )
+    assert {*with_labels} - {*without} == {"dual-sampling"}
 
 
 def test_twins_have_the_same_model_labels_and_rows(evidence, tmp_path):

@@ -9,7 +9,7 @@ from d2cli.version import __version__
 
 #: Public names by module. Names load on first use, so that `d2prune --help` stays fast.
 _PUBLIC = {
-    "api": ("build_graph", "own_scores", "prepare_edges", "propagate", "select"),
+    "api": ("build_graph", "own_scores", "prepare_edges", "propagate", "select", "spread_scores"),
     "messages.utility": ("utility",),
     "difficulty.dynamics": ("score_dynamics",),
     "difficulty.embedding": ("prototypicality", "target_similarity"),
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the form `as` marks names as public for type checkers
     from d2cli.api import prepare_edges as prepare_edges
     from d2cli.api import propagate as propagate
     from d2cli.api import select as select
+    from d2cli.api import spread_scores as spread_scores
     from d2cli.difficulty.dynamics import score_dynamics as score_dynamics
     from d2cli.difficulty.embedding import prototypicality as prototypicality
     from d2cli.difficulty.embedding import target_similarity as target_similarity

@@ -27,6 +27,7 @@ from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
 from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.messages.sizes import edges_bytes, room_for_edges
+from d2cli.messages.spread import spread
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
 from d2cli.selection.costs.budget import budget_in_cost, thinned_to_cost
@@ -39,7 +40,7 @@ from d2cli.selection.thinning import thinned, widened
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select"]
+__all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select", "spread_scores"]
 
 _OURS = MODES["default"]
 
@@ -130,6 +131,47 @@ def propagate(
     hint = "bring the scores to 0 … 1: --score-transform minmax"
     refuse_scores(u, ~np.isfinite(u), "propagated score is beyond float64", hint)
     return u
+
+
+def spread_scores(
+    graph: NeighborLists | Edges | EdgeParts, scores: NDArray[np.floating], *,
+    edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
+    bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
+    exclude: NDArray[np.bool_] | None = None, threads: int | None = None,
+    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Fill missing scores with weighted means of their neighbours (:mod:`d2cli.messages.spread`).
+
+    Args:
+        graph, edges, kernel, bandwidth, gamma_forward, threads, progress, memory, work_dir: as in
+            :func:`propagate`, which is called with the result.
+        scores: (n,) the utility, NaN where it is missing; not changed.
+        exclude: (n,) bool, rows that take no part, besides those that the graph excludes. Their
+            scores are 0 in the result. With edges, they must have been dropped from the edges.
+
+    Returns:
+        (n,) float64, a new array.
+
+    Raises:
+        UsageError: if an option is out of range.
+        DataError: if a score is infinite, or a row cannot be reached from any row with a score.
+    """
+    n = in_parts(graph).n if isinstance(graph, Edges | EdgeParts) else graph.n
+    excluded = _mask(exclude, n, "exclude")
+    if not isinstance(graph, Edges | EdgeParts) and graph.excluded is not None:
+        excluded = excluded | graph.excluded
+    csr, sigma = prepare_edges(
+        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir
+    )
+    values = np.array(scores, np.float64)
+    missing = np.isnan(values)
+    if values.shape == (n,):
+        missing, values[excluded] = missing & ~excluded, 0.0
+    check_scores(np.where(missing, 0.0, values), n)
+    return spread(
+        csr, values, missing, kernel_name=kernel, sigma=sigma, gamma=gamma_forward,
+        threads=threads, progress=progress,
+    ).values  # fmt: skip
 
 
 def own_scores(

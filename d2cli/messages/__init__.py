@@ -1,1 +1,1 @@
-"""Edges, forward messages and the utility of scores."""
+"""Edges, forward messages, missing scores and the utility of scores."""

@@ -113,14 +113,18 @@ def check_kernel(kernel_name: str, gamma: float, name: str) -> None:
 
 
 @kernel
+def scaled(distance, sigma, squared):
+    """The distance of one edge in its weight exp(-γ x), in float64: (d/σ)² if `squared`, or d/σ."""
+    x = np.float64(distance) / sigma
+    return x * x if squared else x
+
+
+@kernel
 def weight(distance, gamma, sigma, squared):
     """The weight e(γ) of one edge in float64: exp(-γ (d/σ)²) if `squared`, else exp(-γ d/σ)."""
     if gamma == 0.0:
         return 1.0  # d/σ may overflow to inf, and 0 · inf is NaN
-    x = np.float64(distance) / sigma
-    if squared:
-        x = x * x
-    return math.exp(-gamma * x)
+    return math.exp(-gamma * scaled(distance, sigma, squared))
 
 
 def forward(

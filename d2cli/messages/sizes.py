@@ -7,6 +7,7 @@ from d2cli.graph.sizes import RANGE_NUMBERS
 from d2cli.runtime.ledger import Ledger
 
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
+SPREAD_ROUNDS = 5  #: rounds that set every missing score: evidence/README.md
 PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
@@ -67,6 +68,17 @@ def spilled(n: int, k: int, rule: EdgeRule) -> tuple[int, int]:
 def _room(n: int, k: int, rule: EdgeRule) -> int:
     """The number of edges that are sorted to their row, before some of them are removed."""
     return n * k * (1 if rule == "directed" else 2)
+
+
+def spread(ledger: Ledger, n: int) -> None:
+    """Account for :func:`d2cli.messages.spread.spread` of n rows.
+
+    `ledger` is changed in place and holds ``missing scores``, a mask and the filled scores,
+    afterwards.
+    """
+    ledger.stage = "propagate"
+    ledger.hold("missing scores", (1 + _SCORE) * n)
+    ledger.touch("spreading", (1 + _SCORE) * n)  # the values of the round before, and where NaN is
 
 
 def forward(ledger: Ledger, n: int, hops: int | None, own_scores: bool) -> None:

@@ -23,6 +23,7 @@ ScoreKind = Literal[
 ]  # fmt: skip
 TargetReduction = Literal["max", "mean"]
 BadRowsPolicy = Literal["refuse", "drop"]
+MissingScores = Literal["refuse", "spread"]
 MapMethod = Literal["tsne", "pca", "none"]
 CompareMethod = Literal[
     "d2", "d2-paper", "random", "highest", "cutoff", "ccs", "moderate", "k-center",
@@ -53,6 +54,7 @@ CHECKPOINT = 30.0  #: seconds of work between two checkpoints; a shorter build w
 # -- scores and messages -----------------------------------------------------------------------
 HIGHER_IS: HigherIs = "harder"
 TRANSFORM: Transform = "none"
+MISSING_SCORES: MissingScores = "refuse"
 MODE: ModeName = "default"
 MAX_HOPS = 1_000  #: far more than any graph needs to spread a message everywhere
 WINDOW = 10  #: epochs in a window of dyn-unc, dual and tdds: J of their authors

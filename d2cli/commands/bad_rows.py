@@ -127,15 +127,16 @@ class BadRows:
         return DataError(says, "; ".join(ways) or None)
 
     def settle_numbers(
-        self, values: NDArray[np.float64], option: str, origin: Source | Reordered, what: str
-    ) -> None:
+        self, values: NDArray[np.float64], option: str, origin: Source | Reordered, what: str,
+        hint: str | None = None,
+    ) -> None:  # fmt: skip
         """:meth:`settle` for numbers (n,), which must be finite; `what` they are."""
 
         def reason(row: int) -> str:
             missing = " (or null)" if np.isnan(values[row]) and origin.has_columns else ""
             return f"{what} is {values[row]}{missing}"
 
-        self.settle(~np.isfinite(values), option, origin, reason)
+        self.settle(~np.isfinite(values), option, origin, reason, hint)
 
     def settle_labels(
         self, missing: NDArray[np.bool_], option: str, origin: Source | Reordered

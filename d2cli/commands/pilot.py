@@ -133,7 +133,12 @@ class _Sampler:
         for name in ("scores", "propagated", "cutoff_scores", "confidence", "cost"):
             source = getattr(self._job, name, None)
             if isinstance(source, Source):
-                yield name, self._frame.vector(source)[0]
+                values = self._frame.vector(source)[0]
+                if name == "scores" and getattr(self._request, "missing_scores", "") == "spread":
+                    # Those of a sample may have no way to a score: the sample misses none.
+                    known = values[np.isfinite(values)]
+                    values[np.isnan(values)] = known.mean() if known.size else 0.0
+                yield name, values
         for name in ("labels", "within"):
             source = getattr(self._job, name, None)
             if isinstance(source, Source):

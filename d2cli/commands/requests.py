@@ -26,6 +26,7 @@ from d2cli.defaults import (
     MapMethod,
     Method,
     Metric,
+    MissingScores,
     ModeName,
     RowOrder,
     ScoreKind,
@@ -215,6 +216,12 @@ def _bad_rows() -> Any:
         "them from everything.")  # fmt: skip
 
 
+def _missing_scores() -> Any:
+    return option(INPUTS, "--missing-scores", defaults.MISSING_SCORES,
+        "Scores that are null or NaN: refuse them as bad rows, or spread the other scores along "
+        "the graph to them.")  # fmt: skip
+
+
 def _allow_stale() -> Any:
     return option(RUN, "--allow-stale", False,
         "Use a graph or propagated scores although their inputs have changed since.")  # fmt: skip
@@ -397,6 +404,7 @@ class PropagateRequest:
     scores: Input | None = input_option("scores", "S", SCORE)
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
+    missing_scores: MissingScores = _missing_scores()
     out: str = option(OUTPUT, "--out", "",
         "Propagated scores: float64, one a row.", metavar="P.npy", required=True)  # fmt: skip
     bad_rows: BadRowsPolicy = _bad_rows()
@@ -418,6 +426,7 @@ class SelectRequest:
         "Propagated scores, in place of --scores.", metavar="P.npy")  # fmt: skip
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
+    missing_scores: MissingScores = _missing_scores()
     ratio: tuple[str, ...] = _ratio("Fraction of all rows to keep; may repeat.")
     size: tuple[int, ...] = _size("Number of rows to keep; may repeat.")
     cost_budget: tuple[str, ...] = option(SELECTION, "--cost-budget", (),

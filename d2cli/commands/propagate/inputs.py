@@ -13,8 +13,9 @@ from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, read_graph, stale_graph
 from d2cli.commands.requests import PropagateRequest
 from d2cli.commands.settle import Direction, Messages, settle_direction, settle_messages
+from d2cli.defaults import MissingScores
 from d2cli.engine.threads import thread_count
-from d2cli.errors import UsageError
+from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.output.atomic import check_target
@@ -46,13 +47,15 @@ class Scores:
         origin: where each score came from, for messages.
         direction: what they mean; its transform is settled with the utility.
         utility: (n,) float64, turned so that high = keep, and transformed; 0 for rows that are
-            left out, whose scores are not looked at.
+            left out, whose scores are not looked at, and for missing scores.
+        missing: (n,) bool, the rows whose score is to be spread from others; None: no such row.
     """
 
     raw: NDArray[np.float64]
     origin: Source | Reordered
     direction: Direction
     utility: NDArray[np.float64]
+    missing: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,33 +106,67 @@ def read_propagate_data(job: PropagateJob, in_ranges: bool = False) -> Propagate
     stale = stale_graph(job.graph, job.request.allow_stale)
     frame = job.graph.frame(ids, job.request.id_column)
     bad = BadRows.of(job.request.bad_rows, frame, graph.excluded, can_exclude=False)
-    scores = read_scores(job.scores, frame, bad, job.direction)
+    policy = job.request.missing_scores
+    scores = read_scores(job.scores, frame, bad, job.direction, policy)
     scores = settle_utility(scores, bad, job.messages)
     frame.check_id_column()
     job.inputs.note_rows(frame, bad.found)
-    job.inputs.note("scores", scores.direction.text)
+    note_scores(job.inputs, scores)
     notices = [*laid_out, *stale, *frame.notices, *job.direction.notices]
     return PropagateData(graph, frame, scores, bad, notices)
 
 
-def read_scores(source: Source, frame: Frame, bad: BadRows, direction: Direction) -> Scores:
-    """Scores in the order of the frame, without utility; adds rows without a score to `bad`."""
+def read_scores(
+    source: Source, frame: Frame, bad: BadRows, direction: Direction,
+    policy: MissingScores | None = None,
+) -> Scores:  # fmt: skip
+    """Scores in the order of the frame, without utility; adds rows that cannot be used to `bad`.
+
+    Rows without a score (NaN or null) are among these, or with the `policy` ``spread`` `missing`.
+    None: the command has no such option.
+    """
     raw, origin = frame.vector(source)
-    bad.settle_numbers(raw, source.option, origin, "score")
+    missing = np.isnan(raw) & ~bad.ignored
+    if policy == "spread" and missing.any():
+        bad.settle_numbers(np.where(missing, 0.0, raw), source.option, origin, "score")
+        return Scores(raw, origin, direction, np.empty(0), missing)
+    hint = None
+    if policy == "refuse" and missing.any() and not missing.all():
+        hint = "--missing-scores spread estimates missing scores from those of near rows"
+    bad.settle_numbers(raw, source.option, origin, "score", hint)
     return Scores(raw, origin, direction, np.empty(0))
 
 
 def settle_utility(scores: Scores, bad: BadRows, messages: Messages | None = None) -> Scores:
     """Scores with their utility, once all `bad` rows are known: a transform depends on all others.
 
-    A mode with a floor for what neighbours send takes negative scores as they are.
+    Missing scores take no part in it. A mode with a floor for what neighbours send takes negative
+    scores as they are.
+
+    Raises:
+        DataError: if no row has a score.
     """
     direction, rows = scores.direction, bad.rows
     allow_negative = messages is not None and messages.floor is not None
+    missing, used = None, bad.used
+    if scores.missing is not None:
+        missing, used = scores.missing & used, used & ~scores.missing
+        if not used.any():
+            raise DataError(f"{scores.origin.place(None)}: no row has a score")
     if not allow_negative:
-        direction = direction.of(scores.raw if rows is None else scores.raw[rows])
-    turned = utility_of(scores.raw, scores.origin, direction, bad, allow_negative)
-    return replace(scores, direction=direction, utility=turned)
+        known = scores.raw if rows is None and missing is None else scores.raw[used]
+        direction = direction.of(known)
+    turned = utility_of(scores.raw, scores.origin, direction, bad, allow_negative, missing)
+    return replace(scores, direction=direction, utility=turned, missing=missing)
+
+
+def note_scores(inputs: Inputs, scores: Scores) -> None:
+    """Note what scores mean, and how many are missing, in the line and provenance of the input."""
+    text, count = scores.direction.text, 0
+    if scores.missing is not None:
+        count = int(scores.missing.sum())
+        text += f"; {count:,} rows without score"
+    inputs.note("scores", text, **({"rows_without_score": count} if count else {}))
 
 
 def utility_of(
@@ -138,10 +175,11 @@ def utility_of(
     direction: Direction,
     bad: BadRows,
     allow_negative: bool = False,
+    missing: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """(n,) the utility of the scores `raw` of rows that take part; 0 for others."""
+    """(n,) the utility of the scores `raw` of rows that take part; 0 for others and `missing`."""
     meaning: Any = (direction.higher_is, direction.score_transform)
-    rows = bad.rows
+    rows = bad.rows if missing is None else np.flatnonzero(bad.used & ~missing)
     with blame(scores=in_order(origin, rows)):
         if rows is None:
             return utility(raw, *meaning, allow_negative=allow_negative)

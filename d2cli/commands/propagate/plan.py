@@ -20,6 +20,8 @@ def plan_propagate(job: PropagateJob) -> Plan:
     """What the run would need, from the layouts of its inputs."""
     messages, layouts = job.messages, job.inputs.layouts
     n, k = job.graph.n, job.graph.n_neighbors
+    spreads = job.request.missing_scores == "spread"
+    passes = messages.hops + (sizes.SPREAD_ROUNDS if spreads else 0)
 
     def account(spare: int | None) -> Estimate:
         ledger = Ledger()
@@ -32,6 +34,8 @@ def plan_propagate(job: PropagateJob) -> Plan:
             sizes.edges(ledger, n, k, messages.edges)
         else:
             sizes.stored(ledger, n, k, messages.edges)
+        if spreads:
+            sizes.spread(ledger, n)
         sizes.forward(ledger, n, messages.hops, own_scores=False)
         return ledger.estimate()
 
@@ -44,8 +48,15 @@ def plan_propagate(job: PropagateJob) -> Plan:
         [(job.request.out, 8 * n + 128)],
         job.threads,
         job.room,
-        edges=edges_spill(n, k, messages, messages.hops, spare),
+        spread_notes(spreads and job.request.run.pilot),
+        edges=edges_spill(n, k, messages, passes, spare),
     )
+
+
+def spread_notes(spreads: bool) -> list[str]:
+    """What the time of a plan does not cover, if scores that are missing are spread."""
+    says = f"the time is without missing scores: they take {sizes.SPREAD_ROUNDS} forward passes"
+    return [says] if spreads else []
 
 
 def edges_spill(n: int, k: int, messages: Messages, passes: int, room: int | None) -> Spill | None:

@@ -15,6 +15,7 @@ from d2cli.commands.finish import Output, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import describe_graph
 from d2cli.commands.plan import spills_of
 from d2cli.commands.propagate.inputs import PropagateJob, Scores, read_propagate_data
+from d2cli.commands.propagate.missing import missing_lines, without_gaps
 from d2cli.commands.propagate.plan import plan_propagate
 from d2cli.commands.requests import MEDIAN
 from d2cli.commands.settle import Messages
@@ -45,14 +46,17 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     drop = data.bad.dropped if data.bad.dropped.any() else None
     prepared = edges_for(data.graph, messages, drop, spill, job.room)
     with clock.stage("propagate"), prepared as (edges, sigma):
-        u = pass_forward(edges, sigma, data.scores, messages, job.threads, terminal.progress)
+        scores, filled = without_gaps(
+            edges, sigma, data.scores, messages, job.threads, terminal.progress
+        )
+        u = pass_forward(edges, sigma, scores, messages, job.threads, terminal.progress)
         if data.bad.any_left_out:  # rows without a score have no propagated score either
             u[~data.bad.used] = np.nan
         median = median_decisions(data.graph, messages, sigma)
-        notices = message_notices(edges, messages, sigma, data.scores, median)
+        notices = message_notices(edges, messages, sigma, scores, median)
         count = in_parts(edges).count
     direction = data.scores.direction
-    decisions: tuple[Decision, ...] = (*direction.decisions, *median)
+    decisions: tuple[Decision, ...] = (*direction.decisions, *median, *filled)
     provenance = new_provenance(
         "propagate",
         {
@@ -60,6 +64,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
             **messages.recorded,
             "id_column": job.request.id_column,
             "bad_rows": job.request.bad_rows,
+            "missing_scores": job.request.missing_scores,
         },
         inputs=job.inputs.described,
         counts={"rows": data.graph.n, "edges": count},
@@ -81,6 +86,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
             ("graph", f"{data.graph.n:,} rows, {describe_graph(data.graph)}"),
             ("messages", describe_messages(messages, sigma, count)),
             *data.bad.lines,
+            *missing_lines(filled),
             ("written", job.request.out),
         ],
         [*data.notices, *notices],

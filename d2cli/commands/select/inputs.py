@@ -13,7 +13,13 @@ from d2cli import defaults
 from d2cli.commands.bad_rows import BadRows, read_labels
 from d2cli.commands.budget import Room
 from d2cli.commands.inputs import Inputs, check_built_from, read_graph, stale_graph
-from d2cli.commands.propagate.inputs import Scores, read_scores, settle_utility, utility_of
+from d2cli.commands.propagate.inputs import (
+    Scores,
+    note_scores,
+    read_scores,
+    settle_utility,
+    utility_of,
+)
 from d2cli.commands.requests import (
     AUTO,
     Budget,
@@ -33,6 +39,7 @@ from d2cli.commands.settle import (
     settle_graph,
     settle_messages,
 )
+from d2cli.defaults import MISSING_SCORES
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
@@ -46,7 +53,7 @@ from d2cli.graph.lists import NeighborLists
 from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
 
 #: Options of the propagate step alone.
-_PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform")
+_PROPAGATE_ONLY = ("--gamma-forward", "--hops", "--score-transform", "--missing-scores")
 #: The output if none is named.
 SELECTED = "selected.npy"
 
@@ -120,6 +127,7 @@ class SelectData:
         cutoff_scores: (n,) as in their file, and their origin, or None.
         costs: (n,) as in the file, or None; 0 for rows that are left out.
         difficulty: (n,) what an automatic cutoff uses; None: own scores.
+        late_cutoff: β of a cutoff by scores that are to be spread first, or 0.
         left_out: (n,) bool, the excluded, dropped and `cut` rows; None: there are none.
         bad: the rows that cannot be used.
     """
@@ -141,6 +149,7 @@ class SelectData:
     included: NDArray[np.bool_] | None = None
     left_out: NDArray[np.bool_] | None = None
     cut: int = 0
+    late_cutoff: float = 0.0
 
 
 # -- open and settle -------------------------------------------------------------------------------
@@ -223,6 +232,13 @@ def _propagated_from(request: SelectRequest, opened: Source | None) -> dict[str,
     provenance = read_sidecar(opened.paths[0] if is_address(path) else Path(path))
     if provenance is not None and provenance.get("command") == "propagate":
         check_recorded(provenance["parameters"], path)
+        was = provenance["parameters"].get("missing_scores", MISSING_SCORES)
+        if "--missing-scores" in request.named and request.missing_scores != was:
+            raise UsageError(
+                f"{path}: was propagated with --missing-scores {was}, and --missing-scores "
+                f"{request.missing_scores} comes too late",
+                "give --missing-scores to propagate, or leave it out here",
+            )
         return provenance
     if late := [name for name in _PROPAGATE_ONLY if name in request.named]:
         raise UsageError(f"{late[0]} is for propagate, and {path} is propagated already")
@@ -331,7 +347,7 @@ def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
     if data.scores is not None:  # only now are all rows known that are left out
         data.scores = settle_utility(data.scores, data.bad, job.settings.messages)
         data.direction = data.scores.direction
-        job.inputs.note("scores", data.direction.text)
+        note_scores(job.inputs, data.scores)
     _read_rows(job, data)
     data.frame.check_id_column()
     out = job.request.output.out or ""
@@ -398,7 +414,8 @@ def _read_scores(job: SelectJob, data: SelectData) -> None:
         if not job.propagated_from:
             data.notices += settings.direction.notices
         if data.propagated is None:
-            data.scores = read_scores(job.scores, data.frame, data.bad, data.direction)
+            policy = job.request.missing_scores
+            data.scores = read_scores(job.scores, data.frame, data.bad, data.direction, policy)
             data.raw_scores, data.scores_origin = data.scores.raw, data.scores.origin
         else:
             data.raw_scores, data.scores_origin = data.frame.vector(job.scores)
@@ -424,6 +441,8 @@ def _read_rows(job: SelectJob, data: SelectData) -> None:
     if settings.cutoff == AUTO:
         if job.cutoff_scores is not None:
             data.difficulty = _difficulty(job, data, "shift")
+    elif settings.cutoff and data.cutoff_scores is None and _has_gaps(data):
+        data.late_cutoff = settings.cutoff
     elif settings.cutoff:
         # Only the order counts, so nothing but a score that is not finite is refused.
         difficulty = _difficulty(job, data, "rank")
@@ -446,6 +465,10 @@ def _read_rows(job: SelectJob, data: SelectData) -> None:
             )
     if left_out.any():
         data.left_out = left_out
+
+
+def _has_gaps(data: SelectData) -> bool:
+    return data.scores is not None and data.scores.missing is not None
 
 
 def _read_cutoff_scores(

@@ -39,6 +39,7 @@ class Outcome:
         edges: their number.
         propagated: (n,) propagated scores.
         notices: what the user should know about messages.
+        missing: (label, text) of how missing scores were found.
         picked: one selection a budget.
     """
 
@@ -48,6 +49,7 @@ class Outcome:
     propagated: NDArray[np.float64]
     decisions: tuple[Decision, ...]
     notices: list[str]
+    missing: list[tuple[str, str]]
     picked: list[Picked]
 
 
@@ -98,6 +100,7 @@ def _provenance(
             "cutoff_higher_is": job.cutoff_scores and settings.cutoff_direction.higher_is,
             "id_column": request.id_column,
             "bad_rows": request.bad_rows,
+            "missing_scores": request.missing_scores,
             "order": request.output.order,
             "as": request.output.written_as,
             "complement": request.output.complement,
@@ -173,7 +176,9 @@ def _rows_to_write(
     if options.complement and data.bad.any_left_out:
         unused = ~data.bad.used[index]
     if data.raw_scores is not None:
-        columns["score"] = pa.array(data.raw_scores[index], mask=unused)
+        scores = data.raw_scores[index]
+        absent = np.isnan(scores) if unused is None else np.isnan(scores) | unused
+        columns["score"] = pa.array(scores, mask=absent if absent.any() else None)
     columns["propagated"] = pa.array(outcome.propagated[index], mask=unused)
     if not options.complement:
         columns["gain"] = pa.array(selection.gains[rank])

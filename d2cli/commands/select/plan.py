@@ -13,7 +13,7 @@ from d2cli.commands.plan import (
     search_notes,
     search_of,
 )
-from d2cli.commands.propagate.plan import edges_spill
+from d2cli.commands.propagate.plan import edges_spill, spread_notes
 from d2cli.commands.requests import AUTO
 from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
@@ -29,6 +29,7 @@ def plan_select(job: SelectJob) -> Plan:
     request, settings, layouts = job.request, job.settings, job.inputs.layouts
     messages = settings.messages
     hops = None if job.propagated is not None else messages.hops
+    spreads = job.propagated is None and request.missing_scores == "spread"
     emb = None if job.emb is None or job.graph is not None else job.emb.layout()
     joined = (job.propagated, job.scores, job.cutoff_scores, job.cost, job.labels, job.within)
     if job.graph is not None:
@@ -84,6 +85,8 @@ def plan_select(job: SelectJob) -> Plan:
             message_sizes.edges(ledger, n, k, messages.edges)
         else:
             message_sizes.stored(ledger, n, k, messages.edges)
+        if spreads:
+            message_sizes.spread(ledger, n)
         message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
         selection_sizes.greedy(
             ledger, n, sizes, auto=settings.gamma_reverse == AUTO,
@@ -97,7 +100,7 @@ def plan_select(job: SelectJob) -> Plan:
 
     estimate, spare = arranged(job.room, account, files=messages.clamped)
     estimate = max(estimate, building or estimate, key=lambda one: one.peak)
-    passes = (hops or 0) + len(sizes)
+    passes = (hops or 0) + len(sizes) + (message_sizes.SPREAD_ROUNDS if spreads else 0)
     return Plan(
         "select",
         layouts,
@@ -116,7 +119,10 @@ def plan_select(job: SelectJob) -> Plan:
         ],
         settings.threads,
         job.room,
-        [] if emb is None else search_notes(search),
+        [
+            *([] if emb is None else search_notes(search)),
+            *spread_notes(spreads and request.run.pilot),
+        ],
         search=found,
         edges=edges_spill(n, k, messages, passes, band(spare)),
     )

@@ -10,6 +10,7 @@ from d2cli.commands.budget import Spill
 from d2cli.commands.finish import Clock, Summary, Terminal, begin, finish
 from d2cli.commands.graph.run import build_key, describe_graph, graph_notices, lists_of, store_of
 from d2cli.commands.plan import spills_of
+from d2cli.commands.propagate.missing import missing_lines, without_gaps
 from d2cli.commands.propagate.run import (
     describe_messages,
     edges_for,
@@ -44,6 +45,7 @@ from d2cli.files.sources import blame
 from d2cli.graph.lists import NeighborLists
 from d2cli.messages.forward import own_scores_decision
 from d2cli.messages.parts import in_parts
+from d2cli.runtime.decisions import Decision
 from d2cli.selection.costs.budget import prefix
 from d2cli.selection.greedy import Selection
 
@@ -82,6 +84,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
             job.settings.threads,
             outputs,
             [
+                *outcome.missing,
                 *lines_of(job, data, outcome),
                 ("graph", describe_graph(graph)),
                 ("messages", messages),
@@ -150,12 +153,16 @@ def _choose(
             prepared = edges_for(graph, messages, data.left_out, spill, job.room)
             edges, sigma = stack.enter_context(prepared)
         with clock.stage("propagate"):
-            u = data.propagated
+            u, scores = data.propagated, data.scores
+            filled: tuple[Decision, ...] = ()
             if u is None:
-                assert data.scores is not None
-                u = pass_forward(edges, sigma, data.scores, messages, threads, terminal.progress)
+                assert scores is not None
+                scores, filled = without_gaps(
+                    edges, sigma, scores, messages, threads, terminal.progress, data.left_out
+                )
+                u = pass_forward(edges, sigma, scores, messages, threads, terminal.progress)
             median = median_decisions(graph, messages, sigma)
-            decisions = (*graph.info.decisions, *data.direction.decisions, *median)
+            decisions = (*graph.info.decisions, *data.direction.decisions, *median, *filled)
             own = None
             if job.needs_own_scores:
                 decisions += (own_scores_decision(messages.gamma_forward, messages.hops),)
@@ -164,6 +171,9 @@ def _choose(
                     gamma_forward=messages.gamma_forward, hops=messages.hops, floor=messages.floor,
                 )  # fmt: skip
             difficulty = own if data.difficulty is None else data.difficulty
+            if data.late_cutoff:
+                assert scores is not None
+                difficulty = scores.utility
 
         def picks(target: Target) -> Selection:
             include, cost = job.request.include, target.budget.cost
@@ -182,7 +192,7 @@ def _choose(
                     balance=job.request.balance,
                     include=data.included,
                     exclude=data.left_out,
-                    cutoff=AUTO if settings.cutoff == AUTO else 0.0,
+                    cutoff=AUTO if settings.cutoff == AUTO else data.late_cutoff,
                     difficulty=difficulty,
                     costs=data.costs,
                     cost_budget=None if cost is None else float(cost),
@@ -202,7 +212,8 @@ def _choose(
             sigma,
             u,
             decisions,
-            message_notices(edges, messages, sigma, data.scores, median),
+            message_notices(edges, messages, sigma, scores, median),
+            missing_lines(filled),
             [Picked(target, s) for target, s in zip(targets, selections, strict=True)],
         )
 

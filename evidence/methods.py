@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2cli import build_graph, own_scores, prepare_edges, propagate, select, utility
+from d2cli import build_graph, own_scores, prepare_edges, propagate, select, spread_scores, utility
 from d2cli.baselines import (
     coverage_centric,
     d2_paper,
@@ -36,6 +36,8 @@ from d2cli.selection.budgets import cutoff_count, hardest
 NESTED = ("k-center", "facility-location", "near-duplicates", "zcore")
 #: Those of them whose order depends on the seed.
 SEEDED = ("near-duplicates", "zcore")
+#: The share of the scores that ``d2-partial`` knows.
+KNOWN = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def choose(
         return d2(arrays, size, **settings)
     if method == "d2-paper":
         return as_published(arrays, size, **settings), {}
+    if method == "d2-partial":
+        return d2(arrays, size, known=KNOWN, **settings)
     if method == "random":
         rows = random_rows(len(emb), size, seed=seed)
     elif method == "highest":
@@ -115,11 +119,12 @@ def choose(
 
 def d2(
     arrays: Arrays, size: int, *, k: int = N_NEIGHBORS, gamma_reverse: float | str = "auto",
-    cutoff: float | str | None = None,
+    cutoff: float | str | None = None, known: float = 1.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
     """``d2prune select --emb --scores --size`` with these options, on arrays.
 
     A cutoff that is a number is applied before the graph is built, an automatic cutoff after it.
+    Only a random share `known` of the scores is used, as with ``--missing-scores spread``.
     """
     scores = arrays.scores
     if cutoff is None:
@@ -127,7 +132,12 @@ def d2(
     cut = None if cutoff == "auto" else hardest_rows(scores, cutoff)
     graph = arrays.graph(k, cut)
     edges, sigma = prepare_edges(graph, drop=cut)
-    u = propagate(edges, utility(scores), bandwidth=sigma, threads=1)
+    filled = utility(scores)
+    if known < 1:
+        order = np.random.default_rng((arrays.seed, 3)).permutation(len(scores))
+        filled[order[round(known * len(scores)) :]] = np.nan
+        filled = spread_scores(edges, filled, bandwidth=sigma, threads=1)
+    u = propagate(edges, filled, bandwidth=sigma, threads=1)
     kept = select(
         edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=cut,
         difficulty=own_scores(edges, u, bandwidth=sigma, threads=1),

@@ -11,8 +11,10 @@ RATES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 #: Methods without settings or with published settings; D2 with its defaults is the first.
 FIXED = (
     *("d2", "random", "highest", "moderate"),
-    *("k-center", "facility-location", "near-duplicates", "zcore"),
+    *("k-center", "facility-location", "near-duplicates", "zcore", "d2-partial"),
 )
+#: Methods of comparisons with EL2N only: other scores cost little, and none of them is missing.
+EL2N_ONLY = ("d2-partial",)
 CUTOFFS = (0.0, 0.1, 0.2, 0.3, 0.5)
 #: The largest β of the grid at high rates: larger ones leave few rows and were far from best.
 LARGEST_CUTOFF = {0.5: 0.2, 0.7: 0.1}
@@ -82,7 +84,8 @@ def tuned_methods(comparison: Comparison) -> list[str]:
 def fixed(inputs: Inputs) -> list[Training]:
     """Return the trainings that need no tuning, and training on all rows."""
     everything = Training(inputs, "everything", 1.0)
-    return [everything, *(Training(inputs, m, rate) for m in FIXED for rate in RATES)]
+    methods = [m for m in FIXED if inputs.scores == "el2n" or m not in EL2N_ONLY]
+    return [everything, *(Training(inputs, m, rate) for m in methods for rate in RATES)]
 
 
 def tuned(inputs: Inputs, store: Store) -> list[Training]:

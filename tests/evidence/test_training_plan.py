@@ -45,6 +45,19 @@ def test_d2_selects_the_rows_of_the_command_line(evidence, run_cli, data, settin
     assert rows.tolist() == np.load("selected.npy").tolist()
 
 
+def test_partial_scores_select_the_rows_of_the_command_line(evidence, run_cli, data):
+    """Of 40 scores, a tenth is known."""
+    known = np.random.default_rng((0, 3)).permutation(40)[:4]
+    scores = np.full(40, np.nan)
+    scores[known] = data.scores[known]
+    np.save("scores.npy", scores)
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15, "--order", "rank")
+    assert run_cli("select", *given, "--missing-scores", "spread")[0] == 0
+    arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
+    rows, _ = evidence["methods"].choose("d2-partial", arrays, 15, {})
+    assert rows.tolist() == np.load("selected.npy").tolist()
+
+
 def test_graphs_are_cached_by_the_rows_that_are_cut(evidence, data, tmp_path):
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0, tmp_path / "kept")
     masks = [None, *(np.arange(40) % 4 == remainder for remainder in (0, 1))]
@@ -101,6 +114,14 @@ def test_methods_that_need_labels_are_left_out_without(evidence):
         plan.tuned_methods(("wordnet", 0.0, s)) for s in ("el2n", "knn-distance")
     )
     assert {*with_labels} - {*without} == {"dual-sampling"}
+
+
+def test_partial_scores_are_planned_where_scores_cost_a_training(evidence):
+    plan, inputs = evidence["plan"], evidence["store"].Inputs
+    for scores in ("el2n", "knn-distance"):
+        methods = {t.method for t in plan.fixed(inputs("wordnet", 0.0, scores, "test", 0))}
+        assert ("d2-partial" in methods) == (scores == "el2n")
+        assert {"d2", "random", "everything"} <= methods
 
 
 def test_twins_have_the_same_model_labels_and_rows(evidence, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -180,8 +181,8 @@ def margins(table: Table) -> list[str]:
     return cells
 
 
-def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
-    """Plot the accuracy relative to random selection, one panel per comparison."""
+def styled_pyplot() -> Any:
+    """Return matplotlib.pyplot, set for a file that is readable on white and on black."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -199,6 +200,12 @@ def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
     )
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot(tables: dict[plan.Comparison, Table], path: Path) -> None:
+    """Plot the accuracy relative to random selection, one panel per comparison."""
+    pyplot = styled_pyplot()
     columns = min(2, len(tables))
     height = -(-len(tables) // columns)
     figure, panels = pyplot.subplots(

@@ -1,0 +1,134 @@
+"""Every method of the comparison, by name, on arrays. A high score is better. Without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from d2cli import prepare_edges, propagate, select, utility
+from d2cli.baselines import coverage_centric, highest, random_rows
+from d2cli.engine.threads import silent
+from d2cli.selection.gamma import LAST, bisected, grid
+from methods import Arrays
+
+Recorded = dict[str, Any]
+#: What a transform of the scores subtracts.
+LESS = {"center": np.mean, "shift": np.min}
+
+
+def choose(
+    method: str, arrays: Arrays, size: int, settings: dict[str, Any]
+) -> tuple[np.ndarray, Recorded]:
+    """Return (size,) rows, ascending, and values to record with the result.
+
+    Methods: ``random``; ``highest``: highest scores; ``ccs``: coverage-centric selection after the
+    share `cutoff` of the lowest scores is cut; ``deduplicated``: highest scores without
+    near-duplicates; ``d2``: the defaults of the command line; ``d2-lift``: :func:`d2_lift`.
+    """
+    noted: Recorded = {}
+    if method == "random":
+        rows = random_rows(len(arrays.scores), size, seed=arrays.seed)
+    elif method == "highest":
+        rows = highest(arrays.scores, size)
+    elif method == "ccs":
+        rows = coverage_centric(-arrays.scores, size, seed=arrays.seed, **settings)
+    elif method == "deduplicated":
+        rows, noted = deduplicated(arrays, size, **settings)
+    elif method == "d2":
+        rows, noted = d2(arrays, size)
+    elif method == "d2-lift":
+        rows, noted = d2_lift(arrays, size, **settings)
+    else:
+        raise ValueError(method)
+    return np.sort(rows), noted
+
+
+def lift(scores: np.ndarray, rows: np.ndarray) -> float:
+    """Return (mean score of the N rows − mean of all) / (mean of the N best − mean of all).
+
+    1 if no N rows are better than all.
+    """
+    mean = scores.mean()
+    best = scores[highest(scores, len(rows))].mean()
+    return float((scores[rows].mean() - mean) / (best - mean)) if best > mean else 1.0
+
+
+def d2(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
+    """``d2prune select --emb --scores --higher-is better --score-transform shift``, on arrays."""
+    edges, sigma = prepare_edges(arrays.graph())
+    quality = utility(arrays.scores, "better", "shift")
+    u = propagate(edges, quality, bandwidth=sigma, threads=1)
+    kept = select(edges, u, size, bandwidth=sigma, threads=1)
+    recorded = ("gamma_reverse", "ran_out_at", "thinned_from")
+    return kept.order, {name: getattr(kept, name) for name in recorded}
+
+
+def d2_lift(
+    arrays: Arrays, size: int, *, keep_lift: float, transform: str
+) -> tuple[np.ndarray, Recorded]:
+    """D2 without forward messages, with the smallest γ_r that keeps the lift at `keep_lift`.
+
+    Scores are less their mean (`transform` ``center``) or less the lowest (``shift``). A row with
+    a negative score sends no messages.
+    """
+    edges, sigma = prepare_edges(arrays.graph())
+    quality = arrays.scores - LESS[transform](arrays.scores)
+
+    def picked(gamma: float) -> np.ndarray:
+        return select(
+            edges, quality, size, bandwidth=sigma, gamma_reverse=gamma, cutoff=0.0, threads=1
+        ).order
+
+    # The one place that finds γ_r by lift.
+    place = bisected(lambda g: lift(quality, picked(g)) >= keep_lift, silent)
+    if place > LAST:  # exact copies weigh 1 at any γ_r
+        return highest(quality, size), {"gamma_reverse": None}
+    return picked(grid(place)), {"gamma_reverse": grid(place)}
+
+
+def deduplicated(arrays: Arrays, size: int, *, keep_lift: float) -> tuple[np.ndarray, Recorded]:
+    """Rows by score, without those that are near a kept row; the lift is at least `keep_lift`.
+
+    Rows are taken from the highest score on. A row is left out if it lies within a distance r of a
+    row that was taken and that is its neighbour in the graph (in either direction). The largest r
+    with `size` rows and that lift is used.
+    """
+    edges, _ = prepare_edges(arrays.graph())
+    ranked = np.argsort(-arrays.scores, kind="stable")
+    radii = np.unique(edges.distances)
+
+    def taken(radius: float) -> np.ndarray:
+        rows = np.empty(size, np.int64)
+        count = _walk(edges.indptr, edges.indices, edges.distances, ranked, radius, rows)
+        return rows[:count]
+
+    def accepts(radius: float) -> bool:
+        rows = taken(radius)
+        return len(rows) == size and lift(arrays.scores, rows) >= keep_lift
+
+    low, high = -1, len(radii)  # radii[low] is accepted (none: nothing is left out)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if accepts(radii[middle]) else (low, middle)
+    radius = float(radii[low]) if low >= 0 else -1.0
+    return taken(radius), {"radius": radius}
+
+
+@numba.njit
+def _walk(indptr, indices, distances, ranked, radius, rows):
+    """Write the rows that are taken to `rows`, and return how many; at most its length."""
+    left_out = np.zeros(ranked.shape[0], np.bool_)
+    count = 0
+    for row in ranked:
+        if count == rows.shape[0]:
+            break
+        if left_out[row]:
+            continue
+        rows[count] = row
+        count += 1
+        for e in range(indptr[row], indptr[row + 1]):
+            if distances[e] <= radius:
+                left_out[indices[e]] = True
+    return count

@@ -8,6 +8,9 @@ import numpy as np
 
 POOL = 100_000  #: pairs to select from
 SCORING = 60_000  #: pairs that the scoring model learns from
+#: Pairs of one set among these at most. The largest set would be half of them otherwise, and a
+#: model that has learnt from few sets does not know the pictures of others.
+OF_ONE_SET = 5_000
 
 
 @dataclass(frozen=True)
@@ -29,29 +32,32 @@ class Pool:
 
 def draw(
     training: np.ndarray, sets: np.ndarray, captions: np.ndarray, seed: int, noise: float,
-    *, pool: int = POOL, scoring: int = SCORING,
+    *, pool: int = POOL, scoring: int = SCORING, of_one_set: int = OF_ONE_SET,
 ) -> Pool:  # fmt: skip
     """Draw the sets of the scoring model, the pool from the other sets, and wrong captions.
 
-    Sets are drawn whole until they have `scoring` rows. Only the wrong captions depend on `noise`.
+    Sets are drawn until they have `scoring` rows, of which a set can give `of_one_set`. Only the
+    wrong captions depend on `noise`.
 
     Args:
         training: (t,) rows that can be drawn.
         sets, captions: (n,) of all rows.
         seed, noise: the share `noise` of the pool has its captions permuted.
-        pool, scoring: numbers of rows.
+        pool, scoring, of_one_set: numbers of rows.
     """
     rng = np.random.default_rng((seed, 4))
-    names, place, counts = np.unique(sets[training], return_inverse=True, return_counts=True)
-    order = rng.permutation(len(names))
-    last = int(np.searchsorted(np.cumsum(counts[order]), scoring))
-    of_scoring = np.isin(place, order[: last + 1])
-    scores_from = np.sort(rng.permutation(training[of_scoring])[:scoring])
-    rows = np.sort(rng.permutation(training[~of_scoring])[:pool])
+    shuffled = rng.permutation(training)
+    names, place = np.unique(sets[shuffled], return_inverse=True)
+    by_set = [shuffled[place == one] for one in rng.permutation(len(names))]
+    offered = np.cumsum([min(len(rows), of_one_set) for rows in by_set])
+    taken = int(np.searchsorted(offered, scoring)) + 1
+    scores_from = np.concatenate([rows[:of_one_set] for rows in by_set[:taken]])[:scoring]
+    rows = rng.permutation(np.concatenate([[], *by_set[taken:]]).astype(np.int64))[:pool]
     if len(rows) < pool or len(scores_from) < scoring:
         raise ValueError(f"the sets have too few rows for {scoring:,} and {pool:,}")
+    rows = np.sort(rows)
     given = with_wrong_captions(captions[rows], noise, seed)
-    return Pool(rows, given, given != captions[rows], scores_from)
+    return Pool(rows, given, given != captions[rows], np.sort(scores_from))
 
 
 def with_wrong_captions(captions: np.ndarray, noise: float, seed: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def drawn(multimodal, seed=0, noise=0.3):
     captions = rng.integers(0, 200, 900)
     training = np.flatnonzero(sets != "c")
     draw = multimodal.pools.draw
-    pool = draw(training, sets, captions, seed, noise, pool=300, scoring=150)
+    pool = draw(training, sets, captions, seed, noise, pool=300, scoring=150, of_one_set=40)
     return pool, sets, captions
 
 
@@ -109,6 +109,8 @@ def test_pool_and_scoring_sets_have_no_set_in_common(multimodal):
     pool, sets, _ = drawn(multimodal)
     assert len({*pool.rows.tolist()}) == 300 and len({*pool.scoring.tolist()}) == 150
     assert not {*sets[pool.rows]} & {*sets[pool.scoring]}
+    counts = np.unique(sets[pool.scoring], return_counts=True)[1]
+    assert sorted(counts) == [30, 40, 40, 40]
     assert "c" not in {*sets[pool.rows]} | {*sets[pool.scoring]}
 
 

@@ -9,7 +9,7 @@ BUILD  := build
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo example report test check coverage docs picture package fuzz floors soak bench \
-        bench-knn bench-large bench-plan evidence clean
+        bench-knn bench-large bench-plan evidence evidence-multimodal clean
 
 help:
 	@echo "make demo      install d2prune and keep 30 % of the sample data"
@@ -31,7 +31,10 @@ help:
 	@echo "make bench-large build graphs of 12.8 million rows in 4 GiB and of 4 million in 16 to 1"
 	@echo "               (half an hour; 40 GB of disk; SCALE=0.01 takes a hundredth of the rows)"
 	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
-	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages)"
+	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages,"
+	@echo "               and npm)"
+	@echo "make evidence-multimodal  the part of it that filters image-caption pairs (six hours on one"
+	@echo "               core; npm)"
 	@echo "make clean     remove what was built"
 
 $(BIN)/d2prune: pyproject.toml
@@ -163,12 +166,17 @@ $(BUILD)/bench-env/installed: pyproject.toml
 	$(BUILD)/bench-env/bin/pip install --quiet --editable '.[bench]'
 	@touch $@
 
-# Each training adds a line to evidence/results. A training that has a line is not run again.
+# Each training adds a line to a folder results. A training that has a line is not run again.
 evidence: $(BUILD)/evidence-env/installed
 	@mkdir -p $(BUILD)/bench
 	$(BUILD)/evidence-env/bin/python bench/inputs.py wordnet --out $(BUILD)/bench
 	$(BUILD)/evidence-env/bin/python evidence/run.py --data $(BUILD)/bench --cache $(BUILD)/evidence
 	$(BUILD)/evidence-env/bin/python evidence/tables.py
+	$(MAKE) evidence-multimodal
+
+evidence-multimodal: $(BUILD)/evidence-env/installed
+	PYTHONPATH=evidence $(BUILD)/evidence-env/bin/python -m multimodal.run --cache $(BUILD)/multimodal
+	PYTHONPATH=evidence $(BUILD)/evidence-env/bin/python -m multimodal.tables
 
 $(BUILD)/evidence-env/installed: pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/evidence-env

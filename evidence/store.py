@@ -22,11 +22,13 @@ class Inputs:
     """The inputs of selections: one data set, its labels, and the scores of one seed.
 
     Attributes:
-        dataset: ``fashion_mnist`` or ``wordnet``.
-        noise: the share of training labels that were replaced.
-        scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``.
+        dataset: ``fashion_mnist``, ``wordnet`` or ``icons``.
+        noise: the share of training labels, or of captions, that were replaced.
+        scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``; ``cosine``
+            of images and captions.
         split: ``test``: select from all training rows, measure on the test rows. ``validation``,
-            for tuning: measure on a tenth of the training rows, select from the others.
+            for tuning: measure on a tenth of the training rows, select from the others. The sets
+            of ``icons`` for tuning are no training rows: its split is always ``test``.
         seed: of the noise, of the model that gives the scores, of selection and of training.
     """
 

@@ -24,8 +24,8 @@ class Inputs:
     Attributes:
         dataset: ``fashion_mnist``, ``wordnet`` or ``icons``.
         noise: the share of training labels, or of captions, that were replaced.
-        scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``; ``cosine``
-            of images and captions.
+        scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``; or
+            ``cosine`` of images and captions.
         split: ``test``: select from all training rows, measure on the test rows. ``validation``,
             for tuning: measure on a tenth of the training rows, select from the others. The sets
             of ``icons`` for tuning are no training rows: its split is always ``test``.

@@ -108,7 +108,7 @@ class DirectionDefaults:
 DIRECTIONS: dict[HigherIs, DirectionDefaults] = {
     "harder": DirectionDefaults(keep_lift=None, hops=1, cutoff="auto", negative=None),
     "easier": DirectionDefaults(keep_lift=None, hops=1, cutoff="auto", negative=None),
-    "better": DirectionDefaults(keep_lift=None, hops=1, cutoff=0.0, negative="center"),
+    "better": DirectionDefaults(keep_lift=0.95, hops=0, cutoff=0.0, negative="center"),
 }
 HOPS = DIRECTIONS[HIGHER_IS].hops  #: of functions on arrays, which know no direction
 

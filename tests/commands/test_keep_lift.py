@@ -139,9 +139,9 @@ def test_summary_and_explain_state_the_lift(rows, run_cli):
 
 
 NOTICES = [
-    (["--keep-lift", "1", "--higher-is", "better"], "keeps a lift of 1: the highest scores", 1),
-    (["--keep-lift", "1", "--higher-is", "better"], "--hops 0 sends none", 1),
-    (["--keep-lift", "0.001", "--hops", "0", "--higher-is", "better"], "spread the picks more", 0),
+    (["--keep-lift", "1", "--hops", "1"], "keeps a lift of 1: the highest scores", 1),
+    (["--keep-lift", "1", "--hops", "1"], "--hops 0 sends none", 1),
+    (["--keep-lift", "0.001"], "spread the picks more", 0),
     (["--scores", "same.npy", "--keep-lift", "0.5"], "have the same mean score", 0),
 ]
 
@@ -149,7 +149,7 @@ NOTICES = [
 @pytest.mark.parametrize(("options", "says", "none"), NOTICES)
 def test_notices(rows, run_cli, options, says, none):
     np.save("same.npy", np.full(N, 2.0))
-    scores = () if "--scores" in options else SCORES
+    scores = () if "--scores" in options else (*SCORES, "--higher-is", "better")
     code, _, err = run_cli("select", *EMB, *scores, *options, "--size", 30)
     assert code == 0
     assert [says in line for line in err.splitlines() if line.startswith("notice: ")] == [True]
@@ -289,8 +289,8 @@ def rows_of(path):
 
 
 def test_report_of_a_selection_without_reverse_messages(rows, run_cli, page):
-    options = ("--higher-is", "better", "--keep-lift", 1, "--ratio", 0.1, "--out", "k.parquet")
-    assert run_cli("select", *EMB, *SCORES, *options)[0] == 0
+    options = ("--higher-is", "better", "--keep-lift", 1, "--hops", 1, "--ratio", 0.1)
+    assert run_cli("select", *EMB, *SCORES, *options, "--out", "k.parquet")[0] == 0
     line = ("report", *EMB, *SCORES, "--selected", "k.parquet", "--map", "none", "--out", "r.html")
     assert run_cli(*line)[0] == 0
     assert "no γ_r kept the lift that was asked for" in Path("r.html").read_text()

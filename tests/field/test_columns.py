@@ -259,8 +259,9 @@ def test_negative_scores_that_are_better(field, command):
 def test_negative_scores_of_a_similarity_column(field, captions):
     array("emb.npy", X)
     write("m.parquet", similarity=S - 0.1)
-    want = field.wanted(X, S - 0.1, "--score-transform", "center")
-    field.works(*EMB, *SCORES, "--higher-is", "better", "--cutoff", "auto", want=want)
+    rule = ("--keep-lift", 0.95, "--hops", 0, "--cutoff", 0)  # the defaults for better scores
+    want = field.wanted(X, S - 0.1, "--score-transform", "center", *rule)
+    field.works(*EMB, *SCORES, "--higher-is", "better", want=want)
     (decision,) = (d for d in field.provenance()["decisions"] if d["name"] == "score_transform")
     assert decision["value"] == "center"
     assert decision["numbers"] == {"lowest_score": pytest.approx(S.min() - 0.1)}

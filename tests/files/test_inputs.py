@@ -323,7 +323,7 @@ def test_embedding_reader_folder(same, data):
     same(emb="pq")
 
 
-def test_datacomp_folder(same, data, select):
+def test_datacomp_folder(data, select):
     Path("metadata").mkdir()
     uids = [f"{i * 7919:032x}" for i in range(data.n)]
     for i, rows in enumerate(np.split(np.arange(data.n), [17])):
@@ -337,11 +337,14 @@ def test_datacomp_folder(same, data, select):
         }
         pq.write_table(pa.table(columns), f"metadata/{i}.parquet")
     keys = ["--emb-key", "l14_img", "--scores-key", "clip_l14_similarity_score"]
-    same(*keys, "--higher-is", "better", "--cutoff", "auto", emb="metadata", scores="metadata")
-    both = ["--emb", "metadata", "--scores", "metadata", "--ratio", "0.4", *keys]
-    assert select(*both, "--as", "datacomp-uid", "--out", "subset.npy")[0] == 0
+    better = ["--higher-is", "better", "--ratio", "0.4", "--out"]
+    assert select("--emb", "emb.npy", "--scores", "scores.npy", *better, "plain.npy")[0] == 0
+    assert select("--emb", "metadata", "--scores", "metadata", *keys, *better, "kept.npy")[0] == 0
+    assert Path("kept.npy").read_bytes() == Path("plain.npy").read_bytes()
+    both = ["--emb", "metadata", "--scores", "metadata", *keys, *better]
+    assert select(*both, "subset.npy", "--as", "datacomp-uid")[0] == 0
     kept = np.load("subset.npy")
-    assert [f"{a:016x}{b:016x}" for a, b in kept] == [uids[i] for i in np.load("same.npy")]
+    assert [f"{a:016x}{b:016x}" for a, b in kept] == [uids[i] for i in np.load("kept.npy")]
 
 
 def test_hugging_face_folder(same, data):

@@ -33,7 +33,7 @@ help:
 	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
 	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages,"
 	@echo "               and npm)"
-	@echo "make evidence-multimodal  the part of it that filters image-caption pairs (six hours on one"
+	@echo "make evidence-multimodal  the part of it that filters image-caption pairs (five hours on one"
 	@echo "               core; npm)"
 	@echo "make clean     remove what was built"
 

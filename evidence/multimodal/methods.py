@@ -9,13 +9,10 @@ import numpy as np
 
 from d2cli import prepare_edges, propagate, select, utility
 from d2cli.baselines import coverage_centric, highest, random_rows
-from d2cli.engine.threads import silent
-from d2cli.selection.gamma import LAST, bisected, grid
+from d2cli.defaults import Transform
 from methods import Arrays
 
 Recorded = dict[str, Any]
-#: What a transform of the scores subtracts.
-LESS = {"center": np.mean, "shift": np.min}
 
 
 def choose(
@@ -25,7 +22,8 @@ def choose(
 
     Methods: ``random``; ``highest``: highest scores; ``ccs``: coverage-centric selection after the
     share `cutoff` of the lowest scores is cut; ``deduplicated``: highest scores without
-    near-duplicates; ``d2``: the defaults of the command line; ``d2-lift``: :func:`d2_lift`.
+    near-duplicates; ``d2``: D2 with a lift that is kept; ``d2-difficulty``: D2 with its rules for
+    difficulties, as if a high score were a hard example.
     """
     noted: Recorded = {}
     if method == "random":
@@ -37,9 +35,9 @@ def choose(
     elif method == "deduplicated":
         rows, noted = deduplicated(arrays, size, **settings)
     elif method == "d2":
-        rows, noted = d2(arrays, size)
-    elif method == "d2-lift":
-        rows, noted = d2_lift(arrays, size, **settings)
+        rows, noted = d2(arrays, size, **settings)
+    elif method == "d2-difficulty":
+        rows, noted = d2_by_difficulty(arrays, size)
     else:
         raise ValueError(method)
     return np.sort(rows), noted
@@ -55,37 +53,27 @@ def lift(scores: np.ndarray, rows: np.ndarray) -> float:
     return float((scores[rows].mean() - mean) / (best - mean)) if best > mean else 1.0
 
 
-def d2(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
-    """``d2prune select --emb --scores --higher-is better --score-transform shift``, on arrays."""
+def d2(
+    arrays: Arrays, size: int, *, keep_lift: float, transform: Transform
+) -> tuple[np.ndarray, Recorded]:
+    """``d2prune select --higher-is better --keep-lift --score-transform``, on arrays."""
     edges, sigma = prepare_edges(arrays.graph())
-    quality = utility(arrays.scores, "better", "shift")
+    quality = utility(arrays.scores, "better", transform)
+    kept = select(edges, quality, size, bandwidth=sigma, keep_lift=keep_lift, threads=1)
+    return kept.order, {"gamma_reverse": kept.gamma_reverse}
+
+
+def d2_by_difficulty(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
+    """The defaults for difficulties, without a cutoff, on scores less the lowest.
+
+    ``d2prune select --higher-is harder --score-transform shift --cutoff 0``.
+    """
+    edges, sigma = prepare_edges(arrays.graph())
+    quality = utility(arrays.scores, "harder", "shift")
     u = propagate(edges, quality, bandwidth=sigma, threads=1)
     kept = select(edges, u, size, bandwidth=sigma, threads=1)
     recorded = ("gamma_reverse", "ran_out_at", "thinned_from")
     return kept.order, {name: getattr(kept, name) for name in recorded}
-
-
-def d2_lift(
-    arrays: Arrays, size: int, *, keep_lift: float, transform: str
-) -> tuple[np.ndarray, Recorded]:
-    """D2 without forward messages, with the smallest γ_r that keeps the lift at `keep_lift`.
-
-    Scores are less their mean (`transform` ``center``) or less the lowest (``shift``). A row with
-    a negative score sends no messages.
-    """
-    edges, sigma = prepare_edges(arrays.graph())
-    quality = arrays.scores - LESS[transform](arrays.scores)
-
-    def picked(gamma: float) -> np.ndarray:
-        return select(
-            edges, quality, size, bandwidth=sigma, gamma_reverse=gamma, cutoff=0.0, threads=1
-        ).order
-
-    # The one place that finds γ_r by lift.
-    place = bisected(lambda g: lift(quality, picked(g)) >= keep_lift, silent)
-    if place > LAST:  # exact copies weigh 1 at any γ_r
-        return highest(quality, size), {"gamma_reverse": None}
-    return picked(grid(place)), {"gamma_reverse": grid(place)}
 
 
 def deduplicated(arrays: Arrays, size: int, *, keep_lift: float) -> tuple[np.ndarray, Recorded]:

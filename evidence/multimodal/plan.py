@@ -14,19 +14,17 @@ RATES = (0.2, 0.1, 0.3, 0.05, 0.5)
 #: Shares of wrong captions, in the order of the run.
 NOISES = (0.3, 0.0)
 #: Methods without settings.
-FIXED = ("random", "highest", "d2")
+FIXED = ("random", "highest", "d2-difficulty")
 LIFTS = (0.9, 0.95, 0.98)
+#: The defaults of ``d2prune select --higher-is better``, one of the settings that are tried.
+D2_DEFAULTS = {"keep_lift": 0.95, "transform": "center"}
 #: β of CCS. A β of 1 − rate would leave nothing to choose: it is the highest scores.
 CUTOFFS = (0.0, 0.3, 0.5, 0.7)
 #: The settings that each method is tried with; one is chosen for each rate on the validation sets.
 GRID: dict[str, tuple[dict[str, Any], ...]] = {
     "deduplicated": tuple({"keep_lift": level} for level in LIFTS),
     "ccs": tuple({"cutoff": beta} for beta in CUTOFFS),
-    "d2-lift": tuple(
-        {"keep_lift": level, "transform": transform}
-        for transform in ("center", "shift")
-        for level in LIFTS
-    ),
+    "d2": tuple({**D2_DEFAULTS, "keep_lift": level} for level in LIFTS),
 }
 
 

@@ -62,7 +62,7 @@ def arrays_of(inputs: Inputs, cache: Path) -> Arrays:
     with np.load(place / "captions.npz") as kept:
         given = kept["vectors"][np.searchsorted(kept["captions"], pool.captions)]
     scores = np.einsum("ij,ij->i", embeddings, given, dtype=np.float64)
-    return Arrays(embeddings, scores, None, inputs.seed, place)
+    return Arrays(embeddings, scores, None, inputs.seed, place=place)
 
 
 def _score(seed: int, pool: pools.Pool, place: Path, cache: Path) -> None:

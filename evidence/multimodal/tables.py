@@ -20,20 +20,28 @@ from tables import COLORS, Cell, styled_pyplot
 HERE = Path(__file__).resolve().parent
 Line = dict[str, Any]
 Measure = Callable[[Line], float]
-Table = dict[str, dict[float, list[Line]]]  # method, rate: a line for each seed
 
-#: The methods in the order of the tables, and their names there.
-ROWS = {
-    "random": "random",
-    "highest": "top score",
-    "deduplicated": "top score without near-duplicates, λ chosen",
-    "ccs": "CCS, β chosen",
-    "d2": "D2, defaults",
-    "d2-lift": "**D2 by lift, λ chosen**",
+#: (method, settings chosen) in the order of the tables, and its name there.
+Row = tuple[str, bool]
+ROWS: dict[Row, str] = {
+    ("random", False): "random",
+    ("highest", False): "top score",
+    ("deduplicated", True): "top score without near-duplicates, λ chosen",
+    ("ccs", True): "CCS, β chosen",
+    ("d2-difficulty", False): "D2, rules for difficulties",
+    ("d2", False): "**D2, defaults**",
+    ("d2", True): "D2, λ chosen",
 }
-STYLE = {**COLORS, "deduplicated": COLORS["near-duplicates"], "d2-lift": COLORS["d2"]}
-#: Pairs of methods whose difference is shown.
-AGAINST = (("d2-lift", "highest"), ("d2-lift", "deduplicated"), ("d2", "highest"))
+Table = dict[Row, dict[float, list[Line]]]  # row, rate: a line for each seed
+STYLE = {
+    **COLORS, "deduplicated": COLORS["near-duplicates"], "d2-difficulty": COLORS["moderate"]
+}  # fmt: skip
+#: Rows whose difference is shown.
+AGAINST: tuple[tuple[Row, Row], ...] = (
+    (("d2", False), ("highest", False)),
+    (("d2", False), ("deduplicated", True)),
+    (("d2-difficulty", False), ("highest", False)),
+)
 RATES = sorted(plan.RATES)
 
 
@@ -81,10 +89,16 @@ def chosen(method: str, rate: float, noise: float, store: Store) -> list[Line]:
 def table_of(noise: float, store: Store) -> Table:
     """Return the lines of each method at each rate, where there are results."""
     table: Table = {}
-    for method in ROWS:
-        found = {rate: chosen(method, rate, noise, store) for rate in RATES}
+    for method, is_chosen in ROWS:
+        fixed = plan.D2_DEFAULTS if method == "d2" else {}
+        found = {
+            rate: chosen(method, rate, noise, store)
+            if is_chosen
+            else lines_of(method, rate, fixed, noise, store)
+            for rate in RATES
+        }
         if any(found.values()):
-            table[method] = {rate: lines for rate, lines in found.items() if lines}
+            table[method, is_chosen] = {rate: lines for rate, lines in found.items() if lines}
     return table
 
 
@@ -106,13 +120,13 @@ def accuracies(table: Table, measure: Measure) -> list[str]:
         for rate in RATES
         if any(rate in found for found in table.values())
     }
-    for method, found in table.items():
+    for row, found in table.items():
         texts = []
         for rate in RATES:
             here = cell(found[rate], measure) if rate in found else None
             leads = here is not None and here.mean == best[rate]
             texts.append(f"**{here}**" if leads else str(here or "–"))
-        lines.append(_row(ROWS[method], texts))
+        lines.append(_row(ROWS[row], texts))
     for ours, other in AGAINST:
         if ours in table and other in table:
             name = f"{_plain(ours)}, ahead of {_plain(other)}"
@@ -120,11 +134,11 @@ def accuracies(table: Table, measure: Measure) -> list[str]:
     return [*lines, ""]
 
 
-def _plain(method: str) -> str:
-    return ROWS[method].strip("*").split(", λ")[0]
+def _plain(row: Row) -> str:
+    return ROWS[row].strip("*").split(", λ chosen")[0].split(", β chosen")[0]
 
 
-def _gap(table: Table, ours: str, other: str, rate: float, measure: Measure) -> str:
+def _gap(table: Table, ours: Row, other: Row, rate: float, measure: Measure) -> str:
     """Mean and standard error of the differences, seed by seed."""
     if rate not in table[ours] or rate not in table[other]:
         return "–"
@@ -141,7 +155,7 @@ def diversity(table: Table) -> list[str]:
     )  # fmt: skip
     lines = [_row("kept", list(heads)), _rule(len(heads))]
     for rate in RATES:
-        for method, found in table.items():
+        for row, found in table.items():
             here = found.get(rate)
             if not here:
                 continue
@@ -150,7 +164,7 @@ def diversity(table: Table) -> list[str]:
                 return cell(here, measure).mean
 
             texts = [
-                ROWS[method].strip("*"),
+                ROWS[row].strip("*"),
                 _words(here[0]["settings"]),
                 f"{mean(lambda x: x['lift']):.2f}",
                 f"{mean(lambda x: x['wrong'] / x['kept']):.1%}",
@@ -175,7 +189,7 @@ def every_setting(noise: float, store: Store) -> list[str]:
                 pair = [cell(found, recall_on(sets)).mean for sets in (VALIDATION, TEST) if found]
                 texts.append(" / ".join(f"{one:.4f}" for one in pair) or "–")
             if any(text != "–" for text in texts):
-                lines.append(_row(f"{_plain(method)}, {_words(settings)}", texts))
+                lines.append(_row(f"{_plain((method, True))}, {_words(settings)}", texts))
     return [*lines, ""]
 
 
@@ -234,8 +248,9 @@ def plot(tables: dict[float, Table], path: Path) -> None:
     )
     for line, (noise, table) in zip(panels, tables.items(), strict=True):
         for panel, (name, measure) in zip(line, measures.items(), strict=True):
-            chance = table.get("random", {})
-            for method, found in table.items():
+            chance = table.get(("random", False), {})
+            for row, found in table.items():
+                method, is_chosen = row
                 rates = [rate for rate in RATES if rate in found and rate in chance]
                 gaps = [
                     Cell(
@@ -250,9 +265,9 @@ def plot(tables: dict[float, Table], path: Path) -> None:
                     [RATES.index(rate) for rate in rates],
                     [gap.mean for gap in gaps],
                     np.nan_to_num([gap.error for gap in gaps]),
-                    label=ROWS[method].strip("*"),
-                    color=STYLE[method], lw=2.4 if method == "d2-lift" else 1.3,
-                    ls="--" if method == "d2" else "-", marker="o", ms=3,
+                    label=ROWS[row].strip("*"),
+                    color=STYLE[method], lw=2.4 if method == "d2" else 1.3,
+                    ls="--" if method == "d2" and is_chosen else "-", marker="o", ms=3,
                 )  # fmt: skip
             panel.set_xticks(range(len(RATES)), [f"{rate:.0%}" for rate in RATES])
             panel.set_title(title(noise), fontsize=9)

@@ -183,14 +183,26 @@ def arrays_of(multimodal, n=60, seed=0):
     return multimodal.Arrays(emb, scores, None, seed)
 
 
-def test_d2_selects_the_rows_of_the_command_line(multimodal, run_cli, data):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("d2", ("--higher-is", "better")),
+        ("d2-difficulty", ("--higher-is", "harder", "--score-transform", "shift", "--cutoff", 0)),
+    ],
+)
+def test_d2_selects_the_rows_of_the_command_line(multimodal, run_cli, data, method, options):
     scores = data.scores - 3
     np.save("quality.npy", scores)
     given = ("--emb", "emb.npy", "--scores", "quality.npy", "--size", 15)
-    direction = ("--higher-is", "better", "--score-transform", "shift")
-    assert run_cli("select", *given, *direction)[0] == 0
-    rows, _ = multimodal.methods.choose("d2", multimodal.Arrays(data.emb, scores, None, 0), 15, {})
+    assert run_cli("select", *given, *options)[0] == 0
+    arrays = multimodal.Arrays(data.emb, scores, None, 0)
+    settings = multimodal.plan.D2_DEFAULTS if method == "d2" else {}
+    rows, _ = multimodal.methods.choose(method, arrays, 15, settings)
     assert rows.tolist() == np.load("selected.npy").tolist()
+
+
+def test_the_defaults_are_among_the_settings_that_are_tried(multimodal):
+    assert multimodal.plan.D2_DEFAULTS in multimodal.plan.GRID["d2"]
 
 
 def test_every_planned_method_selects_its_budget(multimodal):
@@ -215,30 +227,11 @@ def test_lift_is_1_for_the_best_and_0_for_all(multimodal):
     assert lift(np.ones(4), np.array([1])) == 1
 
 
-@pytest.mark.parametrize("transform", ["center", "shift"])
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_gamma_by_lift_is_the_smallest_that_keeps_it(multimodal, transform, level):
-    from d2cli import prepare_edges, select
-    from d2cli.selection.gamma import GAMMA_TOLERANCE
-
+def test_d2_keeps_the_lift_that_the_tables_state(multimodal, level):
     arrays = arrays_of(multimodal)
-    rows, noted = multimodal.methods.d2_lift(arrays, 15, keep_lift=level, transform=transform)
-    assert multimodal.methods.lift(arrays.scores, rows) >= level
-    edges, sigma = prepare_edges(arrays.graph())
-    less = arrays.scores.mean() if transform == "center" else arrays.scores.min()
-    stronger = select(
-        edges, arrays.scores - less, 15, bandwidth=sigma,
-        gamma_reverse=noted["gamma_reverse"] / GAMMA_TOLERANCE,
-    )  # fmt: skip
-    assert multimodal.methods.lift(arrays.scores, stronger.order) < level
-
-
-def test_copies_that_no_gamma_spares_leave_the_order_of_the_scores(multimodal):
-    emb = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
-    scores = np.r_[np.zeros(15), np.ones(5)]  # one group of copies has all the quality
-    arrays = multimodal.Arrays(emb, scores, None, 0)
-    rows, noted = multimodal.methods.d2_lift(arrays, 5, keep_lift=0.9, transform="shift")
-    assert sorted(rows.tolist()) == [15, 16, 17, 18, 19] and noted == {"gamma_reverse": None}
+    rows, _ = multimodal.methods.d2(arrays, 15, keep_lift=level, transform="center")
+    assert level <= multimodal.methods.lift(arrays.scores, rows) < 1
 
 
 def plain_walk(arrays, radius, size):
@@ -291,6 +284,21 @@ def test_diversity_of_a_selection(multimodal):
 
 
 # -- runs and tables -------------------------------------------------------------------------------
+def test_scores_are_cosines_of_the_captions_with_noise(multimodal, monkeypatch, tmp_path):
+    inputs, place = multimodal.plan.inputs_of(0.3, 7), tmp_path / "seed-7"
+    place.mkdir()
+    images, words = arrays_of(multimodal, 30).embeddings, arrays_of(multimodal, 3, 1).embeddings
+    np.save(place / "embeddings.npy", images)
+    np.savez(place / "captions.npz", captions=np.array([2, 5, 9]), vectors=words)
+    captions = np.array([5, 9, 2] * 10)
+    monkeypatch.setattr(multimodal.run, "_pool", lambda *_: SimpleNamespace(captions=captions))
+    arrays = multimodal.run.arrays_of(inputs, tmp_path)
+    expected = [row @ words[[2, 5, 9].index(c)] for row, c in zip(images, captions, strict=True)]
+    assert arrays.scores == pytest.approx(expected, abs=1e-6)
+    arrays.graph()
+    assert [*place.glob("graph-*.npz")]  # shared by all selections of the seed
+
+
 def test_outcome_of_a_training(multimodal, monkeypatch, tmp_path):
     """With the training replaced: what is recorded. Equal rows are not trained on again."""
     run, plan, n = multimodal.run, multimodal.plan, 60
@@ -331,7 +339,7 @@ def run_plan(multimodal, folder, seeds, better="ph"):
             for training in store.missing(plan.trainings(plan.inputs_of(noise, seed))):
                 options = plan.settings_of(training.method, training.rate)
                 place = options.index(training.settings) if training.settings else 0
-                value = 0.5 + seed / 1000 + (training.method == "d2-lift") / 100
+                value = 0.5 + seed / 1000 + (training.method == "d2") / 100
                 retrieval = {
                     name: [value + (name == better) * place / 100] * 2
                     for name in multimodal.icons.HELD_OUT
@@ -381,20 +389,20 @@ def test_tables_are_means_standard_errors_and_paired_differences(multimodal, tmp
     assert "Seeds: 3." in text and "wrong captions: 0.8400 ± 0.0000" in text
     assert "| random | 0.5010 ± 0.0006 |" in text
     # Seeds differ by 0.001, methods by 0.01: differences of the same seed have no error.
-    assert "| D2 by lift, ahead of top score | +0.0100 ± 0.0000 |" in text
-    assert "D2 by lift, λ = 0.95, center" in text
+    assert "| D2, defaults, ahead of top score | +0.0100 ± 0.0000 |" in text
+    assert "| D2, λ = 0.95, center |" in text
 
 
 def test_unfinished_tables_show_what_there_is(multimodal, tmp_path):
     store, plan, tables = multimodal.Store(tmp_path), multimodal.plan, multimodal.tables
     run_plan(multimodal, tmp_path, 1)
     lines = (tmp_path / "icons.jsonl").read_text().splitlines()
-    first = [line for line in lines if json.loads(line)["rate"] in (1.0, *plan.RATES[:2])][:30]
+    first = [line for line in lines if json.loads(line)["noise"] == 0.3][:20]
     (tmp_path / "icons.jsonl").write_text("".join(f"{line}\n" for line in first))
     store = multimodal.Store(tmp_path)
     table = tables.table_of(0.3, store)
-    assert [*table["d2-lift"]] == [plan.RATES[0]]  # not all settings have results at the next
-    assert {*table["highest"]} == {*plan.RATES[:2]}
+    assert [*table["ccs", True]] == [plan.RATES[0]]  # not all settings have results at the next
+    assert {*table["highest", False]} == {*plan.RATES[:2]}
     text = "\n".join(tables.markdown(0.3, table, store))
     assert "–" in text
     tables.plot({0.3: table}, tmp_path / "plot.svg")

@@ -18,6 +18,7 @@ from d2cli.selection.gamma import search
 from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW
 from d2cli.selection.sizes import AT_ONCE
 from tests import naive, naive_lift
+from tests.marks import compiled
 from tests.messages.test_messages import LINE
 from tests.strategies import knn_graphs, scores
 
@@ -184,6 +185,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@compiled
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("least", [0.6, 0.95])
 def test_result_depends_neither_on_threads_nor_on_the_loop_nor_on_memory(
@@ -318,7 +320,7 @@ def test_prepared_edges_give_the_same_selection(problem):
     assert one.order.tobytes() == other.order.tobytes()
 
 
-@pytest.mark.parametrize("least", [0.9, 1.0])
+@pytest.mark.parametrize("least", [0.6, 1.0])
 def test_a_budget_in_cost_uses_the_gamma_of_as_many_rows(least):
     """γ_r keeps the lift of the N rows that the budget buys at the mean cost; costs end the picks.
 

@@ -196,7 +196,8 @@ class _Sampler:
         if isinstance(direction := getattr(settled, "direction", None), Direction):
             options = ScoreOptions(direction.higher_is, direction.score_transform)
             yield "score_options", options
-        if isinstance(messages := getattr(settled, "messages", None), Messages):
+        messages = getattr(settled, "messages", None)
+        if isinstance(messages, Messages) and hasattr(self._request, "messages"):
             yield "messages", MessageOptions(**messages.recorded)
         if getattr(self._job, "cutoff_scores", None) is not None:
             yield "cutoff_higher_is", settled.cutoff_direction.higher_is

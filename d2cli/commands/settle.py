@@ -143,6 +143,13 @@ def settle_gamma_reverse(
     return gamma, DIRECTIONS[higher_is].keep_lift if gamma == AUTO else None
 
 
+def usual_cutoff(
+    gamma: float | Literal["auto"], higher_is: HigherIs
+) -> float | Literal["auto"]:  # fmt: skip
+    """The cutoff if none is given, for scores of this direction."""
+    return DIRECTIONS[higher_is].cutoff if gamma == AUTO else 0.0
+
+
 # -- scores ----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Direction:

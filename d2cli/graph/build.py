@@ -243,16 +243,16 @@ class _GroupSearch:
             # The search that tunes itself by more than the k nearest gets more of them.
             truth = self._truth(group, truth_size(k, n), np.concatenate([aim, judge]), checkpoint)
             found, decisions = block_neighbors(
-                group, settings, truth.part(0, aim.size), progress, checkpoint
+                group, settings, truth.some(slice(aim.size)), progress, checkpoint
             )
         else:
             truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
             neighbors, distances, decisions = hnsw_neighbors(
-                group, settings, truth.part(0, aim.size), progress, checkpoint
+                group, settings, truth.some(slice(aim.size)), progress, checkpoint
             )
             found = Held(group.number(neighbors), distances)
         tally.decisions = tuple(decision.as_json() for decision in decisions)
-        judging = truth.first(k).part(aim.size, aim.size + judge.size)
+        judging = truth.first(k).some(slice(aim.size, None))
         reached = judging.recall(found.take(judge)[1])
         tally.approximate += 1
         tally.sampled += judge.size

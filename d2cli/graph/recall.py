@@ -33,12 +33,8 @@ class Truth(NamedTuple):
         """The k nearest neighbours only."""
         return Truth(self.rows, self.neighbors[:, :k], self.distances[:, :k])
 
-    def part(self, start: int, stop: int) -> "Truth":
-        """Rows start … stop of the sample."""
-        return Truth(self.rows[start:stop], self.neighbors[start:stop], self.distances[start:stop])
-
-    def some(self, which: Bools) -> "Truth":
-        """The rows of the sample that are marked in `which` (m,)."""
+    def some(self, which: Bools | slice) -> "Truth":
+        """Some rows of the sample: those that are marked in `which` (m,), or a run of them."""
         return Truth(self.rows[which], self.neighbors[which], self.distances[which])
 
     def recall(self, distances: Float32) -> float:

@@ -81,6 +81,10 @@ class Selection:
         spent = np.flatnonzero(self.gains[self.included :] <= 0)
         return self.included + int(spent[0]) if spent.size else None
 
+    def prefix(self, count: int) -> Selection:
+        """The first `count` picks, included rows counted in."""
+        return replace(self, order=self.order[:count], gains=self.gains[:count])
+
     @property
     def lift_section(self) -> dict[str, float | None]:
         """The entries of provenance about `lift`."""
@@ -239,8 +243,8 @@ class Run:
     ) -> tuple[NDArray[np.float64], bool]:
         """Pick clamped while the best score is above `least`, at most `asked` rows of each class.
 
-        Returns the gains of the picks besides the included rows, of which only the number and the
-        last one are certain; and whether all that are asked for were made.
+        Returns the gains of the picks besides the included rows, and whether all that are asked for
+        were made. Only the number of the gains and the last one are certain.
         """
         u, quota, order, gains = self._start(gamma, asked)
         order, gains = order[self.included :], gains[self.included :]

@@ -7,6 +7,7 @@ most regions of the graph receive no message, and the picks are simply the harde
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -93,15 +94,33 @@ def thinned(selection: Selection, size: int, rules: Rules) -> Selection:
     Of W picks of a class, N are kept: those at the places ``⌊i·W/N⌋``, i = 0 … N − 1. `rules` hold
     the quotas for `size`; `selection` has at least `size` rows.
     """
-    wide, first = selection.order.size, selection.included
-    if wide == size:
+    if selection.order.size == size:
         return selection
+    asked = rules.asked(size)
+    return kept_of_classes(selection, rules, lambda c, places: evenly(places, int(asked[c])))
+
+
+def kept_of_classes(
+    selection: Selection, rules: Rules,
+    choose: Callable[[int, NDArray[np.int64]], NDArray[np.int64]],
+) -> Selection:  # fmt: skip
+    """Keep the included rows and, of each class, some of its picks.
+
+    ``choose(c, places)`` returns those of the places (W,) of the picks of class c, ascending places
+    in the order of `selection`, that are kept.
+    """
+    first = selection.included
     picks = selection.order[first:]
     classes = np.zeros(picks.size, int) if rules.classes is None else rules.classes[picks]
-    kept, asked = [np.arange(first)], rules.asked(size)
-    for c in np.flatnonzero(asked):
-        places = np.flatnonzero(classes == c)
-        kept.append(first + places[np.arange(asked[c]) * places.size // asked[c]])
-    at = np.sort(np.concatenate(kept))
+    count = 1 if rules.quotas is None else rules.quotas.size
+    ends = np.cumsum(np.bincount(classes, minlength=count))
+    of_classes = np.split(first + np.argsort(classes, kind="stable"), ends[:-1])
+    kept = [choose(c, places) for c, places in enumerate(of_classes)]
+    at = np.sort(np.concatenate([np.arange(first), *kept]))
     order, gains = selection.order[at], selection.gains[at]
-    return replace(selection, order=order, gains=gains, thinned_from=wide)
+    return replace(selection, order=order, gains=gains, thinned_from=selection.order.size)
+
+
+def evenly(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """`count` of W `places`: those at ``⌊i·W/count⌋``, i = 0 … count − 1."""
+    return places[np.arange(count) * places.size // max(1, count)]

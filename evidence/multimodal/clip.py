@@ -70,7 +70,7 @@ def train(
     """Train on `seen` pairs, drawn from the kept pairs as often as needed.
 
     Args:
-        pictures, texts: (n, 32, 32, 3) uint8 and (m, d) float32, of which pairs use some rows.
+        pictures, texts: (n, 32, 32, 3) uint8 and (m, d) float32; pairs use some rows of each.
         rows, captions: (p,) the picture and the text of each pair.
         kept: the pairs to train on.
         seed: of the first weights and of the batches.

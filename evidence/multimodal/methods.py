@@ -10,6 +10,7 @@ import numpy as np
 from d2cli import prepare_edges, propagate, select, utility
 from d2cli.baselines import coverage_centric, highest, random_rows
 from d2cli.defaults import Transform
+from d2cli.evaluation.lift import lift
 from methods import Arrays
 
 Recorded = dict[str, Any]
@@ -41,16 +42,6 @@ def choose(
     else:
         raise ValueError(method)
     return np.sort(rows), noted
-
-
-def lift(scores: np.ndarray, rows: np.ndarray) -> float:
-    """Return (mean score of the N rows − mean of all) / (mean of the N best − mean of all).
-
-    1 if no N rows are better than all.
-    """
-    mean = scores.mean()
-    best = scores[highest(scores, len(rows))].mean()
-    return float((scores[rows].mean() - mean) / (best - mean)) if best > mean else 1.0
 
 
 def d2(

@@ -36,8 +36,8 @@ def draw(
 ) -> Pool:  # fmt: skip
     """Draw the sets of the scoring model, the pool from the other sets, and wrong captions.
 
-    Sets are drawn until they have `scoring` rows, of which a set can give `of_one_set`. Only the
-    wrong captions depend on `noise`.
+    Sets are drawn until they have `scoring` rows. A set gives at most `of_one_set` of them. Only
+    the wrong captions depend on `noise`.
 
     Args:
         training: (t,) rows that can be drawn.

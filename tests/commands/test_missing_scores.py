@@ -19,7 +19,7 @@ SPREAD = ("--missing-scores", "spread")
 
 @pytest.fixture
 def partial(data):
-    """40 rows of which every third has a score."""
+    """40 rows; every third one has a score."""
     data.missing = np.arange(data.n) % 3 > 0
     data.known = data.scores.copy()
     data.scores[data.missing] = np.nan

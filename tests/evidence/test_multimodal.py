@@ -16,7 +16,7 @@ EVIDENCE = Path(__file__).parents[2] / "evidence"
 
 @pytest.fixture(scope="module")
 def multimodal():
-    """The modules, none of which imports torch."""
+    """The modules. They do not import torch."""
     sys.path.insert(0, str(EVIDENCE))
     try:
         import methods as arrays
@@ -121,7 +121,7 @@ def test_each_seed_draws_anew_and_noise_changes_captions_only(multimodal):
     assert (noisy.rows == clean.rows).all() and (noisy.scoring == clean.scoring).all()
     assert (np.sort(noisy.captions) == np.sort(clean.captions)).all()
     assert (noisy.wrong == (noisy.captions != clean.captions)).all()
-    assert 80 <= noisy.wrong.sum() <= 90  # 90 permuted, of which some share a caption
+    assert 80 <= noisy.wrong.sum() <= 90  # 90 permuted; some share a caption
     other, _, _ = drawn(multimodal, seed=1)
     assert other.rows.tolist() != noisy.rows.tolist()
     assert other.wrong.tolist() != noisy.wrong.tolist()

@@ -30,8 +30,9 @@ from d2cli.commands.settle import (
     settle_graph,
     settle_messages,
     settle_size,
+    usual_cutoff,
 )
-from d2cli.defaults import DIRECTIONS, CompareMethod, choices
+from d2cli.defaults import CompareMethod, choices
 from d2cli.engine.threads import thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
@@ -62,8 +63,7 @@ class CompareJob:
     @property
     def cuts(self) -> bool:
         """Whether d2 has an automatic cutoff."""
-        automatic = self.options.gamma_reverse == AUTO
-        return automatic and DIRECTIONS[self.direction.higher_is].cutoff == AUTO
+        return usual_cutoff(self.options.gamma_reverse, self.direction.higher_is) == AUTO
 
     @property
     def needs_own_scores(self) -> bool:
@@ -217,7 +217,7 @@ def read_compare_data(job: CompareJob) -> CompareData:
 
 
 def _read_confidence(source: Source, frame: Frame, bad: BadRows) -> NDArray[np.float64]:
-    """(n,) float64, of which those of usable rows are probabilities."""
+    """(n,) float64; usable rows have probabilities."""
     values, origin = frame.vector(source)
     bad.settle_numbers(values, "confidence", origin, "confidence")
     with blame(confidence=origin):

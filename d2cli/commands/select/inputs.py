@@ -38,6 +38,7 @@ from d2cli.commands.settle import (
     settle_gamma_reverse,
     settle_graph,
     settle_messages,
+    usual_cutoff,
 )
 from d2cli.defaults import MISSING_SCORES
 from d2cli.engine.threads import thread_count
@@ -270,7 +271,7 @@ def _settle(
     if cutoff is None:
         # Scores that are named for the cutoff are difficulties.
         meaning = direction.higher_is if cutoff_scores is None else defaults.HIGHER_IS
-        cutoff = defaults.DIRECTIONS[meaning].cutoff if gamma == AUTO else 0.0
+        cutoff = usual_cutoff(gamma, meaning)
     return SelectSettings(
         settle_graph(request.graph_options, exact=messages.exact),
         messages, direction, gamma, keep_lift, cutoff, cutoff_direction,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
 
 from d2cli.api import own_scores, select
 from d2cli.commands.budget import Spill
@@ -223,8 +222,7 @@ def _prefix(selection: Selection, target: Target, data: SelectData) -> Selection
     if target.budget.cost is not None:
         assert data.costs is not None
         return prefix(selection, data.costs, float(target.budget.cost))
-    size = target.size
-    return replace(selection, order=selection.order[:size], gains=selection.gains[:size])
+    return selection.prefix(target.size)
 
 
 _HNSW_ONLY = ("--hnsw-m", "--ef-construction", "--ef")

@@ -20,6 +20,7 @@ from d2cli.runtime.decisions import Decision
 from d2cli.selection.costs.limits import CostLimits, rounded_down, shares_of_cost
 from d2cli.selection.costs.sums import as_text, total_cost
 from d2cli.selection.greedy import Rules, Selection
+from d2cli.selection.thinning import evenly, kept_of_classes
 
 _RULE = (
     "N = Σ_c N_c with N_c = included_c + min(m_c, ⌊b_c m_c / C_c⌋), the second term at least 1 if "
@@ -125,33 +126,19 @@ def thinned_to_cost(selection: Selection, rules: Rules) -> Selection:
     by bisection: N picks fit, and N + 1 do not. `rules` hold the limits.
     """
     assert rules.cost_limits is not None
-    costs, first = rules.cost_limits.costs, selection.included
-    picks = selection.order[first:]
-    classes = np.zeros(picks.size, int) if rules.classes is None else rules.classes[picks]
-    grouped = np.argsort(classes, kind="stable")
-    ends = np.cumsum(np.bincount(classes, minlength=rules.cost_limits.limits.size))
-    kept = [np.arange(first)]
-    for places, limit in zip(np.split(grouped, ends[:-1]), rules.cost_limits.limits, strict=True):
-        kept.append(first + places[_evenly(costs[picks[places]], limit)])
-    at = np.sort(np.concatenate(kept))
-    order, gains = selection.order[at], selection.gains[at]
-    return replace(selection, order=order, gains=gains, thinned_from=selection.order.size)
+    costs, limits = rules.cost_limits.costs, rules.cost_limits.limits
 
+    def fitting(c: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        fits, beyond = 0, places.size + 1
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            if total_cost(costs, selection.order[evenly(places, middle)]) <= limits[c]:
+                fits = middle
+            else:
+                beyond = middle
+        return evenly(places, fits)
 
-def _evenly(costs: NDArray[np.float64], limit: float) -> NDArray[np.int64]:
-    """Evenly spaced places whose `costs` (W,) sum to at most `limit`."""
-
-    def places(count: int) -> NDArray[np.int64]:
-        return np.arange(count) * costs.size // max(1, count)
-
-    fits, beyond = 0, costs.size + 1
-    while beyond - fits > 1:
-        middle = (fits + beyond) // 2
-        if total_cost(costs, places(middle)) <= limit:
-            fits = middle
-        else:
-            beyond = middle
-    return places(fits)
+    return kept_of_classes(selection, rules, fitting)
 
 
 def prefix(selection: Selection, costs: NDArray[np.float64], budget: float) -> Selection:
@@ -163,12 +150,12 @@ def prefix(selection: Selection, costs: NDArray[np.float64], budget: float) -> S
     check_cost_budget(budget)
     at = selection.included
     limit = rounded_down(_left(total_cost(costs, np.sort(selection.order[:at])), budget))
-    count = at + np.count_nonzero(np.cumsum(costs[selection.order[at:]]) <= limit)
-    return replace(selection, order=selection.order[:count], gains=selection.gains[:count])
+    count = np.count_nonzero(np.cumsum(costs[selection.order[at:]]) <= limit)
+    return selection.prefix(at + int(count))
 
 
 def _left(included: Fraction | float, budget: float) -> Fraction:
-    """What is left of a budget for picks besides the included rows, of which it gives the cost."""
+    """What is left of a budget if the included rows cost `included`."""
     left = Fraction(budget) - Fraction(included)
     if left < 0:
         raise UsageError(

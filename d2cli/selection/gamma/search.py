@@ -31,9 +31,7 @@ GAMMA_LOW, GAMMA_HIGH = 0.01, 100.0
 GAMMA_TOLERANCE = 1.01  #: neighbours on the grid have at most this ratio
 HALVINGS = math.ceil(math.log2(math.log(GAMMA_HIGH / GAMMA_LOW) / math.log(GAMMA_TOLERANCE)))
 LAST = 1 << HALVINGS  #: the place of GAMMA_HIGH; GAMMA_LOW has the place 0
-_SUMMIT = (
-    LAST // 64
-)  # gaps beside the highest value that :func:`climbed` does not halve: ratio 1.15
+_SUMMIT = LAST // 64  # :func:`climbed` halves no smaller gaps; a ratio of 1.15
 _SLOW = 4  # slow steps until :func:`sectioned` goes by thirds
 _FIRST = (LAST // 2, LAST // 2 + LAST // 8)  # γ_r = 1 and 3.2: results are mostly 0.5 to 5
 

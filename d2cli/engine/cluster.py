@@ -1,0 +1,240 @@
+"""Runs tasks on a Ray cluster (the extra ``ray``), see :mod:`d2cli.engine.tasks`.
+
+A task that is lost with its process or node runs again elsewhere, up to RETRIES times. It may then
+write a part a second time, with the same bytes. Only a few tasks for each core are handed to Ray at
+a time, so that its queues stay short. Each task declares one core and the memory it may use; Ray
+starts no more tasks on a node than fit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
+from d2cli.engine.threads import thread_count
+from d2cli.errors import D2Error, UsageError
+from d2cli.runtime import stopping
+from d2cli.version import __version__
+
+#: How often a task runs again that was lost with its process or node.
+RETRIES = 8
+#: How often lost objects are made anew before a run gives up.
+RENEWALS = 8
+#: Tasks handed to Ray for each core.
+_AHEAD = 2
+#: Seconds after which a wait looks for a request to stop.
+_WAIT = 0.2
+#: Seconds within which a machine at an address must answer.
+_REACHED = 10.0
+
+
+class RayEngine(Engine):
+    """Runs tasks with Ray: many at a time, each on one core.
+
+    Attributes:
+        memory: bytes that each task declares; 0: none.
+    """
+
+    shared = False
+
+    def __init__(self, address: str | None, threads: int | None, memory: int = 0) -> None:
+        """Connect to the cluster at `address`, or at ``RAY_ADDRESS``, or start one here.
+
+        `threads` are the cores of a cluster that is started here.
+
+        Raises:
+            UsageError: if Ray is not installed, or there is no cluster at the address.
+        """
+        self._ray = ray = _module()
+        address = address or os.environ.get("RAY_ADDRESS")
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            _connect(ray, address, thread_count(threads))
+        self.memory = memory
+        super().__init__(1, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        self._call = ray.remote(_call)
+        self._made = ray.remote(_Object)
+
+    def each(
+        self, work: Callable[[Item], object], items: Sequence[Item], ended: Ended[Item] = unheard
+    ) -> None:
+        """As :meth:`Engine.each`; `work` is copied to each node once."""
+        if not items:
+            return
+        ray, shared = self._ray, self._ray.put(work)
+        call = self._call.options(max_retries=RETRIES, **self._resources())
+        waiting, running = iter(items), dict[Any, Item]()
+        try:
+            while True:
+                for item in _some(waiting, _AHEAD * self.at_once - len(running)):
+                    running[call.remote(__version__, shared, item)] = item
+                if not running:
+                    return
+                done, _ = ray.wait([*running], timeout=_WAIT)
+                for one in done:
+                    self._get(one)
+                    ended(running.pop(one))
+                stopping.check()
+        finally:
+            for one in running:
+                ray.cancel(one, force=True)
+
+    run = each
+
+    def hold(self, make: Callable[[Item], Any], items: Sequence[Item]) -> Held:
+        """As :meth:`Engine.hold`; the objects are Ray actors."""
+        return _HeldThere(self, make, items)
+
+    def end(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if self._mine:
+            self._ray.shutdown()
+
+    def _resources(self) -> dict[str, float]:
+        return {"num_cpus": 1, **({"memory": self.memory} if self.memory else {})}
+
+    def _get(self, reference: Any) -> Any:
+        """A result; an error of ours is raised as it was there."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, D2Error | OSError) else error from None
+
+
+class _HeldThere(Held):
+    """Objects in Ray actors."""
+
+    def __init__(
+        self, engine: RayEngine, make: Callable[[Item], Any], items: Sequence[Item]
+    ) -> None:
+        self._engine, self._items = engine, items
+        self._make, self._renewals, self._actors = engine._ray.put(make), 0, list[Any]()
+        self._begin()
+
+    def _begin(self) -> None:
+        # All must be there at the same time, so more objects than cores share them.
+        share = 1 / -(-len(self._items) // self._engine.at_once)
+        resources = {**self._engine._resources(), "num_cpus": share}
+        options = self._engine._made.options(**resources)
+        self._actors = [options.remote(__version__, self._make, item) for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        ray = self._engine._ray
+        asked = [
+            actor.call.remote(method, *some)
+            for actor, some in zip(self._actors, arguments, strict=True)
+        ]
+        try:
+            left = asked
+            while left:
+                _, left = ray.wait(left, num_returns=len(left), timeout=_WAIT)
+                stopping.check()
+            return [self._engine._get(one) for one in asked]
+        except ray.exceptions.RayActorError as error:
+            self.end()
+            self._renewals += 1
+            if self._renewals > RENEWALS:
+                raise
+            self._begin()
+            raise LostError(str(error)) from None
+
+    def end(self) -> None:
+        for actor in self._actors:
+            self._engine._ray.kill(actor)
+        self._actors = []
+
+
+class _Object:
+    """An object of :class:`_HeldThere`, in the process of its actor."""
+
+    def __init__(self, version: str, make: Callable[[Any], Any], item: Any) -> None:
+        _check_version(version)
+        self.held = make(item)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.held, method)(*arguments)
+
+
+def _call(version: str, work: Callable[[Any], object], item: Any) -> None:
+    """Run one task, in a process of the cluster."""
+    _check_version(version)
+    work(item)
+
+
+def _check_version(version: str) -> None:
+    if version != __version__:
+        raise UsageError(
+            f"a node of the cluster has d2prune {__version__}, and this machine {version}",
+            "install the same version on all nodes",
+        )
+
+
+def _connect(ray: Any, address: str | None, threads: int) -> None:
+    """Connect to a cluster, or start one here with as many cores as `threads`."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        with _own_signals():
+            if address:
+                _reach(address)
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(num_cpus=threads, include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        where = f"at {address}" if address else "on this machine"
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"--engine ray: no Ray cluster {where}: {text}",
+            "ray start --head starts one; without --ray-address and RAY_ADDRESS, one is started "
+            "for the run",
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Fail at once where nothing listens: Ray would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED).close()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of signals, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+def _some(items: Iterator[Item], count: int) -> Iterator[Item]:
+    """At most `count` of the next items."""
+    for _ in range(count):
+        try:
+            yield next(items)
+        except StopIteration:
+            return
+
+
+def _module() -> Any:
+    try:
+        import ray  # noqa: PLC0415, an extra
+    except ModuleNotFoundError:
+        raise UsageError(
+            "--engine ray needs the package ray", "pip install 'd2prune[ray]'"
+        ) from None
+    return ray

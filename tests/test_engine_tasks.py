@@ -1,0 +1,106 @@
+"""The two engines: tasks, objects that stay, errors, and lost processes."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from d2cli.engine import cluster
+from d2cli.engine.tasks import LostError
+from d2cli.errors import DataError, UsageError
+from tests.engines import both_engines, engine_of, with_ray
+
+
+def write(folder, item):
+    (Path(folder) / str(item)).write_text(str(item * item))
+
+
+def write_or_die(folder, item):
+    """The first try of an odd item ends its process."""
+    tried = Path(folder) / f"tried-{item}"
+    if item % 2 and not tried.exists():
+        tried.touch()
+        os._exit(1)
+    write(folder, item)
+
+
+def refuse(item):
+    if item == 3:
+        raise DataError("is bad", "mend it", argument="embeddings", row=3)
+
+
+class Counter:
+    def __init__(self, start):
+        self.count = start
+
+    def add(self, more):
+        self.count += more
+        return self.count
+
+    def die(self, whether):
+        if whether:
+            os._exit(1)
+
+
+@both_engines
+def test_tasks_run_once_each(kind, tmp_path):
+    ended = []
+    with engine_of(kind) as engine:
+        for run in (engine.each, engine.run):
+            ended.clear()
+            run(partial(write, str(tmp_path)), range(7), ended.append)
+            assert sorted(ended) == [*range(7)]
+            assert (tmp_path / "6").read_text() == "36"
+            (tmp_path / "6").unlink()
+        engine.each(refuse, [])
+
+
+@both_engines
+def test_an_error_of_a_task_is_raised_as_it_is(kind):
+    with engine_of(kind) as engine, pytest.raises(DataError, match="is bad") as caught:
+        engine.each(refuse, range(6))
+    error = caught.value
+    assert (error.hint, error.argument, error.row) == ("mend it", "embeddings", 3)
+
+
+@both_engines
+def test_objects_keep_their_state(kind):
+    with engine_of(kind) as engine:
+        held = engine.hold(Counter, [0, 10, 20])
+        assert len(held) == 3
+        assert held.call("add", [(1,), (2,), (3,)]) == [1, 12, 23]
+        assert held.call("add", [(1,)] * 3) == [2, 13, 24]
+        held.end()
+
+
+@with_ray
+def test_lost_processes(tmp_path):
+    with engine_of("ray") as engine:
+        engine.each(partial(write_or_die, str(tmp_path)), range(4))
+        assert sorted(p.name for p in tmp_path.glob("?")) == list("0123")
+        held = engine.hold(Counter, [0, 10])
+        with pytest.raises(LostError):
+            held.call("die", [(False,), (True,)])
+        assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
+
+
+@with_ray
+def test_another_version_there_is_refused(monkeypatch):
+    with engine_of("ray") as engine:
+        monkeypatch.setattr(cluster, "__version__", "0.0.1")
+        with pytest.raises(UsageError, match=r"and this machine 0\.0\.1"):
+            engine.each(refuse, [1])
+
+
+@with_ray
+def test_no_cluster_at_the_address():
+    with pytest.raises(UsageError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        cluster.RayEngine("127.0.0.1:1", None)
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(UsageError) as caught:
+        cluster.RayEngine(None, 1)
+    assert caught.value.hint == "pip install 'd2prune[ray]'"

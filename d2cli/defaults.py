@@ -22,6 +22,7 @@ ScoreKind = Literal[
     "target-similarity", "knn-distance", "label-disagreement",
 ]  # fmt: skip
 TargetReduction = Literal["max", "mean"]
+EngineName = Literal["local", "ray"]
 BadRowsPolicy = Literal["refuse", "drop"]
 MissingScores = Literal["refuse", "spread"]
 MapMethod = Literal["tsne", "pca", "none"]
@@ -49,6 +50,7 @@ RECALL = 0.95  #: target recall@k of an approximate search
 HNSW_M = 16  #: links per row of the HNSW index
 EF_CONSTRUCTION = 100  #: candidates per insertion into the HNSW index
 SEED = 0
+ENGINE: EngineName = "local"
 CHECKPOINT = 30.0  #: seconds of work between two checkpoints; a shorter build writes none
 
 # -- scores and messages -----------------------------------------------------------------------

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from d2cli.errors import OutputError
+from d2cli.engine.cluster import RayEngine
+from d2cli.errors import OutputError, UsageError
 from d2cli.files.output.atomic import reason_of
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.runtime.ledger import BASE, Estimate
@@ -31,28 +32,35 @@ class Room:
         memory: bytes, besides program and libraries (BASE); None: the system reports no limit.
         work_dir: the folder for files that do not fit in memory.
         given: whether the user gave the memory. Then a run that cannot keep to it is refused.
+        engine: the cluster whose tasks do the work; None: this process does. With a cluster,
+            `memory` is that of one task, and what tasks share is always in files of `work_dir`.
     """
 
     memory: int | None
     work_dir: Path
     given: bool = False
+    engine: RayEngine | None = None
 
     @classmethod
-    def of(cls, options: RunOptions, output: str) -> Room:
+    def of(cls, options: RunOptions, output: str, *, tasks: bool = False) -> Room:
         """The room of a run that writes `output`; of several outputs, a pattern of their names.
 
+        `tasks` says whether the command can run as tasks of a cluster.
+
         Raises:
-            UsageError: if ``--max-memory`` is no size.
+            UsageError: if ``--max-memory`` is no size, or there is no such cluster.
             OutputError: if ``--work-dir`` is given and is no folder that can be written.
         """
-        memory = None
+        memory, engine = None, _engine(options, tasks)
         if options.max_memory is not None:
             memory = parse_size(options.max_memory, "max-memory")
-        elif (available := available_memory()) is not None:
+        if engine is not None:
+            memory = engine.memory_of_task(SHARE, memory)
+        elif memory is None and (available := available_memory()) is not None:
             memory = max(0, int(SHARE * available.size) - BASE)
         beside = next((one for one in Path(output).parents if "{" not in str(one)), Path())
         folder = beside if options.work_dir is None else Path(options.work_dir)
-        room = cls(memory, folder, options.max_memory is not None)
+        room = cls(memory, folder, options.max_memory is not None, engine)
         if options.work_dir is not None:
             room.check_work_dir()
         return room
@@ -81,6 +89,8 @@ class Room:
         """The memory and where it comes from, for people."""
         if self.memory is None:
             return "no limit is known"
+        if self.engine is not None:
+            return f"{binary(self.memory)} a task, besides program and libraries"
         why = "--max-memory" if self.given else f"{SHARE:.0%} of what is available"
         return f"{binary(self.memory)} besides program and libraries ({why})"
 
@@ -128,13 +138,28 @@ def arranged(
         the memory, that which needs the least.
     """
     whole = account(None)
-    if room.memory is None or room.holds(whole) or not files:
+    shared = room.engine is not None
+    if room.memory is None or not files or (room.holds(whole) and not shared):
         return whole, None
     least = account(0)
-    if least.peak >= whole.peak:
+    if least.peak >= whole.peak and not shared:
         return whole, None
     spare = max(0, room.memory - (least.peak - BASE))
     return account(spare), spare
+
+
+def _engine(options: RunOptions, tasks: bool) -> RayEngine | None:
+    """The cluster that the options name; None: this machine."""
+    if options.engine == "local":
+        if options.ray_address is not None:
+            raise UsageError("--ray-address needs --engine ray")
+        return None
+    if not tasks:
+        raise UsageError(
+            "--engine ray runs graph, propagate and select",
+            "this command runs on one machine: leave out --engine",
+        )
+    return RayEngine(options.ray_address, options.threads)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from d2cli.defaults import (
     Balance,
     CompareMethod,
     EdgeRule,
+    EngineName,
     HigherIs,
     Kernel,
     MapMethod,
@@ -263,12 +264,19 @@ class RunOptions:
         "time.")  # fmt: skip
     max_memory: str | None = option(RUN, "--max-memory", None,
         "Memory that the run keeps to, besides program and libraries (about 0.2 GiB): 8GiB, 8GB, "
-        "500MiB or bytes. What does not fit is kept in files in --work-dir; a run that cannot "
-        "keep to it is refused. [default: a share of what is available]",
+        "500MiB or bytes; of a cluster, that of each node. What does not fit is kept in files in "
+        "--work-dir; a run that cannot keep to it is refused. [default: a share of what is "
+        "available]",
         metavar="SIZE")  # fmt: skip
     work_dir: str | None = option(RUN, "--work-dir", None,
         "Folder for files that do not fit in memory; removed at the end. [default: beside the "
         "output]", metavar="DIR")  # fmt: skip
+    engine: EngineName = option(RUN, "--engine", defaults.ENGINE,
+        "Where graph, propagate and select run: on this machine, or as tasks of a Ray cluster, "
+        "with the same result.")  # fmt: skip
+    ray_address: str | None = option(RUN, "--ray-address", None,
+        "The cluster of --engine ray: auto, or HOST:PORT. [default: RAY_ADDRESS, else one is "
+        "started on this machine]", metavar="A")  # fmt: skip
     explain: bool = option(RUN, "--explain", False,
         "Print each automatic decision with the numbers that led to it.")  # fmt: skip
     quiet: bool = option(RUN, "-q --quiet", False, "Print no notices and no summary.")

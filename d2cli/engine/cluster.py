@@ -20,6 +20,7 @@ from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
 from d2cli.engine.threads import thread_count
 from d2cli.errors import D2Error, UsageError
 from d2cli.runtime import stopping
+from d2cli.runtime.ledger import BASE
 from d2cli.version import __version__
 
 #: How often a task runs again that was lost with its process or node.
@@ -38,12 +39,12 @@ class RayEngine(Engine):
     """Runs tasks with Ray: many at a time, each on one core.
 
     Attributes:
-        memory: bytes that each task declares; 0: none.
+        memory: bytes that each task declares; 0: none. See :meth:`memory_of_task`.
     """
 
     shared = False
 
-    def __init__(self, address: str | None, threads: int | None, memory: int = 0) -> None:
+    def __init__(self, address: str | None, threads: int | None) -> None:
         """Connect to the cluster at `address`, or at ``RAY_ADDRESS``, or start one here.
 
         `threads` are the cores of a cluster that is started here.
@@ -56,7 +57,7 @@ class RayEngine(Engine):
         self._mine = not ray.is_initialized()
         if self._mine:
             _connect(ray, address, thread_count(threads))
-        self.memory = memory
+        self.memory = 0
         super().__init__(1, max(1, int(ray.cluster_resources().get("CPU", 1))))
         self._call = ray.remote(_call)
         self._made = ray.remote(_Object)
@@ -90,6 +91,21 @@ class RayEngine(Engine):
     def hold(self, make: Callable[[Item], Any], items: Sequence[Item]) -> Held:
         """As :meth:`Engine.hold`; the objects are Ray actors."""
         return _HeldThere(self, make, items)
+
+    def memory_of_task(self, share: float, limit: int | None) -> int:
+        """Bytes that one task may use besides program and libraries, if each core has a task.
+
+        Each task declares them from here on. `share` of the memory that Ray lends on a node is
+        used, or `limit` bytes on each node.
+        """
+        of_cores = []
+        for node in self._ray.nodes():
+            cores = node["Resources"].get("CPU", 0)
+            if node["Alive"] and cores:
+                of_node = int(share * node["Resources"].get("memory", 0))
+                of_cores.append(int((of_node if limit is None else min(limit, of_node)) / cores))
+        self.memory = min(of_cores, default=0)
+        return max(0, self.memory - BASE)
 
     def end(self) -> None:
         """Leave the cluster; one that was started here ends."""

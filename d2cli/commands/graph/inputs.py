@@ -54,7 +54,7 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
     if not request.out.endswith((".arrow", ".feather")):
         raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
     options = settle_graph(request.options)
-    room = Room.of(request.run, request.out)
+    room = Room.of(request.run, request.out, tasks=True)
     inputs = Inputs(request.id_column, skim)
     emb = inputs.source(request.emb, "embeddings", "emb", read_as=request.emb_options)
     assert emb is not None

@@ -79,7 +79,7 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
         raise UsageError("propagate needs --scores")
     if not request.out.endswith(".npy"):
         raise UsageError(f"{request.out}: propagated scores are a .npy file")
-    room = Room.of(request.run, request.out)
+    room = Room.of(request.run, request.out, tasks=True)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     assert graph is not None

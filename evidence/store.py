@@ -22,7 +22,7 @@ class Inputs:
     """The inputs of selections: one data set, its labels, and the scores of one seed.
 
     Attributes:
-        dataset: ``fashion_mnist``, ``wordnet`` or ``icons``.
+        dataset: ``fashion_mnist``, ``wordnet``, ``kernel_docs`` or ``icons``.
         noise: the share of training labels, or of captions, that were replaced.
         scores: ``el2n``, or a score without labels: ``prototypicality``, ``knn-distance``; or
             ``cosine`` of images and captions.

@@ -16,7 +16,11 @@ import plan
 from store import Inputs, Store, Training
 
 HERE = Path(__file__).resolve().parent
-DATASETS = {"fashion_mnist": "Fashion-MNIST", "wordnet": "WordNet glosses"}
+DATASETS = {
+    "fashion_mnist": "Fashion-MNIST",
+    "wordnet": "WordNet glosses",
+    "kernel_docs": "kernel documentation",
+}
 SCORES = {
     "el2n": "EL2N",
     "prototypicality": "prototypicality (no labels)",

@@ -9,7 +9,7 @@ import pytest
 from d2cli.engine import cluster
 from d2cli.engine.tasks import LostError
 from d2cli.errors import DataError, UsageError
-from tests.engines import both_engines, engine_of, with_ray
+from tests.engines import both_engines, engine_of, ray_engine, with_ray
 
 
 def write(folder, item):
@@ -45,58 +45,65 @@ class Counter:
 
 @both_engines
 def test_tasks_run_once_each(kind, tmp_path):
-    ended = []
-    with engine_of(kind) as engine:
-        for run in (engine.each, engine.run):
-            ended.clear()
-            run(partial(write, str(tmp_path)), range(7), ended.append)
-            assert sorted(ended) == [*range(7)]
-            assert (tmp_path / "6").read_text() == "36"
-            (tmp_path / "6").unlink()
-        engine.each(refuse, [])
+    ended, engine = [], engine_of(kind).enter_result
+    for run in (engine.each, engine.run):
+        ended.clear()
+        run(partial(write, str(tmp_path)), range(7), ended.append)
+        assert sorted(ended) == [*range(7)]
+        assert (tmp_path / "6").read_text() == "36"
+        (tmp_path / "6").unlink()
+    engine.each(refuse, [])
 
 
 @both_engines
 def test_an_error_of_a_task_is_raised_as_it_is(kind):
-    with engine_of(kind) as engine, pytest.raises(DataError, match="is bad") as caught:
-        engine.each(refuse, range(6))
+    with pytest.raises(DataError, match="is bad") as caught:
+        engine_of(kind).enter_result.each(refuse, range(6))
     error = caught.value
     assert (error.hint, error.argument, error.row) == ("mend it", "embeddings", 3)
 
 
 @both_engines
 def test_objects_keep_their_state(kind):
-    with engine_of(kind) as engine:
-        held = engine.hold(Counter, [0, 10, 20])
-        assert len(held) == 3
-        assert held.call("add", [(1,), (2,), (3,)]) == [1, 12, 23]
-        assert held.call("add", [(1,)] * 3) == [2, 13, 24]
-        held.end()
+    held = engine_of(kind).enter_result.hold(Counter, [0, 10, 20])
+    assert len(held) == 3
+    assert held.call("add", [(1,), (2,), (3,)]) == [1, 12, 23]
+    assert held.call("add", [(1,)] * 3) == [2, 13, 24]
+    held.end()
 
 
 @with_ray
 def test_lost_processes(tmp_path):
-    with engine_of("ray") as engine:
-        engine.each(partial(write_or_die, str(tmp_path)), range(4))
-        assert sorted(p.name for p in tmp_path.glob("?")) == list("0123")
-        held = engine.hold(Counter, [0, 10])
-        with pytest.raises(LostError):
-            held.call("die", [(False,), (True,)])
-        assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
+    engine = ray_engine()
+    engine.each(partial(write_or_die, str(tmp_path)), range(4))
+    assert sorted(p.name for p in tmp_path.glob("?")) == list("0123")
+    held = engine.hold(Counter, [0, 10])
+    with pytest.raises(LostError):
+        held.call("die", [(False,), (True,)])
+    assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
+    held.end()
 
 
 @with_ray
 def test_another_version_there_is_refused(monkeypatch):
-    with engine_of("ray") as engine:
-        monkeypatch.setattr(cluster, "__version__", "0.0.1")
-        with pytest.raises(UsageError, match=r"and this machine 0\.0\.1"):
-            engine.each(refuse, [1])
+    engine = ray_engine()
+    monkeypatch.setattr(cluster, "__version__", "0.0.1")
+    with pytest.raises(UsageError, match=r"and this machine 0\.0\.1"):
+        engine.each(refuse, [1])
 
 
 @with_ray
 def test_no_cluster_at_the_address():
     with pytest.raises(UsageError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         cluster.RayEngine("127.0.0.1:1", None)
+
+
+@with_ray
+def test_too_few_nodes_are_refused(monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.3)
+    ray_engine()
+    with pytest.raises(UsageError, match="after 0 seconds the cluster has 1"):
+        cluster.RayEngine(None, 1, nodes=2)
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):

@@ -159,7 +159,7 @@ def _engine(options: RunOptions, tasks: bool) -> RayEngine | None:
             "--engine ray runs graph, propagate and select",
             "this command runs on one machine: leave out --engine",
         )
-    return RayEngine(options.ray_address, options.threads)
+    return RayEngine(options.ray_address, options.threads, options.ray_nodes)
 
 
 @contextmanager

@@ -277,6 +277,8 @@ class RunOptions:
     ray_address: str | None = option(RUN, "--ray-address", None,
         "The cluster of --engine ray: auto, or HOST:PORT. [default: RAY_ADDRESS, else one is "
         "started on this machine]", metavar="A")  # fmt: skip
+    ray_nodes: int = option(RUN, "--ray-nodes", 1,
+        "Wait until the cluster has this many nodes, for at most ten minutes.")  # fmt: skip
     explain: bool = option(RUN, "--explain", False,
         "Print each automatic decision with the numbers that led to it.")  # fmt: skip
     quiet: bool = option(RUN, "-q --quiet", False, "Print no notices and no summary.")

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,8 @@ from d2cli.version import __version__
 RETRIES = 8
 #: How often lost objects are made anew before a run gives up.
 RENEWALS = 8
+#: Seconds to wait for the nodes of a cluster.
+PATIENCE = 600.0
 #: Tasks handed to Ray for each core.
 _AHEAD = 2
 #: Seconds after which a wait looks for a request to stop.
@@ -44,19 +47,19 @@ class RayEngine(Engine):
 
     shared = False
 
-    def __init__(self, address: str | None, threads: int | None) -> None:
+    def __init__(self, address: str | None, threads: int | None, nodes: int = 1) -> None:
         """Connect to the cluster at `address`, or at ``RAY_ADDRESS``, or start one here.
 
-        `threads` are the cores of a cluster that is started here.
+        `threads` are the cores of a cluster that is started here. Waits until `nodes` are there.
 
         Raises:
-            UsageError: if Ray is not installed, or there is no cluster at the address.
+            UsageError: if Ray is not installed, there is no cluster at the address, or it has
+                fewer nodes after PATIENCE seconds.
         """
         self._ray = ray = _module()
         address = address or os.environ.get("RAY_ADDRESS")
-        self._mine = not ray.is_initialized()
-        if self._mine:
-            _connect(ray, address, thread_count(threads))
+        self._mine = _connect(ray, address, thread_count(threads))
+        _wait_for_nodes(ray, nodes)
         self.memory = 0
         super().__init__(1, max(1, int(ray.cluster_resources().get("CPU", 1))))
         self._call = ray.remote(_call)
@@ -195,16 +198,23 @@ def _check_version(version: str) -> None:
         )
 
 
-def _connect(ray: Any, address: str | None, threads: int) -> None:
-    """Connect to a cluster, or start one here with as many cores as `threads`."""
+def _connect(ray: Any, address: str | None, threads: int) -> bool:
+    """Connect to a cluster, or start one here with as many cores as `threads`.
+
+    Returns whether this was done; a process that is connected already stays so.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         with _own_signals():
             if address:
                 _reach(address)
+            if ray.is_initialized():
+                return False
+            if address:
                 ray.init(address=address, **quiet)
             else:
                 ray.init(num_cpus=threads, include_dashboard=False, **quiet)
+            return True
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"at {address}" if address else "on this machine"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -213,6 +223,19 @@ def _connect(ray: Any, address: str | None, threads: int) -> None:
             "ray start --head starts one; without --ray-address and RAY_ADDRESS, one is started "
             "for the run",
         ) from None
+
+
+def _wait_for_nodes(ray: Any, count: int) -> None:
+    """Wait until a cluster has `count` nodes."""
+    until = time.monotonic() + PATIENCE
+    while (there := sum(node["Alive"] for node in ray.nodes())) < count:
+        if time.monotonic() > until:
+            raise UsageError(
+                f"--ray-nodes {count}: after {PATIENCE:.0f} seconds the cluster has {there}",
+                "ray status shows what is there",
+            )
+        stopping.check()
+        time.sleep(_WAIT)
 
 
 def _reach(address: str) -> None:

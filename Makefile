@@ -9,7 +9,7 @@ BUILD  := build
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo example report test check coverage docs picture package fuzz floors soak bench \
-        bench-knn bench-large bench-plan evidence evidence-multimodal clean
+        bench-knn bench-large bench-plan bench-ray evidence evidence-multimodal clean
 
 help:
 	@echo "make demo      install d2prune and keep 30 % of the sample data"
@@ -30,6 +30,7 @@ help:
 	@echo "               for one; needs also dict-gcide, dict-foldoc, dict-jargon and linux-doc-6.1)"
 	@echo "make bench-large build graphs of 12.8 million rows in 4 GiB and of 4 million in 16 to 1"
 	@echo "               (half an hour; 40 GB of disk; SCALE=0.01 takes a hundredth of the rows)"
+	@echo "make bench-ray run graph and select on clusters simulated on this machine (an hour; SIZES=...)"
 	@echo "make bench-plan  compare the memory of --plan with measured peaks (a quarter of an hour)"
 	@echo "make evidence  train on what each method keeps (many hours, resumable; same Debian packages,"
 	@echo "               and npm)"
@@ -156,6 +157,12 @@ SCALE ?= 1
 
 bench-large: $(BIN)/d2prune
 	$(BIN)/python bench/large.py --data $(BUILD)/bench-large --scale $(SCALE)
+
+SIZES ?= 1000000 2000000 4000000
+
+bench-ray: $(BIN)/d2prune
+	$(BIN)/pip install --quiet --editable '.[ray]'
+	PYTHONPATH=bench $(BIN)/python bench/cluster.py --data $(BUILD)/bench-ray --sizes $(SIZES)
 
 bench-plan: $(BIN)/d2prune
 	$(BIN)/python bench/plan.py --data $(BUILD)/bench-plan

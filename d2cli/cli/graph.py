@@ -15,7 +15,8 @@ REQUEST = GraphRequest
 HELP = """\
 Find the nearest neighbours of every row.
 
-The graph is written as an Arrow file. The recall@k of an approximate search is measured on a
+The graph is written as an Arrow file, or as a folder of Arrow files of 1,048,576 rows each if the
+name of --out ends in .d2. The recall@k of an approximate search is measured on a
 sample, reported and recorded.
 """
 EXAMPLE = """\b

@@ -20,8 +20,6 @@ from d2cli.files.formats.choice import Role
 from d2cli.files.formats.converted import Reading
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile, open_graph
-from d2cli.files.locate.copies import is_address
-from d2cli.files.locate.paths import locate
 from d2cli.files.provenance.fingerprint import (
     changes,
     describe,
@@ -138,13 +136,15 @@ class Inputs:
             found.append(one)
         return found
 
-    def graph(self, path: str | None) -> GraphFile | None:
-        """Open a graph file, or return None if none was given."""
-        if path is None:
+    def graph(self, places: tuple[str, ...]) -> GraphFile | None:
+        """Open a graph (:func:`~d2cli.files.graph_file.open_graph`); None if none was given."""
+        if not places:
             return None
-        graph = open_graph(locate(path, "graph").files[0].path if is_address(path) else path)
+        graph = open_graph(*places)
+        self.notices += graph.notices
         about = partial(describe_files, graph.paths, graph.n)
-        shown = f"{graph.path}: {graph.n:,} rows, k = {graph.n_neighbors}"
+        parts = f", {len(graph.paths):,} parts" if len(graph.paths) > 1 else ""
+        shown = f"{graph.name}: {graph.n:,} rows, k = {graph.n_neighbors}{parts}"
         self.add("graph", graph.paths, lambda: graph, about, shown=shown)
         return graph
 
@@ -290,7 +290,7 @@ def _stamp(paths: list[Path]) -> tuple[Any, ...]:
 def read_graph(
     file: GraphFile, in_ranges: bool
 ) -> tuple[NeighborLists, pa.Array | None, list[str]]:
-    """The graph of a file, its (n,) ids, and notices; `in_ranges`: its lists stay in the file.
+    """The graph of files, its (n,) ids, and notices; `in_ranges`: its lists stay in the files.
 
     Raises:
         DataError: if the file breaks the contract of a graph.
@@ -301,15 +301,15 @@ def read_graph(
         if lists is not None:
             return lists, file.ids(), []
         notices.append(
-            f"{file.path}: is read as a whole, because it is compressed or has several batches"
+            f"{file.name}: is read as a whole, because it is compressed or has several batches"
         )
     return *file.load(), notices
 
 
 def stale_graph(graph: GraphFile, allowed: bool) -> list[str]:
     """Refuse a graph whose inputs have changed since; a notice if that is `allowed`."""
-    hint = f"build the graph again: d2prune graph --emb EMB --out {graph.path}"
-    return refuse_stale(str(graph.path), graph.provenance_of_run(), "built from", hint, allowed)
+    hint = f"build the graph again: d2prune graph --emb EMB --out {graph.name}"
+    return refuse_stale(graph.name, graph.provenance_of_run(), "built from", hint, allowed)
 
 
 def check_built_from(graph: GraphFile, emb: Source) -> None:
@@ -322,5 +322,5 @@ def check_built_from(graph: GraphFile, emb: Source) -> None:
     if built_from != fingerprint(emb.paths):
         known = "was not built from" if built_from else "does not say whether it was built from"
         raise DataError(
-            f"{graph.path}: {known} {emb.name}", "build the graph again, or leave --emb out"
+            f"{graph.name}: {known} {emb.name}", "build the graph again, or leave --emb out"
         )

@@ -179,9 +179,9 @@ class _Sampler:
                 changed[field.name] = EmbeddingOptions()
             elif isinstance(value, Input):
                 changed[field.name] = Input([str(self._values(field.name, rows, folder))])
-            elif field.name in ("graph", "propagated"):
+            elif field.name == "propagated":
                 changed[field.name] = str(self._values(field.name, rows, folder))
-            elif field.name in ("include", "exclude"):
+            elif field.name in ("graph", "include", "exclude"):
                 changed[field.name] = (str(self._values(field.name, rows, folder)),)
             elif field.name == "selected":
                 changed["selected"] = tuple(self._selected(rows, folder))

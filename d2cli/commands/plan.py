@@ -343,8 +343,9 @@ def _line(one: Header) -> str:
     """An input, for people."""
     if isinstance(one, GraphFile):
         return (
-            f"{one.path}: {one.n:,} rows, k = {one.n_neighbors}, {one.method}, "
-            f"{binary(one.size)}, memory-mapped"
+            f"{one.name}: {one.n:,} rows, k = {one.n_neighbors}, {one.method}, "
+            f"{binary(one.size)}, "
+            + ("memory-mapped" if one.mapped else f"{len(one.paths):,} parts")
         )
     about = "" if one.exact else "about "
     width = f" × {one.width:,}" if one.role in ("embeddings", "outputs") else ""

@@ -196,7 +196,9 @@ _OURS = MODES["default"]
 _FILES = "A file, a folder of shards or a glob; may repeat."
 EMBEDDINGS = f"Embeddings, (n, d). {_FILES}"
 SCORE = f"One score a row. {_FILES}"
-GRAPH_FILE = "A graph file, in place of --emb."
+GRAPH_FILE = (
+    "A graph: a file, a folder of parts (.d2), a glob of parts, or, repeated, its parts in order."
+)
 
 
 def _id_column() -> Any:
@@ -394,7 +396,9 @@ class GraphRequest:
     emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     id_column: str | None = _id_column()
-    out: str = option(OUTPUT, "--out", "", "The graph file.", metavar="G.arrow", required=True)
+    out: str = option(OUTPUT, "--out", "",
+        "The graph: a file, or a folder of parts if the name ends in .d2.",
+        metavar="G.arrow|G.d2", required=True)  # fmt: skip
     within: Input | None = option(ROWS, "--within", None,
         "Labels: neighbours are looked for inside the same label only; --labels-key names their "
         "column.", metavar="L", key="--labels-key")  # fmt: skip
@@ -410,7 +414,8 @@ class GraphRequest:
 class PropagateRequest:
     """``d2prune propagate``."""
 
-    graph: str = option(INPUTS, "--graph", "", "The graph file.", metavar="G.arrow", required=True)
+    graph: tuple[str, ...] = option(INPUTS, "--graph", (), GRAPH_FILE,
+        metavar="G.arrow|G.d2", required=True)  # fmt: skip
     scores: Input | None = input_option("scores", "S", SCORE)
     id_column: str | None = _id_column()
     score_options: ScoreOptions = ScoreOptions()
@@ -431,7 +436,8 @@ class SelectRequest:
     emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     scores: Input | None = input_option("scores", "S", SCORE)
-    graph: str | None = option(INPUTS, "--graph", None, GRAPH_FILE, metavar="G.arrow")
+    graph: tuple[str, ...] = option(INPUTS, "--graph", (),
+        f"In place of --emb. {GRAPH_FILE}", metavar="G.arrow|G.d2")  # fmt: skip
     propagated: str | None = option(INPUTS, "--propagated", None,
         "Propagated scores, in place of --scores.", metavar="P.npy")  # fmt: skip
     id_column: str | None = _id_column()
@@ -501,9 +507,9 @@ class ScoreRequest:
     emb: Input | None = embeddings_option()
     emb_options: EmbeddingOptions = EmbeddingOptions()
     target: Input | None = target_option()
-    graph: str | None = option(INPUTS, "--graph", None,
-        "A graph file, for knn-distance and label-disagreement. [default: one is "
-        "built]", metavar="G.arrow")  # fmt: skip
+    graph: tuple[str, ...] = option(INPUTS, "--graph", (),
+        f"For knn-distance and label-disagreement. {GRAPH_FILE} [default: one is built]",
+        metavar="G.arrow|G.d2")  # fmt: skip
     id_column: str | None = _id_column()
     epoch_rows: tuple[str, ...] = option(INPUTS, "--epoch-rows", (),
         "Row numbers of the outputs of each file of --logits or --probs, for outputs in the order "

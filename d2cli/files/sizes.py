@@ -51,10 +51,10 @@ def read_vectors(ledger: Ledger, n: int, count: int) -> None:
     ledger.hold("scores", 8 * n * count)
 
 
-def read_graph(ledger: Ledger, n: int, k: int) -> None:
-    """Map a graph file of n rows and k neighbours, and check its contract."""
+def read_graph(ledger: Ledger, n: int, k: int, mapped: bool = True) -> None:
+    """Map a graph file of n rows and k neighbours, or read its parts, and check its contract."""
     ledger.stage = "read"
-    ledger.hold("graph", n * k * 8, mapped=True)
+    ledger.hold("graph", n * k * 8, mapped=mapped)
 
 
 def write(ledger: Ledger, ending: str, rows: int, columns: int, ids: Ids | None) -> None:
@@ -66,9 +66,9 @@ def write(ledger: Ledger, ending: str, rows: int, columns: int, ids: Ids | None)
     ledger.touch("columns", size)
 
 
-def graph_bytes(n: int, k: int, ids: Ids | None) -> int:
-    """Bytes of a graph file of n rows and k neighbours."""
-    return round(n * (8 * k + _id_bytes(ids))) + _TABLE_HEADER
+def graph_bytes(n: int, k: int, ids: Ids | None, parts: int = 1) -> int:
+    """Bytes of a graph of n rows and k neighbours, in one file or in `parts`."""
+    return round(n * (8 * k + _id_bytes(ids))) + _TABLE_HEADER * parts
 
 
 def score_bytes(ending: str, n: int, kinds: int, ids: Ids | None) -> int:

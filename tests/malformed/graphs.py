@@ -51,6 +51,29 @@ def beside(name, change, *says):
     return case(f"provenance: {name}", PROPAGATED, "bad.npy", make, *says)
 
 
+def parts(*numbers, cut=None, other=None, whole=False):
+    """A folder ``bad.d2`` of a graph's parts with these numbers, in this order of names.
+
+    The part `cut` is cut off, the part `other` is of another graph, and a `whole` graph lies there.
+    """
+
+    def make():
+        folder, graph = Path("bad.d2"), m.graph()
+        folder.mkdir()
+        for place, number in enumerate(numbers):
+            digest = "b" if number == other else "a"
+            entry = {"part": number, "parts": 3, "first_row": 16 * number, "rows": m.N}
+            meta = {"d2prune.part": json.dumps(entry | {"graph": digest}), **graph.schema.metadata}
+            part = graph.slice(16 * number, 16).replace_schema_metadata(meta)
+            content = m.arrow(part.combine_chunks())
+            path = folder / f"part-{place:05}.arrow"
+            path.write_bytes(content[: 900 if number == cut else None])
+        if whole:
+            (folder / "part-00003.arrow").write_bytes(m.arrow(graph))
+
+    return make
+
+
 def recorded(name, value):
     """A parameter that no option would take."""
     return beside(
@@ -76,8 +99,19 @@ CONTENT = [
         distances=pa.array([[]] * m.N, pa.list_(pa.float32(), 0)))), "must both be (n, k)"),
     case("graph: two widths", GRAPH, G, m.arrow(m.graph(
         distances=pa.array([[1.0]] * m.N, pa.list_(pa.float32(), 1)))), "must both be (n, k)"),
-    case("graph: int64", GRAPH, G, m.arrow(m.graph(
-        neighbors=pa.array([[1]] * m.N, pa.list_(pa.int64(), 1)))), "fixed_size_list<int32>"),
+    case("graph: int16", GRAPH, G, m.arrow(m.graph(
+        neighbors=pa.array([[1]] * m.N, pa.list_(pa.int16(), 1)))), "fixed_size_list<int32>"),
+    case("graph: int64 beyond int32", GRAPH, G, m.arrow(m.graph(
+        cells={("neighbors", 7, 1): 2**40}, kind=pa.int64())), "row 7 lists 1099511627776"),
+    case("graph: parts, one missing", GRAPH, "bad.d2", parts(0, 2), "part-00001.arrow is missing"),
+    case("graph: parts, one cut off", GRAPH, "bad.d2", parts(0, 1, 2, cut=1), "cannot be read",
+         shown="bad.d2/part-00001.arrow"),
+    case("graph: parts of two graphs", GRAPH, "bad.d2", parts(0, 1, 2, other=2), "another graph",
+         shown="bad.d2/part-00002.arrow"),
+    case("graph: parts, one twice", PICK, "bad.d2", parts(0, 1, 1), "is part 1, as ",
+         shown="bad.d2/part-00002.arrow"),
+    case("graph: parts and a whole graph", GRAPH, "bad.d2", parts(0, 1, 2, whole=True),
+         "is a graph of its own", shown="bad.d2/part-00003.arrow"),
     case("graph: float64", PICK, G, m.arrow(m.graph(
         distances=pa.array([[1.0]] * m.N, pa.list_(pa.float64(), 1)))), "fixed_size_list<float>"),
     case("graph: lists", GRAPH, G, m.arrow(m.graph(
@@ -169,6 +203,8 @@ PROVENANCE = [
 GOOD = [
     good("graph: in several batches", GRAPH, G, m.arrow(m.graph(), rows=7)),
     good("graph: compressed", GRAPH, G, m.arrow(m.graph(), compression="zstd")),
+    good("graph: int64", GRAPH, G, m.arrow(m.graph(kind=pa.int64()))),
+    good("graph: parts", PICK, "bad.d2", parts(0, 1, 2)),
     good("graph: bare metadata", GRAPH, G, m.arrow(m.graph(raw=b'{"format_version": 1}'))),
     good("propagated: big-endian", PROPAGATED, "bad.npy", m.npy(m.SCORES.astype(">f8"))),
     good("propagated: in an archive", PROPAGATED, "bad.npz", m.npz(p=m.SCORES)),

@@ -157,9 +157,10 @@ def graph(
     raw: bytes | None = None,
     cells: dict | None = None,
     drop: tuple = (),
+    kind: pa.DataType = pa.int32(),  # noqa: B008, a constant
     **more: Any,
 ) -> pa.Table:
-    """Row i lists i+1, i+2, i+3. `cells` maps (column, row, place) to another value;
+    """Row i lists i+1, i+2, i+3, as `kind`. `cells` maps (column, row, place) to another value;
     `meta` is laid over the metadata, `raw` replaces it (b"" leaves it out); `more` are columns.
     """
     lists = {
@@ -168,7 +169,7 @@ def graph(
     }
     for (column, row, place), value in (cells or {}).items():
         lists[column][row][place] = value
-    kinds = {"neighbors": pa.list_(pa.int32(), K), "distances": pa.list_(pa.float32(), K)}
+    kinds = {"neighbors": pa.list_(kind, K), "distances": pa.list_(pa.float32(), K)}
     columns = {name: pa.array(values, kinds[name]) for name, values in lists.items()} | more
     kept = pa.table({name: values for name, values in columns.items() if name not in drop})
     entry = {"format_version": 1, "graph": {"method": "exact", "metric": "euclidean"}, "inputs": {}}

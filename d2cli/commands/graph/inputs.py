@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from d2cli.commands.settle import settle_graph
 from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
+from d2cli.files.graphs.folder_parts import names_folder
 from d2cli.files.output.atomic import check_target
 from d2cli.files.sources import Source
 
@@ -51,8 +52,11 @@ def open_graph_job(request: GraphRequest, skim: bool = False) -> GraphJob:
     """
     if request.emb is None:
         raise UsageError("graph needs --emb")
-    if not request.out.endswith((".arrow", ".feather")):
-        raise UsageError(f"{request.out}: a graph is an Arrow file", "end its name in .arrow")
+    if names_folder(request.out):
+        request = replace(request, out=request.out.rstrip("/"))
+    elif not request.out.endswith((".arrow", ".feather")):
+        says = f"{request.out}: a graph is an Arrow file, or a folder of such files"
+        raise UsageError(says, "end its name in .arrow, or in .d2 for a folder")
     options = settle_graph(request.options)
     room = Room.of(request.run, request.out, tasks=True)
     inputs = Inputs(request.id_column, skim)

@@ -15,6 +15,7 @@ from d2cli.commands.plan import (
     search_notes,
     search_of,
 )
+from d2cli.files.graphs.folder_parts import count_parts, names_folder
 from d2cli.files.sizes import graph_bytes, read_ids
 from d2cli.graph.blocks.sizes import Files
 from d2cli.graph.settings import Matrix, SearchSettings
@@ -34,12 +35,13 @@ def plan_graph(job: GraphJob) -> Plan:
     estimate, spill = arrange_build(
         job.room, matrix_of(emb), search, lambda ledger: read_ids(ledger, ids)
     )
+    parts = count_parts(emb.rows) if names_folder(job.request.out) else 1
     return Plan(
         "graph",
         layouts,
         describe_search(search, emb.rows),
         estimate,
-        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids))],
+        [(job.request.out, graph_bytes(emb.rows, job.options.n_neighbors, ids, parts))],
         job.threads,
         job.room,
         search_notes(search),

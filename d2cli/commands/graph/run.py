@@ -1,4 +1,4 @@
-"""``d2prune graph``: embeddings in, a graph file out; and graphs that other commands build."""
+"""``d2prune graph``: embeddings in, a graph out; and graphs that other commands build."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def open_propagate_job(request: PropagateRequest, skim: bool = False) -> Propaga
     room = Room.of(request.run, request.out, tasks=True)
     inputs = Inputs(request.id_column, skim)
     graph = inputs.graph(request.graph)
-    assert graph is not None
+    if graph is None:
+        raise UsageError("propagate needs --graph")
     scores = inputs.source(request.scores, "scores", "scores")
     assert scores is not None
     direction = settle_direction(scores, request.score_options)

@@ -27,7 +27,7 @@ def plan_propagate(job: PropagateJob) -> Plan:
         ledger = Ledger()
         read_ids(ledger, job.graph.id_sizes)
         if spare is None:
-            read_graph(ledger, n, k)
+            read_graph(ledger, n, k, job.graph.mapped)
         read_ids(ledger, job.scores.layout().read_sizes, kept=False)
         read_vectors(ledger, n, 2)
         if spare is None:

@@ -201,7 +201,8 @@ def _similarity(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progre
 
 def _from_neighbours(job: ScoreJob, data: ScoreData, scored: Scored, progress: Progress) -> None:
     """Scores from the graph that was given, or from one that is built."""
-    kinds, graph, origin = job.families["graph"], data.graph, str(job.request.graph)
+    kinds, graph = job.families["graph"], data.graph
+    origin = "" if job.graph is None else job.graph.name
     if graph is None:
         assert job.emb is not None
         origin, excluded = job.emb.name, data.bad.left_out

@@ -104,7 +104,7 @@ def open_score_job(request: ScoreRequest, skim: bool = False) -> ScoreJob:
     if emb is not None:
         emb.scale_parts(request.graph_options.metric)
     target = _open_target(request, emb, inputs)
-    graph = inputs.graph(request.graph if families["graph"] else None)
+    graph = inputs.graph(request.graph if families["graph"] else ())
     labels = inputs.source(request.labels, "labels", "labels")
     outputs, epochs = None, range(0)
     given, option = request.logits or request.probs, "logits" if request.logits else "probs"
@@ -206,7 +206,7 @@ def _check(request: ScoreRequest, families: dict[Family, list[str]]) -> None:
                 f"--kind {kind} needs --target",
                 "--target takes embeddings of what the data is wanted for, by the same model",
             )
-    if families["graph"] and request.emb is None and request.graph is None:
+    if families["graph"] and request.emb is None and not request.graph:
         raise UsageError(f"--kind {families['graph'][0]} needs --graph or --emb")
     for kind in request.kinds:
         if KINDS[kind].logits_only and request.logits is None:

@@ -33,7 +33,7 @@ def plan_score(job: ScoreJob) -> Plan:
     if job.families["graph"]:
         if job.graph is not None:
             n, k = job.graph.n, job.graph.n_neighbors
-            read_graph(ledger, n, k)
+            read_graph(ledger, n, k, job.graph.mapped)
             how.append(f"the graph as it is, {job.graph.method}")
         else:
             assert emb is not None

@@ -202,13 +202,13 @@ def open_select_job(request: SelectRequest, skim: bool = False) -> SelectJob:
 
 def _check(request: SelectRequest) -> None:
     """Refuse a request that makes no sense whatever the data."""
-    if request.emb is None and request.graph is None:
+    if request.emb is None and not request.graph:
         raise UsageError("select needs --emb or --graph", "d2prune select --help has examples")
     if request.scores is None and request.propagated is None:
         raise UsageError("select needs --scores or --propagated")
-    if request.propagated is not None and request.graph is None:
+    if request.propagated is not None and not request.graph:
         raise UsageError("--propagated belongs to a graph: give --graph too")
-    if request.within is not None and request.graph is not None:
+    if request.within is not None and request.graph:
         raise UsageError("--within is for building a graph, and --graph has one already")
     check_cost_options(request)
     if not request.budgets:
@@ -387,10 +387,10 @@ def _stale_propagated(job: SelectJob) -> list[str]:
     request, made_from = job.request, job.propagated_from
     if not made_from:
         return []
-    path = str(request.propagated)
-    again = f"run: d2prune propagate --graph {request.graph} --scores SCORES --out {path}"
+    path, graph = str(request.propagated), "" if job.graph is None else job.graph.name
+    again = f"run: d2prune propagate --graph {graph} --scores SCORES --out {path}"
     if fingerprint_of(made_from, "graph") != job.inputs.described["graph"]["fingerprint"]:
-        raise DataError(f"{path}: was propagated on another graph than {request.graph}", again)
+        raise DataError(f"{path}: was propagated on another graph than {graph}", again)
     stale = refuse_stale(path, made_from, "propagated from", again, request.allow_stale, "graph")
     scores = made_from["inputs"].get("scores", {}).get("fingerprint")
     known = job.inputs.described.get("scores", {}).get("fingerprint")

@@ -80,7 +80,7 @@ def plan_select(job: SelectJob) -> Plan:
         read(ledger)
         # A graph that was searched in files is read from there, unless it has several groups.
         if spare is None or (emb is not None and search.grouped):
-            file_sizes.read_graph(ledger, n, k)
+            file_sizes.read_graph(ledger, n, k, job.graph is None or job.graph.mapped)
         if spare is None:
             message_sizes.edges(ledger, n, k, messages.edges)
         else:

@@ -241,7 +241,7 @@ _GRAPH_ONLY = (
 def unused_options(job: SelectJob) -> list[str]:
     """Notices of options whose step is not run: a Makefile may give them to every command."""
     request, named, notices = job.request, job.request.named, []
-    late = [name for name in _GRAPH_ONLY if name in named and request.graph is not None]
+    late = [name for name in _GRAPH_ONLY if name in named and request.graph]
     if late:
         notices.append(f"{', '.join(late)}: not used, since --graph is built already")
     if "--labels" in named and "--balance" not in named:

@@ -16,6 +16,7 @@ from d2cli.files.provenance.sidecar import from_metadata, read_sidecar
 
 #: The commands whose outputs an option consumes; any other option consumes none.
 _CONSUMED = {
+    "graph": ("graph",),
     "scores": ("score", "propagate"),
     "cutoff-scores": ("score", "propagate"),
     "propagated": ("propagate",),

@@ -8,6 +8,8 @@ Guarantees, on a file system with POSIX semantics:
 - A run that fails restores the files that it has already replaced.
 - A run that is killed between two renames leaves each output with a sidecar that describes it
   (:meth:`Outputs._bridged`).
+
+A folder of parts is an output too; :mod:`d2cli.files.output.folder_swap` says what holds for it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2cli.errors import OutputError, UsageError
+from d2cli.files.graphs.folder_parts import files_of, is_graph_folder, names_folder
 from d2cli.files.locate.copies import is_address
-from d2cli.files.output.temporary import Lease, lock, opened, sweep
+from d2cli.files.output.folder_swap import check_replaceable, replace_folder, restore_folder
+from d2cli.files.output.temporary import (
+    TEMPORARY,
+    TEMPORARY_FOLDER,
+    Lease,
+    flush,
+    lock,
+    opened,
+    sweep,
+)
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
@@ -44,17 +56,21 @@ class Outputs:
         self._leases: dict[Path, Lease] = {}
 
     def place(self, target: str | Path) -> Path:
-        """The temporary path to write to, in the folder of `target`."""
+        """The temporary path to write to, in the folder of `target`.
+
+        If the name of `target` ends in ``.d2``, so does the path: it is that of a folder to make.
+        """
         final = resolve(Path(target))
-        self._moves.append(_Move(str(target), self._temporary(final), final))
+        ending = TEMPORARY_FOLDER if names_folder(target) else TEMPORARY
+        self._moves.append(_Move(str(target), self._lease(final).temporary(ending), final))
         return self._moves[-1].temporary
 
-    def _temporary(self, final: Path) -> Path:
-        """A temporary path beside `final`. Its length does not depend on that of `final`."""
+    def _lease(self, final: Path) -> Lease:
+        """The temporary paths beside `final`. Their length does not depend on that of `final`."""
         if final.parent not in self._leases:
             with naming(final):
                 self._leases[final.parent] = Lease(final.parent)
-        return self._leases[final.parent].temporary()
+        return self._leases[final.parent]
 
     def __enter__(self) -> Outputs:
         return self
@@ -74,14 +90,15 @@ class Outputs:
     def _finish(self) -> None:
         for move in self._moves:
             with naming(move.final):
-                _flush(move.temporary)
+                for path in dict.fromkeys([*files_of(move.temporary), move.temporary]):
+                    (_flush_folder if path.is_dir() else flush)(path)
         moves = {Path(move.target): move for move in self._moves}
         beside = {move: moves.get(sidecar_path(move.target)) for move in self._moves}
         pairs = [(move, sidecar) for move, sidecar in beside.items() if sidecar]
         data = [move for move in self._moves if move not in beside.values()]
         folders = sorted({move.final.parent for move in self._moves})
         stopping.check()
-        with stopping.shield(), _alone_in(folders), _Undo(self._temporary) as undo:
+        with stopping.shield(), _alone_in(folders), _Undo(self._lease) as undo:
             first, last = [], []
             for move, sidecar in pairs:
                 bridge = self._bridged(move, sidecar)
@@ -106,15 +123,16 @@ class Outputs:
         if text is None:
             return None
         with naming(sidecar.final):
-            step = _Move(sidecar.target, self._temporary(sidecar.final), sidecar.final)
+            temporary = self._lease(sidecar.final).temporary()
+            step = _Move(sidecar.target, temporary, sidecar.final)
             step.temporary.write_text(text, encoding="utf-8")
-            _flush(step.temporary)
+            flush(step.temporary)
         return step
 
 
 @dataclass(frozen=True, eq=False)
 class _Move:
-    """The target as given, the temporary file, and the resolved target."""
+    """The target as given, the temporary file or folder, and the resolved target."""
 
     target: str
     temporary: Path
@@ -122,17 +140,20 @@ class _Move:
 
 
 class _Undo:
-    """Renames files into place; if the block raises, restores the old files."""
+    """Renames files and folders into place; if the block raises, restores the old ones."""
 
-    def __init__(self, temporary: Callable[[Path], Path]) -> None:
-        self._name = temporary
+    def __init__(self, lease: Callable[[Path], Lease]) -> None:
+        self._lease = lease
         self._done: list[tuple[Path, Path | None]] = []
 
     def move(self, source: Path, final: Path) -> None:
         """``os.replace``, with a backup link to the old file until the block ends."""
+        if source.is_dir():
+            self._done.append((final, replace_folder(source, final, self._lease(final))))
+            return
         backup = None
         if final.exists():
-            backup = self._name(final)
+            backup = self._lease(final).temporary()
             with suppress(OSError):  # some file systems have no links
                 os.link(final, backup)
         os.replace(source, final)
@@ -145,7 +166,9 @@ class _Undo:
         stuck = []
         for final, backup in reversed(self._done) if error else ():
             try:
-                if backup is None:
+                if final.is_dir():
+                    restore_folder(backup, final, self._lease(final))
+                elif backup is None:
                     final.unlink()
                 else:
                     os.replace(backup, final)
@@ -193,16 +216,10 @@ def resolve(target: Path) -> Path:
     return Path(os.path.realpath(target))
 
 
-def _flush(path: Path) -> None:
-    """Write the content of a file, or the names in a folder, to disk (fsync)."""
-    with opened(path, os.O_RDONLY) as handle:
-        os.fsync(handle)
-
-
 def _flush_folder(folder: Path) -> None:
-    """:func:`_flush`, if the file system supports it for folders."""
+    """:func:`flush`, if the file system supports it for folders."""
     try:
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES):
             raise
@@ -214,8 +231,10 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
     Temporary files of dead runs in the same folder are removed.
 
     Raises:
-        OutputError: if the folder is missing or not writable, or the target is no regular file.
-        UsageError: if the target is remote, or the target or its sidecar is one of the `inputs`.
+        OutputError: if the folder is missing or not writable, or the target is no regular file, or
+            should be a folder of parts and is none.
+        UsageError: if the target is remote, or the target or its sidecar is one of the `inputs` or
+            holds one, or lies inside a graph.
     """
     if is_address(str(target)):
         raise UsageError(
@@ -224,22 +243,40 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
     inputs, folders = list(inputs), set()
     for place in (Path(target), sidecar_path(target)):
         with naming(place):  # a name too long, a cycle of links
-            folders.add(_check_place(place, inputs))
+            folders.add(_check_folder(place))
     for folder in folders:
-        sweep(folder)
+        sweep(folder)  # puts a folder back that a killed run had moved away
+    for place in (Path(target), sidecar_path(target)):
+        with naming(place):
+            _check_place(place, inputs)
 
 
-def _check_place(place: Path, inputs: list[Path]) -> Path:
-    """The folder of a file that can be written."""
-    final = resolve(place)
-    folder = final.parent
+def _check_folder(place: Path) -> Path:
+    """The folder of an output, which can be written."""
+    folder = resolve(place).parent
     if not folder.is_dir():
         raise OutputError(f"{place}: the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{place}: the folder {folder} cannot be written")
+    if is_graph_folder(folder):
+        raise UsageError(
+            f"{place}: lies inside the graph {folder}, which holds its parts only",
+            "write it beside the graph",
+        )
+    return folder
+
+
+def _check_place(place: Path, inputs: list[Path]) -> None:
+    """Check what is there already."""
+    final = resolve(place)
     if final.exists():
+        if names_folder(place):
+            inside = any(final in resolve(path).parents for path in inputs)
+            if inside:
+                raise UsageError(f"{place}: the output would overwrite an input that it holds")
+            check_replaceable(final, place)
+            return
         if not stat.S_ISREG(final.stat().st_mode):
             raise OutputError(f"{place}: is not a regular file", "choose another name for --out")
         if any(path.exists() and os.path.samefile(final, path) for path in inputs):
             raise UsageError(f"{place}: the output would overwrite this input")
-    return folder

@@ -1,10 +1,11 @@
 """Temporary files beside the outputs. If a run is killed, the next run removes its files.
 
 Each run locks a file of its own, ``.d2prune-HOST-RUN.lock``, in every folder that it writes to. Its
-temporary files there are named ``.d2prune-HOST-RUN-N.tmp``. The operating system releases the lock
-when the process ends for any reason. A run is therefore dead if its lock can be taken. Process
-numbers would not do: they are reused, and differ between containers. The locked file is never read
-or written, because some network file systems refuse both under a lock.
+temporary files there are named ``.d2prune-HOST-RUN-N.tmp``, and its folders ``….tmp.d2``. The
+operating system releases the lock when the process ends for any reason. A run is therefore dead if
+its lock can be taken. Process numbers would not do: they are reused, and differ between containers.
+The locked file is never read or written, because some network file systems refuse both under a
+lock.
 
 HOST stands for one boot of one kernel, within which locks are reliable. Files of another HOST are
 removed only if their lock can be taken and none of them has changed for a day, because some network
@@ -19,6 +20,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 import weakref
@@ -27,6 +29,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from d2cli.files.graphs.folder_parts import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import is_provenance, load_json
 from d2cli.runtime import stopping
@@ -36,7 +39,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_NAME = re.compile(r"(\.d2prune-([0-9a-f]{8})-[0-9a-f]{12})(\.lock|-\d+\.tmp)")
+_NAME = re.compile(r"(\.d2prune-([0-9a-f]{8})-[0-9a-f]{12})(\.lock|-\d+\.(?:tmp|tmp\.d2|note))")
+#: The endings of a temporary file, of a temporary folder, and of a note where a folder belongs
+#: (:mod:`d2cli.files.output.folder_swap`).
+TEMPORARY, TEMPORARY_FOLDER, NOTE = ".tmp", ".tmp.d2", ".note"
 #: Seconds without a change after which unlocked files of another host count as those of a dead run.
 _LONG_AGO = 24 * 3600.0
 
@@ -47,6 +53,7 @@ class Lease:
     def __init__(self, folder: Path) -> None:
         """Create and lock the lock file. Raises OSError if the folder cannot be written."""
         self._paths: list[Path] = []
+        self._given = 0
         with stopping.shield():  # an interrupt must not leave a lock file without a finalizer
             while True:
                 self._run = folder / f".d2prune-{_host()}-{secrets.token_hex(6)}"
@@ -60,11 +67,16 @@ class Lease:
             # Runs after an exception too, and at exit.
             self._end = weakref.finalize(self, _remove, path, handle, self._paths)
 
-    def temporary(self) -> Path:
-        """The path of a new temporary file, which does not exist yet."""
-        path = Path(f"{self._run}-{len(self._paths)}.tmp")
+    def temporary(self, ending: str = TEMPORARY) -> Path:
+        """The path of a new temporary file or, as `ending` says, folder. It does not exist yet."""
+        path = Path(f"{self._run}-{self._given}{ending}")
+        self._given += 1
         self._paths.append(path)
         return path
+
+    def keep(self, *paths: Path) -> None:
+        """Do not remove these at the end. The next run in the folder treats them as left behind."""
+        self._paths[:] = [path for path in self._paths if path not in paths]
 
     def end(self) -> None:
         """Remove the temporary files and the lock file."""
@@ -76,8 +88,16 @@ def _remove(lock_path: Path, handle: int, paths: list[Path]) -> None:
     with stopping.shield():  # an exception inside a finalizer is lost and would end it half way
         for path in [*paths, lock_path]:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                _remove_one(path)
         os.close(handle)
+
+
+def _remove_one(path: Path) -> None:
+    """Remove a temporary file or folder, if it is there."""
+    if path.suffix == ".d2":
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
@@ -108,15 +128,17 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
     try:
         if handle is not None and not lock(handle, wait=False):
             return
-        paths = [p for p in paths if p != lock_path and stat.S_ISREG(os.lstat(p).st_mode)]
+        paths = [path for path in paths if path != lock_path and _is_ours(path)]
         if f"-{_host()}-" not in run:
             times = [path.lstat().st_ctime for path in (*paths, lock_path) if path.exists()]
             if time.time() - max(times, default=0.0) <= _LONG_AGO:
                 return
         with stopping.shield():
+            for note in (path for path in paths if path.suffix == NOTE):
+                _put_back(note, paths)
             _clear_orphans(folder, paths, names)
             for path in paths:
-                path.unlink(missing_ok=True)
+                _remove_one(path)
             if handle is not None:
                 lock_path.unlink(missing_ok=True)
     finally:
@@ -124,11 +146,30 @@ def _clear(folder: Path, run: str, paths: list[Path], names: list[str]) -> None:
             os.close(handle)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether it is a folder if its name says so, else a regular file; no link."""
+    mode = os.lstat(path).st_mode
+    return stat.S_ISDIR(mode) if path.suffix == ".d2" else stat.S_ISREG(mode)
+
+
+def _put_back(note: Path, paths: list[Path]) -> None:
+    """Put a folder back to the name that the note tells, if nothing is there. May raise OSError."""
+    content = load_json(note)
+    if not isinstance(content, dict):
+        return  # the run was killed before the note was complete, and so before the renames
+    name, old = content.get("output"), note.with_name(str(content.get("old")))
+    if isinstance(name, str) and os.path.basename(name) == name and old in paths:
+        final = note.with_name(name)
+        if old.is_dir() and not os.path.lexists(final):
+            os.rename(old, final)
+
+
 def _clear_orphans(folder: Path, temporaries: list[Path], names: list[str]) -> None:
     """Remove sidecars without an output whose fingerprint is that of one of the temporaries."""
-    there = set(names)
+    there = {*names, *os.listdir(folder)}
     alone = [n for n in names if n.endswith(".json") and n.removesuffix(".json") not in there]
-    dead = {fingerprint([path]) for path in temporaries if alone and path.exists()}
+    there_yet = (files_of(path) for path in temporaries if alone and path.exists())
+    dead = {fingerprint(files) for files in there_yet if files[0].is_file()}
     for path in (folder / name for name in alone):
         content = load_json(path)
         if is_provenance(content) and content["output"].get("fingerprint") in dead:
@@ -155,6 +196,12 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def flush(path: Path) -> None:
+    """Write the content of a file, or the names in a folder, to disk (fsync)."""
+    with opened(path, os.O_RDONLY) as handle:
+        os.fsync(handle)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 The part that is the same for equal runs (command, parameters, inputs) also goes into the output
 itself if its format has metadata. The part that differs between runs (timings, threads, memory)
-goes only into the sidecar, ``<output>.json``. Therefore the same command gives the same bytes.
+goes only into the sidecar, ``<output>.json``. Therefore the same command gives the same bytes. The
+sidecar of a folder lies beside the folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
+from d2cli.files.graphs.folder_parts import files_of
 from d2cli.files.locate.copies import CopyPath
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.regular import check_regular
@@ -96,7 +98,10 @@ def write_sidecar(
     """
     content = {
         **provenance,
-        "output": {"size": output.stat().st_size, "fingerprint": fingerprint([output])},
+        "output": {
+            "size": sum(path.stat().st_size for path in files_of(output)),
+            "fingerprint": fingerprint(files_of(output)),
+        },
         "run": run,
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -113,8 +118,9 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         content = load_json(beside)
         if not isinstance(content, dict) or content.get("program") != "d2prune":
             return None
-        check_regular(output)
-        fitting = _fitting(content, fingerprint([output]))
+        for path in files_of(output):
+            check_regular(path)
+        fitting = _fitting(content, fingerprint(files_of(output)))
         if fitting is not None:
             if fault := _fault_in(fitting):
                 raise DataError(f"{output}: {beside} is damaged: {fault}", "make the output again")
@@ -135,7 +141,7 @@ def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:
     """
     fitting = None
     with suppress(OSError):
-        fitting = _fitting(load_json(old), fingerprint([output]))
+        fitting = _fitting(load_json(old), fingerprint(files_of(output)))
     if fitting is None:
         return None
     after = json.loads(new.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""The Arrow files of a graph: one file, or a folder of parts."""

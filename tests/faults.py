@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2cli.cli.main import run
+from d2cli.files.graphs.folder_parts import files_of
 from d2cli.files.output import atomic, checkpoint, temporary
+from d2cli.files.output import folder_swap as folders
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 
 #: Files in which a run is killed at every line.
-DELICATE = {m.__file__ for m in (atomic, checkpoint, temporary)}
+DELICATE = {m.__file__ for m in (atomic, checkpoint, folders, temporary)}
 HIDDEN, RESUMABLE = ".d2prune-", ".checkpoint"
 
 
@@ -92,6 +94,8 @@ class Scene:
         command: the command line.
         outputs: the names of its outputs.
         before: a command line that makes other outputs of the same names; None: nothing is there.
+        exchanges: whether the system can exchange the names of folders. If not, a kill can leave an
+            old folder away from its name, until the next run puts it back.
         tries: trials so far, by what was found: old, new, mixed.
     """
 
@@ -100,6 +104,7 @@ class Scene:
     command: list[str]
     outputs: list[str]
     before: list[str] | None
+    exchanges: bool = True
     tally: dict[str, int] = field(default_factory=dict)
 
     def prepare(self):
@@ -116,11 +121,20 @@ class Scene:
                 shutil.copytree(self.folder, self.home / f"{self.name}-before")
         began = time.monotonic()
         self._begin()
-        assert ended(start(self.folder, self.command)) == 0
+        assert ended(self._start()) == 0
         self.seconds = time.monotonic() - began
         self._begin()
-        assert ended(start(self.folder, self.command, line=0)) == 0
+        assert ended(self._start(line=0)) == 0
         self.lines = int((self.folder / "lines").read_text())
+
+    def _start(self, line=None, limit=None):
+        real = folders._exchange
+        if not self.exchanges:
+            folders._exchange = lambda *_: False
+        try:
+            return start(self.folder, self.command, line, limit)
+        finally:
+            folders._exchange = real
 
     def said(self):
         return (self.folder / "said").read_text()
@@ -134,14 +148,19 @@ class Scene:
         shutil.copytree(self.home / f"{self.name}-before", self.folder)
 
     def _read(self):
+        paths = {name: self.folder / name for name in self.outputs}
         return {
-            n: (self.folder / n).read_bytes() for n in self.outputs if (self.folder / n).exists()
+            name: {file.name: file.read_bytes() for file in path.iterdir()}
+            if path.is_dir()
+            else path.read_bytes()
+            for name, path in paths.items()
+            if path.exists()
         }
 
     def trial(self, number, *, line=None, after=None, by=signal.SIGKILL, limit=None):
         """Stop a run and check its files; run again and check them."""
         self._begin()
-        child = start(self.folder, self.command, line, limit)
+        child = self._start(line, limit)
         if after is not None:
             time.sleep(after)
             with contextlib.suppress(ProcessLookupError):
@@ -165,6 +184,8 @@ class Scene:
     def _state(self):
         """Whether the outputs are old, new, or some old and some new; other bytes fail."""
         found = self._read()
+        if not self.exchanges and self.before and not found:
+            return "away"
         states = set()
         for name in self.outputs:
             is_in = {s for s, files in self.states.items() if found.get(name) == files.get(name)}
@@ -173,7 +194,7 @@ class Scene:
             if name in found:  # its sidecar describes it
                 entry = read_sidecar(self.folder / name)
                 assert entry is not None
-                assert entry["output"]["fingerprint"] == fingerprint([self.folder / name])
+                assert entry["output"]["fingerprint"] == fingerprint(files_of(self.folder / name))
         return states.pop() if len(states) == 1 else "mixed" if states else "same"
 
     def _strangers(self):
@@ -192,7 +213,8 @@ class Scene:
             left = {n for n in self._strangers() if n.startswith(HIDDEN)}
             assert not {n for n in left if not n.endswith(RESUMABLE)}, left
             assert not {n for n in self._strangers() if n.endswith(".json")}
-        assert ended(start(self.folder, self.command)) == 0, self.said()
+            assert self._state() != "away"
+        assert ended(self._start()) == 0, self.said()
         if "resumed" in self.said():
             self._count("resumed")
         assert self._state() in ("new", "same")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from d2cli.cli.main import run
+from d2cli.files.graphs import folder_parts as parts
 from d2cli.files.provenance.sidecar import read_sidecar
 from tests.faults import Scene, ended, start
 
@@ -45,6 +46,8 @@ def scenes(home):
     build = ["graph", "--emb", emb, "--out", "out.arrow"]
     pass_on = ["propagate", "--graph", graph, "--scores", scores, "--out", "out.npy"]
     pick = ["select", "--graph", graph, "--propagated", p]
+    folder, more = ["graph", "--emb", emb, "--out", "out.d2"], ["-k", "4"]
+    parts.PART_ROWS = 30
     several = [*("--ratio", "0.1", "--ratio", "0.2", "--ratio", "0.3"), "--out", "k_{ratio}.npy"]
     table = ["--size", "70", "--out", "k.parquet"]
     kept = [*("--checkpoint", "0", "--within", "../labels.npy"), "--threads", "2"]
@@ -53,6 +56,9 @@ def scenes(home):
         Scene(home, "graph", build, ["out.arrow"], [*build, "-k", "4"]),
         Scene(home, "resumed", [*build, *kept], ["out.arrow"], [*build, "-k", "4"]),
         Scene(home, "blocks", [*build, *kept, "--method", "blocks"], ["out.arrow"], None),
+        Scene(home, "folder", folder, ["out.d2"], [*folder, *more]),
+        Scene(home, "renamed", folder, ["out.d2"], [*folder, *more], exchanges=False),
+        Scene(home, "new folder", [*folder, *kept], ["out.d2"], None),
         Scene(home, "propagate", pass_on, ["out.npy"], [*pass_on, "--gamma-forward", "2"]),
         Scene(home, "first", pass_on, ["out.npy"], None),
         Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),

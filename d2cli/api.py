@@ -25,6 +25,7 @@ from d2cli.limits import check_choice
 from d2cli.messages import forward as messages
 from d2cli.messages.edges import edges_of
 from d2cli.messages.forward import resolve_bandwidth
+from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.spread import spread
@@ -40,6 +41,8 @@ from d2cli.selection.thinning import thinned, widened
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from d2cli.engine.tasks import Engine
+
 __all__ = ["build_graph", "own_scores", "prepare_edges", "propagate", "select", "spread_scores"]
 
 _OURS = MODES["default"]
@@ -48,7 +51,7 @@ _OURS = MODES["default"]
 def prepare_edges(
     graph: NeighborLists | Edges | EdgeParts, *, edges: EdgeRule = _OURS.edges,
     bandwidth: Bandwidth = _OURS.bandwidth, drop: NDArray[np.bool_] | None = None,
-    memory: int | None = None, work_dir: Path | None = None,
+    memory: int | None = None, work_dir: Path | None = None, engine: Engine | None = None,
 ) -> tuple[Edges | EdgeParts, float]:  # fmt: skip
     """The edges and the bandwidth σ that both message passes use.
 
@@ -62,12 +65,24 @@ def prepare_edges(
             they are kept in temporary files of `work_dir`, and results are the same. None: edges
             are kept in memory.
         work_dir: a folder for temporary files, which are removed when the result is no longer used.
+        engine: if its tasks do not share the memory of this process, they put the edges into files
+            of `work_dir`, which all of them must see, and messages and selections of the edges use
+            the engine too. Results are the same. The graph must be possible to pickle, as one in a
+            file is. Otherwise, the engine is not used.
 
     Raises:
-        UsageError: if an option is out of range, or edges do not fit and there is no `work_dir`.
+        UsageError: if an option is out of range, or if there is no `work_dir` for edges that do not
+            fit, or for an engine.
     """
     sigma = resolve_bandwidth(graph, bandwidth)
     if not isinstance(graph, Edges | EdgeParts):
+        if engine is not None and not engine.shared:
+            if work_dir is None:
+                raise UsageError(
+                    "tasks of other processes exchange edges in files: they need a work_dir",
+                    "name a folder that all machines see",
+                )
+            return edges_by_tasks(graph, edges, drop, WorkFiles(work_dir), engine), sigma
         room = None if memory is None else room_for_edges(memory, graph.n)
         needed = edges_bytes(graph.n, graph.n_neighbors, edges)
         if room is None or needed <= room:
@@ -94,6 +109,7 @@ def propagate(
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
     progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j`` (arXiv 2310.07931, eq. 3).
 
@@ -110,7 +126,7 @@ def propagate(
         floor: a neighbour sends max(s_j, floor), as in the research code; None: s_j.
         threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, rows done, rows).
-        memory, work_dir: as in :func:`prepare_edges`; the result does not depend on them.
+        memory, work_dir, engine: as in :func:`prepare_edges`; the result does not depend on them.
 
     Returns:
         (n,) float64, a new array.
@@ -120,7 +136,7 @@ def propagate(
         DataError: if a score is not finite, or if a sum is beyond float64.
     """
     csr, sigma = prepare_edges(
-        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
+        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir, engine=engine
     )
     values = np.asarray(scores, np.float64)
     check_scores(values, in_parts(csr).n)
@@ -139,12 +155,13 @@ def spread_scores(
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     exclude: NDArray[np.bool_] | None = None, threads: int | None = None,
     progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Fill missing scores with weighted means of their neighbours (:mod:`d2cli.messages.spread`).
 
     Args:
-        graph, edges, kernel, bandwidth, gamma_forward, threads, progress, memory, work_dir: as in
-            :func:`propagate`, which is called with the result.
+        graph, edges, kernel, bandwidth, gamma_forward, threads, progress, memory, work_dir, engine:
+            as in :func:`propagate`, which is called with the result.
         scores: (n,) the utility, NaN where it is missing; not changed.
         exclude: (n,) bool, rows that take no part, besides those that the graph excludes. Their
             scores are 0 in the result. With edges, they must have been dropped from the edges.
@@ -161,8 +178,9 @@ def spread_scores(
     if not isinstance(graph, Edges | EdgeParts) and graph.excluded is not None:
         excluded = excluded | graph.excluded
     csr, sigma = prepare_edges(
-        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir
-    )
+        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir,
+        engine=engine,
+    )  # fmt: skip
     values = np.array(scores, np.float64)
     missing = np.isnan(values)
     if values.shape == (n,):
@@ -179,7 +197,7 @@ def own_scores(
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
-    memory: int | None = None, work_dir: Path | None = None,
+    memory: int | None = None, work_dir: Path | None = None, engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Estimate the scores that :func:`propagate` was given from its result; same options.
 
@@ -189,7 +207,7 @@ def own_scores(
     array.
     """
     csr, sigma = prepare_edges(
-        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir
+        graph, edges=edges, bandwidth=bandwidth, memory=memory, work_dir=work_dir, engine=engine
     )
     values = np.asarray(propagated, np.float64)
     check_scores(values, in_parts(csr).n)
@@ -213,6 +231,7 @@ def select(
     cutoff: float | Literal["auto"] | None = None, costs: NDArray[np.floating] | None = None,
     cost_budget: float | None = None, threads: int | None = None,
     progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    engine: Engine | None = None,
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
@@ -249,8 +268,8 @@ def select(
             (:mod:`d2cli.selection.costs.budget`). In place of `size`.
         threads: number of threads; the result does not depend on it. None: every core.
         progress: called with (stage, steps done, steps).
-        memory, work_dir: as in :func:`prepare_edges`; the result does not depend on them. Edges in
-            files need `clamped`.
+        memory, work_dir, engine: as in :func:`prepare_edges`; the result does not depend on them.
+            Edges in files need `clamped`.
 
     Raises:
         UsageError: if an option is out of range, `size` rows cannot be picked, or none fits into
@@ -263,8 +282,9 @@ def select(
     if not isinstance(graph, Edges | EdgeParts) and graph.excluded is not None:
         excluded = excluded | graph.excluded
     csr, sigma = prepare_edges(
-        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir
-    )
+        graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir,
+        engine=engine,
+    )  # fmt: skip
     rule = _rule_of_gamma(gamma_reverse, keep_lift, u if scores is None else scores, n)
     rules = Rules(_mask(include, n, "include"), excluded)
     if cutoff is None:

@@ -124,7 +124,8 @@ class RayEngine(Engine):
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
-            raise cause if isinstance(cause, D2Error | OSError) else error from None
+            ours = isinstance(cause, D2Error | OSError | LostError)
+            raise cause if ours else error from None
 
 
 class _HeldThere(Held):
@@ -135,6 +136,7 @@ class _HeldThere(Held):
     ) -> None:
         self._engine, self._items = engine, items
         self._make, self._renewals, self._actors = engine._ray.put(make), 0, list[Any]()
+        self._renewing = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -148,10 +150,9 @@ class _HeldThere(Held):
         return len(self._items)
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        ray = self._engine._ray
+        ray, actors = self._engine._ray, self._actors
         asked = [
-            actor.call.remote(method, *some)
-            for actor, some in zip(self._actors, arguments, strict=True)
+            actor.call.remote(method, *some) for actor, some in zip(actors, arguments, strict=True)
         ]
         try:
             left = asked
@@ -160,11 +161,13 @@ class _HeldThere(Held):
                 stopping.check()
             return [self._engine._get(one) for one in asked]
         except ray.exceptions.RayActorError as error:
-            self.end()
-            self._renewals += 1
-            if self._renewals > RENEWALS:
-                raise
-            self._begin()
+            with self._renewing:
+                if self._actors is actors:  # else a call in another thread has made them anew
+                    self.end()
+                    self._renewals += 1
+                    if self._renewals > RENEWALS:
+                        raise
+                    self._begin()
             raise LostError(str(error)) from None
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ Numerical code names arrays; :mod:`d2cli.files.output.work_files` keeps them in 
 :mod:`d2cli.files.raw.row_files` reads rows.
 """
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,12 @@ class Store(Protocol):
 
     def append(self, name: str, array: NDArray[Any]) -> None:
         """Add numbers at the end of an array; the first call begins it."""
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Make room for arrays that tasks store with :meth:`put`, also in other processes."""
+
+    def put(self, name: str, array: NDArray[Any]) -> None:
+        """Store an array whole under a reserved name. The same array may be stored again."""
 
     def read(self, name: str, dtype: Any, start: int = 0, count: int = -1) -> NDArray[Any]:
         """A copy of `count` numbers from place `start` on; -1: all that follow. Empty if unknown.
@@ -53,6 +60,13 @@ class InMemory:
     def append(self, name: str, array: NDArray[Any]) -> None:
         """See :class:`Store`."""
         self._held.setdefault(name, []).append(array.copy())
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """See :class:`Store`."""
+
+    def put(self, name: str, array: NDArray[Any]) -> None:
+        """See :class:`Store`."""
+        self._held[name] = [array.copy()]
 
     def read(self, name: str, dtype: Any, start: int = 0, count: int = -1) -> NDArray[Any]:
         """See :class:`Store`."""

@@ -15,7 +15,7 @@ from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice, check_hops, check_not_negative
-from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.messages.parts import EdgeParts, Span, in_parts
 from d2cli.messages.sizes import BLOCK_ROWS, PART_EDGES
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
@@ -143,27 +143,61 @@ def forward(
     u, parts, count = scores, in_parts(edges), thread_count(threads)
     for _ in range(hops):
         before, u = u, np.empty_like(u)
+        message = (gamma, sigma, squared, sent_at_least)
+        if parts.engine is not None:
+            task = partial(_forward_span, before, message)
+            np.concatenate(
+                parts.by_tasks(task, np.float64, told_in(progress, "propagate", u.size)), out=u
+            )
+            continue
         for first, part in parts.loaded():
 
             def told(stage: str, done: int, _: int, first: int = first) -> None:
                 progress(stage, first + done, scores.size)
 
-            rows = partial(
-                _forward_rows, part, first, before, gamma, sigma, squared, sent_at_least, u
-            )
-            for_blocks(rows, part.indptr.size - 1, BLOCK_ROWS, count, told, "propagate")
+            size = part.indptr.size - 1
+            rows = partial(_forward_rows, part, first, before, *message, u[first : first + size])
+            for_blocks(rows, size, BLOCK_ROWS, count, told, "propagate")
     return u.copy() if u is scores else u
+
+
+def told_in(progress: Progress, stage: str, total: int, done: int = 0) -> Callable[[int], None]:
+    """Tells `progress` the rows so far; called with the number of rows of each task that ended."""
+
+    def ended(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(stage, done, total)
+
+    return ended
+
+
+def _forward_span(
+    scores: NDArray[np.float64], message: tuple[float, float, bool, float], parts: EdgeParts,
+    span: Span,
+) -> NDArray[np.float64]:  # fmt: skip
+    """The propagated scores of the rows of a span of parts."""
+    start, stop = parts.starts[span[0]], parts.starts[span[1]]
+    out = np.empty(stop - start)
+    for first, part in parts.loaded(span):
+        size = part.indptr.size - 1
+        own = out[first - start : first - start + size]
+        _forward_rows(part, first, scores, *message, own, 0, size)
+    return out
 
 
 @kernel
 def _forward_rows(edges, first, scores, gamma, sigma, squared, floor, out, start, stop):
-    """Write the rows ``start … stop`` of a part that begins at row `first`, of one forward pass."""
+    """Write the rows ``start … stop`` of a part that begins at row `first`, of one forward pass.
+
+    `scores` are (n,), and `out` holds the rows of the part.
+    """
     for p in range(start, stop):
         u = scores[first + p]
         for e in range(edges.indptr[p], edges.indptr[p + 1]):
             sent = max(scores[edges.indices[e]], floor)
             u += weight(edges.distances[e], gamma, sigma, squared) * sent
-        out[first + p] = u
+        out[p] = u
 
 
 def own_scores(
@@ -210,9 +244,17 @@ def vanished_share(
     parts = in_parts(edges)
     if not parts.count or farthest >= float(np.finfo(np.float32).max):
         return 0.0
-    vanished = 0
-    for _, part in parts.loaded():
+    if parts.engine is None:
+        counts = [_count_farther(farthest, parts, (0, len(parts)))]
+    else:
+        counts = parts.by_tasks(partial(_count_farther, farthest), np.int64)
+    return int(np.concatenate(counts).sum()) / parts.count
+
+
+def _count_farther(farthest: float, parts: EdgeParts, span: Span) -> NDArray[np.int64]:
+    """(1,) the number of edges of a span of parts that are longer than `farthest`."""
+    count = 0
+    for _, part in parts.loaded(span):
         for start in range(0, part.distances.size, PART_EDGES):  # all edges may be one part
-            far = part.distances[start : start + PART_EDGES] > farthest
-            vanished += int(np.count_nonzero(far))
-    return vanished / parts.count
+            count += int(np.count_nonzero(part.distances[start : start + PART_EDGES] > farthest))
+    return np.array([count])

@@ -1,28 +1,37 @@
 """Edges in parts of consecutive rows: one part in memory, or many in a store.
 
-Parts hold about PART_EDGES edges each, so they depend on the graph alone. A store is filled in two
-steps, each of which reads and writes whole ranges: reverse edges are sent to the part of their row,
-and then the edges of each part are put together. The edges are those of
-:func:`d2cli.messages.edges.edges_of`.
+Parts hold about PART_EDGES edges each. A store is filled in two steps, each of which reads and
+writes whole ranges: reverse edges are sent to the part of their row, and then the edges of each
+part are put together. The edges are those of :func:`d2cli.messages.edges.edges_of`.
+:mod:`d2cli.messages.part_tasks` does the same in tasks of an engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import EdgeRule
 from d2cli.engine.storage import Store
+from d2cli.engine.tasks import Engine
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact, sort_row
 from d2cli.messages.sizes import PART_EDGES
 from d2cli.runtime.jit import kernel
+
+#: Spans of parts for each task that runs at a time, so that all end at about the same time.
+_SPANS = 4
+#: Consecutive parts: the first one, and the one after the last.
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,10 @@ class EdgeParts:
         whole: all edges, if they are in memory; then there is one part.
         store: what holds the parts otherwise.
         room: bytes of edges that may be in memory at one time; at least one part is.
+        pieces: (pieces + 1,) the first part of each piece, and the number of parts. A piece is
+            stored in three arrays of its own; empty: all parts are one piece.
+        engine: runs what is to be done with each part, as tasks, and holds the edges in shards for
+            a selection; None: all is done in this process. Tasks read the parts from the store.
     """
 
     starts: tuple[int, ...]
@@ -42,6 +55,8 @@ class EdgeParts:
     whole: Edges | None = None
     store: Store | None = None
     room: int = 0
+    pieces: tuple[int, ...] = ()
+    engine: Engine | None = None
 
     @property
     def n(self) -> int:
@@ -62,16 +77,17 @@ class EdgeParts:
         if self.whole is not None:
             return self.whole
         assert self.store is not None
-        first, size = sum(self.sizes[:part]), self.sizes[part]
+        piece, begin = self._piece(part)
+        first, size = sum(self.sizes[begin:part]), self.sizes[part]
         return Edges(
             self._indptr(part),
-            self.store.read("indices", np.int32, first, size),
-            self.store.read("distances", np.float32, first, size),
+            self.store.read(f"indices {piece}", np.int32, first, size),
+            self.store.read(f"distances {piece}", np.float32, first, size),
         )
 
-    def loaded(self) -> Iterator[tuple[int, Edges]]:
-        """The first row of each part, and its edges; one part after the other."""
-        for part in range(len(self)):
+    def loaded(self, span: Span | None = None) -> Iterator[tuple[int, Edges]]:
+        """The first row of each part, of a span or of all, and its edges; one after the other."""
+        for part in range(*(span or (0, len(self)))):
             yield self.starts[part], self.load(part)
 
     def degrees(self) -> NDArray[np.int32]:
@@ -85,8 +101,59 @@ class EdgeParts:
         if self.whole is not None:
             return self.whole.indptr
         assert self.store is not None
-        a, b = self.starts[part : part + 2]
-        return self.store.read("indptr", np.int64, a + part, b - a + 1)
+        (a, b), (piece, begin) = self.starts[part : part + 2], self._piece(part)
+        before = a - self.starts[begin] + part - begin  # each part has one place more than rows
+        return self.store.read(f"indptr {piece}", np.int64, before, b - a + 1)
+
+    def _piece(self, part: int) -> tuple[int, int]:
+        """The piece that holds a part, and its first part."""
+        piece = max(0, bisect_right(self.pieces, part) - 1)
+        return piece, self.pieces[piece] if self.pieces else 0
+
+    def spans(self, count: int) -> list[Span]:
+        """All parts in at most `count` spans of about as many edges and rows each; none is empty.
+
+        The result depends on the parts and on `count`.
+        """
+        load = np.array(self.sizes) + np.diff(self.starts)
+        ends = np.cumsum(load)
+        at = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count) + 1
+        bounds = np.unique(np.concatenate([[0], at, [len(self)]])).tolist()
+        return list(pairwise(bounds))
+
+    def by_tasks(
+        self, work: Callable[[EdgeParts, Span], NDArray[Any]], dtype: Any,
+        ended: Callable[[int], object] = lambda rows: None,
+    ) -> list[NDArray[Any]]:  # fmt: skip
+        """What ``work(parts, span)`` returns for all spans, in their order, as tasks of the engine.
+
+        `work` can be pickled, and the arrays that it returns are of one dimension and of `dtype`.
+        After each task, ``ended(rows)`` is called with the number of its rows. The results pass
+        through the store, so that a task may run twice.
+        """
+        assert self.store is not None
+        assert self.engine is not None
+        spans = self.spans(_SPANS * self.engine.at_once)
+        items = [(f"found {number}", span) for number, span in enumerate(spans)]
+        names = [name for name, _ in items]
+        self.store.reserve(names)
+        task = partial(_found, replace(self, engine=None), work)
+        self.engine.each(
+            task, items, lambda item: ended(self.starts[item[1][1]] - self.starts[item[1][0]])
+        )
+        found = [self.store.read(name, dtype) for name in names]
+        for name in names:
+            self.store.drop(name)
+        return found
+
+
+def _found(
+    parts: EdgeParts, work: Callable[[EdgeParts, Span], NDArray[Any]], item: tuple[str, Span]
+) -> None:
+    """One task of :meth:`EdgeParts.by_tasks`."""
+    name, span = item
+    assert parts.store is not None
+    parts.store.put(name, work(parts, span))
 
 
 def in_parts(edges: Edges | EdgeParts) -> EdgeParts:
@@ -110,7 +177,7 @@ def stored_edges(
     both, room_of = rule != "directed", np.zeros(n, np.int32)
     for first, neighbors, _ in ranges(graph):
         _count(neighbors, keep, first, both, room_of)
-    starts = _bounds(room_of)
+    starts = bounds_of_parts(room_of)
     if both:
         for first, neighbors, distances in ranges(graph):
             _send_reverse(store, neighbors, distances, keep, first, starts)
@@ -121,17 +188,17 @@ def stored_edges(
         indptr = np.zeros(b - a + 1, np.int64)
         np.cumsum(room_of[a:b], out=indptr[1:])
         indices, lengths = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-        _fill(*graph.rows(a, b), keep, a, sent, indptr, indices, lengths)
+        fill_part(*graph.rows(a, b), keep, a, sent, indptr, indices, lengths)
         if rule == "mutual":
-            _keep_twice(indptr, indices)
+            keep_twice(indptr, indices)
         size = int(compact(indptr, indices, lengths))
         for name, array in Edges(indptr, indices[:size], lengths[:size])._asdict().items():
-            store.append(name, array)
+            store.append(f"{name} 0", array)
         sizes.append(size)
     return EdgeParts(tuple(starts), tuple(sizes), store=store, room=room)
 
 
-def _bounds(room_of: NDArray[np.int32]) -> list[int]:
+def bounds_of_parts(room_of: NDArray[np.integer]) -> list[int]:
     """The first row of each part, and n: parts of at most PART_EDGES edges, or of one row."""
     before = np.concatenate([[0], np.cumsum(room_of, dtype=np.int64)])
     starts, n = [0], room_of.size
@@ -157,7 +224,7 @@ def _count(neighbors, keep, first, both_ways, room_of):
 def _send_reverse(store, neighbors, distances, keep, first, starts):
     """Append the reverse of each listed edge, as (row, neighbour, distance), to its part."""
     bounds = np.array(starts, np.int64)
-    sent, ends = _by_part(neighbors, distances, keep, first, bounds)
+    sent, ends = reverse_by_part(neighbors, distances, keep, first, bounds)
     before = 0
     for part, end in enumerate(ends.tolist()):
         if end > before:
@@ -166,7 +233,7 @@ def _send_reverse(store, neighbors, distances, keep, first, starts):
 
 
 @kernel
-def _by_part(neighbors, distances, keep, first, bounds):
+def reverse_by_part(neighbors, distances, keep, first, bounds):
     """Reverse edges (m, 3) sorted by part, distances as their bits, and where each part ends."""
     parts = bounds.shape[0] - 1
     bits, ends = distances.view(np.int32), np.zeros(parts, np.int64)
@@ -192,7 +259,7 @@ def _by_part(neighbors, distances, keep, first, bounds):
 
 
 @kernel
-def _fill(neighbors, distances, keep, first, sent, indptr, indices, lengths):
+def fill_part(neighbors, distances, keep, first, sent, indptr, indices, lengths):
     """Write listed and reverse edges of a part into the room of their row, and sort each row."""
     rows = neighbors.shape[0]
     cursor = indptr[:rows].copy()
@@ -213,7 +280,7 @@ def _fill(neighbors, distances, keep, first, sent, indptr, indices, lengths):
 
 
 @kernel
-def _keep_twice(indptr, indices):
+def keep_twice(indptr, indices):
     """Mark (-1) edges that are listed one way only; rows are sorted by neighbour.
 
     Of an edge that is listed both ways the first stays, which is the shorter one.
@@ -231,16 +298,27 @@ def marked_neighbours(
     edges: Edges | EdgeParts, marked: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """(m,) int64, how many neighbours of each of `rows` (m,), ascending, are `marked` (n,)."""
-    counts, parts = np.zeros(rows.size, np.int64), in_parts(edges)
-    ends = np.searchsorted(rows, parts.starts)
-    for part, (first, loaded) in enumerate(parts.loaded()):
-        a, b = ends[part : part + 2]
-        _marked(loaded, first, marked, rows[a:b], counts[a:b])
+    parts = in_parts(edges)
+    if parts.engine is None:
+        return _marked_of(marked, rows, parts, (0, len(parts)))
+    return np.concatenate(parts.by_tasks(partial(_marked_of, marked, rows), np.int64))
+
+
+def _marked_of(
+    marked: NDArray[np.bool_], rows: NDArray[np.int64], parts: EdgeParts, span: Span
+) -> NDArray[np.int64]:
+    """Those of the `rows` of one span."""
+    ends = np.searchsorted(rows, parts.starts[span[0] : span[1] + 1])
+    counts = np.zeros(ends[-1] - ends[0], np.int64)
+    for at, (first, loaded) in enumerate(parts.loaded(span)):
+        a, b = ends[at : at + 2]
+        count_marked(loaded, first, marked, rows[a:b], counts[a - ends[0] : b - ends[0]])
     return counts
 
 
 @kernel
-def _marked(edges, first, marked, rows, counts):
+def count_marked(edges, first, marked, rows, counts):
+    """Add to `counts` the marked neighbours of `rows`; `edges` begin at row `first`."""
     for at in range(rows.shape[0]):
         p = rows[at] - first
         for e in range(edges.indptr[p], edges.indptr[p + 1]):

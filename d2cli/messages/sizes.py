@@ -9,6 +9,7 @@ from d2cli.runtime.ledger import Ledger
 BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
 SPREAD_ROUNDS = 5  #: rounds that set every missing score: evidence/README.md
 PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
+PIECE_PARTS = 16  #: most parts, of PART_EDGES edges each, that one task puts together
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32

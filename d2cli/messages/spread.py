@@ -17,8 +17,8 @@ from d2cli.defaults import Kernel
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.knn_graph import Edges
-from d2cli.messages.forward import check_kernel, scaled
-from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.messages.forward import check_kernel, scaled, told_in
+from d2cli.messages.parts import EdgeParts, Span, in_parts
 from d2cli.messages.sizes import BLOCK_ROWS, SPREAD_ROUNDS
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
@@ -69,16 +69,21 @@ def spread(
     while left or (asked and rounds < SPREAD_ROUNDS):
         before, values = values, np.empty_like(values)
         passed = min(rounds, SPREAD_ROUNDS - 1) * n
-        for first, part in parts.loaded():
+        message = (rounds >= SPREAD_ROUNDS, gamma, sigma, squared)
+        if parts.engine is None:
+            for first, part in parts.loaded():
 
-            def told(stage: str, done: int, _: int, at: int = passed + first) -> None:
-                progress(stage, at + done, SPREAD_ROUNDS * n)
+                def told(stage: str, done: int, _: int, at: int = passed + first) -> None:
+                    progress(stage, at + done, SPREAD_ROUNDS * n)
 
-            rows = partial(
-                _spread_rows, part, first, before, missing, rounds >= SPREAD_ROUNDS, gamma, sigma,
-                squared, values,
-            )  # fmt: skip
-            for_blocks(rows, part.indptr.size - 1, BLOCK_ROWS, count, told, "spread")
+                size = part.indptr.size - 1
+                own = values[first : first + size]
+                rows = partial(_spread_rows, part, first, before, missing, *message, own)
+                for_blocks(rows, size, BLOCK_ROWS, count, told, "spread")
+        else:
+            task = partial(_spread_span, before, missing, message)
+            ended = told_in(progress, "spread", SPREAD_ROUNDS * n, passed)
+            np.concatenate(parts.by_tasks(task, np.float64, ended), out=values)
         reached = left - int(np.count_nonzero(np.isnan(values)))
         if left and not reached:
             raise _unreached(values, asked)
@@ -86,6 +91,20 @@ def spread(
         rounds += 1
     numbers = {"rows": n, "missing": asked, "rounds": rounds, "gamma_forward": float(gamma)}
     return Spread(values, Decision("missing_scores", "spread", _RULE, numbers))
+
+
+def _spread_span(
+    values: NDArray[np.float64], missing: NDArray[np.bool_],
+    message: tuple[bool, float, float, bool], parts: EdgeParts, span: Span,
+) -> NDArray[np.float64]:  # fmt: skip
+    """The values of the rows of a span of parts after one round."""
+    start, stop = parts.starts[span[0]], parts.starts[span[1]]
+    out = np.empty(stop - start)
+    for first, part in parts.loaded(span):
+        size = part.indptr.size - 1
+        own = out[first - start : first - start + size]
+        _spread_rows(part, first, values, missing, *message, own, 0, size)
+    return out
 
 
 def _unreached(values: NDArray[np.float64], asked: int) -> DataError:
@@ -105,11 +124,12 @@ def _spread_rows(
 ):  # fmt: skip
     """Write the rows ``start … stop`` of a part that begins at row `first`, of one round.
 
-    NaN stands for no value yet. If `only_new`, values that are there stay as they are.
+    `values` and `missing` are (n,), and `out` holds the rows of the part. NaN stands for no value
+    yet. If `only_new`, values that are there stay as they are.
     """
     for p in range(start, stop):
         i = first + p
-        out[i] = values[i]
+        out[p] = values[i]
         if not missing[i] or (only_new and not math.isnan(values[i])):
             continue
         nearest, low, high = np.inf, np.inf, -np.inf
@@ -132,4 +152,4 @@ def _spread_rows(
                 total += share
                 sent += share * value
         # Rounding, or a sum beyond float64, may lead out of the range of the neighbours.
-        out[i] = min(max(sent / total, low), high)
+        out[p] = min(max(sent / total, low), high)

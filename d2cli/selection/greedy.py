@@ -15,14 +15,15 @@ from d2cli.engine.threads import Progress, each, silent, thread_count
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.messages.forward import check_kernel
-from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.messages.parts import EdgeParts, in_parts, marked_neighbours
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.bands import Bands
 from d2cli.selection.costs.limits import CostLimits
 from d2cli.selection.picks import NO_LIMITS, heap_picks, lazy_picks, silent_picks
 from d2cli.selection.queue import Workspace
+from d2cli.selection.shards import Shards
 from d2cli.selection.sizes import FEW, ROUNDS_THREADS
-from d2cli.selection.sweeps import Sweeps
+from d2cli.selection.sweeps import InThreads, Sweeps
 
 
 @dataclass(frozen=True)
@@ -187,12 +188,15 @@ def greedy(
     if rule is not None and not clamped:
         raise UsageError("gamma_reverse=auto needs clamped messages", "give gamma_reverse a number")
     run = Run(parts, propagated, size, squared, sigma, clamped, rules, thread_count(threads))
-    if rule is not None:
-        return rule(run, progress)
-    progress("select", 0, size)
-    selection = run.full(number)
-    progress("select", size, size)
-    return selection
+    try:
+        if rule is not None:
+            return rule(run, progress)
+        progress("select", 0, size)
+        selection = run.full(number)
+        progress("select", size, size)
+        return selection
+    finally:
+        run.end()
 
 
 @dataclass
@@ -220,11 +224,15 @@ class Run:
         self.classes = np.empty(0, np.int32)
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
-        whole, graph = self.parts.whole, (self.squared, self.sigma, self.classes)
-        self.bands = Bands(self.parts, *graph) if whole is None else None
+        whole, graph = self.parts.whole, (self.squared, self.sigma)
+        self.bands = Bands(self.parts, *graph, self.classes) if whole is None else None
         self.sweeps: Sweeps | None = None
-        if whole is not None and self.threads >= ROUNDS_THREADS:
-            self.sweeps = Sweeps(whole, *graph, self.threads)
+        self.shards: Shards | None = None
+        if self.parts.engine is not None:
+            self.shards = Shards(self.parts, *graph)
+            self.sweeps = Sweeps(self.shards, self.classes)
+        elif whole is not None and self.threads >= ROUNDS_THREADS:
+            self.sweeps = Sweeps(InThreads(whole, *graph, self.threads), self.classes)
         self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
 
     @property
@@ -234,9 +242,25 @@ class Run:
 
     def at_once(self, work: Callable[[float], object], gammas: Sequence[float]) -> None:
         """Call ``work(γ_r)``, which makes one run, for several values in threads."""
-        # Bands fill the memory, and sweeps use all threads: one run at a time.
-        alone = self.bands is not None or self.sweeps is not None
-        each(work, gammas, 1 if alone else self.threads, lambda _: None)
+        threads = self.threads
+        if self.shards is not None:
+            threads = len(gammas)  # one run is prepared here while the shards work on another
+        elif self.bands is not None or self.sweeps is not None:
+            threads = 1  # bands fill the memory, and sweeps use all threads
+        each(work, gammas, threads, lambda _: None)
+
+    def marked_neighbours(
+        self, marked: NDArray[np.bool_], rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """As :func:`d2cli.messages.parts.marked_neighbours`, with the edges of the run."""
+        if self.shards is not None:
+            return self.shards.marked_neighbours(marked, rows)
+        return marked_neighbours(self.parts, marked, rows)
+
+    def end(self) -> None:
+        """Give back what an engine holds for the run."""
+        if self.shards is not None:
+            self.shards.end()
 
     def gains_above(
         self, least: float, gamma: float, asked: NDArray[np.int64]

@@ -99,12 +99,18 @@ def class_bounds(w, members, starts, quota, bound, last):
 
 
 @kernel
-def close_classes(w, klass, quota):
-    """Take the unfinished rows of full classes out."""
+def left_of_classes(w, klass, quota):
+    """(C,) how many rows each class still takes beside its finished rows."""
     left = quota.copy()
     for i in range(w.shape[0]):
         if w[i] < 0:
             left[klass[i]] -= 1
+    return left
+
+
+@kernel
+def close_classes(w, klass, left):
+    """Take the unfinished rows of classes out that take no row any more."""
     for i in range(w.shape[0]):
         if w[i] > 0 and left[klass[i]] <= 0:
             w[i] = 0.0

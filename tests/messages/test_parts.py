@@ -1,5 +1,7 @@
 """Edges in parts of rows equal the edges in memory, bit by bit."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,4 +105,21 @@ def test_work_files_keep_arrays_until_the_end(tmp_path):
         with pytest.raises(OSError, match="shorter"):
             files.read("a", np.int64, 8, 2)
         assert len(list(tmp_path.iterdir())) == 2  # the lock and one array
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_of_work_files_writes_reserved_arrays(tmp_path):
+    with WorkFiles(tmp_path) as files:
+        files.append("a", np.arange(3))
+        files.reserve(["b", "empty"])
+        copy = pickle.loads(pickle.dumps(files))
+        for _ in range(2):  # a task may run twice
+            copy.put("b", np.arange(5, dtype=np.int32))
+            copy.put("empty", np.empty(0))
+        assert copy.read("a", np.int64).tolist() == [0, 1, 2]
+        copy.end()
+        assert files.read("b", np.int32).tolist() == list(range(5))
+        assert files.read("empty", np.float64).size == 0
+        files.drop("b")
+        assert len(list(tmp_path.iterdir())) == 3  # the lock and two arrays
     assert list(tmp_path.iterdir()) == []

@@ -265,8 +265,9 @@ def test_class_bounds_admit_the_rows_within_the_quota(data):
     expected = [i for i in range(n) if w[i] > 0 and rounds.admitted(w[i], i, limits)]
     assert rows[:count].tolist() == expected
     left = quota - np.bincount(classes[w < 0], minlength=3)
+    assert rounds.left_of_classes(w, classes, quota).tolist() == left.tolist()
     closed = w.copy()
-    rounds.close_classes(closed, classes, quota)
+    rounds.close_classes(closed, classes, left)
     assert closed.tolist() == [
         0.0 if w[i] > 0 and left[classes[i]] <= 0 else w[i] for i in range(n)
     ]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.lift import LiftScale, expected_sum
 from d2cli.limits import check_lift
-from d2cli.messages.parts import EdgeParts, marked_neighbours
 from d2cli.runtime.arrays import exact_sum
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import exactly
@@ -76,7 +75,7 @@ class KeepLift:
         else:
             found = trials.kept or run.full(search.grid(place), by_cost=False)
         neighbours, by_score = (
-            selected_neighbours(run.parts, one.order) for one in (found, trials.by_score)
+            selected_neighbours(run, one.order) for one in (found, trials.by_score)
         )
         reached = float(trials.lift_of(found))
         kept = KeptLift(self.least, reached, trials.scale.flat, neighbours, by_score)
@@ -184,8 +183,8 @@ class _Trials:
         return Decision("gamma_reverse", found.gamma_reverse, _RULE, numbers)
 
 
-def selected_neighbours(edges: EdgeParts, selected: NDArray[np.int64]) -> float:
+def selected_neighbours(run: Run, selected: NDArray[np.int64]) -> float:
     """The mean number of selected neighbours of a selected row; `selected` are row numbers (N,)."""
-    marked = np.zeros(edges.n, np.bool_)
+    marked = np.zeros(run.parts.n, np.bool_)
     marked[selected] = True
-    return float(marked_neighbours(edges, marked, np.flatnonzero(marked)).mean())
+    return float(run.marked_neighbours(marked, np.flatnonzero(marked)).mean())

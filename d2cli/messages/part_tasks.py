@@ -1,0 +1,133 @@
+"""Edges of a graph, put into a store by the tasks of an engine.
+
+Rows are cut into *pieces* of equally many consecutive rows. A first task for each piece sorts the
+reverses of its listed edges by the piece that they belong to. A second task for each piece puts its
+listed edges and the reverses from all pieces together, and cuts them into parts. Each task writes
+arrays of its own, so that it may run twice. The edges are those of
+:func:`d2cli.messages.edges.edges_of`, for any number of pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2cli.defaults import EdgeRule
+from d2cli.engine.storage import Store
+from d2cli.engine.tasks import Engine
+from d2cli.graph.lists import NeighborLists
+from d2cli.limits import check_choice
+from d2cli.messages.edges import compact
+from d2cli.messages.parts import EdgeParts, bounds_of_parts, fill_part, keep_twice, reverse_by_part
+from d2cli.messages.sizes import PART_EDGES, PIECE_PARTS
+from d2cli.runtime.jit import kernel
+
+_TASKS = 4  #: pieces for each task that runs at a time, so that all end at about the same time
+
+
+def edges_by_tasks(
+    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: Store,
+    engine: Engine, room: int = 0,
+) -> EdgeParts:  # fmt: skip
+    """As :func:`d2cli.messages.parts.stored_edges`, with tasks of an engine, which is kept.
+
+    Tasks are given the graph and the store, which must be possible to pickle unless the engine is
+    ``shared``. Memory of a task is O(n) for `left_out`, and that of a piece: its rows have room for
+    up to PIECE_PARTS · PART_EDGES edges, and more if other rows list them more often than the mean.
+    """
+    check_choice("edges", rule, EdgeRule)
+    n = graph.n
+    keep = np.ones(n, np.bool_) if left_out is None else ~left_out
+    per_row = graph.n_neighbors * (1 if rule == "directed" else 2)
+    wanted = -(-n * per_row // (_TASKS * engine.at_once))
+    rows = max(1, min(max(wanted, PART_EDGES), PIECE_PARTS * PART_EDGES) // per_row)
+    bounds = [*range(0, n, rows), n]
+    building = _Building(graph, rule, keep, store, bounds)
+    pieces = range(len(bounds) - 1)
+    if rule != "directed":
+        store.reserve(f"{name} {piece}" for name in ("reverse", "ends") for piece in pieces)
+        engine.each(building.send, pieces)
+    names = ("starts", "sizes", "indptr", "indices", "distances")
+    store.reserve(f"{name} {piece}" for name in names for piece in pieces)
+    engine.each(building.put_together, pieces)
+    starts, sizes, first_parts = [0], list[int](), [0]
+    for piece in pieces:
+        starts += store.read(f"starts {piece}", np.int64).tolist()
+        sizes += store.read(f"sizes {piece}", np.int64).tolist()
+        first_parts.append(len(sizes))
+        for name in ("reverse", "ends", "starts", "sizes"):
+            store.drop(f"{name} {piece}")
+    return EdgeParts(
+        tuple(starts), tuple(sizes), store=store, room=room, pieces=tuple(first_parts),
+        engine=engine,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Building:
+    """The two tasks of :func:`edges_by_tasks` of each piece.
+
+    `bounds` are the first row of each piece, and n.
+    """
+
+    graph: NeighborLists
+    rule: EdgeRule
+    keep: NDArray[np.bool_]
+    store: Store
+    bounds: list[int]
+
+    def send(self, piece: int) -> None:
+        """Write the reverses of the listed edges, sorted by their piece, and where each ends."""
+        start, stop = self.bounds[piece : piece + 2]
+        bounds = np.array(self.bounds, np.int64)
+        sent, ends = reverse_by_part(*self.graph.rows(start, stop), self.keep, start, bounds)
+        self.store.put(f"reverse {piece}", sent.reshape(-1))
+        self.store.put(f"ends {piece}", ends)
+
+    def put_together(self, piece: int) -> None:
+        """Write the edges of the rows of a piece, and how they are cut into parts."""
+        start, stop = self.bounds[piece : piece + 2]
+        neighbors, distances = self.graph.rows(start, stop)
+        sent, room = self._sent_to(piece), np.zeros(stop - start, np.int64)
+        _count_listed(neighbors, self.keep, start, room)
+        room += np.bincount(sent[:, 0] - start, minlength=room.size)
+        indptr = np.concatenate([[0], np.cumsum(room)])
+        indices, lengths = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+        fill_part(neighbors, distances, self.keep, start, sent, indptr, indices, lengths)
+        if self.rule == "mutual":
+            keep_twice(indptr, indices)
+        size = int(compact(indptr, indices, lengths))
+        at = np.array(bounds_of_parts(np.diff(indptr)))
+        self.store.put(f"indptr {piece}", _counted_anew(indptr, at))
+        self.store.put(f"indices {piece}", indices[:size])
+        self.store.put(f"distances {piece}", lengths[:size])
+        self.store.put(f"starts {piece}", start + at[1:])
+        self.store.put(f"sizes {piece}", np.diff(indptr[at]))
+
+    def _sent_to(self, piece: int) -> NDArray[np.int32]:
+        """(m, 3) the reverse edges from all pieces, as of ``reverse_by_part``."""
+        found = [np.empty(0, np.int32)]
+        if self.rule != "directed":
+            for other in range(len(self.bounds) - 1):
+                ends = self.store.read(f"ends {other}", np.int64, 0, piece + 1)
+                begin, end = 3 * (int(ends[-2]) if piece else 0), 3 * int(ends[-1])
+                found.append(self.store.read(f"reverse {other}", np.int32, begin, end - begin))
+        return np.concatenate(found).reshape(-1, 3)
+
+
+def _counted_anew(indptr: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The `indptr` of each part, one after the other; parts begin at the rows `at`."""
+    return np.concatenate([indptr[a : b + 1] - indptr[a] for a, b in pairwise(at.tolist())])
+
+
+@kernel
+def _count_listed(neighbors, keep, first, room):
+    """Add the listed edges of the rows from `first` on to their room."""
+    for p in range(neighbors.shape[0]):
+        if keep[first + p]:
+            for j in neighbors[p]:
+                if j >= 0 and keep[j]:
+                    room[p] += 1

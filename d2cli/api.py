@@ -76,14 +76,15 @@ def prepare_edges(
     """
     sigma = resolve_bandwidth(graph, bandwidth)
     if not isinstance(graph, Edges | EdgeParts):
+        room = None if memory is None else room_for_edges(memory, graph.n)
         if engine is not None and not engine.shared:
             if work_dir is None:
                 raise UsageError(
                     "tasks of other processes exchange edges in files: they need a work_dir",
                     "name a folder that all machines see",
                 )
-            return edges_by_tasks(graph, edges, drop, WorkFiles(work_dir), engine), sigma
-        room = None if memory is None else room_for_edges(memory, graph.n)
+            files = WorkFiles(work_dir)
+            return edges_by_tasks(graph, edges, drop, files, engine, room or 0), sigma
         needed = edges_bytes(graph.n, graph.n_neighbors, edges)
         if room is None or needed <= room:
             return edges_of(_in_memory(graph), edges, drop), sigma

@@ -279,7 +279,9 @@ class Run:
         """The selection with γ_r = `gamma`; limits of cost count only with `by_cost`."""
         at, (asked, purse) = self.included, self._budget(by_cost)
         u, quota, order, gains = self._start(gamma, asked)
-        count = at + self._pick(gamma, u, self.eligible, quota, order[at:], gains[at:], purse)
+        count = at + self._pick(
+            gamma, u, self.eligible, quota, order[at:], gains[at:], purse, last=True
+        )
         if count < order.size:
             order, gains = order[:count].copy(), gains[:count].copy()
         return Selection(order, gains, gamma, at)
@@ -313,10 +315,11 @@ class Run:
         self._pick(gamma, u, self.rules.include, quota, order[: self.included], gains)
         return u, quota, order, gains
 
-    def _pick(self, gamma, u, rows, quota, order, gains, purse=NO_LIMITS):
+    def _pick(self, gamma, u, rows, quota, order, gains, purse=NO_LIMITS, *, last=False):
         """Fill `order` with picks from `rows` (bool), as far as limits of cost allow.
 
-        `u`, `quota` and `purse` change in place. Returns the number of picks.
+        `u`, `quota` and `purse` change in place; after the `last` picks, `u` is of no use. Returns
+        the number of picks.
         """
         if not order.size:
             return 0
@@ -328,7 +331,7 @@ class Run:
                 eligible, picked, self.classes, quota, order, gains, purse,
             )  # fmt: skip
         else:
-            count = self._lazy(gamma, u, eligible, quota, order, gains, purse=purse)
+            count = self._lazy(gamma, u, eligible, quota, order, gains, purse=purse, last=last)
             if count < order.size and purse.room[0]:
                 ranked = _ranked(u, eligible)
                 count = silent_picks(
@@ -338,11 +341,14 @@ class Run:
         return count
 
     def _lazy(
-        self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False, purse=NO_LIMITS
-    ):
+        self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False, last=False,
+        purse=NO_LIMITS,
+    ):  # fmt: skip
         """Clamped picks while the best score is above `least`; returns their number."""
         if self.sweeps is not None and not purse.cost.size:  # rounds know no costs
-            return self.sweeps.picks(gamma, u, eligible, quota, order, gains, least, trial=trial)
+            return self.sweeps.picks(
+                gamma, u, eligible, quota, order, gains, least, trial=trial, last=last
+            )
         try:
             workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
         except IndexError:

@@ -60,13 +60,14 @@ class Sweeps:
     def picks(
         self, gamma: float, u: NDArray[np.float64], eligible: NDArray[np.bool_],
         quota: NDArray[np.int64], order: NDArray[np.int64], gains: NDArray[np.float64],
-        least: float = 0.0, *, trial: bool = False,
+        least: float = 0.0, *, trial: bool = False, last: bool = False,
     ) -> int:  # fmt: skip
         """Pick while the best score is above `least` and `order` has room; returns how many.
 
         `u`, `eligible`, `quota`, `order` and `gains` change in place as in
         :mod:`d2cli.selection.picks`. In a `trial`, only the number of picks and the last of the
-        gains are right, and nothing else changes. A run whose rows are lost begins again.
+        gains are right, and nothing else changes. If these are the `last` picks and `order` is
+        filled, `u` stays as it is. A run whose rows are lost begins again.
         """
         while True:
             w = np.empty(u.size)
@@ -74,7 +75,7 @@ class Sweeps:
             try:
                 run = self.place.begin(gamma, least, u, w, self.classes)
                 self._finish(run, w, quota, order.size)
-                count = self._ranked(run, u, w, order, gains, trial=trial)
+                count = self._ranked(run, u, w, order, gains, trial=trial, last=last)
             except LostError:
                 continue
             run.end()
@@ -87,7 +88,7 @@ class Sweeps:
 
     def _ranked(
         self, run: Rounds, u: NDArray[np.float64], w: NDArray[np.float64],
-        order: NDArray[np.int64], gains: NDArray[np.float64], *, trial: bool,
+        order: NDArray[np.int64], gains: NDArray[np.float64], *, trial: bool, last: bool,
     ) -> int:  # fmt: skip
         """Write the first of the finished rows as picks, and all scores after them into `u`."""
         rows = np.flatnonzero(w < 0)
@@ -100,8 +101,9 @@ class Sweeps:
             return count
         ranked = np.argsort(-scores, kind="stable")
         order[:count], gains[:count] = rows[ranked[:count]], scores[ranked[:count]]
-        w[rows[ranked[count:]]] = 0.0  # finished beyond the budget: these send nothing
-        run.settle(u)
+        if count < order.size or not last:
+            w[rows[ranked[count:]]] = 0.0  # finished beyond the budget: these send nothing
+            run.settle(u)
         return count
 
     def _finish(

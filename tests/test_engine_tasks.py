@@ -1,6 +1,7 @@
 """The two engines: tasks, objects that stay, errors, and lost processes."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def test_objects_keep_their_state(kind):
     held.end()
 
 
+@both_engines
+def test_an_error_of_an_object_is_raised_as_it_is(kind):
+    engine, held = engine_of(kind).enter_result, None
+    with pytest.raises(DataError, match="is bad"):
+        held = engine.hold(refuse, [3, 3])
+        held.call("add", [(1,), (1,)])
+    if held is not None:
+        held.end()
+
+
 @with_ray
 def test_lost_processes(tmp_path):
     engine = ray_engine()
@@ -80,6 +91,17 @@ def test_lost_processes(tmp_path):
     held = engine.hold(Counter, [0, 10])
     with pytest.raises(LostError):
         held.call("die", [(False,), (True,)])
+    assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
+    held.end()
+
+
+@with_ray
+def test_calls_of_two_threads_may_lose_the_same_objects():
+    held = ray_engine().hold(Counter, [0, 10])
+    assert held.call("add", [(1,), (1,)]) == [1, 11]
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(held.call, "die", [(False,), (True,)]) for _ in range(2)]
+        assert [type(call.exception()) for call in calls] == [LostError] * 2
     assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
     held.end()
 

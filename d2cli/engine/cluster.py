@@ -61,7 +61,7 @@ class RayEngine(Engine):
         self._mine = _connect(ray, address, thread_count(threads))
         _wait_for_nodes(ray, nodes)
         self.memory = 0
-        super().__init__(1, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        super().__init__(1, self.cores())
         self._call = ray.remote(_call)
         self._made = ray.remote(_Object)
 
@@ -115,6 +115,10 @@ class RayEngine(Engine):
         if self._mine:
             self._ray.shutdown()
 
+    def cores(self) -> int:
+        """The cores of the cluster as it is now, at least 1."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
     def _resources(self) -> dict[str, float]:
         return {"num_cpus": 1, **({"memory": self.memory} if self.memory else {})}
 
@@ -140,8 +144,9 @@ class _HeldThere(Held):
         self._begin()
 
     def _begin(self) -> None:
-        # All must be there at the same time, so more objects than cores share them.
-        share = 1 / -(-len(self._items) // self._engine.at_once)
+        # All must be there at the same time, so more objects than cores share them. There may be
+        # fewer cores than before, if a node was lost.
+        share = 1 / -(-len(self._items) // self._engine.cores())
         resources = {**self._engine._resources(), "num_cpus": share}
         options = self._engine._made.options(**resources)
         self._actors = [options.remote(__version__, self._make, item) for item in self._items]
@@ -163,27 +168,39 @@ class _HeldThere(Held):
         except ray.exceptions.RayActorError as error:
             with self._renewing:
                 if self._actors is actors:  # else a call in another thread has made them anew
-                    self.end()
                     self._renewals += 1
+                    self._kill()
                     if self._renewals > RENEWALS:
                         raise
                     self._begin()
             raise LostError(str(error)) from None
 
     def end(self) -> None:
+        self._kill()
+        self._actors = []
+
+    def _kill(self) -> None:
         for actor in self._actors:
             self._engine._ray.kill(actor)
-        self._actors = []
 
 
 class _Object:
-    """An object of :class:`_HeldThere`, in the process of its actor."""
+    """An object of :class:`_HeldThere`, in the process of its actor.
+
+    An error of `make` is raised by the first call: an actor that cannot be made counts as lost.
+    """
 
     def __init__(self, version: str, make: Callable[[Any], Any], item: Any) -> None:
-        _check_version(version)
-        self.held = make(item)
+        self.error: Exception | None = None
+        try:
+            _check_version(version)
+            self.held = make(item)
+        except Exception as error:
+            self.error = error
 
     def call(self, method: str, *arguments: Any) -> Any:
+        if self.error is not None:
+            raise self.error
         return getattr(self.held, method)(*arguments)
 
 

@@ -24,7 +24,7 @@ from d2cli.selection import greedy as greedy_module
 from d2cli.selection.greedy import greedy
 from d2cli.selection.shards import Shard
 from tests import naive
-from tests.engines import engine_of, with_ray
+from tests.engines import both_engines, engine_of, ray_engine, with_ray
 from tests.marks import compiled
 from tests.selection.test_rounds import chain, problems
 from tests.strategies import knn_graphs, masks, scores
@@ -234,39 +234,53 @@ def problem():
     return build_graph(rows.astype("f4"), 8), rng.beta(0.5, 3, 3000), rng.integers(0, 4, 3000)
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=with_ray)])
-def engine(request):
-    """An engine of two tasks at a time."""
-    with engine_of(request.param) as found:
-        found.at_once = 2
-        yield found
+def parted(kind, monkeypatch):
+    """An engine of two tasks at a time, of which it is not known that they share memory."""
+    engine = engine_of(kind).enter_result
+    monkeypatch.setattr(engine, "shared", False)
+    monkeypatch.setattr(engine, "at_once", 2)
+    return engine
 
 
 @compiled
+@both_engines
 @pytest.mark.parametrize(
     "options",
     [
         {"balance": "uniform"},
         {"keep_lift": 0.9},
-        {"gamma_reverse": 1.0, "balance": "proportional"},
         {"costs": np.arange(3000) % 7, "cost_budget": 900.0},
     ],
-    ids=["auto", "lift", "number", "costs"],
+    ids=["auto", "lift", "costs"],
 )
-def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, engine, problem, options):
+def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem, options):
     graph, score, labels = problem
     monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
-    monkeypatch.setattr(engine, "shared", False)
     monkeypatch.setattr(greedy_module, "FEW", 1000)
     size = None if "costs" in options else 700
     options = {"difficulty": score, "labels": labels, **options}
     u = propagate(graph, score)
     plain = select(graph, u, size, **options)
-    where = {"engine": engine, "work_dir": tmp_path}
+    where = {"engine": parted(kind, monkeypatch), "work_dir": tmp_path}
     assert propagate(graph, score, **where).tobytes() == u.tobytes()
     found = select(graph, u, size, **options, **where)
     assert list(tmp_path.iterdir()) == []
     same(found, plain)
+
+
+@compiled
+@both_engines
+def test_both_engines_send_the_same_messages(monkeypatch, tmp_path, kind, problem):
+    graph, score, _ = problem
+    monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
+    given = np.where(np.arange(score.size) % 5 == 0, score, np.nan)
+    where = {"engine": parted(kind, monkeypatch), "work_dir": tmp_path}
+    for work in (
+        partial(spread_scores, graph, given),
+        partial(propagate, graph, score, hops=2, floor=0.0, edges="mutual"),
+        partial(own_scores, graph, score, edges="directed"),
+    ):
+        assert work(**where).tobytes() == work().tobytes()
 
 
 class DyingShard(Shard):
@@ -293,8 +307,7 @@ def test_a_lost_process_changes_nothing(monkeypatch, tmp_path, problem):
     plain = select(graph, score, 700)
     monkeypatch.setattr("d2cli.selection.shards.Shard", partial(DyingShard, tmp_path / "tried"))
     (tmp_path / "work").mkdir()
-    with engine_of("ray") as engine:
-        found = select(graph, score, 700, engine=engine, work_dir=tmp_path / "work")
+    found = select(graph, score, 700, engine=ray_engine(), work_dir=tmp_path / "work")
     assert (tmp_path / "tried").exists()
     assert found.order.tobytes() == plain.order.tobytes()
     assert found.gains.tobytes() == plain.gains.tobytes()

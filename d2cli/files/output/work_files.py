@@ -75,7 +75,7 @@ class WorkFiles:
     def drop(self, name: str) -> None:
         """Remove the file of `name`."""
         if name in self._paths:
-            self._paths.pop(name).unlink()
+            self._paths.pop(name).unlink(missing_ok=True)
 
     def end(self) -> None:
         """Remove all files."""

@@ -22,6 +22,7 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import D2Error, UsageError
 from d2cli.runtime import stopping
 from d2cli.runtime.ledger import BASE
+from d2cli.runtime.products import one_thread_per_product
 from d2cli.version import __version__
 
 #: How often a task runs again that was lost with its process or node.
@@ -207,7 +208,8 @@ class _Object:
 def _call(version: str, work: Callable[[Any], object], item: Any) -> None:
     """Run one task, in a process of the cluster."""
     _check_version(version)
-    work(item)
+    with one_thread_per_product():  # it has one core
+        work(item)
 
 
 def _check_version(version: str) -> None:

@@ -1,4 +1,9 @@
-"""Named arrays of numbered parts, which tasks read and write whole."""
+"""Named arrays of numbered parts, which tasks read and write whole.
+
+A task that runs again writes its parts again, with the same bytes, and maybe late: it may have been
+taken for lost. So what is changed step by step has a name of its own for each step, and no task
+changes a part that it reads.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +51,19 @@ class PartStore:
         """Forget a part, if it is there."""
         self._held.pop((name, part), None)
 
+    def names(self) -> set[str]:
+        """The names of all parts."""
+        return {name for name, _ in self._held}
+
+    def forget(self, *names: str) -> None:
+        """Forget all parts of these names."""
+        for name, part in list(self._held):
+            if name in names:
+                self.drop(name, part)
+
     def keep_only(self, *names: str) -> None:
         """Forget all parts but those of these names."""
-        for name, part in list(self._held):
-            if name not in names:
-                self.drop(name, part)
+        self.forget(*(self.names() - {*names}))
 
     def child(self, name: str) -> PartStore:
         """A store of the same kind, for work within this one."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from d2cli.engine import threads as pool
+from d2cli.engine.threads import silent
 
 Item = TypeVar("Item")
 Ended = Callable[[Item], object]
@@ -58,6 +59,18 @@ class Engine:
 
     def end(self) -> None:
         """Give back what the engine uses."""
+
+
+class HasTasks:
+    """An object some of whose methods are tasks. What a task gets is a copy, if it runs elsewhere.
+
+    Subclasses call their engine `engine` and their callback `progress`. A copy has no engine, and
+    its progress is not shown.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied."""
+        return {**vars(self), "engine": None, "progress": silent}
 
 
 class Held:

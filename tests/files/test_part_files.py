@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from d2cli.engine.store import PartStore
 from d2cli.errors import DataError, OutputError
+from d2cli.files.output import part_files
 from d2cli.files.output.part_files import PartFiles
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
@@ -130,5 +132,48 @@ def test_a_part_that_becomes_shorter_is_refused(tmp_path):
     with pytest.raises(DataError, match="name-0: was cut off"):
         store.get("name", 0, "a")
     os.unlink(tmp_path / "name-0")
-    with pytest.raises(DataError, match="name-0: No such file"):
+    with pytest.raises(OutputError, match="name-0: is missing or damaged"):
         store.get("name", 0, "a")
+
+
+def test_a_copy_in_another_process_sees_the_same_parts(tmp_path, monkeypatch):
+    """What either writes; parts of an earlier run are checked by both, new ones by none."""
+    PartFiles(tmp_path, 1).put("old", 0, a=np.arange(3))
+    prepared = []
+    store = PartFiles(tmp_path, 1, lambda: prepared.append(1))
+    there = pickle.loads(pickle.dumps(store))
+    assert (there.room, there.folder) == (1, tmp_path)
+    assert not store.has("new", 0)
+    there.put("new", 0, a=np.arange(4))
+    assert store.get("new", 0, "a").tolist() == [0, 1, 2, 3]
+    there.put("new", 0, a=np.arange(9.0))
+    assert store.get("new", 0, "a").tolist() == [*range(9)]
+    store.put("new", 1, b=np.arange(2))
+    assert there.has("new", 1)
+    assert prepared == [1]
+    checked, is_whole = [], part_files._is_whole
+    monkeypatch.setattr(part_files, "_is_whole", lambda p: checked.append(p.name) or is_whole(p))
+    for one in (store, there, store, there):
+        one.whole("new", 0)
+        assert one.has("old", 0)
+    assert checked == ["old-0", "old-0"]
+    store.drop("new", 1)
+    assert not there.has("new", 1)
+    assert there.names() == {"old", "new"}
+
+
+def test_two_writers_of_a_part_do_not_meet(tmp_path, monkeypatch):
+    """Each writes a file of its own, which replaces the other as a whole."""
+    store, replace = PartFiles(tmp_path, 1), os.replace
+
+    def late(half, path):
+        monkeypatch.setattr(os, "replace", replace)
+        PartFiles(tmp_path, 1)  # a run that begins removes halves, of killed processes
+        pickle.loads(pickle.dumps(store)).put("name", 0, a=np.arange(5))
+        half.write_bytes(b"")
+        replace(half, path.with_name("elsewhere"))
+
+    monkeypatch.setattr(os, "replace", late)
+    store.put("name", 0, a=np.arange(5))
+    assert store.get("name", 0, "a").tolist() == [*range(5)]
+    assert files(tmp_path) == ["elsewhere", "name-0"]

@@ -190,7 +190,7 @@ def test_meetings_run_until_everything_is_met(case, probes, everything, threads)
     chosen = np.array([rng.integers(-1, blocks, probes) for _ in some.codes], np.int32)
     for row in chosen:  # no block twice
         row[[block in row[:p] for p, block in enumerate(row)]] = -1
-    sides = [Side(some.store, g) for g in groups]
+    sides = [Side.copied(some.store, "lists", g) for g in groups]
 
     def work(g):
         one, first = Meeting(some.store, some.first, sides[g]), some.first[g]
@@ -207,13 +207,11 @@ def test_meetings_run_until_everything_is_met(case, probes, everything, threads)
                 met = Pairs(*(one[:stop] for one in pairs[:3]), pairs.rows)
                 one.run(sides[other], met, at, int(some.first_blocks[other]))
 
-    for g in groups:  # what is read from the store is no view
-        some.store.put("lists", g, **{key: some.store.get("lists", g, key).copy() for key in LISTS})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meeting_module, "BOX_OFFERS", 1)
         each(work, groups, threads, lambda _: None)
     for side in sides:
-        side.keep()
+        side.put("lists")
     if everything:
         some.check([(i, j) for i in range(len(some.codes)) for j in range(i)])
     else:

@@ -70,6 +70,15 @@ class RowFiles:
             self.close()
             raise
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process opens a file for each read, and ends nothing."""
+        return {**vars(self), "_handles": {}, "_closing": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See :meth:`__getstate__`."""
+        vars(self).update(state)
+        self._closing = ExitStack()
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """The rows ``start … stop`` as a new array in C order.
 

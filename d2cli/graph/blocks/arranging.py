@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from d2cli.engine.store import PartStore, number
-from d2cli.engine.threads import Progress, each
+from d2cli.engine.tasks import Engine, HasTasks
+from d2cli.engine.threads import Progress
 from d2cli.graph.blocks.kernels.arrange import (
     block_centres,
     carve_again,
@@ -149,17 +150,22 @@ class Layout:
             yield int(g), np.flatnonzero(group == g)
 
 
-class Arranging:
+def lists_after(rounds: int) -> str:
+    """The name of the parts that hold the lists after so many rounds of meetings."""
+    return f"lists {rounds}"
+
+
+class Arranging(HasTasks):
     """Tasks that arrange rows; ``task(g)`` works on group g, or a range of rows.
 
     What a store holds already is not done again.
     """
 
     def __init__(
-        self, group: Group, plan: Plan, store: PartStore, threads: int, progress: Progress
+        self, group: Group, plan: Plan, store: PartStore, engine: Engine, progress: Progress
     ) -> None:
         self.group, self.plan, self.store = group, plan, store
-        self.threads, self.progress = threads, progress
+        self.engine, self.progress = engine, progress
         self.chunk = encoded_rows(len(group), group.vectors.shape[1])
         self.chunks = -(-len(group) // self.chunk)
 
@@ -182,19 +188,18 @@ class Arranging:
                 self.ends = np.array([starts_of(one)[self.first_cells] for one in counts])
                 self._each("arrange", self._carve_cells, groups, "carved map")
                 store.put("carving ended")
-            self._drop("encoded", range(self.chunks))
+            store.forget("encoded")
             self.chart = Chart.of(store, "carved map", len(groups), cells, None)
             if not store.has("moving ended"):
                 self.packs = packs_of(self.chart)
                 self._each("arrange", self._move, groups, "moved")
                 store.put("moving ended")
-            self._drop("carved", groups)
+            store.forget("carved")
             self.ends = np.array([store.get("moved", g, "ends") for g in groups])
             self.first_places = starts_of(np.diff(self.ends, axis=1).sum(axis=0))
-            self._each("arrange", self._settle, groups, "lists")
+            self._each("arrange", self._settle, groups, lists_after(0))
             store.put("arranged", groups=number(len(groups)), **self.chart.packs._asdict())
-        self._drop("moved", groups)
-        self._drop("carved map", groups)
+        store.forget("moved", "carved map")
         return Layout(store, cells)
 
     def _encode(self, chunk: int) -> None:
@@ -298,7 +303,7 @@ class Arranging:
             codes, starts, *packed, int(self.first_places[g]), scores, places, bounds
         )  # fmt: skip
         self.store.put("home", g, tight=are_tight(row_halves, scores, self.plan))
-        self.store.put("lists", g, scores=scores, places=places, bounds=bounds)
+        self.store.put(lists_after(0), g, scores=scores, places=places, bounds=bounds)
 
     def _each(
         self, stage: str, task: Callable[[int], None], parts: Sequence[int], makes: str
@@ -312,8 +317,4 @@ class Arranging:
             done += 1
             self.progress(stage, done, len(parts))
 
-        each(task, open_parts, self.threads, ended)
-
-    def _drop(self, name: str, parts: Sequence[int]) -> None:
-        for part in parts:
-            self.store.drop(name, part)
+        self.engine.each(task, open_parts, ended)

@@ -15,9 +15,12 @@ import numpy as np
 from d2cli.engine.store import PartStore
 from d2cli.graph.blocks.kernels.arrange import by_block, unpack
 from d2cli.graph.blocks.kernels.cells import Packed
-from d2cli.graph.blocks.kernels.lists import accept, meet
+from d2cli.graph.blocks.kernels.lists import accept, meet, taken
 from d2cli.graph.blocks.sizes import BLOCK_ROWS, BOX_OFFERS
 from d2cli.runtime.arrays import Int32, Int64
+
+#: The arrays of lists.
+_LISTS = ("scores", "places", "bounds")
 
 
 class Pairs(NamedTuple):
@@ -48,14 +51,22 @@ class Side:
         scores, places, bounds: see :mod:`.kernels.lists`; changed in place under `lock`.
     """
 
-    def __init__(self, store: PartStore, g: int) -> None:
-        self._store, self.g, self.lock = store, g, Lock()
+    def __init__(self, store: PartStore, lists: str, g: int) -> None:
+        """From the parts `lists`, which are changed in place if they are in memory."""
+        self._store, self._lists, self.g, self.lock = store, lists, g, Lock()
         self.starts = store.get("blocks", g, "starts")
         self.own = own_blocks(self.starts)
-        self.scores, self.places = store.get("lists", g, "scores"), store.get("lists", g, "places")
-        self.bounds = store.get("lists", g, "bounds")
+        self.scores, self.places, self.bounds = (store.get(lists, g, key) for key in _LISTS)
         self._changed = False
         self._packed: tuple[np.ndarray, ...] | None = None
+
+    @classmethod
+    def copied(cls, store: PartStore, lists: str, g: int) -> Side:
+        """One whose part stays as it is."""
+        side = cls(store, lists, g)
+        side.scores, side.places = side.scores.copy(), side.places.copy()
+        side.bounds = side.bounds.copy()
+        return side
 
     def packed(self) -> tuple[np.ndarray, ...]:
         """The blocks, as :class:`Packed`; loaded when they are first asked for."""
@@ -68,22 +79,24 @@ class Side:
         self._packed = None
 
     def take(self, box: Int32) -> None:
-        """Offer what is in a box to the lists."""
+        """Offer what is in a box (m, 3) to the lists: its row, the place of a point, the score."""
         if len(box):
             with self.lock:
                 accept(box, self.own, self.starts, self.scores, self.places, self.bounds)
                 self._changed = True
 
-    def changed(self) -> None:
-        """Lists were changed by others than :meth:`take`."""
-        self._changed = True
+    def taken(self) -> Int32:
+        """A box with what the lists of a copy have taken."""
+        if not self._changed:
+            return np.empty((0, 3), np.int32)
+        before: Int32 = self._store.get(self._lists, self.g, "places")
+        box: Int32 = taken(self.scores, self.places, before)
+        return box
 
-    def keep(self) -> None:
-        """Store the lists if they have changed."""
-        if self._changed:
-            self._store.put(
-                "lists", self.g, scores=self.scores, places=self.places, bounds=self.bounds
-            )
+    def put(self, name: str) -> None:
+        """Store the lists under another name."""
+        lists = {key: getattr(self, key) for key in _LISTS}
+        self._store.put(name, self.g, **lists)
 
 
 class Meeting:
@@ -113,7 +126,6 @@ class Meeting:
                     *packed, there.starts, int(self._first_places[there.g]), there.bounds,
                     keys, begins, ends, rows, at, shift, box, 0,
                 )  # fmt: skip
-                here.changed()
             there.take(box[:filled])
 
     def run_all(self, there: Side) -> None:

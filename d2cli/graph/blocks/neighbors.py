@@ -9,6 +9,7 @@ import numpy as np
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.store import PartStore, number
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, silent
 from d2cli.graph.blocks.arranging import Chart
 from d2cli.graph.blocks.effort import Effort, Ranks, cost_of_all
@@ -50,7 +51,7 @@ _BEFORE_ALL = Effort(REROUTED_PACKS, 8)
 
 def block_neighbors(
     group: Group, settings: SearchSettings, truth: Truth, progress: Progress,
-    checkpoint: Checkpoint = NONE,
+    checkpoint: Checkpoint = NONE, engine: Engine | None = None,
 ) -> tuple[Ranked, tuple[Decision, ...]]:  # fmt: skip
     """The k nearest neighbours of every row of a group, approximately.
 
@@ -60,6 +61,7 @@ def block_neighbors(
         truth: the :func:`~d2cli.graph.blocks.sizes.truth_size` nearest rows of some rows, exactly,
             in numbers of the group.
         checkpoint: keeps the parts of the search, or stores them after each round.
+        engine: runs the tasks; None: one for ``settings.threads`` threads.
 
     Returns:
         The lists, and what was decided.
@@ -68,12 +70,13 @@ def block_neighbors(
     # A store with a room keeps its parts itself; the state of a run without one may not fit.
     if store.room is None and (state := checkpoint.load("blocks")) is not None:
         store.restore(state)
-    return _searched(group, settings, truth, progress, store, checkpoint)
+    engine = Engine(settings.threads) if engine is None else engine
+    return _searched(group, settings, truth, progress, store, checkpoint, engine)
 
 
 def _searched(
     group: Group, settings: SearchSettings, truth: Truth, progress: Progress, store: PartStore,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint, engine: Engine,
 ) -> tuple[Ranked, tuple[Decision, ...]]:  # fmt: skip
     k, threads, lost = settings.n_neighbors, settings.threads, 1.0 - settings.recall
     if store.has("ended"):
@@ -95,7 +98,7 @@ def _searched(
                 store.put("effort", first=np.array(first))
             return int(store.get("effort", 0, "first")[0])
 
-        search = BlockSearch(group, plan, store, threads, progress, packs_of)
+        search = BlockSearch(group, plan, store, engine, progress, packs_of)
 
         def save() -> None:
             if store.room is None:  # else parts are stored already
@@ -111,7 +114,7 @@ def _searched(
     return found, decisions
 
 
-def _solved(group: Group, settings: SearchSettings, store: PartStore) -> Int32:
+def _solved(group: Group, settings: SearchSettings, store: PartStore, engine: Engine) -> Int32:
     """The neighbours, numbers of the group, of all rows of a group of tight rows.
 
     `store` is for the parts of this search, which is within another one.
@@ -121,7 +124,7 @@ def _solved(group: Group, settings: SearchSettings, store: PartStore) -> Int32:
         return small_neighbors(group, k, settings.seed)[0]
     aim, _ = sample_rows(n, AIM_SAMPLE, 0, settings.seed)
     truth = Truth.of(group, truth_size(k, n), aim, settings.threads, silent)
-    found, _ = _searched(group, settings, truth, silent, store, NONE)
+    found, _ = _searched(group, settings, truth, silent, store, NONE, engine)
     neighbors = found.rows(0, n)[0]
     store.end()
     return neighbors
@@ -228,7 +231,7 @@ class _Work:
             if len(group) == len(search.group):  # a scale of their own would be the same one
                 lists = exact_neighbors(group, settings.n_neighbors, threads=settings.threads)
                 return group.number(lists[0])
-            return _solved(group, settings, search.store.child(f"tight {place}"))
+            return _solved(group, settings, search.store.child(f"tight {place}"), search.engine)
 
         search_again(search, tight, solve)
         search.store.put("tight ended", done=number(1))

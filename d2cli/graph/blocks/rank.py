@@ -30,11 +30,12 @@ _COLLECTED = 512
 
 def ranked(search: BlockSearch, k: int, progress: Progress) -> Ranked:
     """The k nearest of the candidates of every row, by true distance."""
-    search.drop("met", "hoods", "voted")
+    search.forget_votes()
+    search.store.forget("met")
     if search.store.room is None:
-        search.drop("blocks")  # files stay: a run that is continued begins with them
+        search.store.forget("blocks")  # files stay: a run that is continued begins with them
         return _ranked_in_memory(search, k, progress)
-    return _ranked_in_ranges(search, k, search.store.room, progress)
+    return _ranked_in_ranges(search, k, search.store.room)
 
 
 def _ranked_in_memory(search: BlockSearch, k: int, progress: Progress) -> Held:
@@ -51,7 +52,7 @@ def _ranked_in_memory(search: BlockSearch, k: int, progress: Progress) -> Held:
         neighbors[mine], distances[mine] = found
         done += len(mine)
         progress("rank", done, n)
-        search.store.drop("lists", g)
+        search.store.drop(search.lists, g)
     return Held(group.number(neighbors), distances)
 
 
@@ -63,25 +64,38 @@ def _rank(
     rerank(group.vectors, rows[some], candidates[some], neighbors[some], distances[some])
 
 
-def _ranked_in_ranges(search: BlockSearch, k: int, room: int, progress: Progress) -> Stored:
+def _ranked_in_ranges(search: BlockSearch, k: int, room: int) -> Stored:
     n, (_, d), wide = len(search.group), search.group.vectors.shape, search.group.vectors.itemsize
     most = search.plan.list_size + (k if search.tight_count() else 0)
-    step = max(1, int(_RANGE_SHARE * room / range_bytes(d, wide, most, k)) // PART_ROWS)
+    step = int(_RANGE_SHARE * room / range_bytes(d, wide, most, k)) // PART_ROWS
     fits = int(_PASSING_SHARE * room / search.threads / passing_bytes(d, wide))
     passing = max(1, PASSING_NUMBERS // d, fits)
     parts = [part for part in range(-(-n // PART_ROWS)) if not search.store.has("ranked", part)]
-    for at in range(0, len(parts), step):
-        some = parts[at : at + step]  # a run: parts are stored in order
-        start, stop = some[0] * PART_ROWS, min(n, (some[-1] + 1) * PART_ROWS)
-        _rank_range(search, start, stop, most, k, passing, progress)
+    step = max(1, min(step, -(-len(parts) // search.engine.at_once)))
+    # Each task ranks a run: parts may have been stored in any order.
+    cuts = np.flatnonzero(np.diff(parts) > 1) + 1
+    runs = [run.tolist() for run in np.split(np.array(parts, np.int64), cuts)]
+    ranges = [
+        (run[at] * PART_ROWS, min(n, (run[at : at + step][-1] + 1) * PART_ROWS))
+        for run in runs
+        for at in range(0, len(run), step)
+    ]
+    done = n - sum(stop - start for start, stop in ranges)
+
+    def ended(rows: tuple[int, int]) -> None:
+        nonlocal done
+        done += rows[1] - rows[0]
+        search.progress("rank", done, n)
+
+    search.engine.run(partial(_rank_range, search, most, k, passing), ranges, ended)
     return Stored(search.store, n, k)
 
 
 def _rank_range(
-    search: BlockSearch, start: int, stop: int, most: int, k: int, passing: int, progress: Progress
-) -> None:
+    search: BlockSearch, most: int, k: int, passing: int, rows: tuple[int, int]
+) -> None:  # fmt: skip
     """Store the lists of a range of rows, while all vectors pass it in runs of `passing` rows."""
-    group, store, n = search.group, search.store, len(search.group)
+    group, store, n, (start, stop) = search.group, search.store, len(search.group), rows
     candidates = _candidates_of_range(search, start, stop, most)
     vectors = np.empty((stop - start, group.vectors.shape[1]), group.vectors.dtype)
 
@@ -95,10 +109,8 @@ def _rank_range(
         there: Floats = group.block(first, min(n, first + passing))
         _measure(vectors, candidates, there, first, lengths)
 
-    done = start
-
     def told(first: int) -> None:
-        progress("rank", done + (stop - start) * min(n, first + passing) // n, n)
+        search.progress("rank", start + (stop - start) * min(n, first + passing) // n, n)
 
     each(meet, range(0, n, passing), search.threads, told)
     for first in range(0, stop - start, PART_ROWS):

@@ -10,20 +10,31 @@
 
 Steps run as tasks on *groups*, runs of cells; a task reads and writes whole parts of a store. Which
 rows meet which blocks depends on data and seed alone, and a list does not depend on the order of
-offers. So the result does not depend on threads, nor on what is in memory when.
+offers. So the result does not depend on threads, machines, nor on what is in memory when.
+
+A round of meetings is one task for each *batch* of groups whose lists fit in memory together. The
+rows of a batch meet blocks of all groups. What they offer to the lists of other batches, such a
+task stores in *boxes*, one for each part of the other groups that is in memory at a time. Once all
+batches have met, a task for each group adds what is in its boxes to its lists. If one batch holds
+all groups, there are no boxes.
+
+What a round makes is stored under names with the number of the round (:func:`_of_round`). Nothing
+that its tasks read changes meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from d2cli.engine.store import PartStore, number
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine, HasTasks, unheard
 from d2cli.engine.threads import Progress, each
-from d2cli.graph.blocks.arranging import Arranging, Chart
-from d2cli.graph.blocks.kernels.arrange import filled_places, unlisted
+from d2cli.graph.blocks.arranging import Arranging, Chart, lists_after
+from d2cli.graph.blocks.kernels.arrange import filled_places, starts_of, unlisted
 from d2cli.graph.blocks.kernels.route import cells_near
 from d2cli.graph.blocks.kernels.votes import elect, follow
 from d2cli.graph.blocks.meeting import Meeting, Pairs, Side
@@ -44,34 +55,68 @@ class _Own(NamedTuple):
     cuts: Int64  # (groups + 1,)
 
 
+class _Batch(NamedTuple):
+    """Groups whose rows have met all blocks in one task, and what they left in boxes."""
+
+    groups: Int64  # (m,), ascending
+    parts: Int64  # (p,), the first group of each part of all groups that was in memory at a time
+    boxed: Bools  # (p,), whether there is a box for the groups of a part
+
+    def box_for(self, g: int, groups: int) -> tuple[int, int] | None:
+        """The number of the box for group g, of `groups`, and the place of g in it."""
+        part = int(np.searchsorted(self.parts, g, side="right")) - 1
+        if g in self.groups or not self.boxed[part]:
+            return None
+        first = int(self.parts[part])
+        return self.box_number(first, groups), g - first
+
+    def box_number(self, first: int, groups: int) -> int:
+        """The number of the box for the part that begins with group `first`."""
+        return int(self.groups[0]) * groups + first
+
+
 #: Names the blocks (m, p) that the rows of a group with these codes meet.
 Choose = Callable[[int, UInt8], Int32]
 
 
-def _nothing(item: object) -> None:
-    """Called after each piece of work."""
+def _of_round(name: str, rounds: int) -> str:
+    """The name of parts that belong to one round."""
+    return f"{name} {rounds}"
 
 
-class BlockSearch:
+class BlockSearch(HasTasks):
     """One search: its parts in a store, and what all tasks know.
 
-    Tasks work on a group. What the store holds already is not done again.
+    What the store holds already is not done again.
 
     Attributes:
         layout: where rows are.
         rounds: how many rounds of meetings are finished.
         tight_again: whether tight rows are searched again after the first round.
+        have_tight: the groups with rows that were searched again.
     """
 
     def __init__(
-        self, group: Group, plan: Plan, store: PartStore, threads: int, progress: Progress,
+        self, group: Group, plan: Plan, store: PartStore, engine: Engine, progress: Progress,
         packs_of: Callable[[Chart], int],
     ) -> None:  # fmt: skip
         """Arrange the rows; `packs_of` says in how many packs rows look for blocks at first."""
         self.group, self.plan, self.store = group, plan, store
-        self.threads, self.progress = threads, progress
-        self.layout = Arranging(group, plan, store, threads, progress).run(packs_of)
-        self.rounds, self.tight_again = 0, False
+        self.engine, self.threads, self.progress = engine, engine.threads, progress
+        self.layout = Arranging(group, plan, store, engine, progress).run(packs_of)
+        self.rounds, self.tight_again, self._done = 0, False, 0
+        self.have_tight: Collection[int] = ()
+        self.find_tight()
+
+    @property
+    def groups(self) -> range:
+        """All groups."""
+        return range(self.layout.groups)
+
+    @property
+    def lists(self) -> str:
+        """The name of the parts with the lists as they are now."""
+        return lists_after(self.rounds)
 
     # -- searching ---------------------------------------------------------------------------------
     def probe(self, packs: int, probes: int) -> None:
@@ -80,22 +125,8 @@ class BlockSearch:
         In the first round these are the packs that were near it when it moved. Tight rows meet
         those that choose their block.
         """
-
-        def choose(g: int, codes: UInt8) -> Int32:
-            open_rows = np.flatnonzero(~self._tight(g))
-            codes = codes[open_rows]
-            if self.rounds == 0:
-                near = self.store.get("near", g, "packs")[open_rows]
-            else:
-                cells = cells_near(codes, self.plan.centres, self.plan.near_cells)
-                near = self.layout.map.packs_near(codes, cells, packs)
-            chosen = np.full((self.layout.sizes[g], probes), -1, np.int32)
-            chosen[open_rows] = self.layout.map.blocks_in(codes, near, probes)
-            self.store.put("met", g, blocks=chosen)
-            return chosen
-
-        self._round("search", choose, probes)
-        self.drop("near")
+        self._round("search", partial(self._nearest, packs, probes), probes)
+        self.store.forget("near")
 
     def meet_all(self) -> None:
         """Every row meets all blocks."""
@@ -103,48 +134,69 @@ class BlockSearch:
 
     def vote(self, probes: int) -> None:
         """Every row meets the blocks that its neighbours' neighbours vote for."""
-        self._snapshot()
-        open_votes = [g for g in range(self.layout.groups) if self._mark("voted", g) <= self.rounds]
-        for batch in self._batches(open_votes, voting_bytes()):
-            self._elect(batch, probes)
-        self._round("votes", lambda g, _: self.store.get("voted", g, "blocks"), probes)
-        self.drop("hoods", "voted")
+        if not self._met():
+            self._snapshot()
+            voted = _of_round("voted", self.rounds)
+            open_votes = [g for g in self.groups if not self.store.has(voted, g)]
+            self.engine.run(partial(self._elect, probes), self._batches(open_votes, voting_bytes()))
+        self._round("votes", self._voted, probes)
 
-    def drop(self, *names: str) -> None:
-        """Forget parts that are no longer needed."""
-        for name in names:
-            for g in range(self.layout.groups):
-                self.store.drop(name, g)
+    def forget_votes(self) -> None:
+        """Forget what votes are counted from: lists have changed, or no votes follow."""
+        self.store.forget(*(_of_round(name, self.rounds) for name in ("hoods", "voted")))
+
+    def _nearest(self, packs: int, probes: int, g: int, codes: UInt8) -> Int32:
+        """The blocks that rows of a group meet in :meth:`probe`, which are stored as well."""
+        open_rows = np.flatnonzero(~self._tight(g))
+        codes = codes[open_rows]
+        if self.rounds == 0:
+            near = self.store.get("near", g, "packs")[open_rows]
+        else:
+            cells = cells_near(codes, self.plan.centres, self.plan.near_cells)
+            near = self.layout.map.packs_near(codes, cells, packs)
+        chosen = np.full((self.layout.sizes[g], probes), -1, np.int32)
+        chosen[open_rows] = self.layout.map.blocks_in(codes, near, probes)
+        self.store.put("met", g, blocks=chosen)
+        return chosen
+
+    def _voted(self, g: int, codes: UInt8) -> Int32:
+        """The blocks that rows of a group meet in :meth:`vote`."""
+        del codes
+        blocks: Int32 = self.store.get(_of_round("voted", self.rounds), g, "blocks")
+        return blocks
 
     def _snapshot(self) -> None:
         """Store the first neighbours of all rows, as of the last round, and their blocks."""
-        for g in range(self.layout.groups):
-            if self._mark("hoods", g) == self.rounds:
-                continue
-            places = self.store.get("lists", g, "places")[:, :VOTERS].copy()
-            hoods = np.full((len(places), VOTERS), -1, np.int32)
-            blocks = np.where(places >= 0, self.layout.block_of_place[places], -1)
-            hoods[:, : places.shape[1]] = blocks
-            self.store.put("hoods", g, places=places, blocks=hoods, round=number(self.rounds))
+        hoods = _of_round("hoods", self.rounds)
+        self.engine.each(self._note_hoods, [g for g in self.groups if not self.store.has(hoods, g)])
 
-    def _elect(self, batch: Sequence[int], probes: int) -> None:
+    def _note_hoods(self, g: int) -> None:
+        places = self.store.get(self.lists, g, "places")[:, :VOTERS].copy()
+        hoods = np.full((len(places), VOTERS), -1, np.int32)
+        blocks = np.where(places >= 0, self.layout.block_of_place[places], -1)
+        hoods[:, : places.shape[1]] = blocks
+        self.store.put(_of_round("hoods", self.rounds), g, places=places, blocks=hoods)
+
+    def _elect(self, probes: int, batch: Sequence[int]) -> None:
         """Store the blocks that the rows of some groups elect."""
-        near = {g: self.store.get("hoods", g, "places") for g in batch}
+        hoods = _of_round("hoods", self.rounds)
+        near = {g: self.store.get(hoods, g, "places") for g in batch}
 
         def end(g: int, paths: Int32) -> None:
             own = np.arange(self.layout.first_places[g], self.layout.first_places[g + 1])
             chosen = self._elected(paths, own, g, probes)
             chosen[self._tight(g)] = -1
-            self.store.put("voted", g, blocks=chosen, round=number(self.rounds + 1))
+            self.store.put(_of_round("voted", self.rounds), g, blocks=chosen)
 
         self._follow(near, end)
 
     def _follow(self, near: dict[int, Int32], end: Callable[[int, Int32], None]) -> None:
         """Find where paths end that begin at the places `near` (m, VOTERS), by group."""
         paths = dict.fromkeys(near, np.empty(0, np.int32))
-        parts = self._batches(range(self.layout.groups), 4.0 * VOTERS, _FAR_SHARE)
+        parts = self._parts(4.0 * VOTERS)
+        name = _of_round("hoods", self.rounds)
         for part in parts:
-            hoods = {g: self.store.get("hoods", g, "blocks") for g in part}
+            hoods = {g: self.store.get(name, g, "blocks") for g in part}
 
             def walk(
                 g: int, hoods: dict[int, Int32] = hoods, last: bool = part is parts[-1]
@@ -156,7 +208,7 @@ class BlockSearch:
                 if last:
                     end(g, paths.pop(g))
 
-            each(walk, list(near), self.threads, _nothing)
+            each(walk, list(near), self.threads, unheard)
 
     def _elected(self, paths: Int32, own: Int64, g: int, probes: int) -> Int32:
         """The blocks voted for by the ends of the paths of rows of group g, at the places `own`."""
@@ -165,58 +217,87 @@ class BlockSearch:
         elect(paths, self.layout.block_of_place[own], met, self.layout.blocks, chosen)
         return chosen
 
-    def _mark(self, name: str, g: int) -> int:
-        """The round that a part is of; -1 if there is none."""
-        return int(self.store.get(name, g, "round")[0]) if self.store.has(name, g) else -1
+    def _batches(self, groups: Sequence[int], bytes_per_row: float) -> list[Sequence[int]]:
+        """Runs of groups that fit in memory together, one for each task that runs at a time."""
+        most = self._fitting(bytes_per_row, _OWN_SHARE)
+        return _runs(groups, min(most, -(-len(groups) // self.engine.at_once)))
 
-    def _batches(
-        self, groups: Sequence[int], bytes_per_row: float, share: float = _OWN_SHARE
-    ) -> list[Sequence[int]]:
-        """Runs of groups that together fit a share of the room, at least one for each thread."""
+    def _parts(self, bytes_per_row: float) -> list[Sequence[int]]:
+        """Runs of all groups that fit in memory together, while others stay."""
+        return _runs(self.groups, self._fitting(bytes_per_row, _FAR_SHARE))
+
+    def _fitting(self, bytes_per_row: float, share: float) -> int:
+        """How many groups fit a share of the room, at least one for each thread."""
         if self.store.room is None:
-            return [groups]
+            return self.layout.groups
         size = bytes_per_row * float(self.layout.sizes.max())
-        most = max(self.threads, int(share * self.store.room / size))
-        return [groups[a : a + most] for a in range(0, len(groups), most)]
+        return max(self.threads, int(share * self.store.room / size))
+
+    def _met(self) -> bool:
+        """Whether the next round is finished."""
+        return all(self.store.has(lists_after(self.rounds + 1), g) for g in self.groups)
 
     def _round(self, stage: str, choose: Choose | None, probes: int) -> None:
         """Rows of each group meet the blocks that they choose, or all; both sides of every pair."""
-        todo = [g for g in range(self.layout.groups) if self._mark("round", g) <= self.rounds]
-        done = len(self.group) - int(sum(self.layout.sizes[g] for g in todo))
-        width, size = self.plan.coder.width, self.plan.list_size
-        far = self._batches(range(self.layout.groups), far_bytes(width, size), _FAR_SHARE)
-
-        def ended(g: int) -> None:
-            nonlocal done
-            done += int(self.layout.sizes[g]) // len(far)
-            self.progress(stage, done, len(self.group))
-
-        for batch in self._batches(todo, met_bytes(width, size, probes)):
-            sides = {g: Side(self.store, g) for g in batch}
-            self._meet(sides, far, choose, ended)
-            for side in sides.values():
-                side.keep()
-            for g in sides:  # not before: rows of g also met the blocks of the other sides
-                self.store.put("round", g, round=number(self.rounds + 1))
+        before, after = self.lists, lists_after(self.rounds + 1)
+        own, box, batch = (_of_round(name, self.rounds) for name in ("own", "box", "batch"))
+        if not self._met():
+            width, size = self.plan.coder.width, self.plan.list_size
+            self._meet_in_batches(stage, choose, met_bytes(width, size, probes))
+            batches = [
+                _Batch(**self.store.whole(batch, g))
+                for g in self.groups
+                if self.store.has(batch, g)
+            ]
+            if len(batches) > 1:
+                still = [g for g in self.groups if not self.store.has(after, g)]
+                opened = partial(
+                    _open_boxes, self.store, own, box, after, batches, len(self.groups)
+                )
+                self.engine.each(opened, still)
+        self.forget_votes()
+        self.store.forget(before, own, box, batch)
         self.rounds += 1
 
+    def _meet_in_batches(self, stage: str, choose: Choose | None, bytes_per_row: float) -> None:
+        """Groups that have not met meet, in tasks of batches."""
+        name = _of_round("batch", self.rounds)
+        have = [self.store.get(name, g, "groups") for g in self.groups if self.store.has(name, g)]
+        todo = np.setdiff1d(self.groups, np.concatenate([[], *have])).tolist()
+        done = len(self.group) - int(self.layout.sizes[todo].sum())
+        self._done = done
+        far = self._parts(far_bytes(self.plan.coder.width, self.plan.list_size))
+
+        def ended(batch: Sequence[int]) -> None:
+            nonlocal done
+            done += int(self.layout.sizes[list(batch)].sum())
+            self._done = done
+            self.progress(stage, done, len(self.group))
+
+        work = partial(self._meet, stage, choose, far)
+        self.engine.run(work, self._batches(todo, bytes_per_row), ended)
+
     def _meet(
-        self, sides: dict[int, Side], far: list[Sequence[int]], choose: Choose | None,
-        ended: Callable[[int], None],
-    ) -> None:  # fmt: skip
-        """Rows of the groups of `sides` meet blocks of all groups, one part of `far` after another.
+        self, stage: str, choose: Choose | None, far: list[Sequence[int]], batch: Sequence[int]
+    ) -> None:
+        """Rows of the groups of `batch` meet blocks of all groups, one part of `far` after another.
 
         If there is one part, a group is in memory only while its rows meet.
         """
+        alone = len(batch) == len(self.groups)
+        sides_of = Side if alone else Side.copied  # the lists of others are read meanwhile
+        sides = {g: sides_of(self.store, self.lists, g) for g in batch}
+        boxed = np.zeros(len(far), np.bool_)
+        found = _Batch(np.array(batch), np.array([part[0] for part in far]), boxed)
         own: dict[int, _Own] = {}
 
         def begin(g: int) -> None:
             own[g] = self._own(sides[g], choose)
 
         if len(far) > 1:
-            each(begin, list(sides), self.threads, _nothing)
-        for part in far:
-            wanted = [t for t in part if not own or choose is None or self._met(t, own)]
+            each(begin, list(sides), self.threads, unheard)
+        for at, part in enumerate(far):
+            wanted = [t for t in part if not own or choose is None or self._wanted(t, own)]
             there = self._arrive(wanted, sides)
 
             def run(g: int, there: dict[int, Side] = there, last: bool = part is far[-1]) -> None:
@@ -228,11 +309,39 @@ class BlockSearch:
                 if last:
                     del own[g]
 
-            each(run, list(sides), self.threads, ended)
-            for t, side in there.items():
+            each(run, list(sides), self.threads, partial(self._told, stage, len(far)))
+            for side in there.values():
                 side.forget_blocks()
-                if t not in sides:
-                    side.keep()
+            boxed[at] = self._fill_box(part, there, sides, found)
+        for side in sides.values():
+            side.put(lists_after(self.rounds + 1) if alone else _of_round("own", self.rounds))
+        # Not before: rows of each group also met the blocks of the other ones.
+        self.store.put(_of_round("batch", self.rounds), batch[0], **found._asdict())
+
+    def _told(self, stage: str, parts: int, g: int) -> None:
+        """Rows of a group have met one of `parts` parts of all groups."""
+        self._done += int(self.layout.sizes[g]) // parts
+        self.progress(stage, self._done, len(self.group))
+
+    def _fill_box(
+        self, part: Sequence[int], there: dict[int, Side], sides: dict[int, Side], batch: _Batch
+    ) -> bool:
+        """Store what groups of a part that are not of the batch have taken; whether there is any.
+
+        A box has the offers to the groups of the part, (m, 3), and `cuts` (groups + 1,) of them.
+        """
+        boxes = dict.fromkeys(part, np.empty((0, 3), np.int32))
+
+        def fill(t: int) -> None:
+            boxes[t] = there[t].taken()
+
+        each(fill, [t for t in there if t not in sides], self.threads, unheard)
+        offers = np.concatenate([*boxes.values()])
+        if len(offers):
+            cuts = starts_of(np.array([len(box) for box in boxes.values()]))
+            box = batch.box_number(part[0], len(self.groups))
+            self.store.put(_of_round("box", self.rounds), box, offers=offers, cuts=cuts)
+        return len(offers) > 0
 
     def _own(self, side: Side, choose: Choose | None) -> _Own:
         meeting = Meeting(self.store, self.layout.first_places, side)
@@ -240,14 +349,16 @@ class BlockSearch:
         pairs = Pairs.of(chosen, self.layout.blocks)
         return _Own(meeting, pairs, np.searchsorted(pairs.keys, self.layout.first_blocks))
 
-    def _met(self, t: int, own: dict[int, _Own]) -> bool:
+    def _wanted(self, t: int, own: dict[int, _Own]) -> bool:
         """Whether any rows meet blocks of group t."""
         return any(one.cuts[t] < one.cuts[t + 1] for one in own.values())
 
     def _arrive(self, groups: Sequence[int], sides: dict[int, Side]) -> dict[int, Side]:
         """Groups whose blocks are met, in memory."""
-        there = {t: sides[t] if t in sides else Side(self.store, t) for t in groups}
-        each(lambda t: there[t].packed(), list(there), self.threads, _nothing)
+        there = {
+            t: sides[t] if t in sides else Side.copied(self.store, self.lists, t) for t in groups
+        }
+        each(lambda t: there[t].packed(), list(there), self.threads, unheard)
         return there
 
     def _meet_one(self, own: _Own, there: Side, everything: bool) -> None:
@@ -280,8 +391,9 @@ class BlockSearch:
         self._snapshot()
         chosen = np.empty((len(places), probes), np.int32)
         groups = dict(self.layout.by_group(places))
+        name = _of_round("hoods", self.rounds)
         near = {
-            g: self.store.get("hoods", g, "places")[places[mine] - self.layout.first_places[g]]
+            g: self.store.get(name, g, "places")[places[mine] - self.layout.first_places[g]]
             for g, mine in groups.items()
         }
 
@@ -295,7 +407,7 @@ class BlockSearch:
     def _tight(self, g: int) -> Bools:
         """Rows of a group that are known to be tight; they are searched again (:mod:`.tight`)."""
         known = self.store.get("home", g, "tight") & self.tight_again
-        if self.store.has("tight", g):
+        if g in self.have_tight:
             known[self.store.get("tight", g, "at")] = True
         return known
 
@@ -310,8 +422,8 @@ class BlockSearch:
         `some` (m,) count the rows of the group.
         """
         some = np.arange(self.layout.sizes[g]) if some is None else some
-        listed = self.layout.numbers_at(self.store.get("lists", g, "places")[some])
-        if not self.store.has("tight", g):
+        listed = self.layout.numbers_at(self.store.get(self.lists, g, "places")[some])
+        if g not in self.have_tight:
             return listed
         at, more = self.store.get("tight", g, "at"), self.store.get("tight", g, "neighbors")
         extra = np.full((len(listed), more.shape[1]), -1, np.int32)
@@ -322,5 +434,26 @@ class BlockSearch:
 
     def tight_count(self) -> int:
         """Rows that were searched again at a scale of their own."""
-        have = [g for g in range(self.layout.groups) if self.store.has("tight", g)]
-        return sum(len(self.store.get("tight", g, "at")) for g in have)
+        return sum(len(self.store.get("tight", g, "at")) for g in self.have_tight)
+
+    def find_tight(self) -> None:
+        """Find the groups with rows that were searched again, once for all tasks."""
+        self.have_tight = frozenset(g for g in self.groups if self.store.has("tight", g))
+
+
+def _runs(groups: Sequence[int], most: int) -> list[Sequence[int]]:
+    """Runs of at most so many groups."""
+    return [groups[a : a + most] for a in range(0, len(groups), max(1, most))]
+
+
+def _open_boxes(
+    store: PartStore, own: str, box: str, after: str, batches: list[_Batch], groups: int, g: int
+) -> None:
+    """Store the lists of a group `after` a round: its `own`, and what is in its boxes."""
+    side = Side.copied(store, own, g)
+    for batch in batches:
+        if (found := batch.box_for(g, groups)) is not None:
+            number, at = found
+            start, stop = store.get(box, number, "cuts", at, at + 2).tolist()
+            side.take(store.get(box, number, "offers", start, stop))
+    side.put(after)

@@ -31,7 +31,7 @@ Solve = Callable[[Group, int], Int32]
 def tight_rows(search: BlockSearch) -> list[Bools]:
     """Which rows of each group are tight, (m,) bool each, by the k-th row of their lists."""
     return [
-        are_tight(search.halves_of(g), search.store.get("lists", g, "scores"), search.plan)
+        are_tight(search.halves_of(g), search.store.get(search.lists, g, "scores"), search.plan)
         for g in range(search.layout.groups)
     ]
 
@@ -49,7 +49,7 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
     ])  # fmt: skip
     component = joined[layout.chart.cell_of_block(layout.block_of_place[places])]
     numbers = layout.numbers_at(places.astype(np.int32))
-    search.drop("tight")  # of a run that was stopped
+    search.store.forget("tight")  # of a run that was stopped
     found: list[tuple[Int64, Int32]] = []
     waiting = 0
     for some in runs(component):
@@ -66,6 +66,7 @@ def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
             found, waiting = [], 0
     if found:
         _store(search, found)
+    search.find_tight()
 
 
 def _store(search: BlockSearch, found: list[tuple[Int64, Int32]]) -> None:

@@ -161,3 +161,25 @@ def accept(box, own_block, starts, scores, places, bounds):
             offer(scores, places, i, score, box[t, 1])
             home = own_block[i]
             bounds[home, i - starts[home]] = _bound(scores, places, i)
+
+
+@kernel
+def taken(scores, places, before):
+    """What lists took since their places were `before`: a box (m, 3), as :func:`accept` takes it.
+
+    The list of a row keeps the first of its former entries, in their order.
+    """
+    box, count = np.empty((0, 3), np.int32), 0
+    for fill in range(2):
+        if fill:
+            box, count = np.empty((count, 3), np.int32), 0
+        for i in range(places.shape[0]):
+            kept = 0
+            for p in range(places.shape[1]):
+                if places[i, p] == before[i, kept]:
+                    kept += 1
+                else:
+                    if fill:
+                        box[count, 0], box[count, 1], box[count, 2] = i, places[i, p], scores[i, p]
+                    count += 1
+    return box

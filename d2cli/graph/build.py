@@ -14,6 +14,8 @@ from d2cli import defaults
 from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
 from d2cli.engine.storage import RowReader
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.blocks.neighbors import block_neighbors
@@ -88,7 +90,7 @@ def build_graph(
     exclude = None if exclude is None else np.array(exclude)
     skip = _skipped(embeddings.shape, exclude)
     vectors = prepare(embeddings, metric, skip=skip, threads=threads, progress=progress)
-    search = _GroupSearch(settings, progress)
+    search = _GroupSearch(settings, Engine(threads), progress)
     neighbors, distances = _search_all(search, vectors, within, exclude, checkpoint)
     return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
 
@@ -101,19 +103,25 @@ def build_lists(
     exclude: Bools | None = None,
     progress: Progress = silent,
     checkpoint: Checkpoint = NONE,
+    engine: Engine | None = None,
 ) -> NeighborLists:
     """As :func:`build_graph`, of rows that are read when they are needed.
 
     The search keeps its parts in the store of `checkpoint`, and what is returned reads them there.
     The lists are in memory if rows are searched in groups, because of `within` or `exclude`. They
     are those of :func:`build_graph`.
+
+    Tasks run on `engine`; None: one for ``settings.threads`` threads. The room of the store is that
+    of one task: the memory of a machine, less what other processes need, divided by the tasks that
+    run on it at a time. If tasks do not see the memory of this process, the store must keep parts
+    where all see them, and reader and store are copied.
     """
+    engine = Engine(settings.threads) if engine is None else engine
     exclude = None if exclude is None else np.array(exclude)
     skip = _skipped(reader.shape, exclude)
-    vectors = prepare_read(
-        reader, settings.metric, skip=skip, threads=settings.threads, progress=progress
-    )
-    search, (n, _) = _GroupSearch(settings, progress), reader.shape
+    told = _told_by_tasks(engine, checkpoint)
+    vectors = prepare_read(reader, settings.metric, engine, told, skip=skip, progress=progress)
+    search, (n, _) = _GroupSearch(settings, engine, progress), reader.shape
     if within is None and exclude is None:
         check_neighbors(settings.n_neighbors, n)
         found = search(Group(vectors), checkpoint)
@@ -121,6 +129,11 @@ def build_lists(
         return RangedLists(n, settings.n_neighbors, None, found.rows, info)
     neighbors, distances = _search_all(search, vectors, within, exclude, checkpoint)
     return KnnGraph(neighbors, distances, exclude, search.tally.info(settings))
+
+
+def _told_by_tasks(engine: Engine, checkpoint: Checkpoint) -> PartStore:
+    """Where tasks before a search put the little that they find out."""
+    return PartStore() if engine.shared else checkpoint.store().child("told")
 
 
 def _skipped(shape: tuple[int, ...], exclude: Bools | None) -> Bools | None:
@@ -210,12 +223,14 @@ class _Tally:
 class _GroupSearch:
     """Searches one group of rows after another and keeps totals."""
 
-    def __init__(self, settings: SearchSettings, progress: Progress) -> None:
-        self.settings, self.progress, self.tally = settings, progress, _Tally()
+    def __init__(self, settings: SearchSettings, engine: Engine, progress: Progress) -> None:
+        self.settings, self.engine, self.progress = settings, engine, progress
+        self.tally = _Tally()
 
     def __call__(self, group: Group, checkpoint: Checkpoint) -> Ranked:
         """The lists of one group."""
-        duplicates = find_duplicates(group, self.settings.threads)
+        told = _told_by_tasks(self.engine, checkpoint)
+        duplicates = find_duplicates(group, self.engine, told)
         self.tally.groups += 1
         self.tally.rows += len(group)
         if duplicates is None:
@@ -243,7 +258,7 @@ class _GroupSearch:
             # The search that tunes itself by more than the k nearest gets more of them.
             truth = self._truth(group, truth_size(k, n), np.concatenate([aim, judge]), checkpoint)
             found, decisions = block_neighbors(
-                group, settings, truth.some(slice(aim.size)), progress, checkpoint
+                group, settings, truth.some(slice(aim.size)), progress, checkpoint, self.engine
             )
         else:
             truth = Truth.of(group, k, np.concatenate([aim, judge]), threads, progress)
@@ -264,7 +279,10 @@ class _GroupSearch:
         store = checkpoint.store()
         if store.has("truth"):
             return Truth(**store.whole("truth"))
-        truth = Truth.of(group, k, rows, self.settings.threads, self.progress)
+        if store.room is None:
+            truth = Truth.of(group, k, rows, self.settings.threads, self.progress)
+        else:
+            truth = Truth.in_spans(group, k, rows, self.engine, store, self.progress)
         store.put("truth", **truth._asdict())
         return truth
 

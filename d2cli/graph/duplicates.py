@@ -4,15 +4,17 @@ Many equal rows make an approximate search fail: they fill each other's lists, a
 falls apart.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.engine.threads import for_blocks
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine
+from d2cli.engine.threads import silent
 from d2cli.graph.blocks.ranked import Ranked
-from d2cli.graph.vectors import Group, ReadVectors, block_rows
+from d2cli.graph.vectors import Group, ReadVectors, Span, block_rows, for_spans, spans_of
 from d2cli.runtime.arrays import Float32, Int32, Int64
 from d2cli.runtime.jit import kernel
 
@@ -54,22 +56,19 @@ class Spread:
         return np.concatenate([n for n, _ in lists]), np.concatenate([d for _, d in lists])
 
 
-def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
-    """The classes of exactly equal rows (-0.0 equals 0.0), or None if all rows are distinct."""
+def find_duplicates(
+    group: Group, engine: Engine | None = None, store: PartStore | None = None
+) -> Duplicates | None:  # fmt: skip
+    """The classes of exactly equal rows (-0.0 equals 0.0), or None if all rows are distinct.
+
+    Tasks of `engine` (None: one thread) hash spans of rows; parts ``hashes`` of `store` are what
+    they found.
+    """
     n, vectors = len(group), group.vectors
-    d = vectors.shape[1]
-    hashes = np.empty(n, np.uint64)
-    # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
-    number = np.uint32 if vectors.itemsize == 4 else np.uint64
-    keys = _keys(d, number)
-    negative_zero = np.array(-0.0, vectors.dtype).view(number)[()]
-
-    def hash_block(start: int, stop: int) -> None:
-        bits = np.asarray(group.block(start, stop)).view(number)
-        with np.errstate(over="ignore"):  # sums wrap around
-            _hash_rows(bits, keys, negative_zero, hashes[start:stop])
-
-    for_blocks(hash_block, n, 4096, threads)
+    engine, store = engine or Engine(1), store or PartStore()
+    spans = spans_of(n, vectors.shape[1])
+    for_spans(engine, store, partial(_hash_span, group, store), spans, "hashes", silent, "")
+    hashes = np.concatenate([store.get("hashes", span.number, "hashes") for span in spans])
     by_hash = np.argsort(hashes, kind="stable")
     if isinstance(vectors, ReadVectors):
         first = _first_equal(group, hashes, by_hash)
@@ -84,6 +83,21 @@ def find_duplicates(group: Group, threads: int = 1) -> Duplicates | None:
     members = np.argsort(label, kind="stable").astype(np.int32)
     indptr = np.append(0, np.bincount(label).cumsum())
     return Duplicates(members[indptr[:-1]].astype(np.int64), label, indptr, members)
+
+
+def _hash_span(group: Group, store: PartStore, span: Span) -> None:
+    """Store the hashes (m,) uint64 of the rows of a span."""
+    hashes = np.empty(span.stop - span.start, np.uint64)
+    d = group.vectors.shape[1]
+    # Keys have the width of the numbers: 32-bit products are vectorised better than 64-bit ones.
+    number = np.uint32 if group.vectors.itemsize == 4 else np.uint64
+    keys = _keys(d, number)
+    negative_zero = np.array(-0.0, group.vectors.dtype).view(number)[()]
+    for start, stop in span.blocks(d):
+        bits = np.asarray(group.block(start, stop)).view(number)
+        with np.errstate(over="ignore"):  # sums wrap around
+            _hash_rows(bits, keys, negative_zero, hashes[start - span.start : stop - span.start])
+    store.put("hashes", span.number, hashes=hashes)
 
 
 @cache

@@ -1,14 +1,18 @@
 """What approximate searches share: recall@k on a sample of rows, and the form of their result."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress
-from d2cli.graph.exact.search import exact_neighbors_of
-from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Bools, Float32, Int32, Int64
+from d2cli.graph.exact.search import Lists, exact_neighbors_of
+from d2cli.graph.vectors import Group, Span, for_spans, spans_of
+from d2cli.runtime.arrays import Bools, Float32, Floats, Int32, Int64
 from d2cli.runtime.decisions import Decision
+from d2cli.runtime.products import one_thread_per_product
 
 #: neighbors (n, k), rows of all vectors; distances (n, k); and what the search chose itself.
 ApproximateLists = tuple[Int32, Float32, tuple[Decision, ...]]
@@ -29,6 +33,26 @@ class Truth(NamedTuple):
         )
         return cls(numbers, group.number(neighbors), distances)
 
+    @classmethod
+    def in_spans(
+        cls, group: Group, k: int, numbers: Int64, engine: Engine, store: PartStore,
+        progress: Progress,
+    ) -> "Truth":  # fmt: skip
+        """As :meth:`of`, by tasks on spans of the group, which is read once.
+
+        Parts ``nearest`` of `store` are the nearest rows in each span.
+        """
+        spans = spans_of(len(group), group.vectors.shape[1])
+        work = partial(_nearest_in_span, group, numbers, group.vectors_at(numbers), k, store)
+        with one_thread_per_product():
+            for_spans(engine, store, work, spans, "nearest", progress, "sample")
+        best = _no_lists(len(numbers), k)
+        for span in spans:
+            found = store.whole("nearest", span.number)
+            best = _nearest_of(numbers, best, (found["neighbors"], found["distances"]))
+        store.forget("nearest")
+        return cls(numbers, *best)
+
     def first(self, k: int) -> "Truth":
         """The k nearest neighbours only."""
         return Truth(self.rows, self.neighbors[:, :k], self.distances[:, :k])
@@ -48,6 +72,37 @@ class Truth(NamedTuple):
             return 1.0
         hits = np.isfinite(distances) & (distances <= self.distances.max(axis=1, keepdims=True))
         return float(hits.sum() / possible.sum())
+
+
+def _nearest_in_span(
+    group: Group, numbers: Int64, asking: Floats, k: int, store: PartStore, span: Span
+) -> None:  # fmt: skip
+    """Store the k nearest rows, of those of a span, to rows with these `numbers` and vectors."""
+    m, best = len(numbers), _no_lists(len(numbers), k)
+    for start, stop in span.blocks(asking.shape[1]):
+        vectors = np.concatenate([asking, group.block(start, stop)])
+        there = Group(vectors, np.arange(m, len(vectors)))
+        # One more, because a row may be in the block itself.
+        near, distances = exact_neighbors_of(np.arange(m), there, k + 1)
+        near = np.where(near < 0, np.int32(-1), near + np.int32(start - m))
+        best = _nearest_of(numbers, best, (near, distances))
+    store.put("nearest", span.number, neighbors=best[0], distances=best[1])
+
+
+def _no_lists(m: int, k: int) -> Lists:
+    return np.full((m, k), -1, np.int32), np.full((m, k), np.inf, np.float32)
+
+
+def _nearest_of(numbers: Int64, best: Lists, more: Lists) -> Lists:
+    """The nearest of two lists of other rows, for each row with one of `numbers` (m,)."""
+    near, distances = (np.concatenate(pair, axis=1) for pair in zip(best, more, strict=True))
+    empty = (near < 0) | (near == numbers[:, None])
+    near, distances = np.where(empty, np.int32(-1), near), np.where(empty, np.inf, distances)
+    order = np.lexsort((near, distances, empty))[:, : best[0].shape[1]]
+    return (
+        np.take_along_axis(near, order, axis=1).astype(np.int32, copy=False),
+        np.take_along_axis(distances, order, axis=1).astype(np.float32),
+    )
 
 
 def sample_rows(n: int, aim: int, judge: int, seed: int) -> tuple[Int64, Int64]:

@@ -2,16 +2,18 @@
 unit length under ``cosine``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS, Metric
 from d2cli.engine.storage import RowReader
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.sizes import BLOCK_NUMBERS
@@ -22,6 +24,8 @@ from d2cli.runtime.arrays import Bools, Floats, Int32, Int64
 _LARGEST_NORM = 1e38
 #: If all vectors are shorter than this, float32 cannot hold their distances.
 _SMALLEST_NORM = float(np.finfo(np.float32).tiny)
+#: Tasks that read all rows once, at most.
+_MOST_SPANS = 1024
 
 _ZERO = "is a zero vector, which has no direction under cosine"
 _LONG = f"is longer than {_LARGEST_NORM:g}: float32 cannot hold its distances"
@@ -146,7 +150,7 @@ def prepare(
     dtype, flags = embeddings.dtype.newbyteorder("="), embeddings.flags
     plain = dtype != np.float16 and flags.c_contiguous and embeddings.dtype.isnative
     if plain and metric != "cosine":
-        vectors = embeddings
+        vectors, shape = embeddings, embeddings.shape
 
         def keep(rows: Int64, block: Floats) -> None:
             """The embeddings are the vectors."""
@@ -158,64 +162,121 @@ def prepare(
             last = int(rows[-1]) + 1
             vectors[slice(last - rows.size, last) if rows.size == last - rows[0] else rows] = block
 
-    _check_blocks(
-        lambda a, b: embeddings[a:b],
-        embeddings,
-        metric,
-        skip,
-        thread_count(threads),
-        progress,
-        keep,
-    )
+    step = block_rows(shape[1])
+    longest = np.zeros(-(-shape[0] // step))
+
+    def check(start: int, stop: int) -> None:
+        rows, block, longest[start // step] = _checked(embeddings[start:stop], start, metric, skip)
+        if rows.size:
+            keep(rows, block)
+
+    for_blocks(check, shape[0], step, thread_count(threads), progress, "read")
+    _check_longest(float(longest.max()), embeddings, metric)
     return vectors
 
 
 def prepare_read(
-    reader: RowReader, metric: Metric, *, skip: Bools | None = None, threads: int | None = None,
-    progress: Progress = silent,
+    reader: RowReader, metric: Metric, engine: Engine, store: PartStore, *,
+    skip: Bools | None = None, progress: Progress = silent,
 ) -> ReadVectors:  # fmt: skip
-    """As :func:`prepare`, of rows that are read each time they are needed."""
+    """As :func:`prepare`, of rows that are read each time they are needed.
+
+    Tasks of `engine` check spans of rows; parts ``checked`` of `store` are what they found.
+    """
     check_form(reader, metric)
-    vectors, largest = ReadVectors(reader, metric), [0.0]
-
-    def keep(rows: Int64, block: Floats) -> None:
-        del rows
-        largest.append(float(max(block.max(), -block.min())))
-
-    _check_blocks(reader.read, reader, metric, skip, thread_count(threads), progress, keep)
-    vectors.largest = max(largest)
+    vectors, (n, d) = ReadVectors(reader, metric), reader.shape
+    spans = spans_of(n, d)
+    work = partial(_check_span, reader, metric, skip, store)
+    for_spans(engine, store, work, spans, "checked", progress, "read")
+    found = [store.whole("checked", number) for number in range(len(spans))]
+    _check_longest(max(float(one["longest"][0]) for one in found), reader, metric)
+    vectors.largest = max(float(one["largest"][0]) for one in found)
     return vectors
 
 
-def _check_blocks(
-    read: Callable[[int, int], Floats], embeddings: Floats | RowReader, metric: Metric,
-    skip: Bools | None, threads: int, progress: Progress, keep: Callable[[Int64, Floats], None],
-) -> None:  # fmt: skip
-    """Check embeddings in blocks; ``keep(rows, block)`` is called with what they become."""
-    (n, d), cosine = embeddings.shape, metric == "cosine"
-    step = block_rows(d)
-    longest = np.zeros(-(-n // step))
+class Span(NamedTuple):
+    """The rows start … stop, for one task."""
 
-    def check(start: int, stop: int) -> None:
-        block, rows = read(start, stop), np.arange(start, stop)
-        if skip is not None and skip[start:stop].any():
-            block, rows = block[~skip[start:stop]], rows[~skip[start:stop]]
-            if not rows.size:
-                return
-        norms = _norms(block)
-        if cosine:
-            block, norms = _near_one(block, norms)
-        _check_finite(block, norms, rows)
-        longest[start // step] = norms.max() or np.abs(block).max()
-        if cosine and not norms.all():
+    number: int
+    start: int
+    stop: int
+
+    def blocks(self, d: int) -> Iterator[tuple[int, int]]:
+        """Runs of its rows, of d columns, that are in memory at a time."""
+        step = block_rows(d)
+        for start in range(self.start, self.stop, step):
+            yield start, min(start + step, self.stop)
+
+
+def spans_of(n: int, d: int) -> list[Span]:
+    """Spans of n rows with d columns: blocks, or runs of blocks if there are many."""
+    step = block_rows(d)
+    step *= -(-n // (step * _MOST_SPANS))
+    starts = range(0, n, step)
+    return [Span(at, start, min(start + step, n)) for at, start in enumerate(starts)]
+
+
+def for_spans(
+    engine: Engine, store: PartStore, work: Callable[[Span], object], spans: list[Span],
+    makes: str, progress: Progress, stage: str,
+) -> None:  # fmt: skip
+    """Do a task for each span whose part `makes` is not there; progress counts rows."""
+    still = [span for span in spans if not store.has(makes, span.number)]
+    n = spans[-1].stop
+    done = n - sum(span.stop - span.start for span in still)
+
+    def ended(span: Span) -> None:
+        nonlocal done
+        done += span.stop - span.start
+        progress(stage, done, n)
+
+    engine.each(work, still, ended)
+
+
+def _check_span(
+    reader: RowReader, metric: Metric, skip: Bools | None, store: PartStore, span: Span
+) -> None:  # fmt: skip
+    """Store the largest length and the largest absolute value of the rows of a span."""
+    longest = largest = 0.0
+    for start, stop in span.blocks(reader.shape[1]):
+        rows, block, length = _checked(reader.read(start, stop), start, metric, skip)
+        longest = max(longest, length)
+        if rows.size:
+            largest = max(largest, float(max(block.max(), -block.min())))
+    store.put("checked", span.number, longest=np.array([longest]), largest=np.array([largest]))
+
+
+def _checked(
+    block: Floats, start: int, metric: Metric, skip: Bools | None
+) -> tuple[Int64, Floats, float]:  # fmt: skip
+    """Check the rows of a block of embeddings; returns those looked at, as vectors, and a length.
+
+    `start` is the first row. The length is that of the longest row.
+    """
+    rows = np.arange(start, start + len(block))
+    if skip is not None and skip[start : start + len(block)].any():
+        looked = ~skip[start : start + len(block)]
+        block, rows = block[looked], rows[looked]
+        if not rows.size:
+            return rows, block, 0.0
+    norms = _norms(block)
+    if metric == "cosine":
+        block, norms = _near_one(block, norms)
+    _check_finite(block, norms, rows)
+    longest = float(norms.max() or np.abs(block).max())
+    if metric == "cosine":
+        if not norms.all():
             row = int(rows[np.argmin(norms)])
             raise _Unusable(_ZERO, "drop it, or use --metric euclidean", row=row)
-        keep(rows, block / norms[:, None] if cosine else block)
+        block = block / norms[:, None]
+    return rows, block, longest
 
-    for_blocks(check, n, step, threads, progress, "read")
-    small = 0 < longest.max() < _SMALLEST_NORM
-    if small and not cosine and embeddings.dtype.newbyteorder("=") != np.float16:
-        wrong = f"no vector is longer than {longest.max():.3g}: float32 cannot hold the distances"
+
+def _check_longest(longest: float, embeddings: Floats | RowReader, metric: Metric) -> None:
+    """Refuse vectors all of which are too short; `longest` is the largest length."""
+    half = embeddings.dtype.newbyteorder("=") == np.float16
+    if 0 < longest < _SMALLEST_NORM and metric != "cosine" and not half:
+        wrong = f"no vector is longer than {longest:.3g}: float32 cannot hold the distances"
         raise _Unusable(wrong, "scale the embeddings up")
 
 

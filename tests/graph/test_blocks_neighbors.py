@@ -234,7 +234,7 @@ def test_result_does_not_depend_on_memory(kind, tmp_path, monkeypatch):
 
 def test_result_of_few_rows_does_not_depend_on_memory(tmp_path, monkeypatch):
     """Several cells, groups and parts even so; tight rows are stored after each cell."""
-    monkeypatch.setattr(tight, "_WAITING", 10)
+    monkeypatch.setattr(tight, "_TOGETHER", 10)
     monkeypatch.setattr(ranked, "_NEAR_ROWS", 3)
     monkeypatch.setattr(plan, "CELL_ROWS", 32)
     for module in (rank, ranked):

@@ -18,8 +18,7 @@ from d2cli.graph.blocks.rank import ranked
 from d2cli.graph.blocks.ranked import Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
 from d2cli.graph.blocks.sizes import REROUTED_PACKS, truth_size
-from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
-from d2cli.graph.blocks.tight import search_again, tight_rows
+from d2cli.graph.blocks.tight import search_again
 from d2cli.graph.distances import rank_rows
 from d2cli.graph.exact.search import exact_neighbors
 from d2cli.graph.recall import Truth, sample_rows
@@ -115,13 +114,11 @@ def _searched(
 
 
 def _solved(group: Group, settings: SearchSettings, store: PartStore, engine: Engine) -> Int32:
-    """The neighbours, numbers of the group, of all rows of a group of tight rows.
+    """The neighbours, numbers of the group, of all rows of a large cluster of tight rows.
 
     `store` is for the parts of this search, which is within another one.
     """
     n, k = len(group), settings.n_neighbors
-    if n <= SMALL_ROWS:
-        return small_neighbors(group, k, settings.seed)[0]
     aim, _ = sample_rows(n, AIM_SAMPLE, 0, settings.seed)
     truth = Truth.of(group, truth_size(k, n), aim, settings.threads, silent)
     found, _ = _searched(group, settings, truth, silent, store, NONE, engine)
@@ -225,7 +222,6 @@ class _Work:
 
     def _search_tight(self) -> None:
         search, settings = self.search, self.settings
-        tight = tight_rows(search)
 
         def solve(group: Group, place: int) -> Int32:
             if len(group) == len(search.group):  # a scale of their own would be the same one
@@ -233,7 +229,7 @@ class _Work:
                 return group.number(lists[0])
             return _solved(group, settings, search.store.child(f"tight {place}"), search.engine)
 
-        search_again(search, tight, solve)
+        search_again(search, settings.n_neighbors, settings.seed, solve)
         search.store.put("tight ended", done=number(1))
 
     def _vote(self) -> float:

@@ -7,72 +7,125 @@ tight rows of their own cell and of cells whose centres are as near, at a scale 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from d2cli.engine.store import PartStore
 from d2cli.graph.blocks.kernels.components import flatten, runs, unite
 from d2cli.graph.blocks.plan import are_tight
 from d2cli.graph.blocks.search import BlockSearch
+from d2cli.graph.blocks.small import SMALL_ROWS, small_neighbors
 from d2cli.graph.vectors import Group
-from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
+from d2cli.runtime.arrays import Int32, Int64, UInt8
 from d2cli.runtime.jit import kernel
 
 #: Squared distance of centres, in the same unit, up to which cells are searched together.
 _NEAR_CENTRES = 4.0
 
-#: Rows whose neighbours wait to be stored.
-_WAITING = 1 << 18
+#: Parts with the places of tight rows, and with their neighbours before these are sorted by group.
+_MARKED, _SOLVED = "tight places", "tight solved"
+
+#: Rows that are searched again in one task, about.
+_TOGETHER = 1 << 14
 
 #: Takes a group and the place of its first row; returns neighbors (n, k), numbers of the group.
 Solve = Callable[[Group, int], Int32]
 
 
-def tight_rows(search: BlockSearch) -> list[Bools]:
-    """Which rows of each group are tight, (m,) bool each, by the k-th row of their lists."""
-    return [
-        are_tight(search.halves_of(g), search.store.get(search.lists, g, "scores"), search.plan)
-        for g in range(search.layout.groups)
-    ]
+class _Cluster(NamedTuple):
+    """Tight rows that are searched among themselves, at least two, ascending by number."""
+
+    places: Int64
+    numbers: Int64
+
+    def group(self, whole: Group) -> Group:
+        """These rows of a whole group."""
+        return Group(whole.vectors, whole.rows_at(self.numbers))
+
+    def listed(self, near: Int32) -> Int32:
+        """Neighbours that are numbers of the cluster, as numbers of the whole group."""
+        return np.where(near < 0, -1, self.numbers[near]).astype(np.int32)
 
 
-def search_again(search: BlockSearch, tight: list[Bools], solve: Solve) -> None:
-    """Store, for every group, the neighbours that `solve` finds for its tight rows.
+def search_again(search: BlockSearch, k: int, seed: int, solve: Solve) -> None:
+    """Store, for every group, neighbours of its tight rows, judged by the k-th row of their lists.
 
     Part ``tight`` of a group has `at` (m,), which count its rows, and `neighbors` (m, k), numbers
-    of rows, -1 for none.
+    of rows, -1 for none. Small clusters of tight rows are searched in tasks, larger ones by
+    `solve`.
     """
-    joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
-    layout = search.layout
-    places = np.concatenate([
-        np.flatnonzero(one) + first for one, first in zip(tight, layout.first_places, strict=False)
-    ])  # fmt: skip
-    component = joined[layout.chart.cell_of_block(layout.block_of_place[places])]
-    numbers = layout.numbers_at(places.astype(np.int32))
-    search.store.forget("tight")  # of a run that was stopped
-    found: list[tuple[Int64, Int32]] = []
+    small: list[list[_Cluster]] = [[]]
+    large: list[_Cluster] = []
     waiting = 0
-    for some in runs(component):
-        members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
-        if len(members) > 1:
-            own = numbers[members].astype(np.int64)
-            group = Group(search.group.vectors, search.group.rows_at(own))
-            near = solve(group, int(places[members[0]]))
-            listed = np.where(near < 0, -1, own[near]).astype(np.int32)
-            found.append((places[members], listed))
-            waiting += len(members)
-        if waiting > _WAITING:
-            _store(search, found)
-            found, waiting = [], 0
-    if found:
-        _store(search, found)
+    for cluster in _clusters(search):
+        if len(cluster.places) > SMALL_ROWS or len(cluster.places) == len(search.group):
+            large.append(cluster)
+            continue
+        if waiting >= _TOGETHER:
+            small.append([])
+            waiting = 0
+        small[-1].append(cluster)
+        waiting += len(cluster.places)
+    tasks = [_Task(at, some) for at, some in enumerate(small) if some]
+    work = partial(_search_small, search.store, search.group, k, seed)
+    search.engine.each(work, [task for task in tasks if not search.store.has(_SOLVED, task.number)])
+    for at, cluster in enumerate(large, len(tasks)):
+        if not search.store.has(_SOLVED, at):
+            near = solve(cluster.group(search.group), int(cluster.places[0]))
+            search.store.put(_SOLVED, at, places=cluster.places, neighbors=cluster.listed(near))
+    search.store.forget("tight")  # of a run that was stopped
+    for at in range(len(tasks) + len(large)):
+        found = search.store.whole(_SOLVED, at)
+        _store(search, found["places"], found["neighbors"])
+    search.store.forget(_SOLVED, _MARKED)
     search.find_tight()
 
 
-def _store(search: BlockSearch, found: list[tuple[Int64, Int32]]) -> None:
+def _clusters(search: BlockSearch) -> Iterator[_Cluster]:
+    """The tight rows, by cells with near centres."""
+    layout, store = search.layout, search.store
+    still = [g for g in search.groups if not store.has(_MARKED, g)]
+    search.engine.each(partial(_mark, search), still)
+    places = np.concatenate([store.get(_MARKED, g, "places") for g in search.groups])
+    joined = joined_cells(search.plan.centres, _NEAR_CENTRES * search.plan.coder.width)
+    component = joined[layout.chart.cell_of_block(layout.block_of_place[places])]
+    numbers = layout.numbers_at(places.astype(np.int32))
+    for some in runs(component):
+        if len(some) > 1:
+            members = some[np.argsort(numbers[some], kind="stable")]  # a group's rows ascend
+            yield _Cluster(places[members], numbers[members].astype(np.int64))
+
+
+def _mark(search: BlockSearch, g: int) -> None:
+    """Store the places of the tight rows of a group."""
+    scores = search.store.get(search.lists, g, "scores")
+    tight = are_tight(search.halves_of(g), scores, search.plan)
+    places = np.flatnonzero(tight) + search.layout.first_places[g]
+    search.store.put(_MARKED, g, places=places)
+
+
+class _Task(NamedTuple):
+    """Clusters that are searched in one task."""
+
+    number: int
+    clusters: list[_Cluster]
+
+
+def _search_small(store: PartStore, group: Group, k: int, seed: int, task: _Task) -> None:
+    """Store the neighbours of the rows of small clusters."""
+    found = [
+        cluster.listed(small_neighbors(cluster.group(group), k, seed)[0])
+        for cluster in task.clusters
+    ]
+    places = np.concatenate([cluster.places for cluster in task.clusters])
+    store.put(_SOLVED, task.number, places=places, neighbors=np.concatenate(found))
+
+
+def _store(search: BlockSearch, places: Int64, neighbors: Int32) -> None:
     """Add the neighbours of rows at some places to the parts of their groups."""
-    places = np.concatenate([one for one, _ in found])
-    neighbors = np.concatenate([listed for _, listed in found])
     for g, mine in search.layout.by_group(places):
         at, listed = places[mine] - search.layout.first_places[g], neighbors[mine]
         if search.store.has("tight", g):

@@ -9,10 +9,16 @@ from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress
 from d2cli.graph.exact.search import Lists, exact_neighbors_of
-from d2cli.graph.vectors import Group, Span, for_spans, spans_of
+from d2cli.graph.vectors import Group, Span, block_rows, for_spans, spans_of
 from d2cli.runtime.arrays import Bools, Float32, Floats, Int32, Int64
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.products import one_thread_per_product
+
+#: Blocks of rows that a task compares with the sample at a time, at most: new lists are filled each
+#: time.
+_BLOCKS = 4
+#: Bytes of the room that each number of them may take.
+_BYTES_PER_NUMBER = 32
 
 #: neighbors (n, k), rows of all vectors; distances (n, k); and what the search chose itself.
 ApproximateLists = tuple[Int32, Float32, tuple[Decision, ...]]
@@ -42,8 +48,12 @@ class Truth(NamedTuple):
 
         Parts ``nearest`` of `store` are the nearest rows in each span.
         """
-        spans = spans_of(len(group), group.vectors.shape[1])
-        work = partial(_nearest_in_span, group, numbers, group.vectors_at(numbers), k, store)
+        d = group.vectors.shape[1]
+        spans, step = spans_of(len(group), d, _BLOCKS), _BLOCKS * block_rows(d)
+        if store.room is not None:
+            fits = store.room // (_BYTES_PER_NUMBER * engine.threads * d)
+            step = min(step, max(block_rows(d), fits))
+        work = partial(_nearest_in_span, group, numbers, group.vectors_at(numbers), k, store, step)
         with one_thread_per_product():
             for_spans(engine, store, work, spans, "nearest", progress, "sample")
         best = _no_lists(len(numbers), k)
@@ -75,11 +85,15 @@ class Truth(NamedTuple):
 
 
 def _nearest_in_span(
-    group: Group, numbers: Int64, asking: Floats, k: int, store: PartStore, span: Span
+    group: Group, numbers: Int64, asking: Floats, k: int, store: PartStore, step: int, span: Span
 ) -> None:  # fmt: skip
-    """Store the k nearest rows, of those of a span, to rows with these `numbers` and vectors."""
+    """Store the k nearest rows, of those of a span, to rows with these `numbers` and vectors.
+
+    `step` rows of the span are in memory at a time.
+    """
     m, best = len(numbers), _no_lists(len(numbers), k)
-    for start, stop in span.blocks(asking.shape[1]):
+    for start in range(span.start, span.stop, step):
+        stop = min(start + step, span.stop)
         vectors = np.concatenate([asking, group.block(start, stop)])
         there = Group(vectors, np.arange(m, len(vectors)))
         # One more, because a row may be in the block itself.

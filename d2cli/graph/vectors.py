@@ -90,8 +90,12 @@ class Group:
         return len(self.vectors) if self.rows is None else len(self.rows)
 
     def block(self, start: int, stop: int) -> Floats:
-        """The vectors numbered start … stop; a view if the group is all rows."""
-        return self.vectors[slice(start, stop) if self.rows is None else self.rows[start:stop]]
+        """The vectors numbered start … stop; a view if they are a run of all vectors."""
+        if self.rows is None:
+            return self.vectors[start:stop]
+        rows = self.rows[start:stop]
+        run = len(rows) and rows[-1] - rows[0] == len(rows) - 1  # rows ascend
+        return self.vectors[slice(int(rows[0]), int(rows[-1]) + 1) if run else rows]
 
     def vectors_at(self, numbers: NDArray[Any]) -> Floats:
         """The vectors (m, d) with these numbers, a copy."""
@@ -208,9 +212,9 @@ class Span(NamedTuple):
             yield start, min(start + step, self.stop)
 
 
-def spans_of(n: int, d: int) -> list[Span]:
-    """Spans of n rows with d columns: blocks, or runs of blocks if there are many."""
-    step = block_rows(d)
+def spans_of(n: int, d: int, blocks: int = 1) -> list[Span]:
+    """Spans of n rows with d columns: runs of so many blocks, or of more if there are many."""
+    step = blocks * block_rows(d)
     step *= -(-n // (step * _MOST_SPANS))
     starts = range(0, n, step)
     return [Span(at, start, min(start + step, n)) for at, start in enumerate(starts)]

@@ -164,16 +164,20 @@ def test_a_copy_in_another_process_sees_the_same_parts(tmp_path, monkeypatch):
 
 def test_two_writers_of_a_part_do_not_meet(tmp_path, monkeypatch):
     """Each writes a file of its own, which replaces the other as a whole."""
-    store, replace = PartFiles(tmp_path, 1), os.replace
+    store, replace, halves = PartFiles(tmp_path, 1), os.replace, []
+    there = pickle.loads(pickle.dumps(store))
 
     def late(half, path):
-        monkeypatch.setattr(os, "replace", replace)
-        PartFiles(tmp_path, 1)  # a run that begins removes halves, of killed processes
-        pickle.loads(pickle.dumps(store)).put("name", 0, a=np.arange(5))
-        half.write_bytes(b"")
-        replace(half, path.with_name("elsewhere"))
+        halves.append(half)
+        if len(halves) == 1:
+            there.put("name", 0, a=np.arange(5))
+        replace(half, path)
 
     monkeypatch.setattr(os, "replace", late)
     store.put("name", 0, a=np.arange(5))
+    assert len({*halves}) == 2
     assert store.get("name", 0, "a").tolist() == [*range(5)]
-    assert files(tmp_path) == ["elsewhere", "name-0"]
+    assert files(tmp_path) == ["name-0"]
+    (tmp_path / "name-1.0.new").touch()  # of a process that was killed
+    assert not PartFiles(tmp_path, 1).has("name", 1)
+    assert files(tmp_path) == ["name-0"]

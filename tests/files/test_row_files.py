@@ -1,6 +1,7 @@
 """Rows that are read when they are needed equal the matrix in memory."""
 
 import os
+import pickle
 import threading
 from pathlib import Path
 
@@ -64,6 +65,25 @@ WRITERS = {
     "fbin": lambda at, v: raw_vectors(Path(f"{at}.fbin"), v),
     "fvecs": lambda at, v: each_with_its_length(f"{at}.fvecs", v),
 }
+
+
+def test_a_copy_in_another_process_opens_files_itself(tmp_path):
+    """It reads after the first was closed, and as long as the files are there."""
+    values = np.arange(40, dtype="f4").reshape(10, 4)
+    for name, some in (("a", values[:6]), ("b", values[6:])):
+        some.astype(">f4" if name == "b" else "f4").tofile(tmp_path / name)
+    pieces = [
+        RawRows(tmp_path / "a", 0, 6, np.dtype("f4")),
+        RawRows(tmp_path / "b", 0, 4, np.dtype(">f4")),
+    ]
+    with RowFiles(pieces, 4, np.dtype("f4")) as rows:
+        copy = pickle.loads(pickle.dumps(rows))
+    np.testing.assert_array_equal(copy.read(4, 9), values[4:9])
+    np.testing.assert_array_equal(copy.take(np.array([9, 0, 9])), values[[9, 0, 9]])
+    copy.close()
+    (tmp_path / "b").unlink()
+    with pytest.raises(DataError, match="b: No such file"):
+        copy.read(4, 9)
 
 
 @st.composite

@@ -92,7 +92,9 @@ def check_same(found, wanted):
 
 
 @both_engines
-def test_few_rows(kind, engines, tmp_path):
+def test_few_rows(kind, engines, tmp_path, monkeypatch):
+    """Several cells, groups and boxes even so."""
+    monkeypatch.setattr(plan, "CELL_ROWS", 32)
     values = made(clustered, 200)
     engine = engines(kind)
     check_same(in_parts(values, engine, Kept(tmp_path, 1)), in_memory(values))

@@ -12,7 +12,7 @@ from d2cli.engine.threads import each
 from d2cli.graph.blocks import meeting as meeting_module
 from d2cli.graph.blocks.kernels.arrange import by_block, starts_of
 from d2cli.graph.blocks.kernels.cells import Packed
-from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home, offer
+from d2cli.graph.blocks.kernels.lists import accept, meet, meet_at_home, offer, taken
 from d2cli.graph.blocks.kernels.votes import elect, follow
 from d2cli.graph.blocks.meeting import Meeting, Pairs, Side, own_blocks
 from d2cli.graph.blocks.sizes import EMPTY, VOTERS
@@ -179,6 +179,43 @@ def meet_some(some, rng, probes, at_once, spare):
     for k in rng.permutation(len(later)):
         some.accept(*later[k])
     return chosen
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=30, max_size=30),
+    st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 29)), max_size=40), max_size=4),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 29)), max_size=20), st.integers(1, 6),
+)  # fmt: skip
+def test_boxes_bring_what_copies_have_taken(scores_of, offered, before, size):
+    """Copies of lists take offers; with what is in their boxes, lists are the best of all."""
+    starts = starts_of(np.array([3, 2]))
+    own = own_blocks(starts)
+
+    def box_of(offers):
+        return np.array([(i, p, scores_of[p]) for i, p in offers], np.int32).reshape(-1, 3)
+
+    scores, places = np.full((5, size), EMPTY, np.int32), np.full((5, size), -1, np.int32)
+    bounds = np.full((2, 32), NEVER, np.int32)
+    accept(box_of(before), own, starts, scores, places, bounds)
+    boxes = []
+    for offers in offered:
+        copy = scores.copy(), places.copy(), bounds.copy()
+        accept(box_of(offers), own, starts, *copy)
+        boxes.append(taken(copy[0], copy[1], places))
+        had = {(i, p) for i in range(5) for p in places[i].tolist()}
+        kept = {(i, p) for i in range(5) for p in copy[1][i].tolist() if p >= 0}
+        found = [(i, p) for i, p, _ in boxes[-1].tolist()]
+        assert sorted(found) == sorted(kept - had)
+        assert all(score == scores_of[p] for _, p, score in boxes[-1].tolist())
+    for box in reversed(boxes):
+        accept(box, own, starts, scores, places, bounds)
+    for i in range(5):
+        mine = [(scores_of[p], p) for j, p in sum(offered, before) if j == i]
+        expected = (naive.best(mine, size) + [(EMPTY, -1)] * size)[:size]
+        assert list(zip(scores[i].tolist(), places[i].tolist(), strict=True)) == expected
+        if mine:
+            last = EMPTY if expected[-1][1] < 0 else expected[-1][0] - 1
+            assert bounds[own[i], i - starts[own[i]]] == last
 
 
 @settings(max_examples=25)

@@ -319,6 +319,24 @@ def test_a_run_killed_before_any_write_continues(room, tmp_path, monkeypatch):
         assert digest(kind, n, 1, Kept(folder, ROOMS[at % 3])) == wanted
 
 
+@compiled
+def test_missing_ranges_are_ranked_by_themselves(tmp_path, monkeypatch):
+    """Parts of ranked rows may have been stored in any order."""
+    for module in (rank, ranked):
+        monkeypatch.setattr(module, "PART_ROWS", 128)
+    monkeypatch.setattr(PartFiles, "keep_only", lambda self, *names: None)
+    wanted = digest(clustered, 1000, 1, Kept(tmp_path, 10**7))
+    for part in (2, 5, 6):
+        (tmp_path / f"ranked-{part}").unlink()
+    (tmp_path / "ended-0").unlink()
+    put, real = [], PartFiles.put
+    monkeypatch.setattr(
+        PartFiles, "put", lambda self, *at, **arrays: put.append(at) or real(self, *at, **arrays)
+    )
+    assert digest(clustered, 1000, 1, Kept(tmp_path, 10**7)) == wanted
+    assert [part for name, part in put[:-1]] == [2, 5, 6]
+
+
 DIGESTS = """
 from tests.graph import test_blocks_neighbors as tests
 for kind in tests.KINDS:

@@ -11,13 +11,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph
+from d2cli.engine.store import PartStore
+from d2cli.engine.tasks import Engine
+from d2cli.engine.threads import silent
 from d2cli.errors import DataError, UsageError
-from d2cli.graph import build
+from d2cli.graph import build, vectors
 from d2cli.graph import settings as search_settings
 from d2cli.graph.blocks import plan
 from d2cli.graph.duplicates import find_duplicates
 from d2cli.graph.recall import Truth, sample_rows
-from d2cli.graph.vectors import Group
+from d2cli.graph.vectors import Group, spans_of
 from tests import naive
 from tests.strategies import embeddings, masks
 
@@ -332,3 +335,37 @@ def test_bad_labels_and_masks_are_refused():
         build_graph(np.eye(3, dtype="f4"), 1, within=[0, 1])
     with pytest.raises(DataError, match="exclude must be"):
         build_graph(np.eye(3, dtype="f4"), 1, exclude=np.array([0, 1, 1]))
+
+
+def test_work_on_spans_is_that_on_all_rows(monkeypatch):
+    """Hashes, and the nearest rows of a sample, a few rows at a time; finished spans are kept."""
+    monkeypatch.setattr(vectors, "BLOCK_NUMBERS", 16)
+    rng = np.random.default_rng(8)
+    values = rng.integers(0, 3, (90, 4)).astype("f4")
+    rows = np.sort(rng.permutation(90)[:70])
+    store, engine = PartStore(), Engine(2)
+    for group in (Group(values), Group(values, rows)):
+        numbers = np.sort(rng.permutation(len(group))[:9])
+        truth = Truth.of(group, 12, numbers, 1, silent)
+        for room in (None, 1):
+            store.room = room
+            found = Truth.in_spans(group, 12, numbers, engine, store, silent)
+            for one, other in zip(found, truth, strict=True):
+                np.testing.assert_array_equal(one, other)
+        assert not store.names()
+    assert [span[1:] for span in spans_of(9, 4)] == [(0, 4), (4, 8), (8, 9)]
+    monkeypatch.setattr(vectors, "_MOST_SPANS", 2)
+    spans = spans_of(21, 4)
+    assert [span[1:] for span in spans] == [(0, 12), (12, 21)]
+    assert list(spans[1].blocks(4)) == [(12, 16), (16, 20), (20, 21)]
+    whole = find_duplicates(Group(values))
+    store.put("hashes", 1, hashes=store_of_hashes(values)[1])
+    for one, other in zip(find_duplicates(Group(values), engine, store), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def store_of_hashes(values):
+    """The hashes of each span."""
+    store = PartStore()
+    find_duplicates(Group(values), Engine(1), store)
+    return [store.get("hashes", part, "hashes") for part in range(len(spans_of(*values.shape)))]

@@ -249,12 +249,14 @@ class BlockSearch(HasTasks):
                 for g in self.groups
                 if self.store.has(batch, g)
             ]
+            # From here on, what the round began with is not read again, nor lists that are opened.
+            self.store.forget(before)
             if len(batches) > 1:
                 still = [g for g in self.groups if not self.store.has(after, g)]
                 opened = partial(
                     _open_boxes, self.store, own, box, after, batches, len(self.groups)
                 )
-                self.engine.each(opened, still)
+                self.engine.each(opened, still, lambda g: self.store.drop(own, g))
         self.forget_votes()
         self.store.forget(before, own, box, batch)
         self.rounds += 1

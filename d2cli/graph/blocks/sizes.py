@@ -36,6 +36,9 @@ TELLING = 2.0
 EMPTY = -(10**9)
 #: Offers of one task to rows of one group that are collected at a time, at least.
 BOX_OFFERS = 1 << 18
+#: Offers to a row that are stored in boxes in a round, as a share of the size of its list: those of
+#: independent coordinates, which need most.
+BOXED = 1.5
 #: Packs of blocks in which the nearest block of a row is looked for when rows are moved, at least.
 REROUTED_PACKS = 8
 
@@ -121,16 +124,18 @@ def search_in_files(
     encoded, moved, near = width + 4 * cells + 4, width + 4 * packs + 8, 4 * packs
     blocks, lists, votes = 1.42 * (width + 8) + 4, 8 * size + 6, 4 * (2 * VOTERS + 8)
     carved = blocks + 4 * cells
-    # Parts of all rounds stay until the last range is ranked.
-    settled = blocks + lists + max(near + 4 * probes, 4 * probes + max(votes, 4 * 8 + 8 * k))
-    disk = max(encoded + carved, carved + moved, moved + blocks + near + lists, settled)
-    copy = matrix.wide * d if matrix.copied else 0
     own, far = met_bytes(width, size, probes), far_bytes(width, size)
     batches = max(1.0, n * own / max(0.7 * room, threads * group * own))
     ranges = max(1.0, n * range_bytes(d, matrix.wide, size, k) / max(0.75 * room, ranking))
+    boxes = BOXED * size * 12 if batches > 1 else 0.0
+    # Parts of all rounds stay until the last range is ranked. Lists of two rounds meet.
+    met = max(near + 4 * probes, 4 * probes + max(votes, 4 * 8))
+    settled = blocks + max(2 * lists + boxes + met, lists + 4 * probes + 8 * k)
+    disk = max(encoded + carved, carved + moved, moved + blocks + near + lists, settled)
+    copy = matrix.wide * d if matrix.copied else 0
     rounds = 2.0  # one of probes and one of votes
     written = encoded + carved + moved + blocks + near + 4 * probes + votes + 8 * k
-    written += rounds * (1 + batches) * lists
+    written += lists + rounds * (2 * lists + boxes if batches > 1 else lists)
     read = written + rounds * batches * far + ranges * 4 * size
     passes = 6 + ranges  # checked, hashed, compared with a sample, encoded; then ranked
     vectors = passes * (n * copy or matrix.size)

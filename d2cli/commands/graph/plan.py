@@ -69,7 +69,8 @@ def arrange_build(
 
     # What data needs shows while they are searched, so a run keeps to its memory only if the most
     # fits.
-    if search.method_for(matrix.rows) != "blocks" or room.holds(account(None, most=True)):
+    here = room.engine is None and room.holds(account(None, most=True))
+    if search.method_for(matrix.rows) != "blocks" or here:
         return account(None), None
     estimate, spare = arranged(room, lambda spare: account(spare, most=spare is None))
     if spare is None:

@@ -17,6 +17,7 @@ from d2cli.commands.inputs import Inputs
 from d2cli.commands.plan import spills_of
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.engine.checkpoints import NONE, Checkpoint
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress
 from d2cli.files.graph_file import graph_section, store_graph
 from d2cli.files.output.checkpoint import PartsFolder, digest_of, kept
@@ -49,6 +50,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
                 job.emb, options, job.threads, clock.timed(terminal.progress), checkpoint,
                 opened, spill,
                 labels=data.labels, within=job.within, excluded=data.excluded, bad=data.bad,
+                engine=job.room.engine,
             )  # fmt: skip
         provenance = new_provenance(
             "graph",
@@ -100,10 +102,12 @@ def lists_of(
     within: Source | None = None,
     excluded: NDArray[np.bool_] | None = None,
     bad: BadRows | None = None,
+    engine: Engine | None = None,
 ) -> NeighborLists:
     """As :func:`graph_of`; with `spill`, embeddings are read and parts are kept in files.
 
-    The lists can be read until `opened` and the checkpoint end.
+    Then tasks run on the `engine`; None: in threads. The lists can be read until `opened` and the
+    checkpoint end.
     """
     if spill is None:
         return graph_of(
@@ -118,7 +122,7 @@ def lists_of(
             rows = opened.enter_context(emb.reader(spill.folder))
         return build_lists(
             rows, settings, within=labels, exclude=excluded, progress=progress,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, engine=engine,
         )  # fmt: skip
 
 

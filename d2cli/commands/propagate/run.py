@@ -25,6 +25,7 @@ from d2cli.files.sources import blame
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists
 from d2cli.messages.forward import bandwidth_decision, resolve_bandwidth, vanished_share
+from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.runtime.decisions import Decision
 
@@ -112,8 +113,15 @@ def edges_for(
         yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
         return
     with work_files(room) as files:
-        sigma = resolve_bandwidth(graph, messages.bandwidth)
-        yield stored_edges(graph, messages.edges, drop, files, spill.room), sigma
+        sigma, rule, engine = (
+            resolve_bandwidth(graph, messages.bandwidth),
+            messages.edges,
+            room.engine,
+        )
+        if room.engine is not None:
+            yield edges_by_tasks(graph, rule, drop, files, room.engine, spill.room), sigma
+        else:
+            yield stored_edges(graph, rule, drop, files, spill.room), sigma
 
 
 def pass_forward(

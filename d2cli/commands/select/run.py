@@ -132,6 +132,7 @@ def _build(
     return lists_of(
         job.emb, job.settings.graph, job.settings.threads, terminal.progress, checkpoint,
         opened, parts, labels=data.within, within=job.within, excluded=data.left_out, bad=data.bad,
+        engine=job.room.engine,
     )  # fmt: skip
 
 

@@ -35,6 +35,10 @@ class PartStore:
         """Whether a part is there."""
         return (name, part) in self._held
 
+    def parts(self, name: str) -> list[int]:
+        """The numbers of all parts of a name, ascending; also of those that tasks have just put."""
+        return sorted(part for other, part in self._held if other == name)
+
     def put(self, name: str, part: int = 0, /, **arrays: NDArray[Any]) -> None:
         """Store a part, in place of an earlier one."""
         self._held[name, part] = arrays

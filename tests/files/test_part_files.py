@@ -58,6 +58,7 @@ def test_parts_are_replaced_and_dropped(tmp_path):
         store.get("c", 1, "x")
     later = PartFiles(tmp_path, 1)
     assert later.resumed
+    assert [later.parts(name) for name in ("a b", "c", "d")] == [[0], [0], []]
     later.keep_only("c")
     assert (files(tmp_path), later.has("a b")) == (["c-0"], False)
     later.end()
@@ -103,6 +104,7 @@ def test_damaged_parts_are_not_found(tmp_path, damage):
     else:
         path.write_bytes(content)
     store = PartFiles(tmp_path, 1)
+    assert PartFiles(tmp_path, 1).parts("name") == []
     assert not store.has("name", 0)
     with pytest.raises(OutputError, match="name-0: is missing or damaged") as caught:
         store.get("name", 0, "a")

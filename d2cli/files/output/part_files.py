@@ -105,6 +105,13 @@ class PartFiles(PartStore):
                 return False
         return path.is_file()
 
+    def parts(self, name: str) -> list[int]:
+        # A network file system may say for some time that a file is missing that it has not found
+        # before. What it lists is up to date.
+        listed = [part for other, part in self._found() if other == name]
+        bad = {p for p in listed if (name, p) in self._unproven and not self.has(name, p)}
+        return sorted({*listed} - bad)
+
     def put(self, name: str, part: int = 0, /, **arrays: NDArray[Any]) -> None:
         path = self._path(name, part)
         plain = {key: np.ascontiguousarray(array) for key, array in arrays.items()}

@@ -235,7 +235,7 @@ class BlockSearch(HasTasks):
 
     def _met(self) -> bool:
         """Whether the next round is finished."""
-        return all(self.store.has(lists_after(self.rounds + 1), g) for g in self.groups)
+        return len(self.store.parts(lists_after(self.rounds + 1))) == len(self.groups)
 
     def _round(self, stage: str, choose: Choose | None, probes: int) -> None:
         """Rows of each group meet the blocks that they choose, or all; both sides of every pair."""
@@ -244,15 +244,12 @@ class BlockSearch(HasTasks):
         if not self._met():
             width, size = self.plan.coder.width, self.plan.list_size
             self._meet_in_batches(stage, choose, met_bytes(width, size, probes))
-            batches = [
-                _Batch(**self.store.whole(batch, g))
-                for g in self.groups
-                if self.store.has(batch, g)
-            ]
+            batches = [_Batch(**self.store.whole(batch, g)) for g in self.store.parts(batch)]
+            assert sum(len(one.groups) for one in batches) == len(self.groups)
             # From here on, what the round began with is not read again, nor lists that are opened.
             self.store.forget(before)
             if len(batches) > 1:
-                still = [g for g in self.groups if not self.store.has(after, g)]
+                still = sorted({*self.groups}.difference(self.store.parts(after)))
                 opened = partial(
                     _open_boxes, self.store, own, box, after, batches, len(self.groups)
                 )
@@ -264,7 +261,7 @@ class BlockSearch(HasTasks):
     def _meet_in_batches(self, stage: str, choose: Choose | None, bytes_per_row: float) -> None:
         """Groups that have not met meet, in tasks of batches."""
         name = _of_round("batch", self.rounds)
-        have = [self.store.get(name, g, "groups") for g in self.groups if self.store.has(name, g)]
+        have = [self.store.get(name, g, "groups") for g in self.store.parts(name)]
         todo = np.setdiff1d(self.groups, np.concatenate([[], *have])).tolist()
         done = len(self.group) - int(self.layout.sizes[todo].sum())
         self._done = done

@@ -86,9 +86,14 @@ class RayEngine(Engine):
                     self._get(one)
                     ended(running.pop(one))
                 stopping.check()
-        finally:
-            for one in running:
-                ray.cancel(one, force=True)
+        except Exception:
+            # They are not cancelled: Ray 2.60 aborts this process if a task ends while it is
+            # cancelled. After an interrupt, tasks end with this process.
+            left = [*running]
+            while left:
+                _, left = ray.wait(left, num_returns=len(left), timeout=_WAIT)
+                stopping.check()
+            raise
 
     run = each
 

@@ -113,11 +113,7 @@ def edges_for(
         yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
         return
     with work_files(room) as files:
-        sigma, rule, engine = (
-            resolve_bandwidth(graph, messages.bandwidth),
-            messages.edges,
-            room.engine,
-        )
+        sigma, rule = resolve_bandwidth(graph, messages.bandwidth), messages.edges
         if room.engine is not None:
             yield edges_by_tasks(graph, rule, drop, files, room.engine, spill.room), sigma
         else:

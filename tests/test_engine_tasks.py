@@ -9,7 +9,7 @@ import pytest
 
 from d2cli.engine import cluster
 from d2cli.engine.tasks import LostError
-from d2cli.errors import DataError, UsageError
+from d2cli.errors import D2Error, DataError, UsageError
 from tests.engines import both_engines, engine_of, ray_engine, with_ray
 
 
@@ -112,6 +112,29 @@ def test_another_version_there_is_refused(monkeypatch):
     monkeypatch.setattr(cluster, "__version__", "0.0.1")
     with pytest.raises(UsageError, match=r"and this machine 0\.0\.1"):
         engine.each(refuse, [1])
+
+
+@with_ray
+def test_tasks_see_the_folder_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ray_engine().each(partial(write, "."), [3])
+    assert (tmp_path / "3").read_text() == "9"
+
+
+def crash(item):
+    os._exit(item)
+
+
+@with_ray
+def test_work_that_is_lost_again_and_again_ends_in_an_error(monkeypatch):
+    monkeypatch.setattr(cluster, "RETRIES", 1)
+    with pytest.raises(D2Error, match="lost processes again and again"):
+        ray_engine().each(crash, [1])
+
+
+def test_a_folder_that_a_node_does_not_see_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot be entered on"):
+        cluster._Origin(cluster.__version__, str(tmp_path / "gone")).settle()
 
 
 @with_ray

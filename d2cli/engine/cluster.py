@@ -9,13 +9,14 @@ starts no more tasks on a node than fit.
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
 from d2cli.engine.threads import thread_count
@@ -74,11 +75,11 @@ class RayEngine(Engine):
             return
         ray, shared = self._ray, self._ray.put(work)
         call = self._call.options(max_retries=RETRIES, **self._resources())
-        waiting, running = iter(items), dict[Any, Item]()
+        waiting, running, origin = iter(items), dict[Any, Item](), _Origin.here()
         try:
             while True:
                 for item in _some(waiting, _AHEAD * self.at_once - len(running)):
-                    running[call.remote(__version__, shared, item)] = item
+                    running[call.remote(origin, shared, item)] = item
                 if not running:
                     return
                 done, _ = ray.wait([*running], timeout=_WAIT)
@@ -136,6 +137,10 @@ class RayEngine(Engine):
             cause = error.cause
             ours = isinstance(cause, D2Error | OSError | LostError)
             raise cause if ours else error from None
+        except self._ray.exceptions.RayActorError:
+            raise
+        except self._ray.exceptions.RayError as error:
+            raise _given_up(error) from None
 
 
 class _HeldThere(Held):
@@ -155,7 +160,7 @@ class _HeldThere(Held):
         share = 1 / -(-len(self._items) // self._engine.cores())
         resources = {**self._engine._resources(), "num_cpus": share}
         options = self._engine._made.options(**resources)
-        self._actors = [options.remote(__version__, self._make, item) for item in self._items]
+        self._actors = [options.remote(_Origin.here(), self._make, item) for item in self._items]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -177,7 +182,7 @@ class _HeldThere(Held):
                     self._renewals += 1
                     self._kill()
                     if self._renewals > RENEWALS:
-                        raise
+                        raise _given_up(error) from None
                     self._begin()
             raise LostError(str(error)) from None
 
@@ -196,10 +201,10 @@ class _Object:
     An error of `make` is raised by the first call: an actor that cannot be made counts as lost.
     """
 
-    def __init__(self, version: str, make: Callable[[Any], Any], item: Any) -> None:
+    def __init__(self, origin: _Origin, make: Callable[[Any], Any], item: Any) -> None:
         self.error: Exception | None = None
         try:
-            _check_version(version)
+            origin.settle()
             self.held = make(item)
         except Exception as error:
             self.error = error
@@ -210,19 +215,38 @@ class _Object:
         return getattr(self.held, method)(*arguments)
 
 
-def _call(version: str, work: Callable[[Any], object], item: Any) -> None:
+class _Origin(NamedTuple):
+    """What a process of the cluster has in common with the one that sent its work."""
+
+    version: str
+    folder: str  # paths may be relative to it
+
+    @classmethod
+    def here(cls) -> _Origin:
+        """That of this process."""
+        return cls(__version__, os.getcwd())
+
+    def settle(self) -> None:
+        """Check the version, and go to the folder."""
+        if self.version != __version__:
+            raise UsageError(
+                f"a node of the cluster has d2prune {__version__}, and this machine {self.version}",
+                "install the same version on all nodes",
+            )
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder}: cannot be entered on {platform.node()} ({error.strerror})",
+                "run in a folder that all nodes of the cluster see",
+            ) from None
+
+
+def _call(origin: _Origin, work: Callable[[Any], object], item: Any) -> None:
     """Run one task, in a process of the cluster."""
-    _check_version(version)
+    origin.settle()
     with one_thread_per_product():  # it has one core
         work(item)
-
-
-def _check_version(version: str) -> None:
-    if version != __version__:
-        raise UsageError(
-            f"a node of the cluster has d2prune {__version__}, and this machine {version}",
-            "install the same version on all nodes",
-        )
 
 
 def _connect(ray: Any, address: str | None, threads: int) -> bool:
@@ -285,6 +309,16 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
+
+
+def _given_up(error: Exception) -> D2Error:
+    """What is raised if work was lost too often."""
+    text = next((line for line in str(error).splitlines() if line), type(error).__name__)
+    return D2Error(
+        f"the Ray cluster lost processes again and again: {text}",
+        "ray status shows the nodes; a task that needs more memory than there is ends so: lower "
+        "--max-memory",
+    )
 
 
 def _some(items: Iterator[Item], count: int) -> Iterator[Item]:

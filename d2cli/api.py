@@ -31,12 +31,10 @@ from d2cli.messages.sizes import edges_bytes, room_for_edges
 from d2cli.messages.spread import spread
 from d2cli.messages.utility import check_scores, refuse_scores
 from d2cli.selection.budgets import check_size, class_quotas, cutoff_count, hardest
-from d2cli.selection.costs.budget import budget_in_cost, thinned_to_cost
-from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas
+from d2cli.selection.costs.budget import budget_in_cost
+from d2cli.selection.cutoff import automatic_cutoff, give_back_for_quotas, two_groups
 from d2cli.selection.gamma.lift import KeepLift
-from d2cli.selection.gamma.outlasting import smallest_outlasting
 from d2cli.selection.greedy import GammaRule, Rules, Selection, greedy
-from d2cli.selection.thinning import thinned, widened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -236,9 +234,8 @@ def select(
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
-    With a number for γ_r the order is that of the plain loop. With ``auto``, a small budget keeps
-    evenly spaced picks of a larger selection (:mod:`d2cli.selection.thinning`), unless there is a
-    `keep_lift`.
+    With a number for γ_r the order is that of the plain loop. With ``auto``, γ_r is the smallest
+    whose picks keep a share of the attainable mean score.
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored,
@@ -246,20 +243,21 @@ def select(
         propagated: (n,) finite scores after the forward pass; not changed.
         size: number of rows to keep, 1 … the rows that take part; None: `cost_budget` is given.
         edges, kernel, bandwidth: as in :func:`propagate`.
-        gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: the smallest γ_r
-            whose messages outlast the picks
-            (:func:`d2cli.selection.gamma.outlasting.smallest_outlasting`).
+        gamma_reverse: γ_r >= 0; a small value sends strong messages. ``auto``: `keep_lift` decides.
         keep_lift: L, above 0 and at most 1: γ_r is the smallest whose picks keep this share of the
             attainable mean score (:class:`d2cli.selection.gamma.lift.KeepLift`). It needs
-            `gamma_reverse` to be ``auto``.
-        scores: (n,) finite, the scores that `keep_lift` is about: what :func:`propagate` was given,
-            or :func:`own_scores`. None: `propagated`, which holds the scores if `hops` was 0.
+            `gamma_reverse` to be ``auto``. None: L depends on the share of the rows that is kept
+            (:func:`d2cli.selection.gamma.least.least_lift`).
+        scores: (n,) finite, the scores that lift is about: what :func:`propagate` was given,
+            or :func:`own_scores`. None: `propagated`.
         clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
         labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
         include: (n,) bool, rows that are picked first.
         exclude: (n,) bool, rows that take no part, besides those that the graph excludes.
-        difficulty: (n,) finite, higher = harder, for example the scores: decides what is cut.
+        difficulty: (n,) finite, higher = harder, for example the scores: decides what is cut, and
+            for an automatic `keep_lift` whether scores form two groups. None: `propagated` does
+            the latter.
         cutoff: β: the ⌊β·n⌋ hardest rows are cut, and quotas are shares of the rest. ``auto``:
             :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
@@ -286,8 +284,11 @@ def select(
         graph, edges=edges, bandwidth=bandwidth, drop=excluded, memory=memory, work_dir=work_dir,
         engine=engine,
     )  # fmt: skip
-    rule = _rule_of_gamma(gamma_reverse, keep_lift, u if scores is None else scores, n)
     rules = Rules(_mask(include, n, "include"), excluded)
+    rule = _rule_of_gamma(
+        gamma_reverse, keep_lift, u if scores is None else scores,
+        u if difficulty is None else difficulty, rules,
+    )  # fmt: skip
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
     if cutoff != 0:
@@ -314,18 +315,10 @@ def select(
             cut = give_back_for_quotas(cut, hard, excluded, rules.classes, rules.quotas)
         rules = rules.without(cut.cut_rows)
         decisions.append(cut.decision)
-    wide, wide_rules = size, rules
-    if rule is smallest_outlasting:
-        wide, wide_rules, thinning = widened(size, rules, csr, u)
-        decisions.append(thinning)
     selection = greedy(
-        csr, u, wide, kernel_name=kernel, sigma=sigma, gamma=rule, clamped=clamped,
-        rules=wide_rules, threads=threads, progress=progress,
+        csr, u, size, kernel_name=kernel, sigma=sigma, gamma=rule, clamped=clamped,
+        rules=rules, threads=threads, progress=progress,
     )  # fmt: skip
-    if rules.cost_limits is None:
-        selection = thinned(selection, size, rules)
-    elif wide > size:
-        selection = thinned_to_cost(selection, rules)
     if not selection.order.size:
         raise UsageError("the first pick costs more than the cost budget", "raise the budget")
     return replace(
@@ -337,21 +330,24 @@ def select(
 
 def _rule_of_gamma(
     gamma_reverse: float | Literal["auto"], keep_lift: float | None, scores: NDArray[np.floating],
-    n: int,
+    difficulty: NDArray[np.floating], rules: Rules,
 ) -> float | GammaRule:  # fmt: skip
-    """γ_r if it is given, else the rule that chooses it."""
-    if gamma_reverse != "auto" and not isinstance(gamma_reverse, int | float | np.number):
-        raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
-    if keep_lift is None:
-        return smallest_outlasting if gamma_reverse == "auto" else gamma_reverse
+    """γ_r if it is given, else the rule that chooses it; `rules` are those before any cutoff."""
     if gamma_reverse != "auto":
-        raise UsageError(
-            f"keep_lift chooses gamma_reverse, which is given as {gamma_reverse:g}",
-            "give one of the two",
-        )
-    worth = np.asarray(scores, np.float64)
+        if not isinstance(gamma_reverse, int | float | np.number):
+            raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
+        if keep_lift is not None:
+            raise UsageError(
+                f"keep_lift chooses gamma_reverse, which is given as {gamma_reverse:g}",
+                "give one of the two",
+            )
+        return gamma_reverse
+    n = rules.include.size
+    worth, hard = np.asarray(scores, np.float64), np.asarray(difficulty, np.float64)
     check_scores(worth, n)
-    return KeepLift(keep_lift, worth)
+    check_scores(hard, n)
+    grouped = keep_lift is None and two_groups(hard[rules.eligible])[0] > 0
+    return KeepLift(keep_lift, worth, grouped)
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

@@ -92,8 +92,8 @@ class DirectionDefaults:
     """What is used for scores of one direction; an explicit option overrides it.
 
     Attributes:
-        keep_lift: the lift that an automatic γ_r keeps; None: the rule *outlasting*, with thinning
-            (:mod:`d2cli.selection.gamma`).
+        keep_lift: the lift that an automatic γ_r keeps; None: it depends on the budget
+            (:mod:`d2cli.selection.gamma.least`).
         hops: forward passes, unless the mode has its own number.
         cutoff: β if γ_r is automatic.
         negative: the transform if a utility would be negative; None: such scores are refused.

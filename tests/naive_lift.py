@@ -93,3 +93,27 @@ def keep_lift(graph, u, scores, least, size, kernel, sigma, include, left_out, c
             break
     order = by_score(scores, include, rows, asked, classes)
     return order, [scores[i] + 0.0 for i in order], None, "high"
+
+
+def least_lift(picks, rows, two_groups):
+    """L if none is given."""
+    share = Fraction(picks, rows)
+    return 1 - (1 - share) ** 2 / 2 if two_groups else share
+
+
+def thinned(picks, last_gain, least, lift_of, size, most):
+    """(evenly spaced picks, W) of the widest accepted selection, or None; bisection on ⌈1.01^j N⌉.
+
+    ``picks(W)`` are the picks of W rows, ``last_gain(W)`` the score of the last of them.
+    """
+    step, beyond, found = 0, math.ceil(math.log(most / size, 1.01)) + 1, None
+    while beyond - step > 1:
+        middle = (step + beyond) // 2
+        wide = min(most, math.ceil(size * 1.01**middle))
+        rows = picks(wide)
+        some = [rows[i * len(rows) // size] for i in range(size)]
+        if lift_of(some) >= least and last_gain(wide) > 0:
+            found, step = (some, wide), middle
+        else:
+            beyond = middle
+    return found

@@ -180,7 +180,7 @@ def _by_mode(value: object) -> str:
 
 
 def _by_direction(name: str) -> str:
-    """How help shows a default that depends on the direction of the scores."""
+    """How help shows a default that depends on the direction of the scores; None: on the budget."""
     values = {meaning: getattr(own, name) for meaning, own in DIRECTIONS.items()}
     usual = values.pop(defaults.HIGHER_IS)
     others = [f"; {_shown(v)} with --higher-is {m}" for m, v in values.items() if v != usual]
@@ -188,7 +188,7 @@ def _by_direction(name: str) -> str:
 
 
 def _shown(value: float | str | None) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else value or "none"
+    return f"{value:g}" if isinstance(value, int | float) else value or "by the budget"
 
 
 # -- options that several commands share ----------------------------------------------------------

@@ -115,7 +115,9 @@ def settle_gamma_reverse(
     messages: Messages,
     higher_is: HigherIs,
 ) -> tuple[float | Literal["auto"], float | None]:
-    """γ_r as given, else the mode's; and the lift that it keeps if it is automatic, or None.
+    """γ_r as given, else the mode's; and the lift that an automatic one keeps.
+
+    The lift is None if it depends on the budget, or γ_r is given.
 
     Raises:
         UsageError: if the mode has no automatic γ_r and none is given, or if a lift is to be kept

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
 import numpy as np
 
 from d2cli.runtime.ledger import Ledger
@@ -30,13 +27,8 @@ SLACK = 2  #: rows are admitted for this many times the budget
 # -- edges on disk (:mod:`d2cli.selection.bands`) --------------------------------------------------
 BAND_EDGES = 1 << 21  #: the least room for edges and rows of a band
 
-# -- thinning (:mod:`d2cli.selection.thinning`) ----------------------------------------------------
-SPREAD = Fraction(1, 10)  #: least share of the rows that an automatic γ_r picks: evidence/README.md
-SPREAD_CLUSTERED = Fraction(1, 5)  #: the same if the hardest rows are clustered
-
 # -- memory ----------------------------------------------------------------------------------------
 _CUTOFF = 72  #: bytes per row of a cutoff: sorted scores and sums of Otsu's method
-_THINNING = 35  #: bytes per row of :func:`d2cli.selection.thinning.widened`
 _RANKING = 40  #: bytes per row of an order of scores: scores, negated, rows, and two orders
 _RUN = 8 + 3  #: bytes per row of a greedy run: a float64 score, and three bool masks of rows
 _EDGE = 8  #: bytes of an edge: int32 neighbour, float32 distance
@@ -74,44 +66,32 @@ def workspace_bytes(n: int) -> int:
     return sum(length * np.dtype(dtype).itemsize for length, dtype in arrays)
 
 
-def outlasting(size: int, m: int) -> int:
-    """``⌈m (1 − (1 − N/m)³)⌉`` with N = `size`: how many picks an automatic γ_r must outlast.
-
-    About 3·N for small N/m, never more than m. If messages end with the last pick, easy rows enter
-    among the last picks, because no score is left to order them: see evidence/README.md.
-    """
-    return m - (m - size) ** 3 // m**2 if m else 0
-
-
 def band_bytes(spare: int, edges: int) -> int:
     """Bytes of a band of edges that are on disk, `spare` beyond the least; `edges`: of all."""
     return min(_EDGE * BAND_EDGES + spare, edges)
 
 
 def greedy(
-    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, keep_lift: bool, cutoff: bool,
+    ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, thins: bool, cutoff: bool,
     each: bool, band: int | None = None,
 ) -> None:  # fmt: skip
     """Account for :func:`d2cli.api.select` with clamped messages: n rows, budgets of `sizes` rows.
 
     `ledger` is changed in place and holds ``picks`` afterwards. `auto` and `cutoff` tell whether
-    γ_r and the cutoff are automatic, `keep_lift` whether γ_r keeps a lift, and `each` whether every
-    budget has a run of its own. `band` is the bytes of a band if the edges are on disk.
+    γ_r and the cutoff are automatic, `thins` whether the lift that γ_r keeps is too, and `each`
+    whether every budget has a run of its own. `band` is the bytes of a band if the edges are on
+    disk.
     """
     ledger.stage = "select"
-    for kept in sizes if each else (max(sizes),):
-        thins = auto and not keep_lift
-        size = max(kept, math.ceil(SPREAD_CLUSTERED * n)) if thins else kept
-        if cutoff:
+    for size in sizes if each else (max(sizes),):
+        if cutoff or thins:  # both look for two groups
             ledger.touch("cutoff", _CUTOFF * n)
-        if size > kept:
-            ledger.touch("thinning", _THINNING * n)
-        picks = outlasting(size, n) if thins else size
         runs = AT_ONCE if auto and n > FEW and band is None else 1
-        best = 2 * _PICK * size if keep_lift else 0
+        best = 2 * _PICK * size if auto else 0
         edges = 0 if band is None else _BAND * n + band
         with ledger.passing("best picks", best), ledger.passing("band of edges", edges):
-            # Without a rule that makes messages outlast the picks, the last rows are ranked.
-            per_row = _RUN + (_RANKING if keep_lift else 0)
-            ledger.touch("picking", runs * (per_row * n + workspace_bytes(n) + _PICK * picks))
+            per_row = _RUN + (_RANKING if auto else 0)
+            ledger.touch("picking", runs * (per_row * n + workspace_bytes(n) + _PICK * size))
+            if thins:  # a wide selection is that of all rows at most
+                ledger.touch("thinning", (_RUN + _RANKING + _PICK) * n + workspace_bytes(n))
         ledger.hold("picks", _PICK * size)

@@ -67,8 +67,8 @@ class CompareJob:
 
     @property
     def needs_own_scores(self) -> bool:
-        """Whether d2 takes scores from the propagated ones: for the cutoff, or for the lift."""
-        return self.cuts or self.options.keep_lift is not None
+        """Whether d2 takes scores from the propagated ones: for the cutoff and L, or for lift."""
+        return self.options.gamma_reverse == AUTO
 
     def budgets(self, n: int) -> dict[int, Budget]:
         """The budgets by their size in rows, in the order of the page, each size once.

@@ -19,6 +19,7 @@ from d2cli.baselines.pairwise import graph_cut, infomax
 from d2cli.baselines.sizes import NOT_NESTED
 from d2cli.commands.compare.inputs import CompareData, CompareJob
 from d2cli.commands.propagate.run import VANISHED_NOTICE
+from d2cli.commands.settle import usual_cutoff
 from d2cli.defaults import MODES, CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.selections import random_rows
@@ -58,13 +59,14 @@ class Chooser:
             self.edges, self.scores, bandwidth=self.sigma, hops=hops, threads=job.threads,
             progress=progress,
         )  # fmt: skip
+        self.cutoff = usual_cutoff(job.options.gamma_reverse, job.direction.higher_is)
         self.own = self.difficulty = None
         if job.needs_own_scores:
-            self.own = own_scores(
+            self.difficulty = own_scores(
                 self.edges, self.propagated, bandwidth=self.sigma, hops=hops, threads=job.threads
             )
-        if job.cuts:
-            self.difficulty = self.own
+        if self.options.keep_lift is not None:
+            self.own = self.difficulty
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """Select (size,) rows; `most` is the largest budget."""
@@ -73,7 +75,8 @@ class Chooser:
                 self.edges, self.propagated, size,
                 bandwidth=self.sigma, gamma_reverse=self.options.gamma_reverse,
                 keep_lift=self.options.keep_lift, scores=self.own,
-                difficulty=self.difficulty, progress=self.progress,
+                difficulty=self.difficulty, cutoff=self.cutoff,
+                progress=self.progress,
             )  # fmt: skip
             return self.d2_runs[size].order
         if method in NOT_NESTED:

@@ -36,7 +36,7 @@ def plan_compare(job: CompareJob) -> Plan:
     message_sizes.forward(ledger, n, job.messages.hops, own_scores=job.needs_own_scores)
     if "d2" in names:
         selection_sizes.greedy(
-            ledger, n, sizes, auto=auto, keep_lift=job.options.keep_lift is not None,
+            ledger, n, sizes, auto=auto, thins=auto and job.options.keep_lift is None,
             cutoff=job.cuts, each=True,
         )  # fmt: skip
     for name in names:

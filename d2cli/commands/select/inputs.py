@@ -66,7 +66,7 @@ class SelectSettings:
     Attributes:
         direction: of the scores.
         gamma_reverse: γ_r or ``auto``.
-        keep_lift: the lift that ``auto`` keeps, or None.
+        keep_lift: the lift that ``auto`` keeps; None: one that depends on the budget.
         cutoff: β, which is cut before the graph is built; or ``auto``, which waits for the
             propagated scores and depends on the budget.
         cutoff_direction: of the scores that the cutoff uses.
@@ -109,9 +109,15 @@ class SelectJob:
         return not automatic and self.request.balance == "none"
 
     @property
+    def thins(self) -> bool:
+        """Whether the lift that γ_r keeps is automatic; then small budgets are thinned."""
+        return self.settings.gamma_reverse == AUTO and self.settings.keep_lift is None
+
+    @property
     def needs_own_scores(self) -> bool:
-        """Whether scores are taken from the propagated ones: for the cutoff, or for the lift."""
-        by_scores = self.settings.cutoff == AUTO and self.cutoff_scores is None
+        """Whether scores are taken from the propagated ones: for the cutoff and L, or for lift."""
+        automatic = AUTO in (self.settings.cutoff, self.settings.gamma_reverse)
+        by_scores = automatic and self.cutoff_scores is None
         return by_scores or self.settings.keep_lift is not None
 
 

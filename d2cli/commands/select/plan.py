@@ -89,9 +89,8 @@ def plan_select(job: SelectJob) -> Plan:
             message_sizes.spread(ledger, n)
         message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
         selection_sizes.greedy(
-            ledger, n, sizes, auto=settings.gamma_reverse == AUTO,
-            keep_lift=settings.keep_lift is not None, cutoff=beta == AUTO,
-            each=not job.nested, band=band(spare),
+            ledger, n, sizes, auto=settings.gamma_reverse == AUTO, thins=job.thins,
+            cutoff=beta == AUTO, each=not job.nested, band=band(spare),
         )  # fmt: skip
         for target, size in zip(targets, written, strict=True):
             rows = n - size if out.complement else size

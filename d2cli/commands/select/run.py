@@ -186,7 +186,7 @@ def _choose(
                     bandwidth=sigma,
                     gamma_reverse=settings.gamma_reverse,
                     keep_lift=settings.keep_lift,
-                    scores=own,
+                    scores=None if settings.keep_lift is None else own,
                     clamped=messages.clamped,
                     labels=data.labels,
                     balance=job.request.balance,

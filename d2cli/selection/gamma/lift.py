@@ -17,15 +17,24 @@ from d2cli.limits import check_lift
 from d2cli.runtime.arrays import exact_sum
 from d2cli.runtime.decisions import Decision
 from d2cli.selection.budgets import exactly
+from d2cli.selection.costs.budget import thinned_to_cost
 from d2cli.selection.gamma import search
+from d2cli.selection.gamma.least import least_lift, least_lift_decision
 from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE, Trial
 from d2cli.selection.greedy import KeptLift, Run, Selection
+from d2cli.selection.thinning import thinned, widened
 
 _RULE = (
     "smallest γ_r whose picks have a lift of at least L; lift = (mean score of the picks − mean of "
     "all) / (mean of the N best − mean of all), all = rows that can be picked; score order if no "
     "γ_r keeps L"
 )
+_THINNING = (
+    "select ⌈1.01^j N⌉ rows with γ_r = 0.01 and keep N of them evenly, with the largest j for "
+    "which lift is at least L and all of them are picked with a score above 0"
+)
+#: Wider selections that are tried before thinning have at most this ratio.
+_WIDER = 1.01
 
 
 @dataclass(frozen=True)
@@ -48,42 +57,69 @@ class KeepLift:
     With limits of cost, lift is measured for the N rows of the run, and the γ_r that is found is
     used until the cost is spent.
 
+    If L is automatic (:mod:`d2cli.selection.gamma.least`) and the picks of GAMMA_LOW keep more,
+    they are evenly spaced picks of a larger selection with GAMMA_LOW: the largest with which they
+    keep L, whose scores are all above 0 (:mod:`d2cli.selection.thinning`).
+
     If no γ_r keeps L, the picks are the N best, in the order of their scores and without messages:
     exact copies silence each other at every γ_r.
 
     Attributes:
-        least: L, above 0 and at most 1.
+        least: L, above 0 and at most 1; None: automatic.
         scores: (n,) float64, finite, before forward messages; higher = keep.
+        two_groups: whether they form two groups, for an automatic L.
 
     Raises:
         UsageError: if L is out of range.
     """
 
-    least: float
+    least: float | None
     scores: NDArray[np.float64]
+    two_groups: bool = False
 
     def __post_init__(self) -> None:
-        check_lift("keep_lift", self.least)
+        if self.least is not None:
+            check_lift("keep_lift", self.least)
 
     def __call__(self, run: Run, progress: Progress) -> Selection:
         """The selection; a rule of :func:`d2cli.selection.greedy.greedy`."""
-        trials = _Trials(run, self.scores, exactly(self.least, 1))
+        least, decisions = self._least(run)
+        trials = _Trials(run, self.scores, least)
         place = trials.smallest(progress)
         bound: Literal["low", "high"] | None = "low" if place == 0 else None
         if place > search.LAST:
             found, bound = trials.by_score, "high"
         else:
             found = trials.kept or run.full(search.grid(place), by_cost=False)
+        if place == 0 and self.least is None and not trials.scale.flat:
+            found, thinning = trials.thinned(found)
+            decisions = (*decisions, thinning)
         neighbours, by_score = (
             selected_neighbours(run, one.order) for one in (found, trials.by_score)
         )
         reached = float(trials.lift_of(found))
-        kept = KeptLift(self.least, reached, trials.scale.flat, neighbours, by_score)
+        kept = KeptLift(float(least), reached, trials.scale.flat, neighbours, by_score)
         decision = trials.decision(found, kept, bound)
         if run.rules.cost_limits is not None:
-            gamma = found.gamma_reverse
-            found = run.ordered(self.scores) if gamma is None else run.full(gamma)
-        return replace(found, at_bound=bound, lift=kept, decisions=(decision,))
+            found = self._within_cost(run, found)
+        return replace(found, at_bound=bound, lift=kept, decisions=(*decisions, decision))
+
+    def _least(self, run: Run) -> tuple[Fraction, tuple[Decision, ...]]:
+        """L, and the decision on it if it is automatic."""
+        if self.least is not None:
+            return exactly(self.least, 1), ()
+        picks, rows = int(run.asked.sum()), int(np.count_nonzero(run.eligible))
+        least = least_lift(picks, rows, self.two_groups)
+        return least, (least_lift_decision(least, picks, rows, self.two_groups),)
+
+    def _within_cost(self, run: Run, found: Selection) -> Selection:
+        """The selection that `found` becomes if cost ends it."""
+        if found.gamma_reverse is None:
+            return run.ordered(self.scores)
+        if found.thinned_from is None:
+            return run.full(found.gamma_reverse)
+        size, rules = widened(run.size, found.thinned_from - run.included, run.rules)
+        return thinned_to_cost(replace(run, size=size, rules=rules).full(GAMMA_LOW), run.rules)
 
 
 @dataclass
@@ -153,6 +189,39 @@ class _Trials:
             if self.lifts[gamma] >= self.least and gamma < self.lowest:
                 self.kept, self.lowest = selection, gamma
         return [self._trial(gamma) for gamma in gammas]
+
+    def thinned(self, narrow: Selection) -> tuple[Selection, Decision]:
+        """Evenly spaced picks of the widest selection with GAMMA_LOW that keeps L; `narrow`: of N.
+
+        Without quotas, the selections are prefixes of one.
+        """
+        run, picks = self.run, int(self.run.asked.sum())
+        rows, tried = int(np.count_nonzero(run.eligible)), []
+        last = math.ceil(math.log(rows / picks, _WIDER))
+        whole = None if run.classes.size else self._wide(rows)
+
+        def wide(step: int) -> Selection:
+            more = min(rows, math.ceil(picks * _WIDER**step))
+            return self._wide(more) if whole is None else whole.prefix(run.included + more)
+
+        found, step, beyond = narrow, 0, last + 1
+        while beyond - step > 1:
+            middle = (step + beyond) // 2
+            selection = wide(middle)
+            thin = thinned(selection, run.size, run.rules)
+            lift = self.lift_of(thin)
+            kept = lift >= self.least and selection.ran_out_at is None
+            tried.append({"picks": selection.order.size, "lift": float(lift), "kept": kept})
+            if kept:
+                found, step = thin, middle
+            else:
+                beyond = middle
+        return found, Decision("thinning", found.thinned_from, _THINNING, {"tried": tried})
+
+    def _wide(self, picks: int) -> Selection:
+        """`picks` rows with GAMMA_LOW, besides the included ones; cost does not count."""
+        size, rules = widened(self.run.size, picks, replace(self.run.rules, cost_limits=None))
+        return replace(self.run, size=size, rules=rules).full(GAMMA_LOW)
 
     def _trial(self, gamma: float) -> Trial:
         surplus = self.lifts[gamma] - self.least

@@ -235,7 +235,8 @@ def select(
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.
 
     With a number for γ_r the order is that of the plain loop. With ``auto``, γ_r is the smallest
-    whose picks keep a share of the attainable mean score.
+    whose picks keep a share of the attainable mean score; if an automatic share leaves more room,
+    the picks are evenly spaced picks of a larger selection (:mod:`d2cli.selection.thinning`).
 
     Args:
         graph: of n rows, or edges from :func:`prepare_edges`; with edges, `edges` is ignored,
@@ -248,16 +249,16 @@ def select(
             attainable mean score (:class:`d2cli.selection.gamma.lift.KeepLift`). It needs
             `gamma_reverse` to be ``auto``. None: L depends on the share of the rows that is kept
             (:func:`d2cli.selection.gamma.least.least_lift`).
-        scores: (n,) finite, the scores that lift is about: what :func:`propagate` was given,
-            or :func:`own_scores`. None: `propagated`.
+        scores: (n,) finite, what lift measures. None: `propagated`, which is meant for an automatic
+            `keep_lift`. With a given one: what :func:`propagate` was given, or :func:`own_scores`.
         clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
         labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
         include: (n,) bool, rows that are picked first.
         exclude: (n,) bool, rows that take no part, besides those that the graph excludes.
-        difficulty: (n,) finite, higher = harder, for example the scores: decides what is cut, and
-            for an automatic `keep_lift` whether scores form two groups. None: `propagated` does
-            the latter.
+        difficulty: (n,) finite, higher = harder, for example the scores: decides what is cut. An
+            automatic `keep_lift` depends on whether difficulties form two groups. None: nothing is
+            cut, and `propagated` is the difficulty of that rule.
         cutoff: β: the ⌊β·n⌋ hardest rows are cut, and quotas are shares of the rest. ``auto``:
             :func:`d2cli.selection.cutoff.automatic_cutoff`, but no class is cut below its quota.
             None: ``auto`` if there is a `difficulty` and `gamma_reverse` is ``auto``, else 0.
@@ -285,10 +286,6 @@ def select(
         engine=engine,
     )  # fmt: skip
     rules = Rules(_mask(include, n, "include"), excluded)
-    rule = _rule_of_gamma(
-        gamma_reverse, keep_lift, u if scores is None else scores,
-        u if difficulty is None else difficulty, rules,
-    )  # fmt: skip
     if cutoff is None:
         cutoff = "auto" if gamma_reverse == "auto" and difficulty is not None else 0.0
     if cutoff != 0:
@@ -299,6 +296,10 @@ def select(
         if cutoff != "auto":
             rules = rules.without(hardest(hard, cutoff_count(cutoff, n), rules.eligible))
     check_scores(u, n)
+    rule = _rule_of_gamma(
+        gamma_reverse, keep_lift, u if scores is None else scores,
+        u if difficulty is None else difficulty, rules,
+    )  # fmt: skip
     classes = _classes(labels, balance, n)
     if size is not None and costs is None and cost_budget is None:
         check_size(size, rules.included, n - int(rules.left_out.sum()))
@@ -332,7 +333,10 @@ def _rule_of_gamma(
     gamma_reverse: float | Literal["auto"], keep_lift: float | None, scores: NDArray[np.floating],
     difficulty: NDArray[np.floating], rules: Rules,
 ) -> float | GammaRule:  # fmt: skip
-    """γ_r if it is given, else the rule that chooses it; `rules` are those before any cutoff."""
+    """γ_r if it is given, else the rule that chooses it.
+
+    `rules` are those before an automatic cutoff, which asks for two groups of the same rows.
+    """
     if gamma_reverse != "auto":
         if not isinstance(gamma_reverse, int | float | np.number):
             raise UsageError(f"gamma_reverse must be 'auto' or a number, not {gamma_reverse!r}")
@@ -342,12 +346,13 @@ def _rule_of_gamma(
                 "give one of the two",
             )
         return gamma_reverse
-    n = rules.include.size
-    worth, hard = np.asarray(scores, np.float64), np.asarray(difficulty, np.float64)
-    check_scores(worth, n)
-    check_scores(hard, n)
-    grouped = keep_lift is None and two_groups(hard[rules.eligible])[0] > 0
-    return KeepLift(keep_lift, worth, grouped)
+    worth = np.asarray(scores, np.float64)
+    check_scores(worth, rules.include.size)
+    if keep_lift is not None:
+        return KeepLift(keep_lift, worth)
+    hard = np.asarray(difficulty, np.float64)
+    check_scores(hard, rules.include.size)
+    return KeepLift(None, worth, two_groups(hard[rules.eligible])[0] > 0)
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

@@ -452,7 +452,7 @@ class SelectRequest:
         f"The cost of each row, such as its tokens, for --cost-budget. {_FILES}",
         group=SELECTION)  # fmt: skip
     gamma_reverse: float | Literal["auto"] | None = option(SELECTION, "--gamma-reverse", None,
-        "γ_r: small is strong. auto is the smallest with which messages outlast the picks. "
+        "γ_r: small is strong. auto is the smallest that keeps the lift of --keep-lift. "
         "[default: auto; --mode paper and reference need a number]",
         metavar="auto|FLOAT", parse=number_or(AUTO))  # fmt: skip
     keep_lift: float | None = _keep_lift()

@@ -48,17 +48,17 @@ class Bands:
     def picks(
         self, gamma: float, u: NDArray[np.float64], eligible: NDArray[np.bool_],
         quota: NDArray[np.int64], order: NDArray[np.int64], gains: NDArray[np.float64],
-        least: float, workspace: Workspace, purse: Purse = NO_LIMITS,
+        workspace: Workspace, purse: Purse = NO_LIMITS,
     ) -> int:  # fmt: skip
-        """Pick while the best score is above `least` and `order` has room; returns how many.
+        """Pick while the best score is above 0 and `order` has room; returns how many.
 
         `u`, `eligible`, `quota`, `order`, `gains` and `purse` change in place as in
         :mod:`d2cli.selection.picks`.
         """
         bits, count, band = u.view(np.int64), 0, np.empty(u.size, np.bool_)
         while count < order.size and purse.room[0]:
-            bound = _bound(u, bits, least, eligible, self.degrees, self.capacity)
-            rows = _above(u, bits, least, eligible, bound, band)
+            bound = _bound(u, bits, eligible, self.degrees, self.capacity)
+            rows = _above(u, bits, eligible, bound, band)
             lowest = float(np.int64(bound).view(np.float64))
             if not rows:  # too many rows have the highest score: the first of them
                 rows = _equal(bits, eligible, bound, self.degrees, self.capacity, band)
@@ -67,7 +67,7 @@ class Bands:
                 break
             eligible &= ~band
             count += lazy_picks(
-                self._edges(band), u, bits, max(lowest, least), gamma, self.sigma, self.squared,
+                self._edges(band), u, bits, lowest, gamma, self.sigma, self.squared,
                 band, self.classes, quota, order[count:], gains[count:], purse, workspace,
             )  # fmt: skip
             eligible |= band  # those of the band that were not picked
@@ -88,17 +88,17 @@ class Bands:
 
 
 @kernel
-def _bound(u, bits, least, eligible, degrees, capacity):
+def _bound(u, bits, eligible, degrees, capacity):
     """The bits of the score above which edges and rows fit in the capacity, and with it do not.
 
-    0 if those of all eligible rows above `least` fit. Bits of positive scores ascend with them: the
+    0 if those of all eligible rows above 0 fit. Bits of positive scores ascend with them: the
     score is found digit by digit, from the edges of all rows with each next digit.
     """
     sums, used, found = np.empty(1 << _DIGIT, np.int64), 0, np.int64(0)
     for shift in range(_SCORE_BITS - _DIGIT, -1, -_DIGIT):
         sums[:] = 0
         for i in range(u.shape[0]):
-            if not (eligible[i] and u[i] > least):
+            if not (eligible[i] and u[i] > 0):
                 continue
             if shift == _SCORE_BITS - _DIGIT or bits[i] >> (shift + _DIGIT) == found:
                 sums[(bits[i] >> shift) & ((1 << _DIGIT) - 1)] += degrees[i] + 1
@@ -113,11 +113,11 @@ def _bound(u, bits, least, eligible, degrees, capacity):
 
 
 @kernel
-def _above(u, bits, least, eligible, bound, band):
-    """Mark the eligible rows above the bound and above `least`; returns their number."""
+def _above(u, bits, eligible, bound, band):
+    """Mark the eligible rows above the bound and above 0; returns their number."""
     count = 0
     for i in range(u.shape[0]):
-        band[i] = eligible[i] and u[i] > least and bits[i] > bound
+        band[i] = eligible[i] and u[i] > 0 and bits[i] > bound
         count += band[i]
     return count
 

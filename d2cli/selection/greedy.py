@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -31,7 +32,7 @@ class KeptLift:
     """What a selection keeps of the attainable mean score, and how much closer the best rows are.
 
     Attributes:
-        least: the lift that was asked for.
+        least: L, the lift that γ_r had to keep.
         reached: the lift; see :class:`d2cli.selection.gamma.lift.KeepLift`.
         flat: whether all selections have the same mean score, so that every lift is 1.
         neighbours: mean number of selected neighbours of a selected row.
@@ -57,7 +58,7 @@ class Selection:
         at_bound: ``low`` or ``high`` if an automatic γ_r stopped at that bound, else None.
         thinned_from: number of picks that this selection was thinned from, or None.
         cut: number of rows that the cutoff left out.
-        lift: of a selection that was to keep a lift, else None.
+        lift: if γ_r is automatic, else None.
         decisions: automatic choices and the numbers behind them.
     """
 
@@ -219,8 +220,7 @@ class Run:
     threads: int
 
     def __post_init__(self) -> None:
-        self.eligible, self.included = self.rules.eligible, self.rules.included
-        self.asked = self.rules.asked(self.size)
+        self._count()
         self.classes = np.empty(0, np.int32)
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
@@ -234,6 +234,17 @@ class Run:
         elif whole is not None and self.threads >= ROUNDS_THREADS:
             self.sweeps = Sweeps(InThreads(whole, *graph, self.threads), self.classes)
         self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
+
+    def _count(self) -> None:
+        self.eligible, self.included = self.rules.eligible, self.rules.included
+        self.asked = self.rules.asked(self.size)
+
+    def with_rules(self, size: int, rules: Rules) -> Run:
+        """The problem with other numbers of picks, which uses what this one has made."""
+        other = copy(self)
+        other.size, other.rules = size, rules
+        other._count()
+        return other
 
     @property
     def few(self) -> bool:
@@ -261,19 +272,6 @@ class Run:
         """Give back what an engine holds for the run."""
         if self.shards is not None:
             self.shards.end()
-
-    def gains_above(
-        self, least: float, gamma: float, asked: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], bool]:
-        """Pick clamped while the best score is above `least`, at most `asked` rows of each class.
-
-        Returns the gains of the picks besides the included rows, and whether all that are asked for
-        were made. Only the number of the gains and the last one are certain.
-        """
-        u, quota, order, gains = self._start(gamma, asked)
-        order, gains = order[self.included :], gains[self.included :]
-        done = self._lazy(gamma, u, self.eligible.copy(), quota, order, gains, least, trial=True)
-        return gains[:done], done == order.size
 
     def full(self, gamma: float, *, by_cost: bool = True) -> Selection:
         """The selection with γ_r = `gamma`; limits of cost count only with `by_cost`."""
@@ -331,7 +329,7 @@ class Run:
                 eligible, picked, self.classes, quota, order, gains, purse,
             )  # fmt: skip
         else:
-            count = self._lazy(gamma, u, eligible, quota, order, gains, purse=purse, last=last)
+            count = self._lazy(gamma, u, eligible, quota, order, gains, purse, last)
             if count < order.size and purse.room[0]:
                 ranked = _ranked(u, eligible)
                 count = silent_picks(
@@ -340,26 +338,19 @@ class Run:
         assert count == order.size or not purse.room[0], "quotas were checked to fill the budget"
         return count
 
-    def _lazy(
-        self, gamma, u, eligible, quota, order, gains, least=0.0, *, trial=False, last=False,
-        purse=NO_LIMITS,
-    ):  # fmt: skip
-        """Clamped picks while the best score is above `least`; returns their number."""
+    def _lazy(self, gamma, u, eligible, quota, order, gains, purse, last):
+        """Clamped picks while the best score is above 0; returns their number."""
         if self.sweeps is not None and not purse.cost.size:  # rounds know no costs
-            return self.sweeps.picks(
-                gamma, u, eligible, quota, order, gains, least, trial=trial, last=last
-            )
+            return self.sweeps.picks(gamma, u, eligible, quota, order, gains, last=last)
         try:
             workspace = self.workspaces.pop()  # atomic; at most one per thread is ever made
         except IndexError:
             workspace = Workspace.of(u.size)
         if self.bands is not None:
-            done = self.bands.picks(
-                gamma, u, eligible, quota, order, gains, least, workspace, purse
-            )
+            done = self.bands.picks(gamma, u, eligible, quota, order, gains, workspace, purse)
         else:
             done = lazy_picks(
-                self.parts.whole, u, u.view(np.int64), least, gamma, self.sigma, self.squared,
+                self.parts.whole, u, u.view(np.int64), 0.0, gamma, self.sigma, self.squared,
                 eligible, self.classes, quota, order, gains, purse, workspace,
             )  # fmt: skip
         self.workspaces.append(workspace)

@@ -92,6 +92,6 @@ def greedy(
         with ledger.passing("best picks", best), ledger.passing("band of edges", edges):
             per_row = _RUN + (_RANKING if auto else 0)
             ledger.touch("picking", runs * (per_row * n + workspace_bytes(n) + _PICK * size))
-            if thins:  # a wide selection is that of all rows at most
-                ledger.touch("thinning", (_RUN + _RANKING + _PICK) * n + workspace_bytes(n))
+            if thins:  # the selection that is thinned has all rows at most
+                ledger.touch("thinning", (per_row + _PICK) * n + runs * workspace_bytes(n))
         ledger.hold("picks", _PICK * size)

@@ -60,14 +60,13 @@ class Sweeps:
     def picks(
         self, gamma: float, u: NDArray[np.float64], eligible: NDArray[np.bool_],
         quota: NDArray[np.int64], order: NDArray[np.int64], gains: NDArray[np.float64],
-        least: float = 0.0, *, trial: bool = False, last: bool = False,
+        least: float = 0.0, *, last: bool = False,
     ) -> int:  # fmt: skip
         """Pick while the best score is above `least` and `order` has room; returns how many.
 
         `u`, `eligible`, `quota`, `order` and `gains` change in place as in
-        :mod:`d2cli.selection.picks`. In a `trial`, only the number of picks and the last of the
-        gains are right, and nothing else changes. If these are the `last` picks and `order` is
-        filled, `u` stays as it is. A run whose rows are lost begins again.
+        :mod:`d2cli.selection.picks`. If these are the `last` picks and `order` is filled, `u` stays
+        as it is. A run whose rows are lost begins again.
         """
         while True:
             w = np.empty(u.size)
@@ -75,30 +74,24 @@ class Sweeps:
             try:
                 run = self.place.begin(gamma, least, u, w, self.classes)
                 self._finish(run, w, quota, order.size)
-                count = self._ranked(run, u, w, order, gains, trial=trial, last=last)
+                count = self._ranked(run, u, w, order, gains, last=last)
             except LostError:
                 continue
             run.end()
             break
-        if not trial:
-            eligible[order[:count]] = False
-            own = self.classes[order[:count]] if self.classes.size else np.zeros(count, np.int32)
-            quota -= np.bincount(own, minlength=quota.size)
+        eligible[order[:count]] = False
+        own = self.classes[order[:count]] if self.classes.size else np.zeros(count, np.int32)
+        quota -= np.bincount(own, minlength=quota.size)
         return count
 
     def _ranked(
         self, run: Rounds, u: NDArray[np.float64], w: NDArray[np.float64],
-        order: NDArray[np.int64], gains: NDArray[np.float64], *, trial: bool, last: bool,
+        order: NDArray[np.int64], gains: NDArray[np.float64], *, last: bool,
     ) -> int:  # fmt: skip
         """Write the first of the finished rows as picks, and all scores after them into `u`."""
         rows = np.flatnonzero(w < 0)
         count = min(rows.size, order.size)
         scores = -w[rows]
-        if trial:
-            if count:
-                at = rows.size - count
-                gains[:count] = np.partition(scores, at)[at:][::-1]
-            return count
         ranked = np.argsort(-scores, kind="stable")
         order[:count], gains[:count] = rows[ranked[:count]], scores[ranked[:count]]
         if count < order.size or not last:

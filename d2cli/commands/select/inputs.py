@@ -109,16 +109,18 @@ class SelectJob:
         return not automatic and self.request.balance == "none"
 
     @property
-    def thins(self) -> bool:
-        """Whether the lift that γ_r keeps is automatic; then small budgets are thinned."""
+    def automatic_lift(self) -> bool:
+        """Whether the lift that γ_r keeps is automatic; then selections may be thinned."""
         return self.settings.gamma_reverse == AUTO and self.settings.keep_lift is None
 
     @property
     def needs_own_scores(self) -> bool:
         """Whether scores are taken from the propagated ones: for the cutoff and L, or for lift."""
-        automatic = AUTO in (self.settings.cutoff, self.settings.gamma_reverse)
-        by_scores = automatic and self.cutoff_scores is None
-        return by_scores or self.settings.keep_lift is not None
+        if self.settings.keep_lift is not None:
+            return True
+        if self.settings.cutoff == AUTO:
+            return self.cutoff_scores is None  # which decide both the cutoff and L
+        return self.settings.gamma_reverse == AUTO
 
 
 @dataclass
@@ -133,7 +135,7 @@ class SelectData:
         propagated: (n,) float64, or None; 0 for rows that are left out.
         cutoff_scores: (n,) as in their file, and their origin, or None.
         costs: (n,) as in the file, or None; 0 for rows that are left out.
-        difficulty: (n,) what an automatic cutoff uses; None: own scores.
+        difficulty: (n,) what an automatic cutoff and an automatic L use; None: own scores.
         late_cutoff: β of a cutoff by scores that are to be spread first, or 0.
         left_out: (n,) bool, the excluded, dropped and `cut` rows; None: there are none.
         bad: the rows that cannot be used.

@@ -211,7 +211,7 @@ def budget_lines(job: SelectJob, data: SelectData, outcome: Outcome) -> list[tup
             cut_lines.append(("cutoff", name + share + auto))
         gamma_lines.append(("gamma_r", name + _gamma_text(job, selection)))
         if selection.lift is not None:
-            gamma_lines.append(("lift", name + _lift_text(selection.lift)))
+            gamma_lines.append(("lift", name + _lift_text(selection.lift, job.automatic_lift)))
     return [*cost_lines, *cut_lines, *gamma_lines]
 
 
@@ -228,9 +228,12 @@ def _gamma_text(job: SelectJob, selection: Selection) -> str:
     return f"{text}, messages ran out after {at:,} of {size:,} picks"
 
 
-def _lift_text(lift: KeptLift) -> str:
+def _lift_text(lift: KeptLift, automatic: bool) -> str:
+    least = f"(at least {lift.least:g})"
+    if automatic:
+        least = f"of the propagated scores (at least {lift.least:.4g}, auto)"
     return (
-        f"{lift.reached:.4g} (at least {lift.least:g}); kept neighbours per kept row: "
+        f"{lift.reached:.4g} {least}; kept neighbours per kept row: "
         f"{lift.neighbours:.2f}, of the highest scores {lift.neighbours_by_score:.2f}"
     )
 
@@ -240,7 +243,7 @@ def budget_notices(job: SelectJob, data: SelectData, outcome: Outcome) -> list[s
     return [
         _label(outcome, picked) + notice
         for picked in outcome.picked
-        for notice in (*_cost_notices(job, data, picked), *_pick_notices(job, picked.selection))
+        for notice in (*_cost_notices(job, data, picked), *_pick_notices(job, data, picked))
     ]
 
 
@@ -261,39 +264,34 @@ def _label(outcome: Outcome, picked: Picked) -> str:
     return f"{picked.target.path}: " if len(outcome.picked) > 1 else ""
 
 
-def _pick_notices(job: SelectJob, selection: Selection) -> list[str]:
-    if selection.lift is not None:
-        return _lift_notices(job, selection, selection.lift)
+def _pick_notices(job: SelectJob, data: SelectData, picked: Picked) -> list[str]:
+    selection = picked.selection
     size, at = selection.order.size, selection.ran_out_at
-    if at is not None and not job.settings.messages.clamped:
+    if selection.lift is not None:
+        left_out = 0 if data.left_out is None else int(data.left_out.sum())
+        if size == data.frame.n - left_out - selection.cut:  # nothing could be chosen
+            return []
+        return _lift_notices(job, selection, selection.lift)
+    if at is None:
+        return []
+    if not job.settings.messages.clamped:
         return [
             f"after {at:,} of {size:,} picks the best score is no longer above zero: from there "
             "each pick raises its neighbours; raise --gamma-reverse (now "
             f"{selection.gamma_reverse:g}), or use --mode default"
         ]
-    if at is not None and job.settings.gamma_reverse != AUTO:
-        return [
-            f"the messages ran out after {at:,} of {size:,} picks: the other {size - at:,} had no "
-            f"score left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
-            "or let it be auto"
-        ]
-    if at is not None:
-        return [
-            f"the messages ran out after {at:,} of {size:,} picks even at gamma_reverse = "
-            f"{GAMMA_HIGH:g}, the upper bound of auto: scores of 0 and exact duplicates do that"
-        ]
-    if selection.at_bound == "low" and selection.included < size:
-        return [
-            f"gamma_reverse = {GAMMA_LOW:g}, the lower bound of auto: so little is kept that the "
-            "strongest messages leave scores to decide by"
-        ]
-    return []
+    return [
+        f"the messages ran out after {at:,} of {size:,} picks: the other {size - at:,} had no "
+        f"score left to decide by; raise --gamma-reverse (now {selection.gamma_reverse:g}), "
+        "or let it be auto"
+    ]
 
 
 def _lift_notices(job: SelectJob, selection: Selection, lift: KeptLift) -> list[str]:
+    """Notices of an automatic γ_r that has reached a bound."""
     if selection.gamma_reverse is None:
         why = "exact copies take each other's scores, whatever it is"
-        if job.settings.messages.hops:
+        if job.settings.messages.hops and not job.automatic_lift:
             why = f"forward messages change the order of scores (--hops 0 sends none), and {why}"
         return [
             f"no gamma_reverse up to {GAMMA_HIGH:g} keeps a lift of {lift.least:g}: the highest "
@@ -306,6 +304,8 @@ def _lift_notices(job: SelectJob, selection: Selection, lift: KeptLift) -> list[
             "all selections of this size have the same mean score, so that every lift is 1: "
             f"gamma_reverse = {GAMMA_LOW:g}, the strongest"
         ]
+    if job.automatic_lift:  # thinning spreads the picks more
+        return []
     return [
         f"gamma_reverse = {GAMMA_LOW:g}, the strongest, keeps a lift of {lift.reached:.4g}: "
         "no messages spread the picks more"

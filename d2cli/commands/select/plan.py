@@ -89,7 +89,7 @@ def plan_select(job: SelectJob) -> Plan:
             message_sizes.spread(ledger, n)
         message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
         selection_sizes.greedy(
-            ledger, n, sizes, auto=settings.gamma_reverse == AUTO, thins=job.thins,
+            ledger, n, sizes, auto=settings.gamma_reverse == AUTO, thins=job.automatic_lift,
             cutoff=beta == AUTO, each=not job.nested, band=band(spare),
         )  # fmt: skip
         for target, size in zip(targets, written, strict=True):

@@ -1,4 +1,4 @@
-"""The rule ``keep_lift``: the strongest diversity that keeps a share of the attainable score."""
+"""The rule of an automatic γ_r: the strongest diversity that keeps a share of the attainable score."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _RULE = (
     "γ_r keeps L"
 )
 _THINNING = (
-    "select ⌈1.01^j N⌉ rows with γ_r = 0.01 and keep N of them evenly, with the largest j for "
-    "which lift is at least L and all of them are picked with a score above 0"
+    "select min(⌈1.01^j N⌉, m) rows with γ_r = 0.01 and keep N of them evenly; j by bisection: the "
+    "kept picks have a lift of at least L, all of the wide selection score above 0, and j + 1 fails"
 )
-#: Wider selections that are tried before thinning have at most this ratio.
-_WIDER = 1.01
+#: Sizes of selections to be thinned have this ratio; exact, so that no rounding decides a size.
+_WIDER = Fraction(101, 100)
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,18 @@ class KeepLift:
     With limits of cost, lift is measured for the N rows of the run, and the γ_r that is found is
     used until the cost is spent.
 
-    If L is automatic (:mod:`d2cli.selection.gamma.least`) and the picks of GAMMA_LOW keep more,
-    they are evenly spaced picks of a larger selection with GAMMA_LOW: the largest with which they
-    keep L, whose scores are all above 0 (:mod:`d2cli.selection.thinning`).
+    If L is automatic (:mod:`d2cli.selection.gamma.least`) and GAMMA_LOW keeps it, the picks are
+    evenly spaced picks of a larger selection with GAMMA_LOW (:mod:`d2cli.selection.thinning`). Its
+    size W is found by bisection: the kept picks have a lift of at least L and all W picks have a
+    score above 0, and one of the two fails with the next larger size.
 
     If no γ_r keeps L, the picks are the N best, in the order of their scores and without messages:
     exact copies silence each other at every γ_r.
 
     Attributes:
         least: L, above 0 and at most 1; None: automatic.
-        scores: (n,) float64, finite, before forward messages; higher = keep.
-        two_groups: whether they form two groups, for an automatic L.
+        scores: (n,) float64, finite, what lift measures; higher = keep.
+        two_groups: whether difficulties form two groups; an automatic L depends on it.
 
     Raises:
         UsageError: if L is out of range.
@@ -91,8 +92,9 @@ class KeepLift:
             found, bound = trials.by_score, "high"
         else:
             found = trials.kept or run.full(search.grid(place), by_cost=False)
+        wide = None
         if place == 0 and self.least is None and not trials.scale.flat:
-            found, thinning = trials.thinned(found)
+            found, wide, thinning = trials.thinned(found)
             decisions = (*decisions, thinning)
         neighbours, by_score = (
             selected_neighbours(run, one.order) for one in (found, trials.by_score)
@@ -101,7 +103,7 @@ class KeepLift:
         kept = KeptLift(float(least), reached, trials.scale.flat, neighbours, by_score)
         decision = trials.decision(found, kept, bound)
         if run.rules.cost_limits is not None:
-            found = self._within_cost(run, found)
+            found = self._within_cost(run, found, wide)
         return replace(found, at_bound=bound, lift=kept, decisions=(*decisions, decision))
 
     def _least(self, run: Run) -> tuple[Fraction, tuple[Decision, ...]]:
@@ -112,14 +114,13 @@ class KeepLift:
         least = least_lift(picks, rows, self.two_groups)
         return least, (least_lift_decision(least, picks, rows, self.two_groups),)
 
-    def _within_cost(self, run: Run, found: Selection) -> Selection:
-        """The selection that `found` becomes if cost ends it."""
+    def _within_cost(self, run: Run, found: Selection, wide: int | None) -> Selection:
+        """The selection that `found` becomes if cost ends it; `wide` as of _Trials.thinned."""
+        if wide is not None:
+            return thinned_to_cost(_widened(run, wide).full(GAMMA_LOW), run.rules)
         if found.gamma_reverse is None:
             return run.ordered(self.scores)
-        if found.thinned_from is None:
-            return run.full(found.gamma_reverse)
-        size, rules = widened(run.size, found.thinned_from - run.included, run.rules)
-        return thinned_to_cost(replace(run, size=size, rules=rules).full(GAMMA_LOW), run.rules)
+        return run.full(found.gamma_reverse)
 
 
 @dataclass
@@ -164,7 +165,7 @@ class _Trials:
             place = search.bisected(lambda gamma: self.tries([gamma])[0].accepted, progress)
         else:
             with search.steps_of(progress) as step:
-                place = search.sectioned(self.tries, search.LAST, step)
+                place = search.sectioned(self.tries, step)
         if place > search.LAST and self._last() < self.least:
             with search.steps_of(progress) as step:
                 known = {gamma: self._trial(gamma) for gamma in self.lifts}
@@ -190,38 +191,36 @@ class _Trials:
                 self.kept, self.lowest = selection, gamma
         return [self._trial(gamma) for gamma in gammas]
 
-    def thinned(self, narrow: Selection) -> tuple[Selection, Decision]:
-        """Evenly spaced picks of the widest selection with GAMMA_LOW that keeps L; `narrow`: of N.
+    def thinned(self, narrow: Selection) -> tuple[Selection, int | None, Decision]:
+        """Evenly spaced picks of a larger selection with GAMMA_LOW; `narrow` is that of N picks.
 
-        Without quotas, the selections are prefixes of one.
+        Returns the kept picks, W (None: `narrow` is kept), and the decision. Without quotas, the
+        selections are prefixes of one; with quotas, each size is a run.
         """
         run, picks = self.run, int(self.run.asked.sum())
         rows, tried = int(np.count_nonzero(run.eligible)), []
-        last = math.ceil(math.log(rows / picks, _WIDER))
-        whole = None if run.classes.size else self._wide(rows)
+        whole = None if run.classes.size else _widened(run, rows).full(GAMMA_LOW, by_cost=False)
 
-        def wide(step: int) -> Selection:
-            more = min(rows, math.ceil(picks * _WIDER**step))
-            return self._wide(more) if whole is None else whole.prefix(run.included + more)
+        def selected(wide: int) -> Selection:
+            if whole is None:
+                return _widened(run, wide).full(GAMMA_LOW, by_cost=False)
+            return whole.prefix(run.included + wide)
 
-        found, step, beyond = narrow, 0, last + 1
+        found, width = narrow, None
+        step, beyond = 0, math.ceil(math.log(rows / picks, _WIDER)) + 1
         while beyond - step > 1:
             middle = (step + beyond) // 2
-            selection = wide(middle)
+            wide = min(rows, math.ceil(picks * _WIDER**middle))
+            selection = selected(wide)
             thin = thinned(selection, run.size, run.rules)
             lift = self.lift_of(thin)
             kept = lift >= self.least and selection.ran_out_at is None
             tried.append({"picks": selection.order.size, "lift": float(lift), "kept": kept})
             if kept:
-                found, step = thin, middle
+                found, width, step = thin, wide, middle
             else:
                 beyond = middle
-        return found, Decision("thinning", found.thinned_from, _THINNING, {"tried": tried})
-
-    def _wide(self, picks: int) -> Selection:
-        """`picks` rows with GAMMA_LOW, besides the included ones; cost does not count."""
-        size, rules = widened(self.run.size, picks, replace(self.run.rules, cost_limits=None))
-        return replace(self.run, size=size, rules=rules).full(GAMMA_LOW)
+        return found, width, Decision("thinning", found.thinned_from, _THINNING, {"tried": tried})
 
     def _trial(self, gamma: float) -> Trial:
         surplus = self.lifts[gamma] - self.least
@@ -250,6 +249,11 @@ class _Trials:
             ],
         }
         return Decision("gamma_reverse", found.gamma_reverse, _RULE, numbers)
+
+
+def _widened(run: Run, wide: int) -> Run:
+    """The problem of picking `wide` rows besides the included ones, in the same workspaces."""
+    return run.with_rules(*widened(run.size, wide, run.rules))
 
 
 def selected_neighbours(run: Run, selected: NDArray[np.int64]) -> float:

@@ -40,9 +40,7 @@ class Trial(NamedTuple):
     """What a rule says of one γ_r."""
 
     accepted: bool
-    #: Rises with γ_r: below 0 if refused, at least 0 if accepted. The unit of refused trials may
-    #: differ from that of accepted ones.
-    value: float
+    value: float  #: rises with γ_r: below 0 if refused, at least 0 if accepted
 
 
 @cache
@@ -92,16 +90,15 @@ def bisected(accepts: Callable[[float], bool], progress: Progress) -> int:
 
 
 def sectioned(
-    tried: Callable[[Sequence[float]], list[Trial]], top: int, step: Callable[[int], object]
+    tried: Callable[[Sequence[float]], list[Trial]], step: Callable[[int], object]
 ) -> int:
-    """The place of the smallest accepted γ_r, or `top` + 1 if none up to place `top` is accepted.
+    """The place of the smallest accepted γ_r, or LAST + 1 if none is accepted.
 
     Args:
         tried: tries several values of γ_r; its trials do not depend on each other.
-        top: the highest place that is tried, 0 … LAST.
         step: called with the number of places that are still open, after each call of `tried`.
     """
-    low, high, slow = -1, top + 1, 0
+    low, high, slow = -1, LAST + 1, 0
     known: dict[int, Trial] = {}
     while high - low > 1:
         places, before = _next(known, low, high, slow), high - low

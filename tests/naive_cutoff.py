@@ -1,4 +1,4 @@
-"""Plain-loop twins of the automatic cutoff, of thinning and of the rule for γ_r; no kernels."""
+"""Plain-loop twins of the automatic cutoff and of evenly spaced picks; no kernels."""
 
 import math
 from fractions import Fraction
@@ -73,30 +73,3 @@ def give_back_for_quotas(cut, difficulty, excluded, classes, quotas):
                 break
             cut.remove(i)
     return sorted(cut)
-
-
-def wide(size, neighbors, u, not_eligible, included):
-    """The picks that a budget is thinned from, or the budget itself without thinning."""
-    rows = [i for i in range(len(u)) if not not_eligible[i]]
-    tenth, fifth = (math.ceil(Fraction(len(rows), parts)) for parts in (10, 5))
-    hardest = set(sorted(rows, key=lambda i: (-u[i], i))[:tenth])
-    ends = [j in hardest for i in hardest for j in neighbors[i] if not not_eligible[j]]
-    clustered = bool(ends) and Fraction(sum(ends), len(ends)) > Fraction(3, 8)
-    most = fifth if clustered else tenth
-    return included + most if 0 < size - included < most else size
-
-
-def last_alone(scores, labels, asked):
-    """The lowest of the `asked` highest scores of each label; 0 if nothing is asked."""
-    picks = []
-    for label, count in enumerate(asked):
-        mine = sorted(
-            (s for s, at in zip(scores, labels, strict=True) if at == label), reverse=True
-        )
-        picks += mine[:count]
-    return min(picks, default=0.0)
-
-
-def longer(asked, left):
-    """Picks of `left` rows that messages must outlast for `asked` picks."""
-    return math.ceil(left * (1 - (1 - Fraction(asked, left)) ** 3)) if left else 0

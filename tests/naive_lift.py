@@ -7,14 +7,20 @@ from itertools import pairwise
 from tests import naive
 
 
-def lift(scores, picks, rows, asked, classes):
-    """The lift of `picks` among `rows`, in exact arithmetic; `asked` of each class are picked."""
+def scale(scores, rows, asked, classes):
+    """The expected sum of random picks among `rows`, and the highest; exact."""
     alone, best = Fraction(0), Fraction(0)
     for c, count in enumerate(asked):
         mine = [Fraction(scores[i]) for i in rows if classes[i] == c]
         if count:
             alone += count * sum(mine) / len(mine)
             best += sum(sorted(mine)[len(mine) - count :])
+    return alone, best
+
+
+def lift(scores, picks, rows, asked, classes):
+    """The lift of `picks` among `rows`, in exact arithmetic; `asked` of each class are picked."""
+    alone, best = scale(scores, rows, asked, classes)
     total = sum(Fraction(scores[i]) for i in picks)
     return Fraction(1) if best == alone else (total - alone) / (best - alone)
 
@@ -101,19 +107,58 @@ def least_lift(picks, rows, two_groups):
     return 1 - (1 - share) ** 2 / 2 if two_groups else share
 
 
-def thinned(picks, last_gain, least, lift_of, size, most):
-    """(evenly spaced picks, W) of the widest accepted selection, or None; bisection on ⌈1.01^j N⌉.
+def automatic(
+    graph, u, scores, two_groups, size, kernel, sigma, include, left_out, classes, quotas
+):  # fmt: skip
+    """(order, gains, γ_r, bound, W) of an automatic lift; W is None without thinning.
 
-    ``picks(W)`` are the picks of W rows, ``last_gain(W)`` the score of the last of them.
+    If 0.01 keeps L, each class keeps evenly spaced picks of a selection with 0.01 and W besides the
+    included rows, W = min(⌈1.01^j N⌉, m); j by bisection. All of it must be picked above 0.
     """
-    step, beyond, found = 0, math.ceil(math.log(most / size, 1.01)) + 1, None
+    rows = [i for i in range(len(u)) if not (include[i] or left_out[i])]
+    first = sum(map(bool, include))
+    held = [sum(bool(include[i]) and classes[i] == c for i in range(len(u)))
+            for c in range(len(quotas))]  # fmt: skip
+    asked = [q - h for q, h in zip(quotas, held, strict=True)]
+    picks = sum(asked)
+    least = least_lift(picks, max(1, len(rows)), two_groups)
+    problem = (include, left_out, classes)
+    found = keep_lift(graph, u, scores, least, size, kernel, sigma, *problem, quotas)
+    alone, best = scale(scores, rows, asked, classes)
+    if found[3] != "low" or alone == best:
+        return *found, None
+    wide, step, beyond = None, 0, 1
+    while picks * Fraction(101, 100) ** (beyond - 1) < len(rows):
+        beyond += 1
     while beyond - step > 1:
         middle = (step + beyond) // 2
-        wide = min(most, math.ceil(size * 1.01**middle))
-        rows = picks(wide)
-        some = [rows[i * len(rows) // size] for i in range(size)]
-        if lift_of(some) >= least and last_gain(wide) > 0:
-            found, step = (some, wide), middle
+        more = [
+            h + min(math.ceil(Fraction(a * min(len(rows), widths(picks, middle)), picks)), m)
+            for h, a, m in zip(held, asked, sizes(rows, classes, len(quotas)), strict=True)
+        ]
+        order, gains = naive.greedy(
+            graph, u, sum(more), kernel, sigma, 0.01, True, *problem, more
+        )  # fmt: skip
+        kept = list(range(first))
+        for c, count in enumerate(asked):
+            mine = [p for p in range(first, len(order)) if classes[order[p]] == c]
+            kept += [mine[i * len(mine) // count] for i in range(count)]
+        kept.sort()
+        some = [order[p] for p in kept]
+        above = all(gain > 0 for gain in gains[first:])
+        if above and lift(scores, some[first:], rows, asked, classes) >= least:
+            wide, step = min(len(rows), widths(picks, middle)), middle
+            found = some, [gains[p] for p in kept], 0.01, "low"
         else:
             beyond = middle
-    return found
+    return *found, wide
+
+
+def widths(picks, step):
+    """⌈1.01^step · picks⌉, exact."""
+    return math.ceil(picks * Fraction(101, 100) ** step)
+
+
+def sizes(rows, classes, count):
+    """How many rows each class has."""
+    return [sum(classes[i] == c for i in rows) for c in range(count)]

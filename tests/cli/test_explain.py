@@ -13,14 +13,15 @@ def recorded(path):
     return json.loads(Path(f"{path}.json").read_text())["decisions"]
 
 
-def test_explain_prints_the_recorded_decisions(select, data):
-    code, out, err = select(*DATA, "--ratio", "0.2", "--explain")
+@pytest.mark.parametrize(("ratio", "thinning"), [("0.05", ["thinning"]), ("0.2", [])])
+def test_explain_prints_the_recorded_decisions(select, data, ratio, thinning):
+    code, out, err = select(*DATA, "--ratio", ratio, "--explain")
     assert (code, out) == (0, "")
     decisions = recorded("selected.npy")
     names = [decision["name"] for decision in decisions]
     assert names == [
-        *("method", "higher_is", "bandwidth", "own_scores", "cutoff", "thinning"),
-        "gamma_reverse",
+        *("method", "higher_is", "bandwidth", "own_scores", "cutoff", "keep_lift"),
+        *(*thinning, "gamma_reverse"),
     ]
     lines = {line.split(None, 1)[0]: line for line in err.splitlines() if line.strip()}
     for decision in decisions:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select
 from d2cli.messages.utility import utility
 from d2cli.selection.cutoff import automatic_cutoff
+from d2cli.selection.gamma.least import least_lift
 
 
 @pytest.fixture
@@ -52,9 +54,36 @@ def test_summary_names_cutoff_and_thinning(skewed, run_cli):
     _, _, err = run_cli("select", *EMB, "--size", 2)
     cut = sidecar_of()["counts"]["cut_off"]
     assert f"the hardest {cut} rows ({cut / 40:.1%}) left out (auto)" in err
-    wide = -(-(40 - cut) // 10)
-    assert sidecar_of()["selection"]["thinned_from"] == wide
-    assert f"{wide} picks thinned to 2" in err
+    section = sidecar_of()["selection"]
+    assert section["thinned_from"] > 2
+    assert f"0.01 (auto), {section['thinned_from']} picks thinned to 2" in err
+    (least,) = (d["value"] for d in sidecar_of()["decisions"] if d["name"] == "keep_lift")
+    assert section["kept_lift"] >= least == float(least_lift(2, 40 - cut, True))
+    assert (
+        f"{section['kept_lift']:.4g} of the propagated scores (at least {least:.4g}, auto)" in err
+    )
+    assert "notice: gamma_reverse" not in err
+
+
+def test_all_rows_are_kept_without_a_notice(data, run_cli):
+    """Every selection of all rows has the same mean score; there is nothing to choose."""
+    for options in ((), ("--keep-lift", 0.5)):
+        code, _, err = run_cli("select", *EMB, "--ratio", 1, *options)
+        assert code == 0
+        assert "notice: " not in err
+        assert np.load("selected.npy").tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("cutoff", [[], ["--cutoff", "0"], ["--cutoff", "0.1"]], ids=" ".join)
+@pytest.mark.parametrize("other", [[], ["--cutoff-scores", "other.npy"]], ids=" ".join)
+def test_two_groups_are_those_of_the_scores_or_of_the_scores_of_an_automatic_cutoff(
+    skewed, run_cli, cutoff, other
+):
+    """`scores` form two groups, `other` do not; no row of the high group is cut by 0.1."""
+    np.save("other.npy", [9 + NormalDist().inv_cdf((i + 0.5) / 40) for i in range(40)])
+    assert run_cli("select", *EMB, "--ratio", 0.1, *cutoff, *other)[0] == 0
+    (least,) = (d for d in sidecar_of()["decisions"] if d["name"] == "keep_lift")
+    assert least["numbers"]["two_groups"] == (not (other and not cutoff))
 
 
 def test_each_budget_has_its_own_cutoff(skewed, run_cli):
@@ -139,5 +168,5 @@ def test_compare_reports_the_same_cutoff_and_thinning(skewed, run_cli):
     assert code == 0, err
     (found,) = json.loads(out)["comparison"][0]["methods"]
     assert found["cut_off"] == sidecar_of()["counts"]["cut_off"] > 0
-    for name in ("gamma_reverse", "thinned_from"):
+    for name in ("gamma_reverse", "thinned_from", "kept_lift"):
         assert found[name] == sidecar_of()["selection"][name]

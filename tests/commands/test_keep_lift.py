@@ -293,4 +293,4 @@ def test_report_of_a_selection_without_reverse_messages(rows, run_cli, page):
     assert run_cli("select", *EMB, *SCORES, *options, "--out", "k.parquet")[0] == 0
     line = ("report", *EMB, *SCORES, "--selected", "k.parquet", "--map", "none", "--out", "r.html")
     assert run_cli(*line)[0] == 0
-    assert "no γ_r kept the lift that was asked for" in Path("r.html").read_text()
+    assert "no γ_r kept the lift" in Path("r.html").read_text()

@@ -381,12 +381,14 @@ def test_plan_and_run_settle_the_cutoff_alike(planned, accounted, recorded, opti
     names = set(accounted)
     assert planned(*line, "-q")[0] == 0
     settled = json.loads(Path("selected.npy.json").read_text())["parameters"]
-    assert ("cutoff" in names) == (settled["cutoff"] == "auto")
+    cuts, automatic = settled["cutoff"] == "auto", settled["gamma_reverse"] == "auto"
     kept = settled["keep_lift"] is not None
-    assert ("own scores" in names) == (kept or (settled["cutoff"] == "auto" and not more))
+    assert ("cutoff" in names) == (cuts or (automatic and not kept))  # both look for two groups
+    own = not more if cuts else automatic
+    assert ("own scores" in names) == (kept or own)
     assert ("estimate" in names) == ("own scores" in names and settled["hops"] > 0)
-    assert ("thinning" in names) == (settled["gamma_reverse"] == "auto" and not kept)
-    assert ("best picks" in names) == kept
+    assert ("thinning" in names) == (automatic and not kept)
+    assert ("best picks" in names) == automatic
     assert found["threads"] >= 1
 
 

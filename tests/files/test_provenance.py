@@ -262,8 +262,8 @@ STEPS = {
     "select": (
         ["select", "--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.1"],
         "selected.npy",
-        {"method", "higher_is", "bandwidth", "own_scores", "cutoff", "thinning"}
-        | {"gamma_reverse"},
+        {"method", "higher_is", "bandwidth", "own_scores", "cutoff", "keep_lift"}
+        | {"thinning", "gamma_reverse"},
     ),
     "score": (
         ["score", "--kind", "knn-distance", "--emb", "emb.npy", "--out", "o.npy"],

@@ -19,8 +19,9 @@ from d2cli.selection import greedy as greedy_module
 from d2cli.selection.costs.budget import budget_in_cost, prefix, thinned_to_cost
 from d2cli.selection.costs.limits import CostLimits, rounded_down, shares_of_cost
 from d2cli.selection.costs.sums import as_text
+from d2cli.selection.cutoff import two_groups
 from d2cli.selection.greedy import Rules, Selection
-from tests import naive, naive_costs
+from tests import naive, naive_costs, naive_lift
 from tests.messages.test_messages import LINE
 from tests.strategies import knn_graphs, masks, scores
 
@@ -135,7 +136,7 @@ def test_automatic_selection_in_cost_equals_the_plain_loop(problem):
     found = chosen(graph, np.abs(u), options)
     if found is None:
         return
-    size, thinning, _ = (decision.numbers for decision in found.decisions)
+    size = found.decisions[0].numbers
     classes, limits = limits_of(options)
     include, left_out, costs = (options[name] for name in ("include", "exclude", "costs"))
     eligible = ~(include | left_out)
@@ -147,24 +148,31 @@ def test_automatic_selection_in_cost_equals_the_plain_loop(problem):
         bought.append(int(min(rows[c], max(limit > 0, exact))))
     asked = sum(bought)
     assert size["rows"] == rows.sum()
-    assert thinning["size"] == asked
-    if asked < thinning["least_picks"] and asked:
-        most = thinning["least_picks"]
+    plain = naive.edges(neighbors, distances, "union", left_out)
+    sigma, first = naive.bandwidth(distances), int(include.sum())
+    held = np.bincount(classes[include], minlength=len(limits))
+    quotas = [int(h) + b for h, b in zip(held, bought, strict=True)]
+    worth = np.abs(u).tolist()
+    grouped = two_groups(np.abs(u)[eligible])[0] > 0
+    _, _, gamma, _, most = naive_lift.automatic(
+        plain, worth, worth, grouped, first + asked, "gaussian", sigma, include, left_out,
+        classes, quotas,
+    )  # fmt: skip
+    assert found.gamma_reverse == gamma
+    raised = limits
+    if most is not None:
         wide = [min(-(-b * most // asked), r) for b, r in zip(bought, rows, strict=True)]
         raised = [
             b * max(w, 1) / max(q, 1) for b, w, q in zip(limits, wide, bought, strict=True)
         ]  # fmt: skip
-    else:
-        raised = limits
     order, _ = naive_costs.greedy(
-        naive.edges(neighbors, distances, "union", left_out), np.abs(u), "gaussian",
-        naive.bandwidth(distances), found.gamma_reverse, True, costs, raised, include, left_out,
-        classes,
+        plain if gamma is not None else {i: {} for i in range(u.size)}, worth, "gaussian", sigma,
+        gamma, True, costs, raised, include, left_out, classes,
     )  # fmt: skip
-    kept = set(range(include.sum()))
+    kept = set(range(first))
     if raised is not limits:
         for c, limit in enumerate(limits):
-            places = [p for p in range(include.sum(), order.size) if classes[order[p]] == c]
+            places = [p for p in range(first, order.size) if classes[order[p]] == c]
             kept |= {places[i] for i in naive_costs.evenly(costs[order[places]], limit)}
         order = order[sorted(kept)]
     assert found.order.tolist() == order.tolist()

@@ -1,17 +1,12 @@
 """The search for an automatic γ_r."""
 
 import math
-from functools import partial
 
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from d2cli import build_graph, prepare_edges, propagate
 from d2cli.engine.threads import silent
-from d2cli.selection import greedy as module
-from d2cli.selection.gamma.outlasting import smallest_outlasting
 from d2cli.selection.gamma.search import (
     GAMMA_HIGH,
     GAMMA_LOW,
@@ -23,7 +18,6 @@ from d2cli.selection.gamma.search import (
     grid,
     sectioned,
 )
-from d2cli.selection.greedy import Rules, greedy
 from d2cli.selection.sizes import AT_ONCE
 
 PLACES = {grid(place): place for place in range(LAST + 1)}
@@ -68,8 +62,8 @@ def rising_trials(draw):
     return smallest, trial
 
 
-@given(rising_trials(), st.integers(0, LAST))
-def test_sectioning_finds_the_smallest_accepted_value(problem, top):
+@given(rising_trials())
+def test_sectioning_finds_the_smallest_accepted_value(problem):
     smallest, trial = problem
     asked, open_places = [], []
 
@@ -77,11 +71,10 @@ def test_sectioning_finds_the_smallest_accepted_value(problem, top):
         assert 1 <= len(gammas) <= AT_ONCE
         places = [PLACES[gamma] for gamma in gammas]
         assert places == sorted(set(places))
-        assert max(places) <= top
         asked.extend(places)
         return [trial(place) for place in places]
 
-    assert sectioned(tried, top, open_places.append) == min(smallest, top + 1)
+    assert sectioned(tried, open_places.append) == smallest
     assert len(set(asked)) == len(asked) <= 40
     assert open_places == sorted(open_places, reverse=True)
     assert open_places[-1] == 0
@@ -122,53 +115,5 @@ def test_sectioning_of_a_smooth_curve_takes_few_runs():
             places = [(PLACES[gamma] - smallest) / 128 for gamma in gammas]
             return [Trial(x >= 0, 0.6 * x if x < 0 else 1 - math.exp(-x)) for x in places]
 
-        assert sectioned(tried, LAST, lambda _: None) == smallest
+        assert sectioned(tried, lambda _: None) == smallest
         assert len(asked) <= 10
-
-
-@pytest.fixture(scope="module")
-def problem():
-    """(edges, σ, propagated scores) of 3,000 rows in clusters."""
-    rng = np.random.default_rng(1)
-    centres = 5 * rng.normal(size=(30, 3))
-    rows = centres[rng.integers(0, 30, 3000)] + rng.normal(size=(3000, 3))
-    graph = build_graph(rows.astype("f4"), 8)
-    edges, sigma = prepare_edges(graph)
-    return edges, sigma, propagate(edges, rng.beta(0.5, 3, 3000), bandwidth=sigma)
-
-
-def automatic(problem, size, threads, scores=None, classes=None):
-    edges, sigma, u = problem
-    u = u if scores is None else scores
-    rules = Rules.none(u.size)
-    if classes is not None:
-        quotas = np.bincount(classes) * size // u.size
-        size, rules = int(quotas.sum()), Rules(rules.include, rules.left_out, classes, quotas)
-    return greedy(
-        edges, u, size, kernel_name="gaussian", sigma=sigma, gamma=smallest_outlasting,
-        rules=rules, threads=threads,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
-@pytest.mark.parametrize("kind", ["plain", "mostly zero", "classes"])
-def test_sectioning_equals_bisection_for_every_number_of_threads(monkeypatch, problem, share, kind):
-    rng = np.random.default_rng(2)
-    zero = np.where(rng.random(3000) < 0.95 * share, 1 + problem[2], 0.0)
-    options = {
-        "plain": {}, "mostly zero": {"scores": zero}, "classes": {"classes": np.arange(3000) % 3}
-    }[kind]  # fmt: skip
-    run = partial(automatic, problem, int(share * 3000), **options)
-    plain = run(1)
-    monkeypatch.setattr(module, "FEW", 0)
-    found = [run(threads) for threads in (1, 2, 4)]
-    for one in found:
-        assert (one.gamma_reverse, one.at_bound) == (plain.gamma_reverse, plain.at_bound)
-        assert one.order.tobytes() == plain.order.tobytes()
-        assert one.gains.tobytes() == plain.gains.tobytes()
-        assert one.decisions == found[0].decisions
-    tried = found[0].decisions[0].numbers["tried"]
-    accepted = {PLACES[one["gamma"]] for one in tried if one["outlasts"] or one["keeps"]}
-    refused = {PLACES[one["gamma"]] for one in tried} - accepted
-    assert not accepted or min(accepted) == PLACES[plain.gamma_reverse]
-    assert not accepted or not min(accepted) or min(accepted) - 1 in refused

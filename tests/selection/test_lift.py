@@ -10,11 +10,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select
+from d2cli.engine.storage import InMemory
 from d2cli.errors import DataError, UsageError
 from d2cli.evaluation import lift as measure
 from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages import parts
 from d2cli.selection import bands, greedy
+from d2cli.selection.cutoff import two_groups
 from d2cli.selection.gamma import search
+from d2cli.selection.gamma.least import least_lift
 from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW
 from d2cli.selection.sizes import AT_ONCE
 from tests import naive, naive_lift
@@ -91,6 +95,143 @@ def test_keep_lift_equals_the_plain_loop(graph, least, balance, data):
     assert found.lift.neighbours_by_score == naive_lift.selected_neighbours(plain, best)
     assert found.thinned_from is None
     assert_decision(found, size - inside)
+
+
+@st.composite
+def automatic_problems(draw):
+    """(graph, u, size, options, cut rows): ties, copies, isolated rows, quotas, rules of rows."""
+    neighbors, distances = draw(knn_graphs(16))
+    n = len(neighbors)
+    u = draw(scores(n, negative=True))
+    kinds = draw(st.lists(st.sampled_from("idffff"), min_size=n, max_size=n))
+    include, excluded = (np.array([kind == one for kind in kinds]) for one in "id")
+    free = np.array([kind == "f" for kind in kinds])
+    hard = draw(st.just(u) | scores(n) | st.just(np.arange(n) % 4 // 3 * 5.0))
+    beta = draw(st.sampled_from([0.0, 0.3]))
+    cut = np.zeros(n, bool)
+    ranked = sorted(np.flatnonzero(free), key=lambda i: (-hard[i], i))
+    cut[ranked[: math.floor(Fraction(str(beta)) * n)]] = True
+    inside, most = int(include.sum()), n - int((excluded | cut).sum())
+    assume(most >= max(1, inside))
+    least = max(1, inside)
+    size = draw(st.integers(least, min(most, least + 3)) | st.integers(least, most))
+    labels = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    options = {
+        "include": include, "exclude": excluded, "difficulty": hard, "cutoff": beta,
+        "balance": draw(st.sampled_from(["none", "uniform", "proportional"])), "labels": labels,
+        "scores": draw(st.none() | scores(n, negative=True)),
+    }  # fmt: skip
+    return KnnGraph(neighbors, distances), u, size, options, cut
+
+
+@given(automatic_problems())
+@settings(max_examples=250)
+def test_automatic_lift_equals_the_plain_loop(problem):
+    """In memory, with edges in files, and with threads that go through rows in rounds."""
+    graph, u, size, options, cut = problem
+    found = select(graph, u, size, **options)
+    classes = np.zeros(u.size, int)
+    if options["balance"] != "none":
+        _, classes = np.unique(options["labels"], return_inverse=True)
+    include, left_out = options["include"], options["exclude"] | cut
+    available, chosen = (
+        np.bincount(classes[mask], minlength=classes.max() + 1).tolist()
+        for mask in (~left_out, include)
+    )
+    share = naive.proportional_quotas
+    if options["balance"] == "uniform":
+        share = naive.uniform_quotas
+    quotas = naive.quotas_with(chosen, share, available, size)
+    eligible = ~(include | left_out)
+    grouped = two_groups(options["difficulty"][eligible])[0] > 0
+    worth = u if options["scores"] is None else options["scores"]
+    order, gains, gamma, bound, wide = naive_lift.automatic(
+        naive.edges(graph.neighbors, graph.distances, "union", options["exclude"]), u,
+        worth.tolist(), grouped, size, "gaussian", naive.bandwidth(graph.distances), include,
+        left_out, classes, quotas,
+    )  # fmt: skip
+    assert (found.gamma_reverse, found.at_bound) == (gamma, bound)
+    assert found.order.tolist() == list(order)
+    assert found.gains.tobytes() == np.array(gains).tobytes()
+    assert (found.thinned_from is None) == (wide is None)
+    if wide is not None and options["balance"] == "none":
+        assert found.thinned_from == found.included + wide
+    picks, rows = size - found.included, int(eligible.sum())
+    assert found.lift.least == float(naive_lift.least_lift(picks, max(1, rows), grouped))
+    assert found.lift.reached >= found.lift.least
+    assert_automatic_decisions(found, picks, rows, grouped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "PART_EDGES", 30)
+        patch.setattr(bands, "BAND_EDGES", 6)
+        edges = parts.stored_edges(graph, "union", options["exclude"], InMemory())
+        in_files = select(edges, u, size, bandwidth=prepare_edges(graph)[1], **options)
+        patch.setattr(greedy, "ROUNDS_THREADS", 1)
+        in_rounds = select(graph, u, size, threads=2, **options)
+    for other in (in_files, in_rounds):
+        assert other.order.tobytes() == found.order.tobytes()
+        assert other.gains.tobytes() == found.gains.tobytes()
+        assert (other.lift, other.decisions) == (found.lift, found.decisions)
+
+
+def assert_automatic_decisions(found, picks, rows, grouped):
+    """L, the sizes that were tried, and γ_r, as JSON too."""
+    for decision in found.decisions:
+        json.dumps(decision.as_json(), allow_nan=False)
+    by_name = {decision.name: decision for decision in found.decisions}
+    least = by_name["keep_lift"]
+    assert least.value == found.lift.least
+    assert least.numbers == {"picks": picks, "rows": rows, "two_groups": grouped}
+    assert ("two groups" in least.rule, "do not" in least.rule) == (True, not grouped)
+    assert ("thinning" in by_name) == (found.at_bound == "low" and not found.lift.flat)
+    if "thinning" in by_name:
+        assert by_name["thinning"].value == found.thinned_from
+        tried = by_name["thinning"].numbers["tried"]
+        kept = [one for one in tried if one["kept"]]
+        assert max((one["picks"] for one in kept), default=None) == found.thinned_from
+        if kept:
+            assert found.lift.reached == kept[-1]["lift"] >= found.lift.least
+    assert by_name["gamma_reverse"].numbers["least_lift"] == found.lift.least
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_least_lift_equals_the_plain_loop(picks, more):
+    """Both formulas; both rise with the share that is kept, up to 1 for all rows."""
+    rows = picks + more
+    for grouped in (False, True):
+        found = least_lift(picks, rows, grouped)
+        assert found == naive_lift.least_lift(picks, rows, grouped)
+        assert found < least_lift(picks + 1, rows, grouped) <= 1
+    assert least_lift(rows, rows, True) == least_lift(rows, rows, False) == 1
+
+
+def test_two_groups_are_those_of_the_difficulties(problem):
+    """Not of the propagated scores, and before an automatic cutoff, which removes one of them."""
+    graph, score, _ = problem
+    u = np.abs(score)
+    grouped = np.where(np.arange(3000) < 300, 9.0, 1.0) + u / 100
+    for difficulty, expected in ((u, False), (grouped, True)):
+        for cutoff in (0.0, "auto"):
+            found = select(graph, u, 150, difficulty=difficulty, cutoff=cutoff)
+            (least,) = (d for d in found.decisions if d.name == "keep_lift")
+            assert least.numbers["two_groups"] == expected
+            assert (found.cut > 0) == (expected and cutoff == "auto")
+            assert least.numbers["rows"] == 3000 - found.cut
+            assert found.lift.least == float(least_lift(150, 3000 - found.cut, expected))
+    cut = select(graph, u, 150, difficulty=grouped, cutoff=0.1)  # all of the hard group
+    (least,) = (d for d in cut.decisions if d.name == "keep_lift")
+    assert not least.numbers["two_groups"]
+    (least,) = (d for d in select(graph, grouped, 150).decisions if d.name == "keep_lift")
+    assert least.numbers["two_groups"]
+
+
+def test_an_automatic_lift_is_that_of_the_propagated_scores(problem):
+    graph, score, _ = problem
+    u = propagate(graph, np.abs(score))
+    found = select(graph, u, 900, difficulty=own_scores(graph, u), cutoff=0)
+    assert found.lift.reached == measure.lift(u, found.order)
+    assert found.lift.least == 0.3 <= found.lift.reached
+    own = measure.lift(own_scores(graph, u), found.order)
+    assert found.lift.reached != own
 
 
 def test_gamma_is_searched_where_lift_is_highest_after_forward_messages(monkeypatch):
@@ -181,13 +322,14 @@ def problem():
 
 CASES = [
     {"size": 300, "hops": 0}, {"size": 300, "hops": 1}, {"size": 2000, "hops": 0},
+    {"size": 20, "hops": 1}, {"size": 20, "hops": 0, "balance": "uniform"},
     {"size": 900, "hops": 1, "balance": "proportional"}, {"size": 300, "hops": 0, "cutoff": "auto"},
 ]  # fmt: skip
 
 
 @compiled
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("least", [0.6, 0.95])
+@pytest.mark.parametrize("least", [0.6, 0.95, None])
 def test_result_depends_neither_on_threads_nor_on_the_loop_nor_on_memory(
     monkeypatch, tmp_path, problem, case, least
 ):
@@ -200,7 +342,8 @@ def test_result_depends_neither_on_threads_nor_on_the_loop_nor_on_memory(
         u = propagate(graph, score, hops=hops, **more)
         own = own_scores(graph, u, hops=hops, **more)
         return select(
-            graph, u, size, keep_lift=least, scores=own, labels=labels, difficulty=own,
+            graph, u, size, keep_lift=least, scores=None if least is None else own, labels=labels,
+            difficulty=own,
             **{"cutoff": 0.0, **options}, **more,
         )  # fmt: skip
 
@@ -217,8 +360,9 @@ def test_result_depends_neither_on_threads_nor_on_the_loop_nor_on_memory(
         assert one.gains.tobytes() == plain.gains.tobytes()
         assert one.decisions == found[0].decisions
         assert one.lift == plain.lift
-    assert plain.lift.reached >= least
-    assert plain.gamma_reverse is not None
+    assert plain.lift.reached >= plain.lift.least
+    assert plain.gamma_reverse is not None or (least, size) == (0.95, 20)
+    assert (plain.thinned_from is not None) == (least is None and size <= 300)
 
 
 def test_two_values_are_tried_at_once(monkeypatch, problem):

@@ -78,26 +78,6 @@ def test_rounds_and_bands_equal_the_plain_loop(place, problem, kernel, gamma):
         assert found.gains.tobytes() == gains.tobytes()
 
 
-@pytest.mark.usefixtures("small_ranges")
-@given(problems(), st.sampled_from([0.05, 0.7, 3]), st.sampled_from([0.0, 0.5, 2.0]))
-@settings(max_examples=150)
-def test_a_trial_has_the_number_of_picks_and_the_last_gain(problem, gamma, least):
-    neighbors, distances, u, rules, size = problem
-    edges, sigma = prepare_edges(KnnGraph(neighbors, distances))
-    run = greedy_module.Run(in_parts(edges), u, size, True, sigma, True, rules, 2)
-    sweeps, found = run.sweeps, []
-    assert sweeps is not None
-    for run.sweeps in (None, sweeps):
-        start, quota, order, gains = run._start(gamma, run.asked)
-        at = rules.included
-        gains[at:] = np.nan
-        count = run._lazy(
-            gamma, start, run.eligible.copy(), quota, order[at:], gains[at:], least, trial=True
-        )
-        found.append((count, gains[at:][-1:].tolist() if count == size - at else None))
-    assert found[0] == found[1]
-
-
 def chain(n):
     """A line of rows where each is above the next one, which its message lowers."""
     neighbors = np.stack([np.arange(n) - 1, np.arange(n) + 1], axis=1)
@@ -212,23 +192,22 @@ def test_work_files_hold_the_edges_until_they_are_no_longer_used(tmp_path, probl
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 5e-324, 1e300]), st.integers(0, 9))),
     st.integers(1, 60),
-    st.sampled_from([0.0, 0.5]),
     st.integers(0, 2**30),
 )
-def test_a_band_is_the_most_rows_that_fit(rows, capacity, least, seed):
+def test_a_band_is_the_most_rows_that_fit(rows, capacity, seed):
     u = np.array([score for score, _ in rows], np.float64)
     degrees = np.array([degree for _, degree in rows], np.int32)
     eligible = np.random.default_rng(seed).random(u.size) < 0.8
-    waiting = [i for i in range(u.size) if eligible[i] and u[i] > least]
+    waiting = [i for i in range(u.size) if eligible[i] and u[i] > 0]
     bound = 0.0  # the highest score whose rows do not fit together with all above it
     for score in sorted({u[i] for i in waiting}):
         if sum(degrees[i] + 1 for i in waiting if u[i] >= score) > capacity:
             bound = score
     bits = u.view(np.int64)
-    found = bands_module._bound(u, bits, least, eligible, degrees, capacity)
+    found = bands_module._bound(u, bits, eligible, degrees, capacity)
     assert np.int64(found).view(np.float64) == bound
     band = np.empty(u.size, np.bool_)
-    assert bands_module._above(u, bits, least, eligible, found, band) == band.sum()
+    assert bands_module._above(u, bits, eligible, found, band) == band.sum()
     above = [i for i in waiting if u[i] > bound]
     assert np.flatnonzero(band).tolist() == above
     equal, used = [], 0

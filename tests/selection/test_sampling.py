@@ -1,6 +1,5 @@
 """Greedy selection equals the plain loop, bit by bit, with every option."""
 
-import json
 import math
 
 import numpy as np
@@ -8,14 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from d2cli import build_graph, prepare_edges, propagate, select
+from d2cli import build_graph, propagate, select
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.selection.gamma.outlasting import LAST_KEEPS, smallest_outlasting
-from d2cli.selection.gamma.search import GAMMA_HIGH, GAMMA_LOW, GAMMA_TOLERANCE
-from d2cli.selection.greedy import Rules, greedy
-from d2cli.selection.sizes import outlasting
-from tests import naive, naive_cutoff
+from tests import naive
 from tests.messages.test_messages import LINE
 from tests.strategies import knn_graphs, scores
 
@@ -117,87 +112,16 @@ def test_clamped_gains_never_rise(graph, data):
     assert (np.diff(gains) <= 0).all()
 
 
-@given(knn_graphs(), st.booleans(), st.booleans(), st.data())
-@settings(max_examples=100)
-def test_automatic_gamma_is_the_smallest_that_outlasts_or_keeps(
-    graph, classes, some_included, data
-):
-    n = len(graph[0])
-    u = data.draw(scores(n))
-    csr, sigma = prepare_edges(KnnGraph(*graph))
-    include = np.zeros(n, bool)
-    if some_included:
-        include[data.draw(st.lists(st.integers(0, n - 1), max_size=n // 2))] = True
-    labels = np.arange(n) % 3 if classes else np.zeros(n, np.int64)
-    inside = np.bincount(labels[include], minlength=3)
-    left = np.bincount(labels[~include], minlength=3)
-    asked = np.array([data.draw(st.integers(0, int(m))) for m in left])
-    assume((inside + asked).any())
-    longer = [naive_cutoff.longer(int(a), int(m)) for a, m in zip(asked, left, strict=True)]
-    alone = naive_cutoff.last_alone(u[~include], labels[~include], asked)
-
-    def run(gamma, quotas):
-        options = {"kernel_name": "gaussian", "sigma": sigma, "gamma": gamma}
-        rules = Rules(include, np.zeros(n, bool), labels, inside + quotas)
-        return greedy(csr, u, int((inside + quotas).sum()), rules=rules, **options)
-
-    def accepts(gamma):
-        gains = run(gamma, asked).gains[int(inside.sum()) :]
-        outlasts = run(gamma, np.array(longer)).ran_out_at is None
-        return outlasts or bool((gains > LAST_KEEPS * alone).all())
-
-    auto = run(smallest_outlasting, asked)
-    assert_gamma_decision(auto, sum(longer), asked)
-    assert auto.order.tolist() == run(auto.gamma_reverse, asked).order.tolist()
-    if auto.at_bound == "low":
-        assert auto.gamma_reverse == GAMMA_LOW
-        assert accepts(GAMMA_LOW)
-    elif auto.at_bound == "high":
-        assert auto.gamma_reverse == GAMMA_HIGH
-        assert not accepts(GAMMA_HIGH)
-    else:
-        assert accepts(auto.gamma_reverse)
-        assert not accepts(auto.gamma_reverse / GAMMA_TOLERANCE)
-    if not classes:  # a single class with its quota equals no classes
-        plain = greedy(
-            csr, u, int((inside + asked).sum()), kernel_name="gaussian", sigma=sigma,
-            gamma=smallest_outlasting, rules=Rules(include, np.zeros(n, bool)),
-        )  # fmt: skip
-        assert plain.order.tolist() == auto.order.tolist()
-        assert plain.gamma_reverse == auto.gamma_reverse
-
-
-def assert_gamma_decision(auto, to_outlast, asked):
-    """The tried values of γ_r bracket the result, and the decision can be recorded as JSON."""
-    (decision,) = auto.decisions
-    numbers = json.loads(json.dumps(decision.as_json(), allow_nan=False))["numbers"]
-    assert (decision.name, decision.value) == ("gamma_reverse", auto.gamma_reverse)
-    assert (numbers["picks"], numbers["picks_to_outlast"]) == (asked.sum(), to_outlast)
-    assert (numbers["bounds"], numbers["tolerance"]) == ([GAMMA_LOW, GAMMA_HIGH], GAMMA_TOLERANCE)
-    accepted = [t["gamma"] for t in numbers["tried"] if t["outlasts"] or t["keeps"]]
-    refused = [t["gamma"] for t in numbers["tried"] if not (t["outlasts"] or t["keeps"])]
-    assert min(accepted, default=GAMMA_HIGH) == auto.gamma_reverse
-    assert max(refused, default=0) < auto.gamma_reverse or auto.at_bound == "high"
-    outlast = all(t["outlasts"] for t in numbers["tried"])
-    assert (numbers["score_to_keep"] is None) == outlast
-
-
-@given(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)).map(sorted))
-def test_outlasting_equals_exact_arithmetic(pair):
-    asked, left = pair
-    found = outlasting(asked, left)
-    assert found == naive_cutoff.longer(asked, left)
-    assert asked <= found <= min(left, 3 * asked)
-
-
 def test_automatic_gamma_with_mostly_zero_scores():
-    """90 % of the scores are zero, so no messages outlast the picks; the rule *keeps* applies."""
+    """90 % of the scores are zero: no row without a score is kept, and not the highest ones."""
     rng = np.random.default_rng(3)
     graph = build_graph(rng.normal(size=(400, 2)).astype("f4"), 6)
     u = np.where(rng.random(400) < 0.1, 1.0 + rng.random(400), 0.0)
     kept = select(graph, u, 20)
-    assert kept.at_bound is None
+    assert 20 < kept.thinned_from <= np.count_nonzero(u)
     assert kept.ran_out_at is None
+    assert (u[kept.order] > 0).all()
+    assert kept.lift.reached >= kept.lift.least == pytest.approx(1 - (1 - 20 / 400) ** 2 / 2)
     highest = np.argsort(-u, kind="stable")[:20]
     assert len({*kept.order.tolist()} - {*highest.tolist()}) > 2
 
@@ -290,7 +214,11 @@ def test_decisions_of_select_are_in_order():
     rng = np.random.default_rng(3)
     graph = build_graph(rng.normal(size=(200, 2)).astype("f4"), 6)
     scores = rng.exponential(size=200)
-    names = [d.name for d in select(graph, scores, 20, difficulty=scores).decisions]
-    assert names == ["cutoff", "thinning", "gamma_reverse"]
+    for size, names in (
+        (120, ["cutoff", "keep_lift", "gamma_reverse"]),
+        (2, ["cutoff", "keep_lift", "thinning", "gamma_reverse"]),
+    ):
+        found = select(graph, scores, size, difficulty=scores).decisions
+        assert [d.name for d in found] == names
     given = {"gamma_reverse": 1.0, "cutoff": 0.1}
     assert select(graph, scores, 20, difficulty=scores, **given).decisions == ()

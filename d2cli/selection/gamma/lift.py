@@ -1,4 +1,4 @@
-"""The rule of an automatic γ_r: the strongest diversity that keeps a share of the attainable score."""
+"""The rule of an automatic γ_r: the strongest diversity that keeps a share of the best scores."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class _Trials:
         selections are prefixes of one; with quotas, each size is a run.
         """
         run, picks = self.run, int(self.run.asked.sum())
-        rows, tried = int(np.count_nonzero(run.eligible)), []
+        rows, tried = int(np.count_nonzero(run.eligible)), dict[int, dict[str, Any]]()
         whole = None if run.classes.size else _widened(run, rows).full(GAMMA_LOW, by_cost=False)
 
         def selected(wide: int) -> Selection:
@@ -211,16 +211,20 @@ class _Trials:
         while beyond - step > 1:
             middle = (step + beyond) // 2
             wide = min(rows, math.ceil(picks * _WIDER**middle))
-            selection = selected(wide)
-            thin = thinned(selection, run.size, run.rules)
-            lift = self.lift_of(thin)
-            kept = lift >= self.least and selection.ran_out_at is None
-            tried.append({"picks": selection.order.size, "lift": float(lift), "kept": kept})
-            if kept:
-                found, width, step = thin, wide, middle
-            else:
-                beyond = middle
-        return found, width, Decision("thinning", found.thinned_from, _THINNING, {"tried": tried})
+            if wide not in tried:  # several j have the same size if N is small
+                selection = selected(wide)
+                thin = thinned(selection, run.size, run.rules)
+                lift = self.lift_of(thin)
+                kept = lift >= self.least and selection.ran_out_at is None
+                size = selection.order.size
+                tried[wide] = {"picks": size, "lift": float(lift), "kept": kept}
+                if kept:
+                    found, width = thin, wide
+            step, beyond = (middle, beyond) if tried[wide]["kept"] else (step, middle)
+        decision = Decision(
+            "thinning", found.thinned_from, _THINNING, {"tried": list(tried.values())}
+        )
+        return found, width, decision
 
     def _trial(self, gamma: float) -> Trial:
         surplus = self.lifts[gamma] - self.least

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from d2cli import prepare_edges, propagate, select, utility
+from d2cli import own_scores, prepare_edges, propagate, select, utility
 from d2cli.baselines import coverage_centric, highest, random_rows
 from d2cli.defaults import Transform
 from d2cli.evaluation.lift import lift
@@ -62,7 +62,8 @@ def d2_by_difficulty(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
     edges, sigma = prepare_edges(arrays.graph())
     quality = utility(arrays.scores, "harder", "shift")
     u = propagate(edges, quality, bandwidth=sigma, threads=1)
-    kept = select(edges, u, size, bandwidth=sigma, threads=1)
+    own = own_scores(edges, u, bandwidth=sigma, threads=1)
+    kept = select(edges, u, size, bandwidth=sigma, difficulty=own, cutoff=0.0, threads=1)
     recorded = ("gamma_reverse", "ran_out_at", "thinned_from")
     return kept.order, {name: getattr(kept, name) for name in recorded}
 

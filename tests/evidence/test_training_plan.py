@@ -28,6 +28,7 @@ def evidence():
 COMPARISON = ("wordnet", 0.0, "el2n")
 
 
+@pytest.mark.parametrize("size", [2, 15])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -35,13 +36,15 @@ COMPARISON = ("wordnet", 0.0, "el2n")
         *({"cutoff": 0.0}, {"cutoff": "auto", "gamma_reverse": 1.0}),
     ],
 )
-def test_d2_selects_the_rows_of_the_command_line(evidence, run_cli, data, settings):
+def test_d2_selects_the_rows_of_the_command_line(evidence, run_cli, data, settings, size):
     options = {"k": "-k", "cutoff": "--cutoff", "gamma_reverse": "--gamma-reverse"}
     args = [part for name, value in settings.items() for part in (options[name], value)]
-    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", 15)
+    given = ("--emb", "emb.npy", "--scores", "scores.npy", "--size", size)
     assert run_cli("select", *given, *args, "--order", "rank")[0] == 0
     arrays = evidence["methods"].Arrays(data.emb, data.scores, data.labels, 0)
-    rows, _ = evidence["methods"].choose("d2", arrays, 15, settings)
+    rows, recorded = evidence["methods"].choose("d2", arrays, size, settings)
+    thinned = size == 2 and "gamma_reverse" not in settings
+    assert (recorded["thinned_from"] is not None) == thinned
     assert rows.tolist() == np.load("selected.npy").tolist()
 
 

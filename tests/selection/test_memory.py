@@ -30,6 +30,7 @@ def graph_of(n, k=10):
     return KnnGraph(neighbors, np.ascontiguousarray(distances)), rng.beta(0.5, 3, n)
 
 n, memory = int(sys.argv[1]), None if sys.argv[2] == "all" else int(sys.argv[2]) << 20
+size = int(float(sys.argv[4]) * n)
 options = {"work_dir": Path(sys.argv[3]), "threads": 2}
 few, greedy.FEW = greedy.FEW, 100
 for small in (None, 0):  # loads the kernels
@@ -42,9 +43,9 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 before = status("VmRSS:")
 u = propagate(graph, scores, memory=memory, **options)
 passed = status("VmHWM:") - before
-found = select(graph, u, 3 * n // 10, difficulty=scores, memory=memory, **options)
+found = select(graph, u, size, difficulty=scores, memory=memory, **options)
 digest = hashlib.md5(u.tobytes() + found.order.tobytes() + found.gains.tobytes())
-print(passed, status("VmHWM:") - before, digest.hexdigest())
+print(passed, status("VmHWM:") - before, digest.hexdigest(), found.thinned_from)
 """
 
 on_linux = pytest.mark.skipif(
@@ -52,26 +53,37 @@ on_linux = pytest.mark.skipif(
 )
 
 
-def measured(rows, memory, folder):
-    """(peak of propagate, peak of both commands, digest of the result), in MiB."""
+def measured(rows, memory, folder, share=0.3):
+    """(peak of propagate, peak of both commands, digest of the result, thinned), in MiB."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(rows), str(memory), str(folder)],
+        [sys.executable, "-c", RUN, str(rows), str(memory), str(folder), str(share)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    passed, both, digest = done.stdout.split()
-    return float(passed), float(both), digest
+    passed, both, digest, thinned = done.stdout.split()
+    return float(passed), float(both), digest, thinned != "None"
 
 
 @compiled
 @on_linux
 def test_a_million_rows_stay_within_the_memory_that_is_given(tmp_path):
     """Edges take 160 MiB, and 72 bytes a row are 69 MiB."""
-    passed, both, digest = measured(1_000_000, "all", tmp_path)
+    passed, both, *digest = measured(1_000_000, "all", tmp_path)
     assert passed > 150
     assert both > 200
     for memory in (96, 160):
-        less, peak, same = measured(1_000_000, memory, tmp_path)
+        less, peak, *same = measured(1_000_000, memory, tmp_path)
         assert same == digest
         assert less < 64
         assert peak < memory + 16
         assert list(tmp_path.iterdir()) == []
+
+
+@compiled
+@on_linux
+def test_a_thinned_selection_stays_within_the_memory_that_is_given(tmp_path):
+    """Of a million rows, the selection that is thinned has more picks than the budget."""
+    *_, digest, thinned = measured(1_000_000, "all", tmp_path, 0.01)
+    assert thinned
+    _, peak, same, _ = measured(1_000_000, 96, tmp_path, 0.01)
+    assert same == digest
+    assert peak < 96 + 16

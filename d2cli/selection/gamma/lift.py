@@ -1,4 +1,4 @@
-"""The rule of an automatic γ_r: the strongest diversity that keeps a share of the best scores."""
+"""The rule of an automatic γ_r: the strongest diversity that keeps a share of attainable score."""
 
 from __future__ import annotations
 

@@ -249,8 +249,10 @@ def select(
             attainable mean score (:class:`d2cli.selection.gamma.lift.KeepLift`). It needs
             `gamma_reverse` to be ``auto``. None: L depends on the share of the rows that is kept
             (:func:`d2cli.selection.gamma.least.least_lift`).
-        scores: (n,) finite, what lift measures. None: `propagated`, which is meant for an automatic
-            `keep_lift`. With a given one: what :func:`propagate` was given, or :func:`own_scores`.
+        scores: (n,) finite, what :func:`propagate` was given, or :func:`own_scores`. A given
+            `keep_lift` measures lift by them. With an automatic one they are used in place of
+            `propagated` if difficulties form two groups, and not at all otherwise. None:
+            `propagated`.
         clamped: whether a row with a negative score sends nothing (else it raises its neighbours).
         labels: (n,) class of each row, needed for a `balance`.
         balance: ``none``; ``proportional`` to the rows that take part; ``uniform``.
@@ -297,9 +299,10 @@ def select(
             rules = rules.without(hardest(hard, cutoff_count(cutoff, n), rules.eligible))
     check_scores(u, n)
     rule = _rule_of_gamma(
-        gamma_reverse, keep_lift, u if scores is None else scores,
-        u if difficulty is None else difficulty, rules,
-    )  # fmt: skip
+        gamma_reverse, keep_lift, u, scores, u if difficulty is None else difficulty, rules
+    )
+    if isinstance(rule, KeepLift) and rule.two_groups:
+        u = rule.scores  # without forward messages
     classes = _classes(labels, balance, n)
     if size is not None and costs is None and cost_budget is None:
         check_size(size, rules.included, n - int(rules.left_out.sum()))
@@ -330,7 +333,8 @@ def select(
 
 
 def _rule_of_gamma(
-    gamma_reverse: float | Literal["auto"], keep_lift: float | None, scores: NDArray[np.floating],
+    gamma_reverse: float | Literal["auto"], keep_lift: float | None,
+    propagated: NDArray[np.float64], scores: NDArray[np.floating] | None,
     difficulty: NDArray[np.floating], rules: Rules,
 ) -> float | GammaRule:  # fmt: skip
     """γ_r if it is given, else the rule that chooses it.
@@ -346,13 +350,16 @@ def _rule_of_gamma(
                 "give one of the two",
             )
         return gamma_reverse
-    worth = np.asarray(scores, np.float64)
-    check_scores(worth, rules.include.size)
+    worth, n = propagated, rules.include.size
+    if scores is not None:
+        worth = np.asarray(scores, np.float64)
+        check_scores(worth, n)
     if keep_lift is not None:
         return KeepLift(keep_lift, worth)
     hard = np.asarray(difficulty, np.float64)
-    check_scores(hard, rules.include.size)
-    return KeepLift(None, worth, two_groups(hard[rules.eligible])[0] > 0)
+    check_scores(hard, n)
+    grouped = two_groups(hard[rules.eligible])[0] > 0
+    return KeepLift(None, worth if grouped else propagated, grouped)
 
 
 def _mask(mask: NDArray[np.bool_] | None, n: int, name: str) -> NDArray[np.bool_]:

@@ -138,9 +138,10 @@ def d2(
         filled[order[round(known * len(scores)) :]] = np.nan
         filled = spread_scores(edges, filled, bandwidth=sigma, threads=1)
     u = propagate(edges, filled, bandwidth=sigma, threads=1)
+    own = own_scores(edges, u, bandwidth=sigma, threads=1)
     kept = select(
         edges, u, size, bandwidth=sigma, gamma_reverse=gamma_reverse, exclude=cut,
-        difficulty=own_scores(edges, u, bandwidth=sigma, threads=1),
+        scores=own, difficulty=own,
         cutoff="auto" if cutoff == "auto" else 0.0,
     )  # fmt: skip
     recorded = ("gamma_reverse", "ran_out_at", "cut", "thinned_from")

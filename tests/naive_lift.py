@@ -103,8 +103,8 @@ def keep_lift(graph, u, scores, least, size, kernel, sigma, include, left_out, c
 
 def least_lift(picks, rows, two_groups):
     """L if none is given."""
-    share = Fraction(picks, rows)
-    return 1 - (1 - share) ** 2 / 2 if two_groups else share
+    share = Fraction(int(picks), int(rows))
+    return 1 - (1 - share) ** 2 / 2 if two_groups else share / 2
 
 
 def automatic(

@@ -109,6 +109,19 @@ def settle_messages(
     )
 
 
+def scores_for_rule(
+    own: NDArray[np.float64] | None, keep_lift: float | None, messages: Messages
+) -> NDArray[np.float64] | None:
+    """The scores before messages that the rule of γ_r may use, or None.
+
+    A lift that is given is that of these scores. An automatic one leaves out forward messages if
+    they are as by default; others are wanted.
+    """
+    usual = (defaults.HOPS, MODES[defaults.MODE].gamma_forward)
+    wanted = (messages.hops, messages.gamma_forward) != usual
+    return None if keep_lift is None and wanted else own
+
+
 def settle_gamma_reverse(
     given: float | Literal["auto"] | None,
     keep_lift: float | None,

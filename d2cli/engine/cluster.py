@@ -264,7 +264,7 @@ def _connect(ray: Any, address: str | None, threads: int) -> bool:
             if address:
                 ray.init(address=address, **quiet)
             else:
-                ray.init(num_cpus=threads, include_dashboard=False, **quiet)
+                ray.init("local", num_cpus=threads, include_dashboard=False, **quiet)
             return True
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"at {address}" if address else "on this machine"

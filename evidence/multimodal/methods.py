@@ -63,7 +63,9 @@ def d2_by_difficulty(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
     quality = utility(arrays.scores, "harder", "shift")
     u = propagate(edges, quality, bandwidth=sigma, threads=1)
     own = own_scores(edges, u, bandwidth=sigma, threads=1)
-    kept = select(edges, u, size, bandwidth=sigma, difficulty=own, cutoff=0.0, threads=1)
+    kept = select(
+        edges, u, size, bandwidth=sigma, scores=own, difficulty=own, cutoff=0.0, threads=1
+    )
     recorded = ("gamma_reverse", "ran_out_at", "thinned_from")
     return kept.order, {name: getattr(kept, name) for name in recorded}
 

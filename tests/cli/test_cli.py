@@ -290,9 +290,9 @@ def test_embeddings_given_with_a_graph_must_be_its_own(small, capsys):
 
 NOTICES = [
     (["--gamma-reverse", "0.01", "--ratio", "0.9"], "messages ran out after"),
-    (["--size", "1", "-k", "1"], "lower bound of auto"),
+    (["--keep-lift", "0.01", "--ratio", "0.2"], "no messages spread the picks more"),
     (["--scores", "zero.npy", "--ratio", "0.5"], "every score is 0"),
-    (["--scores", "zero.npy", "--ratio", "0.5"], "upper bound of auto"),
+    (["--scores", "zero.npy", "--ratio", "0.5"], "every lift is 1"),
     (["--bandwidth", "1e-3", "--ratio", "0.5"], "edge weights are below 2^-53"),
     (["--emb", "same.npy", "--ratio", "0.5"], "duplicates"),
     (

@@ -32,8 +32,9 @@ def test_selection_equals_the_api(priced, run_cli):
     graph = build_graph(priced.emb, 10)
     u = propagate(graph, utility(priced.scores))
     kept = select(
-        graph, u, costs=priced.costs, cost_budget=60.0, difficulty=own_scores(graph, u)
-    ).order
+        graph, u, costs=priced.costs, cost_budget=60.0,
+        scores=own_scores(graph, u), difficulty=own_scores(graph, u),
+    ).order  # fmt: skip
     assert np.load("selected.npy").tolist() == sorted(kept.tolist())
     spent = int(priced.costs[kept].sum())
     entry = sidecar_of()

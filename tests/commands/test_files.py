@@ -299,7 +299,7 @@ def test_damaged_graph_is_refused_alike(inputs):
         (propagate_run, "message_notices", PROPAGATE),
         (select_run, "pass_forward", LINES["select"]),
         (select_run, "select", LINES["select"]),
-        (parts, "_fill", LINES["select"]),
+        (parts, "fill_part", LINES["select"]),
     ],
 )
 def test_no_file_stays_after_an_error(module, function, line, error, inputs, monkeypatch):

@@ -187,7 +187,7 @@ def test_extreme_weights_give_finite_results_without_warnings(kernel, sigma, gam
 def test_vanished_messages_print_a_notice(run_cli):
     np.save("e.npy", PLAIN)
     np.save("s.npy", np.arange(N, dtype=float))
-    args = ["--emb", "e.npy", "--scores", "s.npy", "--size", 20, "-k", 5, "--cutoff", 0]
+    args = ["--emb", "e.npy", "--scores", "s.npy", "--size", 20, "-k", 5, "--gamma-reverse", 1]
     for sigma in ("5e-324", "1e-3"):
         code, _, err = run_cli("select", *args, "--bandwidth", sigma)
         assert code == 0
@@ -230,7 +230,7 @@ def test_many_identical_rows(run_cli, method, distinct):
     last = [i for i in range(n - distinct) if i % distinct == (n - 1) % distinct][:5]
     assert graph.neighbors[-1].tolist() == last
     code, _, err = run_cli(
-        *("select", "--graph", "g.arrow", "--scores", "s.npy", "--ratio", 0.3, "--cutoff", 0)
+        *("select", "--graph", "g.arrow", "--scores", "s.npy", "--ratio", 0.3, "--gamma-reverse", 1)
     )
     assert code == 0
     assert f"messages ran out after {distinct} of 900" in err

@@ -19,7 +19,7 @@ from d2cli.baselines.pairwise import graph_cut, infomax
 from d2cli.baselines.sizes import NOT_NESTED
 from d2cli.commands.compare.inputs import CompareData, CompareJob
 from d2cli.commands.propagate.run import VANISHED_NOTICE
-from d2cli.commands.settle import usual_cutoff
+from d2cli.commands.settle import scores_for_rule, usual_cutoff
 from d2cli.defaults import MODES, CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.selections import random_rows
@@ -65,8 +65,7 @@ class Chooser:
             self.difficulty = own_scores(
                 self.edges, self.propagated, bandwidth=self.sigma, hops=hops, threads=job.threads
             )
-        if self.options.keep_lift is not None:
-            self.own = self.difficulty
+            self.own = scores_for_rule(self.difficulty, self.options.keep_lift, job.messages)
 
     def select(self, method: CompareMethod, size: int, most: int) -> Rows:
         """Select (size,) rows; `most` is the largest budget."""

@@ -231,7 +231,7 @@ def _gamma_text(job: SelectJob, selection: Selection) -> str:
 def _lift_text(lift: KeptLift, automatic: bool) -> str:
     least = f"(at least {lift.least:g})"
     if automatic:
-        least = f"of the propagated scores (at least {lift.least:.4g}, auto)"
+        least = f"(at least {lift.least:.4g}, auto)"
     return (
         f"{lift.reached:.4g} {least}; kept neighbours per kept row: "
         f"{lift.neighbours:.2f}, of the highest scores {lift.neighbours_by_score:.2f}"

@@ -36,7 +36,7 @@ from d2cli.commands.select.outputs import (
     whole_provenance,
 )
 from d2cli.commands.select.plan import plan_select
-from d2cli.commands.settle import settle_size
+from d2cli.commands.settle import scores_for_rule, settle_size
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.files.output.atomic import check_target
 from d2cli.files.output.checkpoint import PartsFolder, kept
@@ -186,7 +186,7 @@ def _choose(
                     bandwidth=sigma,
                     gamma_reverse=settings.gamma_reverse,
                     keep_lift=settings.keep_lift,
-                    scores=None if settings.keep_lift is None else own,
+                    scores=scores_for_rule(own, settings.keep_lift, messages),
                     clamped=messages.clamped,
                     labels=data.labels,
                     balance=job.request.balance,

@@ -215,7 +215,7 @@ def test_decisions_of_select_are_in_order():
     graph = build_graph(rng.normal(size=(200, 2)).astype("f4"), 6)
     scores = rng.exponential(size=200)
     for size, names in (
-        (190, ["cutoff", "keep_lift", "gamma_reverse"]),
+        (200, ["cutoff", "keep_lift", "gamma_reverse"]),
         (2, ["cutoff", "keep_lift", "thinning", "gamma_reverse"]),
     ):
         found = select(graph, scores, size, difficulty=scores).decisions

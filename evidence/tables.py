@@ -44,16 +44,18 @@ ROWS = {
     ("d2-paper", True): "D2 as published, β, k, γ_r tuned",
     ("d2", False): "**D2, defaults**",
     ("d2", True): "D2, β, k, γ_r tuned",
+    ("d2-before", False): "D2, defaults before the rule of lift",
     ("d2-partial", False): "D2, defaults, 10 % of the scores known",
 }
 #: Methods that D2 with its defaults is not compared with.
-OURS = ("d2", "d2-partial")
+OURS = ("d2", "d2-before", "d2-partial")
 #: Readable on a white and on a black background.
 INK = "#7d8590"
 COLORS = {
     "random": "#8a8a8a", "cutoff": "#b8860b", "ccs": "#2e9e5b", "moderate": "#9c6ade",
     "k-center": "#c2528b", "facility-location": "#1fa3a3", "near-duplicates": "#b06a3b",
     "highest": "#d9534f", "d2": "#3b82f6", "d2-partial": "#7fb2ff",
+    "d2-before": "#3b82f6",
     "semdedup-then-score": "#c98a5e",
     "graph-cut": "#7a9e2e", "infomax": "#4fb36b", "zcore": "#d67ab1", "dual-sampling": "#8f6fd1",
     "d2-paper": "#6fa8dc",

@@ -49,6 +49,8 @@ ROWS = {
 }
 #: Methods that D2 with its defaults is not compared with.
 OURS = ("d2", "d2-before", "d2-partial")
+#: D2 with its defaults: the first that has results.
+DEFAULTS = (("d2", False), ("d2-before", False))
 #: Readable on a white and on a black background.
 INK = "#7d8590"
 COLORS = {
@@ -167,15 +169,17 @@ def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[st
         leads = [rate in cells and cells[rate].mean == best[rate] for rate in plan.RATES]
         written = [f"**{t}**" if lead else t for t, lead in zip(texts, leads, strict=True)]
         lines.append(f"| {name} | " + " | ".join(written) + " |")
-    lines.append("| D2, defaults, ahead of the best other | " + " | ".join(margins(table)) + " |")
+    ours = next((row for row in DEFAULTS if row in table), DEFAULTS[0])
+    name = ROWS[ours].strip("*")
+    lines.append(f"| {name}, ahead of the best other | " + " | ".join(margins(table, ours)) + " |")
     return [*lines, ""]
 
 
-def margins(table: Table) -> list[str]:
-    """Return D2 with its defaults minus the best other method, with the standard error."""
+def margins(table: Table, row: tuple[str, bool] = ("d2", False)) -> list[str]:
+    """Return D2 with its defaults (`row`) minus the best other method, with the standard error."""
     cells = []
     for rate in plan.RATES:
-        ours = table.get(("d2", False), {}).get(rate)
+        ours = table.get(row, {}).get(rate)
         others = [c[rate] for (m, _), c in table.items() if m not in OURS and rate in c]
         if ours is None or not others:
             cells.append("–")

@@ -249,6 +249,8 @@ class Plan:
         """A notice if the run keeps something in files."""
         if self.spill is None:
             return []
+        if self.room.engine is not None:
+            return [f"in files for the tasks of the cluster: {self.spill.what}, {self._spilled}"]
         kept = binary(self.room.memory or 0)
         return [f"kept in files, to keep to {kept}: {self.spill.what}, {self._spilled}"]
 

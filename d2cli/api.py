@@ -2,7 +2,7 @@
 
 >>> graph = build_graph(embeddings)                       # (n, d) floats
 >>> u = propagate(graph, scores)                          # (n,) float64
->>> kept = select(graph, u, len(scores) // 2, difficulty=scores).order  # rows, best first
+>>> kept = select(graph, u, len(scores) // 2, scores=scores, difficulty=scores)
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Engine:
 
 
 class HasTasks:
-    """An object some of whose methods are tasks. What a task gets is a copy, if it runs elsewhere.
+    """An object with methods that are tasks. A task that runs elsewhere gets a copy of the object.
 
     Subclasses call their engine `engine` and their callback `progress`. A copy has no engine, and
     its progress is not shown.

@@ -213,7 +213,7 @@ class Span(NamedTuple):
 
 
 def spans_of(n: int, d: int, blocks: int = 1) -> list[Span]:
-    """Spans of n rows with d columns: runs of so many blocks, or of more if there are many."""
+    """Spans of n rows with d columns, each of `blocks` blocks; of more if n is very large."""
     step = blocks * block_rows(d)
     step *= -(-n // (step * _MOST_SPANS))
     starts = range(0, n, step)
@@ -277,7 +277,7 @@ def _checked(
 
 
 def _check_longest(longest: float, embeddings: Floats | RowReader, metric: Metric) -> None:
-    """Refuse vectors all of which are too short; `longest` is the largest length."""
+    """Refuse vectors if all are too short; `longest` is the largest length."""
     half = embeddings.dtype.newbyteorder("=") == np.float16
     if 0 < longest < _SMALLEST_NORM and metric != "cosine" and not half:
         wrong = f"no vector is longer than {longest:.3g}: float32 cannot hold the distances"

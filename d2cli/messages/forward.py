@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Bandwidth, Kernel
-from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
+from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import UsageError
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice, check_hops, check_not_negative
+from d2cli.messages.by_rows import write_rows
 from d2cli.messages.parts import EdgeParts, Span, in_parts
-from d2cli.messages.sizes import BLOCK_ROWS, PART_EDGES
+from d2cli.messages.sizes import PART_EDGES
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
@@ -144,46 +145,17 @@ def forward(
     for _ in range(hops):
         before, u = u, np.empty_like(u)
         message = (gamma, sigma, squared, sent_at_least)
-        if parts.engine is not None:
-            task = partial(_forward_span, before, message)
-            np.concatenate(
-                parts.by_tasks(task, np.float64, told_in(progress, "propagate", u.size)), out=u
-            )
-            continue
-        for first, part in parts.loaded():
-
-            def told(stage: str, done: int, _: int, first: int = first) -> None:
-                progress(stage, first + done, scores.size)
-
-            size = part.indptr.size - 1
-            rows = partial(_forward_rows, part, first, before, *message, u[first : first + size])
-            for_blocks(rows, size, BLOCK_ROWS, count, told, "propagate")
+        rows = partial(_pass_rows, before, message)
+        write_rows(parts, rows, u, count, lambda done: progress("propagate", done, scores.size))
     return u.copy() if u is scores else u
 
 
-def told_in(progress: Progress, stage: str, total: int, done: int = 0) -> Callable[[int], None]:
-    """Tells `progress` the rows so far; called with the number of rows of each task that ended."""
-
-    def ended(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(stage, done, total)
-
-    return ended
-
-
-def _forward_span(
-    scores: NDArray[np.float64], message: tuple[float, float, bool, float], parts: EdgeParts,
-    span: Span,
-) -> NDArray[np.float64]:  # fmt: skip
-    """The propagated scores of the rows of a span of parts."""
-    start, stop = parts.starts[span[0]], parts.starts[span[1]]
-    out = np.empty(stop - start)
-    for first, part in parts.loaded(span):
-        size = part.indptr.size - 1
-        own = out[first - start : first - start + size]
-        _forward_rows(part, first, scores, *message, own, 0, size)
-    return out
+def _pass_rows(
+    scores: NDArray[np.float64], message: tuple[float, float, bool, float], part: Edges,
+    first: int, out: NDArray[np.float64], start: int, stop: int,
+) -> None:  # fmt: skip
+    """One forward pass, as :data:`d2cli.messages.by_rows.Rows`."""
+    _forward_rows(part, first, scores, *message, out, start, stop)
 
 
 @kernel

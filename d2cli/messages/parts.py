@@ -1,8 +1,8 @@
 """Edges in parts of consecutive rows: one part in memory, or many in a store.
 
-Parts hold about PART_EDGES edges each. A store is filled in two steps, each of which reads and
-writes whole ranges: reverse edges are sent to the part of their row, and then the edges of each
-part are put together. The edges are those of :func:`d2cli.messages.edges.edges_of`.
+Parts hold about PART_EDGES edges each. A store is filled in two steps: reverse edges are sent to
+the part of their row, and then the edges of each part are put together. Both steps read and write
+whole ranges. The edges are those of :func:`d2cli.messages.edges.edges_of`.
 :mod:`d2cli.messages.part_tasks` does the same in tasks of an engine.
 """
 

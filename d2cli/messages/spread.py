@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import Kernel
-from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
+from d2cli.engine.threads import Progress, silent, thread_count
 from d2cli.errors import DataError
 from d2cli.graph.knn_graph import Edges
-from d2cli.messages.forward import check_kernel, scaled, told_in
-from d2cli.messages.parts import EdgeParts, Span, in_parts
-from d2cli.messages.sizes import BLOCK_ROWS, SPREAD_ROUNDS
+from d2cli.messages.by_rows import write_rows
+from d2cli.messages.forward import check_kernel, scaled
+from d2cli.messages.parts import EdgeParts, in_parts
+from d2cli.messages.sizes import SPREAD_ROUNDS
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.jit import kernel
 
@@ -70,20 +71,11 @@ def spread(
         before, values = values, np.empty_like(values)
         passed = min(rounds, SPREAD_ROUNDS - 1) * n
         message = (rounds >= SPREAD_ROUNDS, gamma, sigma, squared)
-        if parts.engine is None:
-            for first, part in parts.loaded():
 
-                def told(stage: str, done: int, _: int, at: int = passed + first) -> None:
-                    progress(stage, at + done, SPREAD_ROUNDS * n)
+        def told(done: int, passed: int = passed) -> None:
+            progress("spread", passed + done, SPREAD_ROUNDS * n)
 
-                size = part.indptr.size - 1
-                own = values[first : first + size]
-                rows = partial(_spread_rows, part, first, before, missing, *message, own)
-                for_blocks(rows, size, BLOCK_ROWS, count, told, "spread")
-        else:
-            task = partial(_spread_span, before, missing, message)
-            ended = told_in(progress, "spread", SPREAD_ROUNDS * n, passed)
-            np.concatenate(parts.by_tasks(task, np.float64, ended), out=values)
+        write_rows(parts, partial(_round_of_rows, before, missing, message), values, count, told)
         reached = left - int(np.count_nonzero(np.isnan(values)))
         if left and not reached:
             raise _unreached(values, asked)
@@ -93,18 +85,13 @@ def spread(
     return Spread(values, Decision("missing_scores", "spread", _RULE, numbers))
 
 
-def _spread_span(
+def _round_of_rows(
     values: NDArray[np.float64], missing: NDArray[np.bool_],
-    message: tuple[bool, float, float, bool], parts: EdgeParts, span: Span,
-) -> NDArray[np.float64]:  # fmt: skip
-    """The values of the rows of a span of parts after one round."""
-    start, stop = parts.starts[span[0]], parts.starts[span[1]]
-    out = np.empty(stop - start)
-    for first, part in parts.loaded(span):
-        size = part.indptr.size - 1
-        own = out[first - start : first - start + size]
-        _spread_rows(part, first, values, missing, *message, own, 0, size)
-    return out
+    message: tuple[bool, float, float, bool], part: Edges, first: int, out: NDArray[np.float64],
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """One round, as :data:`d2cli.messages.by_rows.Rows`."""
+    _spread_rows(part, first, values, missing, *message, out, start, stop)
 
 
 def _unreached(values: NDArray[np.float64], asked: int) -> DataError:

@@ -11,7 +11,7 @@ State of a row (`w`), one number, so that a thread never reads half of a change:
 - above 0: unfinished; an upper bound of its final score. Subtracting fewer messages gives no less,
   with rounding too.
 - below 0: finished; the final score is ``-w``.
-- 0: takes no part, because it may not be picked or its score has fallen to `least`.
+- 0: takes no part, because it may not be picked or its score has fallen to 0.
 
 Which rows a thread finds finished depends on timing. The final scores do not.
 """
@@ -56,11 +56,11 @@ def widest(edges):
 
 
 @kernel
-def begin(u, least, eligible, klass, quota, w):
+def begin(u, eligible, klass, quota, w):
     """Write the state of each row before any is finished."""
     for i in range(u.shape[0]):
         own = klass[i] if klass.shape[0] else 0
-        w[i] = u[i] if eligible[i] and u[i] > least and quota[own] > 0 else 0.0
+        w[i] = u[i] if eligible[i] and u[i] > 0 and quota[own] > 0 else 0.0
 
 
 @kernel
@@ -143,7 +143,7 @@ def _lowered(score, values, rows, lengths, size, gamma, sigma, squared):
 
 
 @kernel
-def advance(edges, active, count, most, u, w, blocker, least, limits, gamma, sigma, squared):
+def advance(edges, active, count, most, u, w, blocker, limits, gamma, sigma, squared):
     """Go through active rows once, and finish those that are above their unfinished neighbours.
 
     A row whose score falls below the limits is not finished, and no longer active.
@@ -179,8 +179,8 @@ def advance(edges, active, count, most, u, w, blocker, least, limits, gamma, sig
             elif state > 0 and (b < 0 or before(state, j, above, b)):
                 above, b = state, j
         score = _lowered(u[i], values, rows, lengths, size, gamma, sigma, squared)
-        if score <= least or not admitted(score, i, limits):
-            w[i] = score if score > least else 0.0
+        if score <= 0 or not admitted(score, i, limits):
+            w[i] = score if score > 0 else 0.0
             changed += 1
         elif b >= 0 and before(above, b, score, i):
             if score != bound:

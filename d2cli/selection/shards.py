@@ -30,7 +30,7 @@ _NO_ROWS, _NO_STATES = np.empty(0, np.int32), np.empty(0)
 LocalRows = tuple[NDArray[np.uint32], int]
 #: Row numbers, and their new states.
 News = tuple[NDArray[np.int32], NDArray[np.float64]]
-#: Bounds of the scores of admitted rows, last rows, and what is left of the quotas.
+#: (C,) each, as of :class:`d2cli.selection.rounds.Limits`: bounds, last rows; and open picks.
 Step = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 #: What a shard answers: changed rows, counted from its first one; their states; admitted rows, and
 #: active rows that are left.
@@ -42,7 +42,6 @@ class _State:
     """A run of a shard. Arrays are of the local rows; only own rows have a score."""
 
     gamma: float
-    least: float
     u: NDArray[np.float64]
     w: NDArray[np.float64]
     classes: NDArray[np.int32]
@@ -66,7 +65,7 @@ class Shard:
         return self._here.words, self._here.size
 
     def begin(
-        self, run: int, gamma: float, least: float, u: NDArray[np.float64],
+        self, run: int, gamma: float, u: NDArray[np.float64],
         w: NDArray[np.float64], classes: NDArray[np.int32],
     ) -> None:  # fmt: skip
         """Begin a run with the scores `u` of the own rows, and states and classes of local rows."""
@@ -74,7 +73,7 @@ class Shard:
         scores = np.zeros(here.size)
         scores[here.own] = u
         self._runs[run] = _State(
-            gamma, least, scores, w.copy(), classes.copy(), np.full(here.size, -1, np.int32),
+            gamma, scores, w.copy(), classes.copy(), np.full(here.size, -1, np.int32),
             np.empty(here.stop - here.first, np.int32),
             rounds.Limits(classes, np.empty(0), np.empty(0, np.int64)),
         )  # fmt: skip
@@ -85,8 +84,8 @@ class Shard:
     ) -> Answer:  # fmt: skip
         """Take the new states of some ghosts, and go through active rows until none changes.
 
-        A new `step` has the limits (bounds, and last rows), down to which rows are admitted, and
-        what is left of the quotas; rows of full classes are taken out before.
+        A new `step` says which rows are admitted, and how many picks each class still takes. Rows
+        of full classes are taken out first.
         """
         here, state, admitted = self._here, self._run(run), 0
         w, active = state.w, state.active
@@ -104,7 +103,7 @@ class Shard:
         while changed and state.active_count:
             state.active_count, changed = rounds.advance(
                 here.edges, active, state.active_count, self._most, state.u, w, state.blocker,
-                state.least, state.limits, state.gamma, *self._weights,
+                state.limits, state.gamma, *self._weights,
             )  # fmt: skip
         told = watched[w[watched] != before]
         return told - np.int32(here.below), w[told], admitted, state.active_count
@@ -151,14 +150,14 @@ class Shards:
         self._local: list[LocalRows] = self._ask("local_rows", [()] * len(spans))
 
     def begin(
-        self, gamma: float, least: float, u: NDArray[np.float64], w: NDArray[np.float64],
+        self, gamma: float, u: NDArray[np.float64], w: NDArray[np.float64],
         classes: NDArray[np.int32],
     ) -> _Rounds:  # fmt: skip
         """Begin a run; as of :class:`d2cli.selection.sweeps.Place`."""
         number = next(self._numbers)
         own_classes = self.local(classes) if classes.size else repeat(classes, len(self.held))
         arguments = [
-            (number, gamma, least, u[a:b], states, own)
+            (number, gamma, u[a:b], states, own)
             for (a, b), states, own in zip(
                 pairwise(self.bounds), self.local(w), own_classes, strict=True
             )

@@ -44,7 +44,7 @@ class Place(Protocol):
     """Where the edges are."""
 
     def begin(
-        self, gamma: float, least: float, u: NDArray[np.float64], w: NDArray[np.float64],
+        self, gamma: float, u: NDArray[np.float64], w: NDArray[np.float64],
         classes: NDArray[np.int32],
     ) -> Rounds:  # fmt: skip
         """Begin a run with scores and states of all rows; it changes `w` in place."""
@@ -60,9 +60,9 @@ class Sweeps:
     def picks(
         self, gamma: float, u: NDArray[np.float64], eligible: NDArray[np.bool_],
         quota: NDArray[np.int64], order: NDArray[np.int64], gains: NDArray[np.float64],
-        least: float = 0.0, *, last: bool = False,
+        *, last: bool = False,
     ) -> int:  # fmt: skip
-        """Pick while the best score is above `least` and `order` has room; returns how many.
+        """Pick while the best score is above 0 and `order` has room; returns how many.
 
         `u`, `eligible`, `quota`, `order` and `gains` change in place as in
         :mod:`d2cli.selection.picks`. If these are the `last` picks and `order` is filled, `u` stays
@@ -70,9 +70,9 @@ class Sweeps:
         """
         while True:
             w = np.empty(u.size)
-            rounds.begin(u, least, eligible, self.classes, quota, w)
+            rounds.begin(u, eligible, self.classes, quota, w)
             try:
-                run = self.place.begin(gamma, least, u, w, self.classes)
+                run = self.place.begin(gamma, u, w, self.classes)
                 self._finish(run, w, quota, order.size)
                 count = self._ranked(run, u, w, order, gains, last=last)
             except LostError:
@@ -143,24 +143,24 @@ class InThreads:
     threads: int
 
     def begin(
-        self, gamma: float, least: float, u: NDArray[np.float64], w: NDArray[np.float64],
+        self, gamma: float, u: NDArray[np.float64], w: NDArray[np.float64],
         classes: NDArray[np.int32],
     ) -> Rounds:  # fmt: skip
         """See :class:`Place`; `classes` are those of the limits."""
         del classes
-        return _InThreads(self, gamma, least, u, w)
+        return _InThreads(self, gamma, u, w)
 
 
 class _InThreads:
     """A run of :class:`InThreads`."""
 
     def __init__(
-        self, place: InThreads, gamma: float, least: float, u: NDArray[np.float64],
+        self, place: InThreads, gamma: float, u: NDArray[np.float64],
         w: NDArray[np.float64],
     ) -> None:  # fmt: skip
         self._edges, self._most = place.edges, rounds.widest(place.edges)
         self._threads, self._weights = place.threads, (gamma, place.sigma, place.squared)
-        self._least, self._u, self._w = least, u, w
+        self._u, self._w = u, w
         self._blocker, self._active = np.full(u.size, -1, np.int32), np.empty(u.size, np.int32)
 
     def sweep(self, limits: rounds.Limits) -> bool:
@@ -172,7 +172,7 @@ class _InThreads:
         def advance(a: int) -> None:
             counts[a], more = rounds.advance(
                 self._edges, self._active[a:], counts[a], self._most, self._u, self._w,
-                self._blocker, self._least, limits, *self._weights,
+                self._blocker, limits, *self._weights,
             )  # fmt: skip
             changed.append(more)
 

@@ -190,9 +190,9 @@ def test_alpha_0_keeps_the_highest_scores(method, case):
 
 def test_infomax_does_not_depend_on_threads(monkeypatch):
     from d2cli import build_graph
-    from d2cli.messages import forward
+    from d2cli.messages import by_rows
 
-    monkeypatch.setattr(forward, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(by_rows, "BLOCK_ROWS", 64)
     rng = np.random.default_rng(2)
     graph = build_graph(rng.normal(size=(300, 3)).astype(np.float32), 6, threads=1)
     scores = rng.random(300)

@@ -11,6 +11,7 @@ from d2cli import build_graph, propagate, spread_scores
 from d2cli.engine.storage import InMemory
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
+from d2cli.messages import by_rows
 from d2cli.messages import parts as parts_module
 from d2cli.messages import spread as module
 from d2cli.messages.edges import edges_of
@@ -49,7 +50,7 @@ def test_spread_equals_the_plain_loop(graph, rule, kernel, bandwidth, gamma, rou
     options = {"kernel": kernel, "bandwidth": sigma, "gamma_forward": gamma, "exclude": excluded}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SPREAD_ROUNDS", rounds)
-        patch.setattr(module, "BLOCK_ROWS", 3)
+        patch.setattr(by_rows, "BLOCK_ROWS", 3)
         patch.setattr(parts_module, "PART_EDGES", 20)
         lists = KnnGraph(neighbors, distances)
         parts = stored_edges(lists, rule, excluded, InMemory())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from d2cli import build_graph, prepare_edges, propagate, select
+from d2cli import prepare_edges, propagate, select
 from d2cli.engine.storage import InMemory
 from d2cli.errors import UsageError
 from d2cli.files.output.work_files import WorkFiles
@@ -115,15 +115,6 @@ def test_a_hub_of_all_rows_equals_the_queue(monkeypatch):
     found = greedy(edges, u, n, **options)
     assert found.order.tobytes() == plain.order.tobytes()
     assert found.gains.tobytes() == plain.gains.tobytes()
-
-
-@pytest.fixture(scope="module")
-def problem():
-    """(graph, scores, labels) of 3,000 rows in clusters."""
-    rng = np.random.default_rng(1)
-    centres = 5 * rng.normal(size=(30, 3))
-    rows = centres[rng.integers(0, 30, 3000)] + rng.normal(size=(3000, 3))
-    return build_graph(rows.astype("f4"), 8), rng.beta(0.5, 3, 3000), rng.integers(0, 4, 3000)
 
 
 @pytest.mark.parametrize("classes", [1, 4, 300])

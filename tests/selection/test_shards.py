@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2cli import build_graph, prepare_edges, propagate, select
+from d2cli import prepare_edges, propagate, select
 from d2cli.api import own_scores, spread_scores
 from d2cli.engine.storage import InMemory
 from d2cli.engine.tasks import Engine, Held, LostError
@@ -225,17 +225,8 @@ def test_an_engine_that_shares_memory_is_not_used():
     assert not hasattr(edges, "engine")
 
 
-@pytest.fixture(scope="module")
-def problem():
-    """(graph, scores, labels) of 3,000 rows in clusters."""
-    rng = np.random.default_rng(1)
-    centres = 5 * rng.normal(size=(30, 3))
-    rows = centres[rng.integers(0, 30, 3000)] + rng.normal(size=(3000, 3))
-    return build_graph(rows.astype("f4"), 8), rng.beta(0.5, 3, 3000), rng.integers(0, 4, 3000)
-
-
 def parted(kind, monkeypatch):
-    """An engine of two tasks at a time, of which it is not known that they share memory."""
+    """An engine of two tasks at a time. It does not say that they share memory."""
     engine = engine_of(kind).enter_result
     monkeypatch.setattr(engine, "shared", False)
     monkeypatch.setattr(engine, "at_once", 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,9 @@ class CompareJob:
     confidence: Source | None
 
     @property
-    def cuts(self) -> bool:
-        """Whether d2 has an automatic cutoff."""
-        return usual_cutoff(self.options.gamma_reverse, self.direction.higher_is) == AUTO
+    def cutoff(self) -> float | Literal["auto"]:
+        """The cutoff of d2."""
+        return usual_cutoff(self.options.gamma_reverse, self.direction.higher_is)
 
     @property
     def needs_own_scores(self) -> bool:

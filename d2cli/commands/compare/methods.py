@@ -19,7 +19,7 @@ from d2cli.baselines.pairwise import graph_cut, infomax
 from d2cli.baselines.sizes import NOT_NESTED
 from d2cli.commands.compare.inputs import CompareData, CompareJob
 from d2cli.commands.propagate.run import VANISHED_NOTICE
-from d2cli.commands.settle import scores_for_rule, usual_cutoff
+from d2cli.commands.settle import scores_for_rule
 from d2cli.defaults import MODES, CompareMethod
 from d2cli.engine.threads import Progress
 from d2cli.evaluation.selections import random_rows
@@ -59,7 +59,7 @@ class Chooser:
             self.edges, self.scores, bandwidth=self.sigma, hops=hops, threads=job.threads,
             progress=progress,
         )  # fmt: skip
-        self.cutoff = usual_cutoff(job.options.gamma_reverse, job.direction.higher_is)
+        self.cutoff = job.cutoff
         self.own = self.difficulty = None
         if job.needs_own_scores:
             self.difficulty = own_scores(

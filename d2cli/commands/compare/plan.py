@@ -37,7 +37,7 @@ def plan_compare(job: CompareJob) -> Plan:
     if "d2" in names:
         selection_sizes.greedy(
             ledger, n, sizes, auto=auto, thins=auto and job.options.keep_lift is None,
-            cutoff=job.cuts, each=True,
+            cutoff=job.cutoff == AUTO, each=True,
         )  # fmt: skip
     for name in names:
         if name != "d2":

@@ -32,7 +32,7 @@ from d2cli.errors import OutputError
 from d2cli.files.graphs.folder_parts import why_not_replaced
 from d2cli.files.output.temporary import NOTE, TEMPORARY_FOLDER, Lease, flush
 
-#: Of <linux/fs.h>, <fcntl.h>.
+#: Numbers of Linux, from the headers linux/fs.h and fcntl.h.
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 #: Errors of a system or file system that cannot exchange names. Some containers forbid the call.
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}

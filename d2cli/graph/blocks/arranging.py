@@ -151,7 +151,7 @@ class Layout:
 
 
 def lists_after(rounds: int) -> str:
-    """The name of the parts that hold the lists after so many rounds of meetings."""
+    """The name of the parts with the lists after this number of rounds."""
     return f"lists {rounds}"
 
 

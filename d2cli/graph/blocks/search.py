@@ -441,7 +441,7 @@ class BlockSearch(HasTasks):
 
 
 def _runs(groups: Sequence[int], most: int) -> list[Sequence[int]]:
-    """Runs of at most so many groups."""
+    """Runs of groups, each of at most `most` groups."""
     return [groups[a : a + most] for a in range(0, len(groups), max(1, most))]
 
 

@@ -109,11 +109,9 @@ class RayEngine(Engine):
         used, or `limit` bytes on each node.
         """
         of_cores = []
-        for node in self._ray.nodes():
-            cores = node["Resources"].get("CPU", 0)
-            if node["Alive"] and cores:
-                of_node = int(share * node["Resources"].get("memory", 0))
-                of_cores.append(int((of_node if limit is None else min(limit, of_node)) / cores))
+        for has in self._working():
+            of_node = int(share * has.get("memory", 0))
+            of_cores.append(int((of_node if limit is None else min(limit, of_node)) / has["CPU"]))
         self.memory = min(of_cores, default=0)
         return max(0, self.memory - BASE)
 
@@ -122,9 +120,19 @@ class RayEngine(Engine):
         if self._mine:
             self._ray.shutdown()
 
+    @property
+    def nodes(self) -> int:
+        """The nodes with cores, as the cluster is now; at least 1."""
+        return max(1, len(self._working()))
+
     def cores(self) -> int:
         """The cores of the cluster as it is now, at least 1."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def _working(self) -> list[dict[str, float]]:
+        """What each node has that is there and has cores."""
+        there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return [has for has in there if has.get("CPU", 0)]
 
     def _resources(self) -> dict[str, float]:
         return {"num_cpus": 1, **({"memory": self.memory} if self.memory else {})}

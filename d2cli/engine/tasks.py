@@ -38,6 +38,11 @@ class Engine:
     def __init__(self, threads: int, at_once: int = 1) -> None:
         self.threads, self.at_once = threads, at_once
 
+    @property
+    def nodes(self) -> int:
+        """The number of machines that run tasks."""
+        return 1
+
     def each(
         self, work: Callable[[Item], object], items: Sequence[Item], ended: Ended[Item] = unheard
     ) -> None:

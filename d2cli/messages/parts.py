@@ -25,7 +25,7 @@ from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact, sort_row
-from d2cli.messages.sizes import PART_EDGES
+from d2cli.messages.sizes import PART_EDGES, csr_bytes
 from d2cli.runtime.jit import kernel
 
 #: Spans of parts for each task that runs at a time, so that all end at about the same time.
@@ -46,8 +46,9 @@ class EdgeParts:
         room: bytes of edges that may be in memory at one time; at least one part is.
         pieces: (pieces + 1,) the first part of each piece, and the number of parts. A piece is
             stored in three arrays of its own; empty: all parts are one piece.
-        engine: runs what is to be done with each part, as tasks, and holds the edges in shards for
-            a selection; None: all is done in this process. Tasks read the parts from the store.
+        engine: runs what is to be done with each part, as tasks, and if it has several nodes, holds
+            the edges in shards for a selection; None: all is done in this process. Tasks read the
+            parts from the store.
     """
 
     starts: tuple[int, ...]
@@ -89,6 +90,24 @@ class EdgeParts:
         """The first row of each part, of a span or of all, and its edges; one after the other."""
         for part in range(*(span or (0, len(self)))):
             yield self.starts[part], self.load(part)
+
+    def brought_here(self) -> EdgeParts:
+        """The same edges for this process alone: in memory if they fit, else in the store.
+
+        While no tasks run, the room of all that run at a time is free.
+        """
+        room = self.room * (self.engine.at_once if self.engine else 1)
+        if self.whole is not None or csr_bytes(self.n, self.count) > room:
+            return replace(self, room=room, engine=None)
+        indptr = np.zeros(self.n + 1, np.int64)
+        indices, distances = np.empty(self.count, np.int32), np.empty(self.count, np.float32)
+        at = 0
+        for first, part in self.loaded():
+            end = at + part.indices.size
+            indptr[first + 1 : first + part.indptr.size] = at + part.indptr[1:]
+            indices[at:end], distances[at:end] = part.indices, part.distances
+            at = end
+        return in_parts(Edges(indptr, indices, distances))
 
     def degrees(self) -> NDArray[np.int32]:
         """(n,) the number of neighbours of each row."""

@@ -22,7 +22,12 @@ _PER_ROW = 72  #: bytes per row beside the edges: scores, masks and the queue of
 
 def edges_bytes(n: int, k: int, rule: EdgeRule) -> int:
     """Bytes of the edges in memory of n rows with k listed neighbours each."""
-    return _POINTER * n + (_INDEX + _DISTANCE) * n * k * (2 if rule == "union" else 1)
+    return csr_bytes(n, n * k * (2 if rule == "union" else 1))
+
+
+def csr_bytes(n: int, count: int) -> int:
+    """Bytes of `count` edges of n rows in memory."""
+    return _POINTER * n + (_INDEX + _DISTANCE) * count
 
 
 def room_for_edges(memory: int, n: int) -> int:

@@ -224,14 +224,17 @@ class Run:
         self.classes = np.empty(0, np.int32)
         if self.rules.classes is not None:
             self.classes = self.rules.classes.astype(np.int32)
-        whole, graph = self.parts.whole, (self.squared, self.sigma)
-        self.bands = Bands(self.parts, *graph, self.classes) if whole is None else None
+        graph, engine = (self.squared, self.sigma), self.parts.engine
         self.sweeps: Sweeps | None = None
         self.shards: Shards | None = None
-        if self.parts.engine is not None:
+        if engine is not None and engine.nodes > 1:
             self.shards = Shards(self.parts, *graph)
             self.sweeps = Sweeps(self.shards, self.classes)
-        elif whole is not None and self.threads >= ROUNDS_THREADS:
+        elif engine is not None:  # no other node has edges, and a queue costs less than rounds
+            self.parts = self.parts.brought_here()
+        whole = self.parts.whole
+        self.bands = Bands(self.parts, *graph, self.classes) if whole is None else None
+        if whole is not None and self.threads >= ROUNDS_THREADS:
             self.sweeps = Sweeps(InThreads(whole, *graph, self.threads), self.classes)
         self.workspaces: list[Workspace] = []  # of runs that have ended, to be used again
 

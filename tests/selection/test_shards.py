@@ -24,7 +24,7 @@ from d2cli.selection import greedy as greedy_module
 from d2cli.selection.greedy import greedy
 from d2cli.selection.shards import Shard
 from tests import naive
-from tests.engines import both_engines, engine_of, ray_engine, with_ray
+from tests.engines import both_engines, engine_of, with_ray
 from tests.marks import compiled
 from tests.selection.test_rounds import chain, problems
 from tests.strategies import knn_graphs, masks, scores
@@ -49,8 +49,14 @@ class Forgetful(Held):
         return super().call(method, arguments)
 
 
-class ForgetfulEngine(Engine):
-    """A local engine whose objects are lost now and then."""
+class OfNodes(Engine):
+    """A local engine that says it has several nodes, so that it is given shards."""
+
+    nodes = 2
+
+
+class ForgetfulEngine(OfNodes):
+    """Its objects are lost now and then."""
 
     def hold(self, make, items):
         held = Forgetful(make, items, self.threads)
@@ -67,7 +73,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(bands_module, "BAND_EDGES", 6)
 
 
-def sharded(graph, rule="union", left_out=None, shards=3, engine=Engine):
+def sharded(graph, rule="union", left_out=None, shards=3, engine=OfNodes):
     """The edges of a graph in shards of an engine in this process."""
     return edges_by_tasks(graph, rule, left_out, InMemory(), engine(1, shards))
 
@@ -121,7 +127,7 @@ def test_edges_and_messages_of_shards(lists, rule, leaves_out, shards, data):
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("engine", [Engine, ForgetfulEngine])
+@pytest.mark.parametrize("engine", [Engine, OfNodes, ForgetfulEngine])
 @given(
     problems(),
     st.sampled_from(["gaussian", "exponential"]),
@@ -178,7 +184,7 @@ def selected(edges, u, options):
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("few", [0, 1 << 16])
-@pytest.mark.parametrize("engine", [Engine, ForgetfulEngine])
+@pytest.mark.parametrize("engine", [Engine, OfNodes, ForgetfulEngine])
 @given(knn_graphs(), st.integers(1, 4), st.booleans(), st.data())
 @settings(max_examples=50)
 def test_selections_of_shards_equal_those_in_memory(engine, few, lists, shards, excludes, data):
@@ -225,16 +231,18 @@ def test_an_engine_that_shares_memory_is_not_used():
     assert not hasattr(edges, "engine")
 
 
-def parted(kind, monkeypatch):
-    """An engine of two tasks at a time. It does not say that they share memory."""
+def parted(kind, monkeypatch, nodes=2):
+    """An engine of two tasks at a time, which do not seem to share memory."""
     engine = engine_of(kind).enter_result
     monkeypatch.setattr(engine, "shared", False)
     monkeypatch.setattr(engine, "at_once", 2)
+    monkeypatch.setattr(type(engine), "nodes", nodes)
     return engine
 
 
 @compiled
 @both_engines
+@pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize(
     "options",
     [
@@ -244,7 +252,7 @@ def parted(kind, monkeypatch):
     ],
     ids=["auto", "lift", "costs"],
 )
-def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem, options):
+def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem, options, nodes):
     graph, score, labels = problem
     monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
     monkeypatch.setattr(greedy_module, "FEW", 1000)
@@ -252,7 +260,7 @@ def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem
     options = {"difficulty": score, "labels": labels, **options}
     u = propagate(graph, score)
     plain = select(graph, u, size, **options)
-    where = {"engine": parted(kind, monkeypatch), "work_dir": tmp_path}
+    where = {"engine": parted(kind, monkeypatch, nodes), "work_dir": tmp_path}
     assert propagate(graph, score, **where).tobytes() == u.tobytes()
     found = select(graph, u, size, **options, **where)
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +306,8 @@ def test_a_lost_process_changes_nothing(monkeypatch, tmp_path, problem):
     plain = select(graph, score, 700)
     monkeypatch.setattr("d2cli.selection.shards.Shard", partial(DyingShard, tmp_path / "tried"))
     (tmp_path / "work").mkdir()
-    found = select(graph, score, 700, engine=ray_engine(), work_dir=tmp_path / "work")
+    engine = parted("ray", monkeypatch)
+    found = select(graph, score, 700, engine=engine, work_dir=tmp_path / "work")
     assert (tmp_path / "tried").exists()
     assert found.order.tobytes() == plain.order.tobytes()
     assert found.gains.tobytes() == plain.gains.tobytes()

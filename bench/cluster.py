@@ -1,14 +1,17 @@
 """Run graph and select here and on clusters that are simulated on this machine: `make bench-ray`.
 
-    python bench/cluster.py [--sizes 1000000 2000000 4000000] [--nodes 1 2 4] [--data DIR]
+    python bench/cluster.py [--sizes 1000000 2000000 4000000] [--nodes 1 2 4] [--repeat 3]
+                            [--data DIR]
 
 Rows are those of the family *clustered* (families.py), × 128 float16, and scores are drawn. For
 each size, `d2prune graph` and `d2prune select --ratio 0.3` run on one thread: in memory, with files
 (`--max-memory 1GiB`), and on clusters of 1, 2 and 4 nodes of one core each, which Ray simulates.
+All of that is done --repeat times in turn; the table has medians.
 
-Measured are seconds, CPU seconds of all processes of the run and of the cluster, bytes that reads
-and writes moved, and whether lists and selections are those of one machine. Then RayEngine runs
-tasks that do nothing, which shows how many tasks a second the driver can serve.
+Measured are seconds, CPU seconds of all processes of the run and of the cluster, those of the
+process of the command alone (the driver), bytes that reads and writes moved, and whether lists and
+selections are those of one machine. Then RayEngine runs tasks that do nothing, which shows how many
+tasks a second the driver can serve.
 
 Exits with 1 if a result differs. Results go to DIR/cluster.json and DIR/cluster.md; the default DIR
 is build/bench-ray.
@@ -21,76 +24,46 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from families import clustered
 from inputs import REPOSITORY, complete
-from large import IO, family, reading
+from watch import IO, Watch
 
-RATIO, PAUSE = "0.3", 0.25
-TICK = os.sysconf("SC_CLK_TCK")
+RATIO = "0.3"
+HERE = "one machine, in memory"
+MEASURED = ("seconds", "cpu", "driver_cpu", "tasks", *IO[:2])
 IDLE_TASKS = 20_000
 _MIB = 2**20
 
 
-def used(pid: int) -> dict[str, float]:
-    """Return CPU seconds and I/O of a process so far; zeros if it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu = (int(fields[11]) + int(fields[12])) / TICK
-    except OSError:  # ended meanwhile
-        cpu = 0.0
-    return {"cpu": cpu, **{name: float(reading(pid)[name]) for name in ("rchar", "wchar")}}
-
-
-class Meter:
-    """Adds up what the descendants of this process use, from one moment on."""
-
-    def __init__(self) -> None:
-        self._before = {pid: used(pid) for pid in family(os.getpid())}
-        self._last: dict[int, dict[str, float]] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended.wait(PAUSE):
-            self._read()
-
-    def _read(self) -> None:
-        for pid in family(os.getpid())[1:]:
-            now, old = used(pid), self._last.get(pid, {})
-            self._last[pid] = {name: max(now[name], old.get(name, 0.0)) for name in now}
-
-    def end(self) -> dict[str, float]:
-        """Stop, and return the sums."""
-        self._ended.set()
-        self._thread.join()
-        self._read()
-        zero = dict.fromkeys(("cpu", "rchar", "wchar"), 0.0)
-        return {
-            name: sum(now[name] - self._before.get(pid, zero)[name] for pid, now in
-                      self._last.items())
-            for name in zero
-        }  # fmt: skip
-
-
 def run(*command: str) -> dict[str, Any]:
-    """Run a command of d2prune; return what it printed as JSON, and what it used."""
+    """Run a command of d2prune; return what it used, and what it printed of itself as JSON."""
     words = [sys.executable, "-m", "d2cli", *command, "--json", "-q"]
-    start, meter = time.perf_counter(), Meter()
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
-    seconds, found = time.perf_counter() - start, meter.end()
-    if done.returncode:
+    start, watch = time.perf_counter(), Watch(os.getpid())  # the processes of a cluster are ours
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    printed, _ = process.communicate()
+    seconds = time.perf_counter() - start
+    watch.end()
+    if process.returncode:
         raise SystemExit(f"bench/cluster.py: {' '.join(words)} failed")
-    summary = json.loads(done.stdout)
-    return {"seconds": seconds, **found, "steps": summary["run"].get("steps", {})}
+    told = json.loads(printed)["run"]
+    all_used = {
+        name: watch.moved(name) - watch.used(name, os.getpid()) for name in ("cpu", *IO[:2])
+    }
+    return {
+        "seconds": seconds,
+        **all_used,
+        "driver_cpu": watch.used("cpu", process.pid),
+        "tasks": told.get("cluster", {}).get("tasks", 0),
+        "steps": told.get("steps", {}),
+    }
 
 
 def lists_of(path: Path) -> bytes:
@@ -101,8 +74,8 @@ def lists_of(path: Path) -> bytes:
         return b"".join(column.flatten().to_numpy().tobytes() for column in columns)
 
 
-def measure(data: Path, n: int, node_counts: list[int]) -> list[dict[str, Any]]:
-    """Run one size everywhere."""
+def measure(data: Path, n: int, node_counts: list[int], repeat: int) -> list[dict[str, Any]]:
+    """Run one size everywhere, and all of that `repeat` times."""
     emb, scores = data / f"clustered_{n}.npy", data / f"scores_{n}.npy"
     for path, write in ((emb, partial(clustered, n=n, seed=0)), (scores, partial(_scores, n=n))):
         if not path.exists():
@@ -111,11 +84,11 @@ def measure(data: Path, n: int, node_counts: list[int]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     expected: dict[str, bytes] = {}
     places: list[tuple[str, int, list[str]]] = [
-        ("one machine, in memory", 0, ["--threads", "1"]),
+        (HERE, 0, ["--threads", "1"]),
         ("one machine, 1GiB", 0, ["--threads", "1", "--max-memory", "1GiB"]),
-        *((f"{count} nodes of 1 core", count, ["--engine", "ray"]) for count in node_counts),
+        *((f"nodes of 1 core: {count}", count, ["--engine", "ray"]) for count in node_counts),
     ]
-    for place, nodes, options in places:
+    for place, nodes, options in places * repeat:
         with Cluster(nodes) as cluster:
             for command in ("graph", "select"):
                 out = data / ("graph.arrow" if command == "graph" else "kept.npy")
@@ -184,20 +157,38 @@ def idle_tasks(count: int) -> dict[str, float]:
     return found
 
 
+def medians(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one line for each size, place and command: medians of what was measured."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in runs:
+        alike.setdefault((one["rows"], one["command"], one["place"]), []).append(one)
+    found = []
+    for (rows, command, place), some in alike.items():
+        middle = {name: median(one[name] for one in some) for name in MEASURED}
+        same = all(one["same"] for one in some)
+        found.append({"rows": rows, "command": command, "place": place, "same": same, **middle})
+    return found
+
+
 def table(runs: list[dict[str, Any]], idle: dict[str, float]) -> str:
-    """Format what was measured as Markdown."""
+    """Format what was measured as Markdown; CPU also in proportion to that of one machine."""
     lines = [
         f"# Clusters simulated on one machine with {os.cpu_count()} cores\n",
-        "By `make bench-ray`; see [cluster.py](cluster.py).\n",
-        "| rows | command | where | s | CPU s | read MiB | written MiB | same result |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "By `make bench-ray`; see [cluster.py](cluster.py). The driver is the process of the "
+        "command.\n",
+        "| rows | command | where | s | CPU s | in proportion | of the driver | tasks | read MiB "
+        "| written MiB | same result |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in runs:
+    found = medians(runs)
+    here = {(one["rows"], one["command"]): one["cpu"] for one in found if one["place"] == HERE}
+    for one in found:
         read, written = (one[name] / _MIB for name in IO[:2])
+        share = one["cpu"] / here[one["rows"], one["command"]]
         lines.append(
             f"| {one['rows']:,} | {one['command']} | {one['place']} | {one['seconds']:,.1f} "
-            f"| {one['cpu']:,.1f} | {read:,.0f} | {written:,.0f} "
-            f"| {'yes' if one['same'] else '**no**'} |"
+            f"| {one['cpu']:,.1f} | {share:.2f} | {one['driver_cpu']:,.1f} | {one['tasks']:,.0f} "
+            f"| {read:,.0f} | {written:,.0f} | {'yes' if one['same'] else '**no**'} |"
         )
     rate = idle["tasks"] / idle["seconds"]
     lines.append(
@@ -213,10 +204,15 @@ def main() -> None:
     add = parser.add_argument
     add("--data", type=Path, default=REPOSITORY / "build" / "bench-ray")
     add("--sizes", type=int, nargs="+", default=[1_000_000, 2_000_000, 4_000_000])
+    add("--repeat", type=int, default=3)
     add("--nodes", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
-    runs = [one for n in arguments.sizes for one in measure(arguments.data, n, arguments.nodes)]
+    runs = [
+        one
+        for n in arguments.sizes
+        for one in measure(arguments.data, n, arguments.nodes, arguments.repeat)
+    ]
     idle = idle_tasks(IDLE_TASKS)
     (arguments.data / "cluster.json").write_text(json.dumps({"runs": runs, "idle": idle}))
     (arguments.data / "cluster.md").write_text(table(runs, idle))

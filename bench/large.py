@@ -30,7 +30,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,18 +41,13 @@ import pyarrow as pa
 from families import clustered, nearest
 from inputs import REPOSITORY, complete
 from knn_worker import recall_by_distance
+from watch import IO, Watch
 
 K, RECALL = 10, 0.95
 TRUTH_ROWS, TRUTH_SEED = 300, 2
 GIB, MIB = 2**30, 2**20
 #: What a run may need beyond its budget: the program and its libraries.
 CONSTANT = 300 * MIB
-#: Seconds between two readings of /proc.
-PAUSE = 0.1
-IO = ("rchar", "wchar", "read_bytes", "write_bytes")
-#: Entries of /proc/PID/status. VmHWM is the highest VmRSS, also between two readings; ru_maxrss is
-#: no substitute, since it counts what the process was before it became d2prune.
-STATUS = {"VmRSS": "resident", "RssAnon": "anonymous", "VmHWM": "highest"}
 #: Rows drawn at a time; each block of rows has a generator of its own.
 BLOCK = 50_000
 
@@ -127,80 +121,6 @@ def truth_of(path: Path) -> Path:
         with complete(truth) as temporary:
             np.savez(temporary, rows=sample, distances=nearest(rows, sample, K))
     return truth
-
-
-# -- what a process uses --------------------------------------------------------------------------
-def family(pid: int) -> list[int]:
-    """Return the process and its descendants that live."""
-    found = [pid]
-    for each in found:
-        try:
-            tasks = list(Path(f"/proc/{each}/task").iterdir())
-            for task in tasks:
-                found += [int(child) for child in (task / "children").read_text().split()]
-        except OSError:  # ended meanwhile
-            continue
-    return found
-
-
-def reading(pid: int) -> dict[str, int]:
-    """Return the memory and the I/O so far of a process, in bytes; zeros if it has ended."""
-    total = dict.fromkeys(("resident", "anonymous", "highest", *IO), 0)
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in STATUS:
-                total[STATUS[name]] = int(value.split()[0]) * 1024
-        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in IO:
-                total[name] = int(value)
-    except OSError:  # ended meanwhile
-        pass
-    return total
-
-
-class Watch:
-    """Reads /proc every `PAUSE` seconds while a process and its descendants run."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.readings: list[tuple[float, dict[str, int]]] = []
-        self._io: dict[int, dict[str, int]] = {}  # the last of each process, also of ended ones
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended.wait(PAUSE):
-            memory = dict.fromkeys(STATUS.values(), 0)
-            for pid in family(self.pid):
-                now = reading(pid)
-                for name in memory:
-                    memory[name] += now[name]
-                old = self._io.get(pid, now)
-                self._io[pid] = {name: max(now[name], old[name]) for name in IO}
-            moved = {name: sum(io[name] for io in self._io.values()) for name in IO}
-            self.readings.append((time.perf_counter(), {**memory, **moved}))
-
-    def end(self) -> None:
-        """Stop reading."""
-        self._ended.set()
-        self._thread.join()
-
-    def peak(self, name: str, start: float = -np.inf, stop: float = np.inf) -> int:
-        """Return the highest reading of a kind of memory between two times."""
-        values = [now[name] for at, now in self.readings if start <= at <= stop]
-        return max(values, default=0)
-
-    def moved(self, name: str, start: float = -np.inf, stop: float = np.inf) -> float:
-        """Return the bytes moved between two times, interpolated between readings."""
-        if not self.readings:
-            return 0.0
-        times = [at for at, _ in self.readings]
-        values = [now[name] for _, now in self.readings]
-        first = 0.0 if start < times[0] else float(np.interp(start, times, values))
-        return float(np.interp(stop, times, values)) - first
 
 
 # -- runs -----------------------------------------------------------------------------------------

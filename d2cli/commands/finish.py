@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from d2cli.commands.inputs import Inputs
+from d2cli.engine.cluster import RayEngine
 from d2cli.engine.threads import Progress, silent
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.output.checkpoint import Tell, unheard
@@ -129,17 +130,21 @@ def finish(
     )
 
 
-def begin(inputs: Inputs) -> Clock:
+def begin(inputs: Inputs, engine: RayEngine | None = None) -> Clock:
     """Describe the inputs, as they are before anything is read; returns the clock of the run."""
-    clock = Clock()
+    clock = Clock(engine)
     inputs.describe()
     return clock
 
 
 class Clock:
-    """Seconds by stage, and by step of the stages that report steps."""
+    """Seconds by stage, and by step of the stages that report steps.
 
-    def __init__(self) -> None:
+    `engine` is the cluster that runs the tasks, if one does.
+    """
+
+    def __init__(self, engine: RayEngine | None = None) -> None:
+        self._engine = engine
         self.seconds: dict[str, float] = {}
         self.steps: dict[str, float] = {}
         self._started = time.perf_counter()
@@ -168,10 +173,15 @@ class Clock:
 
     def run(self, threads: int) -> dict[str, Any]:
         """The part of the provenance that differs from run to run."""
-        total = round(time.perf_counter() - self._started, 4)
+        total, engine = round(time.perf_counter() - self._started, 4), self._engine
+        cluster = {}
+        if engine is not None:
+            of_cluster = {"nodes": engine.nodes, "cores": engine.at_once, "tasks": engine.tasks}
+            cluster = {"cluster": of_cluster}
         return {
             "seconds": {**self.seconds, "total": total},
             **({"steps": self.steps} if self.steps else {}),
+            **cluster,
             "threads": threads,
             "peak_memory_bytes": peak_memory(),
         }
@@ -199,8 +209,13 @@ def peak_memory() -> int:
 
 def last_line(run: dict[str, Any]) -> tuple[str, str]:
     """Time and memory, for people."""
+    seconds, memory = run["seconds"]["total"], f"{run['peak_memory_bytes'] / 2**20:,.0f} MiB"
+    cluster = run.get("cluster")
+    if cluster is None:
+        return "run", f"{seconds:.1f} s on {threads_as_text(run['threads'])}, peak memory {memory}"
+    nodes = f"{cluster['nodes']:,} node{'s' if cluster['nodes'] > 1 else ''}"
     return (
         "run",
-        f"{run['seconds']['total']:.1f} s on {threads_as_text(run['threads'])}, "
-        f"peak memory {run['peak_memory_bytes'] / 2**20:,.0f} MiB",
+        f"{seconds:.1f} s, {cluster['tasks']:,} tasks on {nodes} with {cluster['cores']:,} cores, "
+        f"peak memory here {memory}",
     )

@@ -45,6 +45,7 @@ class RayEngine(Engine):
 
     Attributes:
         memory: bytes that each task declares; 0: none. See :meth:`memory_of_task`.
+        tasks: how many tasks have ended.
     """
 
     shared = False
@@ -62,7 +63,7 @@ class RayEngine(Engine):
         address = address or os.environ.get("RAY_ADDRESS")
         self._mine = _connect(ray, address, thread_count(threads))
         _wait_for_nodes(ray, nodes)
-        self.memory = 0
+        self.memory = self.tasks = 0
         super().__init__(1, self.cores())
         self._call = ray.remote(_call)
         self._made = ray.remote(_Object)
@@ -85,6 +86,7 @@ class RayEngine(Engine):
                 done, _ = ray.wait([*running], timeout=_WAIT)
                 for one in done:
                     self._get(one)
+                    self.tasks += 1
                     ended(running.pop(one))
                 stopping.check()
         except Exception:

@@ -36,7 +36,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = begin(job.inputs)
+    clock = begin(job.inputs, job.room.engine)
     data = read_graph_data(job)
     out, options = job.request.out, job.options
     build = build_key(job.inputs, options, data.labels, data.excluded)

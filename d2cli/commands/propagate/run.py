@@ -39,7 +39,7 @@ def run_propagate(job: PropagateJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = begin(job.inputs)
+    clock = begin(job.inputs, job.room.engine)
     messages = job.messages
     with clock.stage("read"):
         _, spill = spills_of(lambda: plan_propagate(job), job.room)

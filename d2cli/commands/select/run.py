@@ -55,7 +55,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     Raises:
         D2Error: where anything is wrong; then no output has changed.
     """
-    clock = begin(job.inputs)
+    clock = begin(job.inputs, job.room.engine)
     with clock.stage("read"):
         search, spill = spills_of(lambda: plan_select(job), job.room)
         parts = store_of(job.room, search)

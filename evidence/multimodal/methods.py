@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from d2cli import own_scores, prepare_edges, propagate, select, utility
+from d2cli import prepare_edges, select, utility
 from d2cli.baselines import coverage_centric, highest, random_rows
 from d2cli.defaults import Transform
 from d2cli.evaluation.lift import lift
@@ -23,8 +23,7 @@ def choose(
 
     Methods: ``random``; ``highest``: highest scores; ``ccs``: coverage-centric selection after the
     share `cutoff` of the lowest scores is cut; ``deduplicated``: highest scores without
-    near-duplicates; ``d2``: D2 with a lift that is kept; ``d2-difficulty``: D2 with its rules for
-    difficulties, as if a high score were a hard example.
+    near-duplicates; ``d2``: D2 with a lift that is kept.
     """
     noted: Recorded = {}
     if method == "random":
@@ -37,8 +36,6 @@ def choose(
         rows, noted = deduplicated(arrays, size, **settings)
     elif method == "d2":
         rows, noted = d2(arrays, size, **settings)
-    elif method == "d2-difficulty":
-        rows, noted = d2_by_difficulty(arrays, size)
     else:
         raise ValueError(method)
     return np.sort(rows), noted
@@ -52,22 +49,6 @@ def d2(
     quality = utility(arrays.scores, "better", transform)
     kept = select(edges, quality, size, bandwidth=sigma, keep_lift=keep_lift, threads=1)
     return kept.order, {"gamma_reverse": kept.gamma_reverse}
-
-
-def d2_by_difficulty(arrays: Arrays, size: int) -> tuple[np.ndarray, Recorded]:
-    """The defaults for difficulties, without a cutoff, on scores less the lowest.
-
-    ``d2prune select --higher-is harder --score-transform shift --cutoff 0``.
-    """
-    edges, sigma = prepare_edges(arrays.graph())
-    quality = utility(arrays.scores, "harder", "shift")
-    u = propagate(edges, quality, bandwidth=sigma, threads=1)
-    own = own_scores(edges, u, bandwidth=sigma, threads=1)
-    kept = select(
-        edges, u, size, bandwidth=sigma, scores=own, difficulty=own, cutoff=0.0, threads=1
-    )
-    recorded = ("gamma_reverse", "ran_out_at", "thinned_from")
-    return kept.order, {name: getattr(kept, name) for name in recorded}
 
 
 def deduplicated(arrays: Arrays, size: int, *, keep_lift: float) -> tuple[np.ndarray, Recorded]:

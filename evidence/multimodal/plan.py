@@ -14,7 +14,7 @@ RATES = (0.2, 0.1, 0.3, 0.05, 0.5)
 #: Shares of wrong captions, in the order of the run.
 NOISES = (0.3, 0.0)
 #: Methods without settings.
-FIXED = ("random", "highest", "d2-difficulty")
+FIXED = ("random", "highest")
 LIFTS = (0.9, 0.95, 0.98)
 #: The defaults of ``d2prune select --higher-is better``, one of the settings that are tried.
 D2_DEFAULTS = {"keep_lift": 0.95, "transform": "center"}

@@ -28,19 +28,19 @@ ROWS: dict[Row, str] = {
     ("highest", False): "top score",
     ("deduplicated", True): "top score without near-duplicates, λ chosen",
     ("ccs", True): "CCS, β chosen",
-    ("d2-difficulty", False): "D2, rules for difficulties",
+    ("d2-before", False): "D2, earlier defaults",
     ("d2", False): "**D2, defaults**",
     ("d2", True): "D2, λ chosen",
 }
 Table = dict[Row, dict[float, list[Line]]]  # row, rate: a line for each seed
 STYLE = {
-    **COLORS, "deduplicated": COLORS["near-duplicates"], "d2-difficulty": COLORS["moderate"]
+    **COLORS, "deduplicated": COLORS["near-duplicates"], "d2-before": COLORS["moderate"]
 }  # fmt: skip
 #: Rows whose difference is shown.
 AGAINST: tuple[tuple[Row, Row], ...] = (
     (("d2", False), ("highest", False)),
     (("d2", False), ("deduplicated", True)),
-    (("d2-difficulty", False), ("highest", False)),
+    (("d2-before", False), ("highest", False)),
 )
 RATES = sorted(plan.RATES)
 

@@ -183,21 +183,13 @@ def arrays_of(multimodal, n=60, seed=0):
     return multimodal.Arrays(emb, scores, None, seed)
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("d2", ("--higher-is", "better")),
-        ("d2-difficulty", ("--higher-is", "harder", "--score-transform", "shift", "--cutoff", 0)),
-    ],
-)
-def test_d2_selects_the_rows_of_the_command_line(multimodal, run_cli, data, method, options):
+def test_d2_selects_the_rows_of_the_command_line(multimodal, run_cli, data):
     scores = data.scores - 3
     np.save("quality.npy", scores)
     given = ("--emb", "emb.npy", "--scores", "quality.npy", "--size", 15)
-    assert run_cli("select", *given, *options)[0] == 0
+    assert run_cli("select", *given, "--higher-is", "better")[0] == 0
     arrays = multimodal.Arrays(data.emb, scores, None, 0)
-    settings = multimodal.plan.D2_DEFAULTS if method == "d2" else {}
-    rows, _ = multimodal.methods.choose(method, arrays, 15, settings)
+    rows, _ = multimodal.methods.choose("d2", arrays, 15, multimodal.plan.D2_DEFAULTS)
     assert rows.tolist() == np.load("selected.npy").tolist()
 
 

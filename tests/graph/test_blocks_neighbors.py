@@ -12,7 +12,7 @@ import pytest
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import silent
 from d2cli.files.output.part_files import PartFiles
-from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked, tight
+from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked, sizes, tight
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
 from d2cli.graph.vectors import Group, ReadVectors
@@ -152,6 +152,25 @@ def test_recall_reaches_the_target(kind, recall):
     told = {name: one.numbers[name] for one in decisions for name in one.numbers}
     assert told["recall_target"] == recall
     assert told["recall"] == pytest.approx(reached, abs=0.012)  # of the sample it is tuned with
+
+
+@compiled
+def test_recall_with_as_many_cells_as_there_may_be(monkeypatch):
+    """Then cells have more rows than usual, and some have more than a group."""
+    monkeypatch.setattr(plan, "MOST_CELLS", 5)
+    values = made(clustered, 4000)
+    found, distances, decisions = search(values)
+    check_lists(values, found, distances, 10)
+    assert [one.numbers["cells"] for one in decisions if one.name == "near_cells"] == [5]
+    assert recall_of(values, distances, 10, np.arange(0, 4000, 3)) >= 0.947
+
+
+@pytest.mark.parametrize("n", [1, 5000, 1 << 20, 1 << 27, 1 << 30])
+@pytest.mark.parametrize("d", [8, 768])
+def test_rows_are_encoded_in_few_tasks(n, d):
+    rows = sizes.encoded_rows(n, d)
+    assert rows % sizes.PROJECTED_ROWS == 0
+    assert -(-n // rows) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from d2cli.engine.checkpoints import State, as_bytes, from_bytes
 from d2cli.graph.blocks.kernels.cells import fit_cells, fit_size, nearest_cells
 from d2cli.graph.blocks.kernels.codes import ROTATED, Coder, fit_coder
-from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_DIMENSIONS, READ_ROWS, TELLING
+from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_CELLS, MOST_DIMENSIONS, READ_ROWS, TELLING
 from d2cli.graph.recall import Truth
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Int32, Int64, UInt8
@@ -77,7 +77,7 @@ def plan_search(
     width, list_size, kept = _narrowest(asking, listed, tuned, k, n, 0.3 * lost)
     coder = coder.narrowed(width)
     asking, listed = asking[:, :width].copy(), listed[:, :k, :width]
-    count = max(1, n // CELL_ROWS)
+    count = max(1, min(n // CELL_ROWS, MOST_CELLS))
     some = np.sort(rng.choice(n, min(n, fit_size(count)), replace=False))
     sample = encoded(coder, group, some)
     centres = fit_cells(sample, count, rng, threads)

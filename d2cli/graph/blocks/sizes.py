@@ -8,8 +8,9 @@ from d2cli.runtime.ledger import Ledger
 
 #: Rows of a block, at most: what one call of the product kernel compares.
 BLOCK_ROWS = LANES
-#: Mean number of rows of a cell.
-CELL_ROWS = 2048
+#: Mean number of rows of a cell, and the most cells. Each row is compared with the centres of all
+#: cells: without a limit, the time would grow with the square of the rows.
+CELL_ROWS, MOST_CELLS = 2048, 32_768
 #: Rows per cell that the centres are fitted to, and passes of k-means.
 FIT_ROWS, FIT_PASSES = 48, 3
 #: Mean number of rows of a group of cells, the unit of work. From fewer rows on, FEWEST_GROUPS.
@@ -18,6 +19,8 @@ GROUP_ROWS, FEWEST_GROUPS = 32_768, 8
 MOST_DIMENSIONS = 512
 #: Rows of one matrix product of the reduction. Fixed, so that no result depends on the threads.
 PROJECTED_ROWS = 1024
+#: Tasks that encode rows, at most.
+MOST_ENCODINGS = 1024
 #: Rows that are read to be encoded, a multiple of PROJECTED_ROWS.
 READ_ROWS = 4 * PROJECTED_ROWS
 #: Principal axes are estimated from max(AXES_ROWS, AXES_ROWS_PER_DIMENSION · d) rows.
@@ -114,7 +117,7 @@ def search_in_files(
     ledger.touch("encoding", threads * passing)
     ledger.stage = "search"
     ledger.hold("rows and blocks", known_bytes(n, min(d, MOST_DIMENSIONS)))
-    group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
+    group = _group_rows(n)
     ranking = min(n, PART_ROWS) * range_bytes(d, matrix.wide, size, k)
     ranking += threads * max(1, PASSING_NUMBERS // d) * passing_bytes(d, matrix.wide)
     ledger.hold("tasks", max(threads * group * (4 * width + 16 * cells), ranking))
@@ -146,9 +149,17 @@ def search_in_files(
 
 
 def encoded_rows(n: int, d: int) -> int:
-    """Rows that one task encodes: a multiple of PROJECTED_ROWS."""
-    most = max(1, min((1 << 24) // d, -(-n // FEWEST_GROUPS)))
+    """Rows that one task encodes: a multiple of PROJECTED_ROWS.
+
+    Every group reads from what each of these tasks stores, so there are at most MOST_ENCODINGS.
+    """
+    most = max(1, min((1 << 24) // d, -(-n // FEWEST_GROUPS)), -(-n // MOST_ENCODINGS))
     return -(-most // PROJECTED_ROWS) * PROJECTED_ROWS
+
+
+def _group_rows(n: int) -> int:
+    """Mean number of rows of a group, which has at least one cell."""
+    return max(min(GROUP_ROWS, -(-n // FEWEST_GROUPS)), n // MOST_CELLS)
 
 
 def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, sample: int) -> None:
@@ -159,7 +170,7 @@ def search_blocks(ledger: Ledger, matrix: Matrix, settings: SearchSettings, samp
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
     most = min(d, MOST_DIMENSIONS)
     width, size, cells, packs, probes = _assumed(matrix, settings)
-    group = min(GROUP_ROWS, -(-n // FEWEST_GROUPS))
+    group = _group_rows(n)
     ledger.stage = "tune"
     rows = min(n, max(AXES_ROWS, AXES_ROWS_PER_DIMENSION * d))
     axes = d * d * (rows / PROJECTED_ROWS + 5)

@@ -9,7 +9,7 @@ import pytest
 
 from d2cli.engine import cluster
 from d2cli.engine.tasks import LostError
-from d2cli.errors import D2Error, DataError, UsageError
+from d2cli.errors import D2Error, DataError, LimitError, UsageError
 from tests.engines import both_engines, engine_of, ray_engine, with_ray
 
 
@@ -103,6 +103,36 @@ def test_calls_of_two_threads_may_lose_the_same_objects():
         calls = [pool.submit(held.call, "die", [(False,), (True,)]) for _ in range(2)]
         assert [type(call.exception()) for call in calls] == [LostError] * 2
     assert held.call("add", [(1,), (1,)]) == [1, 11], "all were made anew"
+    held.end()
+
+
+@with_ray
+def test_objects_that_no_node_can_hold_are_refused():
+    engine = ray_engine()
+    assert engine.nodes == 1
+    assert engine.can_hold(2, 1 << 20)
+    assert not engine.can_hold(2, 1 << 50)
+    with pytest.raises(
+        LimitError, match=r"must hold 2 objects of 1,024 TiB, and lends .* on 1 node"
+    ):
+        engine.hold(Counter, [0, 10], memory=1 << 50)
+
+
+@with_ray
+def test_lost_objects_wait_for_a_node_that_has_room(monkeypatch):
+    engine, asked = ray_engine(), []
+    held = engine.hold(Counter, [0], memory=1 << 20)
+    places = engine._places
+
+    def later(*wanted):
+        asked.append(wanted)
+        return places(*wanted) if len(asked) > 2 else None
+
+    monkeypatch.setattr(engine, "_places", later)
+    with pytest.raises(LostError):
+        held.call("die", [(True,)])
+    assert len(asked) == 3
+    assert held.call("add", [(1,)]) == [1]
     held.end()
 
 

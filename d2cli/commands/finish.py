@@ -176,7 +176,7 @@ class Clock:
         total, engine = round(time.perf_counter() - self._started, 4), self._engine
         cluster = {}
         if engine is not None:
-            of_cluster = {"nodes": engine.nodes, "cores": engine.cores(), "tasks": engine.tasks}
+            of_cluster = {"nodes": engine.nodes, "cores": engine.at_once, "tasks": engine.tasks}
             cluster = {"cluster": of_cluster}
         return {
             "seconds": {**self.seconds, "total": total},

@@ -3,7 +3,8 @@
 A task that is lost with its process or node runs again elsewhere, up to RETRIES times. It may then
 write a part a second time, with the same bytes. Only a few tasks for each core are handed to Ray at
 a time, so that its queues stay short. Each task declares one core and the memory it may use; Ray
-starts no more tasks on a node than fit.
+starts no more tasks on a node than fit. Objects that stay declare memory of their own, and each is
+given a node that has room for it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
 from d2cli.engine.threads import thread_count
-from d2cli.errors import D2Error, UsageError
+from d2cli.errors import D2Error, LimitError, UsageError
 from d2cli.runtime import stopping
 from d2cli.runtime.ledger import BASE
+from d2cli.runtime.memory import return_freed_arrays
 from d2cli.runtime.products import one_thread_per_product
+from d2cli.runtime.units import binary
 from d2cli.version import __version__
 
 #: How often a task runs again that was lost with its process or node.
@@ -36,8 +42,19 @@ PATIENCE = 600.0
 _AHEAD = 2
 #: Seconds after which a wait looks for a request to stop.
 _WAIT = 0.2
+#: Bytes from which on Ray puts an argument into its object store, instead of sending it along.
+_SMALL = 100 * 1024
 #: Seconds within which a machine at an address must answer.
 _REACHED = 10.0
+
+
+class _Node(NamedTuple):
+    """A node of the cluster, with the cores and the bytes of memory that a run may use there."""
+
+    id: str
+    cores: int
+    memory: int
+    store: int  # bytes of its object store
 
 
 class RayEngine(Engine):
@@ -46,6 +63,7 @@ class RayEngine(Engine):
     Attributes:
         memory: bytes that each task declares; 0: none. See :meth:`memory_of_task`.
         tasks: how many tasks have ended.
+        nodes: those with a core when the engine was made.
     """
 
     shared = False
@@ -64,7 +82,10 @@ class RayEngine(Engine):
         self._mine = _connect(ray, address, thread_count(threads))
         _wait_for_nodes(ray, nodes)
         self.memory = self.tasks = 0
-        super().__init__(1, self.cores())
+        self._share = 1.0
+        self._limit: int | None = None
+        self.nodes = max(1, len(self._nodes()))
+        super().__init__(1, max(1, sum(node.cores for node in self._nodes())))
         self._call = ray.remote(_call)
         self._made = ray.remote(_Object)
 
@@ -74,8 +95,9 @@ class RayEngine(Engine):
         """As :meth:`Engine.each`; `work` is copied to each node once."""
         if not items:
             return
-        ray, shared = self._ray, self._ray.put(work)
-        call = self._call.options(max_retries=RETRIES, **self._resources())
+        ray, shared = self._ray, self.put(work)
+        memory = {"memory": self.memory} if self.memory else {}
+        call = self._call.options(max_retries=RETRIES, num_cpus=1, **memory)
         waiting, running, origin = iter(items), dict[Any, Item](), _Origin.here()
         try:
             while True:
@@ -100,9 +122,26 @@ class RayEngine(Engine):
 
     run = each
 
-    def hold(self, make: Callable[[Item], Any], items: Sequence[Item]) -> Held:
+    def hold(
+        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0
+    ) -> Held:  # fmt: skip
         """As :meth:`Engine.hold`; the objects are Ray actors."""
-        return _HeldThere(self, make, items)
+        return _HeldThere(self, make, items, memory)
+
+    def can_hold(self, count: int, memory: int) -> bool:
+        """As :meth:`Engine.can_hold`, on the nodes as they are now."""
+        return self._places(count, memory) is not None
+
+    def check_room(self, what: str, count: int, memory: int) -> None:
+        """As :meth:`Engine.check_room`, on the nodes as they are now."""
+        if not self.can_hold(count, memory):
+            lent = [node.memory for node in self._nodes()]
+            more = "nodes with more memory" if self._limit is None else "a larger --max-memory"
+            raise LimitError(
+                f"the memory of the cluster must hold {_several(count, what)} of "
+                f"{binary(BASE + memory)}, and lends {binary(sum(lent))} on "
+                f"{_several(len(lent), 'node')}: add nodes, or use {more}"
+            )
 
     def memory_of_task(self, share: float, limit: int | None) -> int:
         """Bytes that one task may use besides program and libraries, if each core has a task.
@@ -110,39 +149,79 @@ class RayEngine(Engine):
         Each task declares them from here on. `share` of the memory that Ray lends on a node is
         used, or `limit` bytes on each node.
         """
-        of_cores = []
-        for has in self._working():
-            of_node = int(share * has.get("memory", 0))
-            of_cores.append(int((of_node if limit is None else min(limit, of_node)) / has["CPU"]))
-        self.memory = min(of_cores, default=0)
+        self._share, self._limit = share, limit
+        self.memory = min((node.memory // node.cores for node in self._nodes()), default=0)
         return max(0, self.memory - BASE)
+
+    @property
+    def store(self) -> int:
+        """Bytes of the smallest object store of a node."""
+        return min((node.store for node in self._nodes()), default=0)
 
     def end(self) -> None:
         """Leave the cluster; one that was started here ends."""
         if self._mine:
             self._ray.shutdown()
 
-    @property
-    def nodes(self) -> int:
-        """The nodes with cores, as the cluster is now; at least 1."""
-        return max(1, len(self._working()))
+    def _nodes(self) -> list[_Node]:
+        """The nodes with a core that are there now."""
+        found = []
+        for node in self._ray.nodes():
+            cores = int(node["Resources"].get("CPU", 0))
+            if node["Alive"] and cores:
+                memory = int(self._share * node["Resources"].get("memory", 0))
+                if self._limit is not None:
+                    memory = min(self._limit, memory)
+                store = int(node["Resources"].get("object_store_memory", 0))
+                found.append(_Node(node["NodeID"], cores, memory, store))
+        return found
 
-    def cores(self) -> int:
-        """The cores of the cluster as it is now, at least 1."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+    def _places(self, count: int, memory: int) -> list[tuple[_Node, float]] | None:
+        """For each of `count` objects its node, and the share of a core that it gets there.
 
-    def _working(self) -> list[dict[str, float]]:
-        """What each node has that is there and has cores."""
-        there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return [has for has in there if has.get("CPU", 0)]
+        Nodes have about as many objects for each core as their memory allows. None: the objects do
+        not fit.
+        """
+        nodes = self._nodes()
+        room = [node.memory // (BASE + memory) if memory else count for node in nodes]
+        turns = sorted(
+            ((at + 1) / node.cores, number)
+            for number, (node, most) in enumerate(zip(nodes, room, strict=True))
+            for at in range(min(count, most))
+        )[:count]
+        if len(turns) < count:
+            return None
+        held = Counter(number for _, number in turns)
+        return [(nodes[number], 1 / -(-held[number] // nodes[number].cores)) for _, number in turns]
 
-    def _resources(self) -> dict[str, float]:
-        return {"num_cpus": 1, **({"memory": self.memory} if self.memory else {})}
+    def _on(self, node: _Node) -> Any:
+        """Where Ray puts an object: on a node, or anywhere if the node is gone meanwhile."""
+        strategies = self._ray.util.scheduling_strategies
+        return strategies.NodeAffinitySchedulingStrategy(node.id, soft=True)
+
+    def put(self, value: Any) -> Any:
+        """What stands for a value in the object store."""
+        with self.telling():
+            return self._ray.put(value)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Turn the error of a full object store into a D2Error that says what to do."""
+        kinds = self._ray.exceptions
+        try:
+            yield
+        except (kinds.OutOfDiskError, kinds.ObjectStoreFullError):  # of this process or of a task
+            raise D2Error(
+                "the object store of a node is full, and so is the disk to which Ray writes the "
+                "rest",
+                "ray start --object-store-memory makes it larger; --temp-dir names another disk",
+            ) from None
 
     def _get(self, reference: Any) -> Any:
         """A result; an error of ours is raised as it was there."""
         try:
-            return self._ray.get(reference)
+            with self.telling():
+                return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             ours = isinstance(cause, D2Error | OSError | LostError)
@@ -157,29 +236,42 @@ class _HeldThere(Held):
     """Objects in Ray actors."""
 
     def __init__(
-        self, engine: RayEngine, make: Callable[[Item], Any], items: Sequence[Item]
+        self, engine: RayEngine, make: Callable[[Item], Any], items: Sequence[Item], memory: int
     ) -> None:
-        self._engine, self._items = engine, items
-        self._make, self._renewals, self._actors = engine._ray.put(make), 0, list[Any]()
+        self._engine, self._items, self._memory = engine, items, memory
+        self._make, self._renewals, self._actors = engine.put(make), 0, list[Any]()
         self._renewing = threading.Lock()
-        self._begin()
+        self._begin(patience=0.0)
 
-    def _begin(self) -> None:
-        # All must be there at the same time, so more objects than cores share them. There may be
-        # fewer cores than before, if a node was lost.
-        share = 1 / -(-len(self._items) // self._engine.cores())
-        resources = {**self._engine._resources(), "num_cpus": share}
-        options = self._engine._made.options(**resources)
-        self._actors = [options.remote(_Origin.here(), self._make, item) for item in self._items]
+    def _begin(self, patience: float) -> None:
+        # All must be there at the same time. Another node may come in place of one that was lost.
+        until = time.monotonic() + patience
+        while (places := self._engine._places(len(self._items), self._memory)) is None:
+            if time.monotonic() >= until:
+                self._engine.check_room("object", len(self._items), self._memory)
+            stopping.check()
+            time.sleep(_WAIT)
+        memory = {"memory": BASE + self._memory} if self._memory else {}
+        self._actors = [
+            self._engine._made.options(
+                num_cpus=share, scheduling_strategy=self._engine._on(node), **memory
+            ).remote(_Origin.here(), self._make, item)
+            for item, (node, share) in zip(self._items, places, strict=True)
+        ]
+
+    def share(self, array: NDArray[Any]) -> Any:
+        return array if array.nbytes < _SMALL else self._engine.put(array)
 
     def __len__(self) -> int:
         return len(self._items)
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         ray, actors = self._engine._ray, self._actors
-        asked = [
-            actor.call.remote(method, *some) for actor, some in zip(actors, arguments, strict=True)
-        ]
+        with self._engine.telling():  # arguments are put into the object store
+            asked = [
+                actor.call.remote(method, *some)
+                for actor, some in zip(actors, arguments, strict=True)
+            ]
         try:
             left = asked
             while left:
@@ -193,7 +285,7 @@ class _HeldThere(Held):
                     self._kill()
                     if self._renewals > RENEWALS:
                         raise _given_up(error) from None
-                    self._begin()
+                    self._begin(PATIENCE)
             raise LostError(str(error)) from None
 
     def end(self) -> None:
@@ -215,6 +307,7 @@ class _Object:
         self.error: Exception | None = None
         try:
             origin.settle()
+            return_freed_arrays()
             self.held = make(item)
         except Exception as error:
             self.error = error
@@ -255,6 +348,7 @@ class _Origin(NamedTuple):
 def _call(origin: _Origin, work: Callable[[Any], object], item: Any) -> None:
     """Run one task, in a process of the cluster."""
     origin.settle()
+    return_freed_arrays()
     with one_thread_per_product():  # it has one core
         work(item)
 
@@ -329,6 +423,11 @@ def _given_up(error: Exception) -> D2Error:
         "ray status shows the nodes; a task that needs more memory than there is ends so: lower "
         "--max-memory",
     )
+
+
+def _several(count: int, noun: str) -> str:
+    """A count and its noun: ``2 nodes``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(items: Iterator[Item], count: int) -> Iterator[Item]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from d2cli.engine import threads as pool
 from d2cli.engine.threads import silent
 
@@ -31,17 +33,14 @@ class Engine:
         at_once: tasks of :meth:`run` that run at a time. Each may use the whole room of its store.
         shared: whether tasks see the memory of this process. If not, what a task is given is
             copied, and it must be possible to pickle it.
+        nodes: the machines that run tasks.
     """
 
     shared = True
+    nodes = 1
 
     def __init__(self, threads: int, at_once: int = 1) -> None:
         self.threads, self.at_once = threads, at_once
-
-    @property
-    def nodes(self) -> int:
-        """The number of machines that run tasks."""
-        return 1
 
     def each(
         self, work: Callable[[Item], object], items: Sequence[Item], ended: Ended[Item] = unheard
@@ -58,9 +57,25 @@ class Engine:
         """As :meth:`each`, for tasks that use :attr:`threads` threads each, and more memory."""
         pool.each(work, items, 1, ended)
 
-    def hold(self, make: Callable[[Item], Any], items: Sequence[Item]) -> Held:
-        """Make an object for each item, ``make(item)``, which stays where it was made."""
+    def hold(
+        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0
+    ) -> Held:  # fmt: skip
+        """Make an object for each item, ``make(item)``, which stays where it was made.
+
+        `memory` is the bytes that each may take besides program and libraries; 0: unknown.
+        """
         return Held(make, items, self.threads)
+
+    def can_hold(self, count: int, memory: int) -> bool:
+        """Whether :meth:`hold` finds room for so many objects at the same time."""
+        return True
+
+    def check_room(self, what: str, count: int, memory: int) -> None:
+        """Refuse objects that the machines cannot hold; `what` is what one is called.
+
+        Raises:
+            LimitError: with what they need, what there is, and what to do.
+        """
 
     def end(self) -> None:
         """Give back what the engine uses."""
@@ -93,6 +108,13 @@ class Held:
     def __len__(self) -> int:
         """The number of objects."""
         return len(self._objects)
+
+    def share(self, array: NDArray[Any]) -> Any:
+        """What stands for an array among the arguments of several objects.
+
+        Each machine gets the array once. Objects must not change it.
+        """
+        return array
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of every object with its arguments; returns the results in order.

@@ -81,12 +81,19 @@ class LocalEdges:
         _renumber(self.words, self.ranks, numbers)
         return numbers
 
+    def of_rows(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Of (n,) numbers, those of the local rows."""
+        found = np.empty(self.size, array.dtype)
+        _gather(self.words, array, found)
+        return found
 
-def of_rows(words: NDArray[np.uint32], size: int, array: NDArray[Any]) -> NDArray[Any]:
-    """Those of (n,) numbers whose row has its bit set; `size` of them."""
-    found = np.empty(size, array.dtype)
-    _gather(words, array, found)
-    return found
+    def set_ghosts(
+        self, rows: NDArray[np.int32], values: NDArray[np.float64], of_local: NDArray[np.float64]
+    ) -> int:  # fmt: skip
+        """Write the values of those of some rows that are ghosts; returns how many these are."""
+        return int(
+            _set_ghosts(self.words, self.ranks, self.first, self.stop, rows, values, of_local)
+        )
 
 
 @borrowing_kernel
@@ -96,7 +103,7 @@ def _bit(row):
 
 
 @borrowing_kernel
-def is_set(words, row):
+def _is_set(words, row):
     """Whether the bit of a row is set."""
     return (words[row // _WORD] & _bit(row)) != 0
 
@@ -153,6 +160,18 @@ def _gather(words, array, found):
         if words[at] == 0:
             continue
         for row in range(at * _WORD, min(array.shape[0], (at + 1) * _WORD)):
-            if is_set(words, row):
+            if _is_set(words, row):
                 found[count] = array[row]
                 count += 1
+
+
+@kernel
+def _set_ghosts(words, ranks, first, stop, rows, values, of_local):
+    """Write the values of rows that are local and not of ``first … stop``; returns their number."""
+    count = 0
+    for at in range(rows.shape[0]):
+        row = np.int64(rows[at])
+        if not first <= row < stop and _is_set(words, row):
+            of_local[_rank(words, ranks, row)] = values[at]
+            count += 1
+    return count

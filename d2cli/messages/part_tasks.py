@@ -22,10 +22,8 @@ from d2cli.graph.lists import NeighborLists
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact
 from d2cli.messages.parts import EdgeParts, bounds_of_parts, fill_part, keep_twice, reverse_by_part
-from d2cli.messages.sizes import PART_EDGES, PIECE_PARTS
+from d2cli.messages.sizes import rows_of_piece
 from d2cli.runtime.jit import kernel
-
-_TASKS = 4  #: pieces for each task that runs at a time, so that all end at about the same time
 
 
 def edges_by_tasks(
@@ -41,10 +39,7 @@ def edges_by_tasks(
     check_choice("edges", rule, EdgeRule)
     n = graph.n
     keep = np.ones(n, np.bool_) if left_out is None else ~left_out
-    per_row = graph.n_neighbors * (1 if rule == "directed" else 2)
-    wanted = -(-n * per_row // (_TASKS * engine.at_once))
-    rows = max(1, min(max(wanted, PART_EDGES), PIECE_PARTS * PART_EDGES) // per_row)
-    bounds = [*range(0, n, rows), n]
+    bounds = [*range(0, n, rows_of_piece(n, graph.n_neighbors, rule, engine.at_once)), n]
     building = _Building(graph, rule, keep, store, bounds)
     pieces = range(len(bounds) - 1)
     if rule != "directed":

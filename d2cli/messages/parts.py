@@ -25,11 +25,9 @@ from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact, sort_row
-from d2cli.messages.sizes import PART_EDGES, csr_bytes
+from d2cli.messages.sizes import PART_EDGES, TASKS, csr_bytes
 from d2cli.runtime.jit import kernel
 
-#: Spans of parts for each task that runs at a time, so that all end at about the same time.
-_SPANS = 4
 #: Consecutive parts: the first one, and the one after the last.
 Span = tuple[int, int]
 
@@ -152,7 +150,7 @@ class EdgeParts:
         """
         assert self.store is not None
         assert self.engine is not None
-        spans = self.spans(_SPANS * self.engine.at_once)
+        spans = self.spans(TASKS * self.engine.at_once)
         items = [(f"found {number}", span) for number, span in enumerate(spans)]
         names = [name for name, _ in items]
         self.store.reserve(names)

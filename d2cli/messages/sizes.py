@@ -10,6 +10,7 @@ BLOCK_ROWS = 65_536  #: rows of one task of the forward pass
 SPREAD_ROUNDS = 5  #: rounds that set every missing score: evidence/README.md
 PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
 PIECE_PARTS = 16  #: most parts, of PART_EDGES edges each, that one task puts together
+TASKS = 4  #: tasks for each one that runs at a time, so that all end at about the same time
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32
@@ -22,12 +23,18 @@ _PER_ROW = 72  #: bytes per row beside the edges: scores, masks and the queue of
 
 def edges_bytes(n: int, k: int, rule: EdgeRule) -> int:
     """Bytes of the edges in memory of n rows with k listed neighbours each."""
-    return csr_bytes(n, n * k * (2 if rule == "union" else 1))
+    return csr_bytes(n, most_edges(n, k, rule)[0])
 
 
 def csr_bytes(n: int, count: int) -> int:
     """Bytes of `count` edges of n rows in memory."""
     return _POINTER * n + (_INDEX + _DISTANCE) * count
+
+
+def most_edges(n: int, k: int, rule: EdgeRule) -> tuple[int, int]:
+    """The most edges of n rows with k listed neighbours each, and their number of parts."""
+    edges = n * k * (2 if rule == "union" else 1)
+    return edges, -(-_room(n, k, rule) // PART_EDGES)
 
 
 def room_for_edges(memory: int, n: int) -> int:
@@ -41,7 +48,7 @@ def edges(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
     `ledger` is changed in place and holds ``edges`` afterwards.
     """
     ledger.stage = "edges"
-    room = n * k * (2 if rule == "union" else 1)
+    room, _ = most_edges(n, k, rule)
     ledger.hold("edges", edges_bytes(n, k, rule))
     ledger.touch("filling", _POINTER * n + (_INDEX * room if rule == "mutual" else 0))
 
@@ -58,6 +65,39 @@ def stored(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
     ledger.touch("ranges of lists", 2 * (_INDEX + _DISTANCE + _REVERSE) * numbers + 24 * n)
     ledger.touch("sorting", 6 * n + 2 * (part + (_REVERSE + _INDEX + _DISTANCE) * room))
     ledger.hold("parts of edges", 2 * part)
+
+
+def rows_of_piece(n: int, k: int, rule: EdgeRule, at_once: int) -> int:
+    """Rows whose edges one task puts together, if so many tasks run at once."""
+    edges = _room(n, k, rule)
+    wanted = -(-edges // (TASKS * at_once))
+    return max(1, min(max(wanted, PART_EDGES), PIECE_PARTS * PART_EDGES) * n // edges)
+
+
+def by_tasks(
+    process: Ledger, tasks: Ledger, n: int, k: int, rule: EdgeRule, at_once: int
+) -> None:  # fmt: skip
+    """Account for :func:`d2cli.messages.part_tasks.edges_by_tasks`, and for tasks on its parts.
+
+    Both ledgers are changed in place: that of the process, which then holds ``answers of tasks``,
+    and that of one of the tasks, of which so many run at once.
+    """
+    process.stage = tasks.stage = "edges"
+    rows = min(n, rows_of_piece(n, k, rule, at_once))
+    # Lists; reverse edges from all pieces, twice while they are joined, or joined beside the edges.
+    listed = (_INDEX + _DISTANCE) * rows * k
+    reverse = 0 if rule == "directed" else _REVERSE * rows * k
+    edges = (_INDEX + _DISTANCE) * _room(rows, k, rule)
+    tasks.touch("piece of edges", listed + reverse + max(reverse, edges) + 5 * _POINTER * rows)
+    part = min(PART_EDGES, _room(n, k, rule))
+    tasks.stage = "propagate"
+    tasks.touch("parts of edges", 2 * (_POINTER * min(n, part) + (_INDEX + _DISTANCE) * part))
+    process.hold("answers of tasks", _SCORE * n)
+
+
+def sent_bytes(n: int) -> int:
+    """Bytes that all tasks on edges are given: a score and a mask of n rows."""
+    return (_SCORE + 1) * n
 
 
 def spilled(n: int, k: int, rule: EdgeRule) -> tuple[int, int]:

@@ -228,7 +228,7 @@ class Run:
         self.sweeps: Sweeps | None = None
         self.shards: Shards | None = None
         if engine is not None and engine.nodes > 1:
-            self.shards = Shards(self.parts, *graph)
+            self.shards = Shards(self.parts, *graph, classes=bool(self.classes.size))
             self.sweeps = Sweeps(self.shards, self.classes)
         elif engine is not None:  # no other node has edges, and a queue costs less than rounds
             self.parts = self.parts.brought_here()

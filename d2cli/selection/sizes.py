@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from d2cli.engine.tasks import Engine
+from d2cli.messages.sizes import PART_EDGES
 from d2cli.runtime.ledger import Ledger
 
 # -- the lazy bucket queue (:mod:`d2cli.selection.queue`) ------------------------------------------
@@ -27,11 +31,27 @@ SLACK = 2  #: rows are admitted for this many times the budget
 # -- edges on disk (:mod:`d2cli.selection.bands`) --------------------------------------------------
 BAND_EDGES = 1 << 21  #: the least room for edges and rows of a band
 
+# -- edges on several machines (:mod:`d2cli.selection.shards`) -------------------------------------
+#: Bytes per local row of a shard: the place of its edges, int64.
+_PLACE = 8
+#: Bytes per local row in each run: its state, float64; and its class, int32.
+_STATE, _CLASS = 8, 4
+#: Bytes per own row in each run: score float64, blocker int32, active row int32.
+_OWN = 16
+#: Bytes per own row while rows are gone through: the rows that are watched, int32, their states
+#: before and after, float64, whether these differ, and the rows and states that are told.
+_WATCHED = 4 + 8 + 8 + 1 + 4 + 8
+
 # -- memory ----------------------------------------------------------------------------------------
 _CUTOFF = 72  #: bytes per row of a cutoff: sorted scores and sums of Otsu's method
 _RANKING = 40  #: bytes per row of an order of scores: scores, negated, rows, and two orders
 _RUN = 8 + 3  #: bytes per row of a greedy run: a float64 score, and three bool masks of rows
 _EDGE = 8  #: bytes of an edge: int32 neighbour, float32 distance
+#: Bytes per row of a run in rounds: its states, their absolute values, and these partitioned.
+_ROUNDS = 8 + 8 + 8
+#: Bytes per admitted row of it: changed rows and their states; finished rows, their scores, these
+#: negated, their order, and the sorting.
+_ADMITTED = 4 + 8 + 4.5 * 8
 _BAND = 4 + 1 + 8  #: bytes per row of a band: int32 degree, bool mask, int64 place of its edges
 _PICK = 16  #: bytes per pick: row int64, gain float64
 
@@ -71,27 +91,83 @@ def band_bytes(spare: int, edges: int) -> int:
     return min(_EDGE * BAND_EDGES + spare, edges)
 
 
+@dataclass(frozen=True)
+class ShardSizes:
+    """How many shards hold the edges, and the bytes of the largest at most."""
+
+    count: int
+    size: int
+
+
+def shard_bytes(n: int, own: int, edges: int, classes: bool) -> int:
+    """Bytes of a shard that holds the `edges` of `own` of n rows, with AT_ONCE runs under way.
+
+    `classes` says whether the runs have class quotas. The number of ghosts is that of neighbours
+    that are anywhere: row numbers tell nothing about who is near. The rows of a part are few.
+    """
+    ghosts = (n - own) * (1 - (1 - own / n) ** (edges / own))
+    local = own + ghosts
+    held = _EDGE * edges + n / 4 + _PLACE * local  # n / 4: two numbers of 32 bits for 32 rows
+    loading = _PLACE * own + _EDGE * min(PART_EDGES, edges)  # degrees, and a part
+    run = (_STATE + (_CLASS if classes else 0)) * local + _OWN * own
+    working = max(_STATE * local, _WATCHED * own)
+    return round(held + max(loading, AT_ONCE * run + working))
+
+
+def shards_for(engine: Engine, n: int, edges: int, parts: int, classes: bool) -> ShardSizes:
+    """The shards of n rows with so many `edges` in `parts`: as many as run at once and fit.
+
+    With fewer shards, all of them together take less memory, because they have fewer ghosts. If the
+    machines do not hold one shard each, that is what is returned.
+    """
+    most = max(1, min(engine.at_once, parts))
+    for count in range(most, 0, -1):
+        own, of_own = (min(all_, all_ // count + all_ // parts + 1) for all_ in (n, edges))
+        size = shard_bytes(n, own, of_own, classes)
+        if count <= engine.nodes or engine.can_hold(count, size):
+            return ShardSizes(count, size)
+    raise AssertionError("one shard is no more than the nodes")
+
+
+def sent_bytes(n: int, size: int, *, auto: bool, classes: bool) -> int:
+    """Bytes that pass between the process and its shards at one time, for `size` picks of n rows.
+
+    A run begins with scores, states and classes of all rows. Then rows that have changed, with
+    their states, are answers of the shards and news for them at the same time.
+    """
+    begun = (8 + _STATE + (_CLASS if classes else 0)) * n
+    return (AT_ONCE if auto else 1) * (begun + 2 * (4 + _STATE) * min(n, SLACK * size))
+
+
 def greedy(
     ledger: Ledger, n: int, sizes: tuple[int, ...], *, auto: bool, thins: bool, cutoff: bool,
-    each: bool, band: int | None = None,
+    each: bool, band: int | None = None, shards: bool = False,
 ) -> None:  # fmt: skip
     """Account for :func:`d2cli.api.select` with clamped messages: n rows, budgets of `sizes` rows.
 
     `ledger` is changed in place and holds ``picks`` afterwards. `auto` and `cutoff` tell whether
     γ_r and the cutoff are automatic, `thins` whether the lift that γ_r keeps is too, and `each`
     whether every budget has a run of its own. `band` is the bytes of a band if the edges are on
-    disk.
+    disk, and `shards` says that they are in shards, whose memory is not counted here.
     """
     ledger.stage = "select"
+    per_row = _RUN + (_RANKING if auto else 0)
+
+    def picking(size: int) -> float:
+        if shards:
+            admitted = min(n, SLACK * size)
+            return _RUN * n + max(_RANKING * n, _ROUNDS * n + _ADMITTED * admitted)
+        return per_row * n + workspace_bytes(n)
+
     for size in sizes if each else (max(sizes),):
         if cutoff or thins:  # both look for two groups
             ledger.touch("cutoff", _CUTOFF * n)
-        runs = AT_ONCE if auto and n > FEW and band is None else 1
+        runs = AT_ONCE if auto and n > FEW and (band is None or shards) else 1
         best = 2 * _PICK * size if auto else 0
         edges = 0 if band is None else _BAND * n + band
         with ledger.passing("best picks", best), ledger.passing("band of edges", edges):
-            per_row = _RUN + (_RANKING if auto else 0)
-            ledger.touch("picking", runs * (per_row * n + workspace_bytes(n) + _PICK * size))
+            ledger.touch("picking", runs * (picking(size) + _PICK * size))
             if thins:  # the selection that is thinned has all rows at most
-                ledger.touch("thinning", (per_row + _PICK) * n + runs * workspace_bytes(n))
+                kept = 0 if shards else (runs - 1) * workspace_bytes(n)
+                ledger.touch("thinning", picking(n) + _PICK * n + kept)
         ledger.hold("picks", _PICK * size)

@@ -9,7 +9,7 @@ from d2cli.engine.storage import InMemory
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages import parts as module
 from d2cli.messages.edges import edges_of
-from d2cli.messages.local_edges import LocalEdges, is_set, of_rows
+from d2cli.messages.local_edges import LocalEdges
 from d2cli.messages.parts import stored_edges
 
 
@@ -33,8 +33,13 @@ def test_local_numbers_are_places_among_own_rows_and_neighbours(n, k, seed):
         local = np.unique(np.concatenate([np.arange(first, stop), edges.indices[a:b]]))
         assert (here.first, here.stop, here.size) == (first, stop, local.size)
         assert local[here.own].tolist() == list(range(first, stop))
-        assert [i for i in range(n) if is_set(here.words, i)] == local.tolist()
-        assert of_rows(here.words, here.size, np.arange(n)).tolist() == local.tolist()
+        assert here.of_rows(np.arange(n)).tolist() == local.tolist()
+        some = np.flatnonzero(rng.random(n) < 0.5).astype(np.int32)
+        ghosts = np.setdiff1d(np.intersect1d(some, local), np.arange(first, stop))
+        values, expected = np.zeros(local.size), np.zeros(local.size)
+        expected[np.searchsorted(local, ghosts)] = 1.0 + ghosts
+        assert here.set_ghosts(some, 1.0 + some, values) == ghosts.size
+        assert values.tolist() == expected.tolist()
         rows = np.arange(n + 1)
         assert here.before(rows).tolist() == np.searchsorted(local, rows).tolist()
         assert local[here.edges.indices].tolist() == edges.indices[a:b].tolist()

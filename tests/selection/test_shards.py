@@ -15,8 +15,8 @@ from d2cli.engine.storage import InMemory
 from d2cli.engine.tasks import Engine, Held, LostError
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
-from d2cli.messages import part_tasks
 from d2cli.messages import parts as parts_module
+from d2cli.messages import sizes as message_sizes
 from d2cli.messages.forward import vanished_share
 from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.selection import bands as bands_module
@@ -58,7 +58,7 @@ class OfNodes(Engine):
 class ForgetfulEngine(OfNodes):
     """Its objects are lost now and then."""
 
-    def hold(self, make, items):
+    def hold(self, make, items, memory=0):
         held = Forgetful(make, items, self.threads)
         held.losses = frozenset({1, 4, 6, 11, 15, 21})
         return held
@@ -67,9 +67,9 @@ class ForgetfulEngine(OfNodes):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of few edges, so that small problems have several parts, pieces and shards."""
-    for module in (parts_module, part_tasks):
+    for module in (parts_module, message_sizes):
         monkeypatch.setattr(module, "PART_EDGES", 9)
-    monkeypatch.setattr(part_tasks, "PIECE_PARTS", 3)
+    monkeypatch.setattr(message_sizes, "PIECE_PARTS", 3)
     monkeypatch.setattr(bands_module, "BAND_EDGES", 6)
 
 
@@ -254,7 +254,7 @@ def parted(kind, monkeypatch, nodes=2):
 )
 def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem, options, nodes):
     graph, score, labels = problem
-    monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
+    monkeypatch.setattr(message_sizes, "PART_EDGES", 10_000)
     monkeypatch.setattr(greedy_module, "FEW", 1000)
     size = None if "costs" in options else 700
     options = {"difficulty": score, "labels": labels, **options}
@@ -271,7 +271,7 @@ def test_both_engines_select_the_same_bytes(monkeypatch, tmp_path, kind, problem
 @both_engines
 def test_both_engines_send_the_same_messages(monkeypatch, tmp_path, kind, problem):
     graph, score, _ = problem
-    monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
+    monkeypatch.setattr(message_sizes, "PART_EDGES", 10_000)
     given = np.where(np.arange(score.size) % 5 == 0, score, np.nan)
     where = {"engine": parted(kind, monkeypatch), "work_dir": tmp_path}
     for work in (
@@ -301,7 +301,7 @@ class DyingShard(Shard):
 @with_ray
 def test_a_lost_process_changes_nothing(monkeypatch, tmp_path, problem):
     graph, score, _ = problem
-    monkeypatch.setattr(part_tasks, "PART_EDGES", 10_000)
+    monkeypatch.setattr(message_sizes, "PART_EDGES", 10_000)
     monkeypatch.setattr(greedy_module, "FEW", 1000)
     plain = select(graph, score, 700)
     monkeypatch.setattr("d2cli.selection.shards.Shard", partial(DyingShard, tmp_path / "tried"))

@@ -28,6 +28,7 @@ from d2cli.messages.forward import bandwidth_decision, resolve_bandwidth, vanish
 from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.runtime.decisions import Decision
+from d2cli.runtime.memory import return_freed_arrays
 
 #: A notice is printed if a larger share of the edge weights is too small to have an effect.
 VANISHED_NOTICE = 0.5
@@ -112,6 +113,7 @@ def edges_for(
         rule, bandwidth = messages.edges, messages.bandwidth
         yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
         return
+    return_freed_arrays()
     with work_files(room) as files:
         sigma, rule = resolve_bandwidth(graph, messages.bandwidth), messages.edges
         if room.engine is not None:

@@ -13,7 +13,7 @@ from d2cli.engine.cluster import RayEngine
 from d2cli.errors import OutputError, UsageError
 from d2cli.files.output.atomic import reason_of
 from d2cli.files.output.work_files import WorkFiles
-from d2cli.runtime.ledger import BASE, Estimate
+from d2cli.runtime.ledger import BASE, RAY, Estimate, Ledger
 from d2cli.runtime.memory import available_memory
 from d2cli.runtime.units import binary, parse_size
 
@@ -122,30 +122,51 @@ class Spill:
         )  # fmt: skip
 
 
-def arranged(
-    room: Room, account: Callable[[int | None], Estimate], *, files: bool = True
-) -> tuple[Estimate, int | None]:
+#: Adds a run to the ledger of the process and to that of a task: with everything in memory (None),
+#: or with files and that many bytes of their content in memory beyond the least.
+Account = Callable[[Ledger, Ledger, int | None], object]
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """What a run needs in the way that it was arranged.
+
+    Attributes:
+        process: the memory of the process that is started.
+        task: that of one task of a cluster; None: the process does everything.
+        spare: bytes of the files' content that may be in memory; None: nothing is in files.
+    """
+
+    process: Estimate
+    task: Estimate | None = None
+    spare: int | None = None
+
+
+def arranged(room: Room, account: Account, *, files: bool = True) -> Arranged:
     """Decide whether a run keeps everything in memory, or some of it in files.
 
-    Args:
-        room: what the run may use.
-        account: the estimate of the run with everything in memory (None), or with files and that
-            many bytes of their content in memory beyond the least.
-        files: whether the run can use files.
-
-    Returns:
-        The estimate of the run, and the argument of `account` that leads to it. If nothing keeps to
-        the memory, that which needs the least.
+    Without a cluster, both ledgers of `account` are the same one. `files` says whether the run can
+    use files. If nothing keeps to the memory, what needs the least is returned.
     """
-    whole = account(None)
+
+    def accounted(spare: int | None) -> Arranged:
+        process = Ledger()
+        if room.engine is None or spare is None:
+            account(process, process, spare)
+            return Arranged(process.estimate(), None, spare)
+        tasks = Ledger()
+        process.hold("Ray", RAY)
+        account(process, tasks, spare)
+        return Arranged(process.estimate(), tasks.estimate(), spare)
+
+    whole = accounted(None)
     shared = room.engine is not None
-    if room.memory is None or not files or (room.holds(whole) and not shared):
-        return whole, None
-    least = account(0)
-    if least.peak >= whole.peak and not shared:
-        return whole, None
-    spare = max(0, room.memory - (least.peak - BASE))
-    return account(spare), spare
+    if room.memory is None or not files or (room.holds(whole.process) and not shared):
+        return whole
+    least = accounted(0)
+    if least.process.peak >= whole.process.peak and not shared:
+        return whole
+    return accounted(max(0, room.memory - ((least.task or least.process).peak - BASE)))
 
 
 def _engine(options: RunOptions, tasks: bool) -> RayEngine | None:

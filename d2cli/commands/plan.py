@@ -18,6 +18,7 @@ from d2cli.commands.budget import Room, Spill
 from d2cli.commands.inputs import Header
 from d2cli.commands.requests import GraphOptions, as_parameters
 from d2cli.defaults import EXACT_UP_TO
+from d2cli.engine.cluster import RayEngine
 from d2cli.errors import LimitError
 from d2cli.files.epochs import Epochs
 from d2cli.files.graph_file import GraphFile
@@ -27,6 +28,7 @@ from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import BASE, MIB, Estimate
 from d2cli.runtime.memory import Available, available_memory
 from d2cli.runtime.units import binary, threads_as_text
+from d2cli.selection.sizes import ShardSizes
 
 #: Bytes of a sidecar.
 SIDECAR_BYTES = 4096
@@ -95,6 +97,104 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class OnCluster:
+    """What a run takes of the nodes of a cluster, besides the process that is started.
+
+    Attributes:
+        room: the memory that it keeps to.
+        engine: the cluster.
+        task: the memory of one task.
+        store: bytes that pass through the object store of a node at one time, at most.
+        shards: what holds the edges while rows are picked; None: no node does.
+    """
+
+    room: Room
+    engine: RayEngine
+    task: Estimate
+    store: int
+    shards: ShardSizes | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs; sizes in bytes."""
+        shards = self.shards
+        return {
+            "nodes": self.engine.nodes,
+            "tasks": {
+                "at_once": self.engine.at_once,
+                "peak_bytes": self.task.peak,
+                "stage": self.task.stage,
+                "parts": self.task.parts,
+            },
+            "shards": None if shards is None else {
+                "count": shards.count, "bytes": BASE + shards.size,
+            },
+            "object_store_bytes": self.store,
+        }  # fmt: skip
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(label, text) for people."""
+        nodes = f"{self.engine.nodes} node{'' if self.engine.nodes == 1 else 's'}"
+        at_once = f"{self.engine.at_once} at once on {nodes}"
+        return [
+            ("tasks", f"about {binary(self.task.peak)} each, in {self.task.stage}; {at_once}"),
+            *([("shards", self.shards_text)] if self.shards is not None else []),
+            (
+                "store",
+                f"about {binary(self.store)} at most in the object store of a node, which has "
+                f"{binary(self.engine.store)}",
+            ),
+        ]
+
+    @property
+    def shards_text(self) -> str:
+        """The shards, for people."""
+        assert self.shards is not None
+        return (
+            f"{self.shards.count} of at most {binary(BASE + self.shards.size)} each in the memory "
+            "of the nodes, while rows are picked"
+        )
+
+    def notices(self) -> list[str]:
+        """What the user should know before the run."""
+        found = []
+        if not self.room.holds(self.task):
+            found.append(
+                f"a task needs about {binary(self.task.peak)} of memory, and its share of a node "
+                f"is {binary(self.engine.memory)}"
+            )
+        if self.store > self.engine.store:
+            found.append(
+                f"about {binary(self.store)} pass through the object store of a node, which has "
+                f"{binary(self.engine.store)}: Ray writes the rest to disk, which is slower; "
+                "ray start --object-store-memory makes it larger"
+            )
+        return found
+
+    def check(self) -> None:
+        """Refuse a run whose tasks or shards the nodes cannot hold.
+
+        Raises:
+            LimitError: with the memory that would do.
+        """
+        if self.room.given and not self.room.holds(self.task):
+            raise LimitError(
+                f"a task needs at least {_mebibytes(self.task.peak)} MiB with the program, and its "
+                f"share of --max-memory is {binary(self.engine.memory)}: use a larger --max-memory"
+            )
+        if self.shards is not None:
+            self.engine.check_room("shard", self.shards.count, self.shards.size)
+
+
+def on_cluster(
+    room: Room, task: Estimate | None, store: int, shards: ShardSizes | None = None
+) -> OnCluster | None:
+    """What a run takes of the nodes; None if it has no tasks there."""
+    if room.engine is None or task is None:
+        return None
+    return OnCluster(room, room.engine, task, store, shards)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run would do.
 
@@ -102,13 +202,14 @@ class Plan:
         command: its name.
         reads: the layouts of its inputs.
         method: one line: the method, and why.
-        estimate: memory, and disk for checkpoints.
+        estimate: memory of the process that is started, and disk for checkpoints.
         writes: (target, bytes) of each output, `-` being standard output.
         threads: how many it would use.
         room: the memory that it keeps to.
         notes: what the numbers do not cover.
         search, edges: what the search for neighbours and what later steps keep in files; None:
             everything is in memory.
+        cluster: what tasks and shards take of a cluster; None: this process does everything.
         time: measured on samples, if that was asked for.
     """
 
@@ -122,6 +223,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     search: Spill | None = None
     edges: Spill | None = None
+    cluster: OnCluster | None = None
     time: Forecast | None = None
 
     @property
@@ -158,7 +260,7 @@ class Plan:
             notices += self.time.notices()
             if self.spill is not None:
                 notices.append(_IN_MEMORY)
-        notices += memory_notices(self.estimate, available_memory())
+        notices += self.memory_notices()
         for folder, size in self._by_folder().items():
             free = shutil.disk_usage(folder).free
             if free < size * _SPARE_DISK:
@@ -205,6 +307,7 @@ class Plan:
                 "work_dir_bytes": spilled,
             },
             "io": {"read_bytes": read, "written_bytes": written},
+            **({} if self.cluster is None else {"cluster": self.cluster.as_json()}),
             **({} if self.time is None else {"pilot": self.time.as_json()}),
             "notices": self.notices(),
         }
@@ -216,14 +319,17 @@ class Plan:
         named = [f"{name} {binary(size)}" for name, size in parts[:_PARTS_SHOWN]]
         if rest := sum(size for _, size in parts[_PARTS_SHOWN:]):
             named.append(f"other {binary(rest)}")
+        here = "" if self.cluster is None else " in this process"
         lines = [
             *(("reads", _line(one)) for one in self.reads),
             ("method", f"{self.method}; {threads_as_text(self.threads)}"),
-            ("memory", f"about {binary(estimate.peak)} at most, in {estimate.stage}"),
+            ("memory", f"about {binary(estimate.peak)} at most{here}, in {estimate.stage}"),
             ("", ", ".join(named)),
         ]
         if available := available_memory():
             lines.append(("", f"{binary(available.size)} are available {available.source}"))
+        if self.cluster is not None:
+            lines += self.cluster.lines()
         lines.append(("budget", self.room.text))
         if self.spill is not None:
             lines.append(("files", f"{self.spill.what}, {self._spilled}"))
@@ -250,9 +356,17 @@ class Plan:
         if self.spill is None:
             return []
         if self.room.engine is not None:
-            return [f"in files for the tasks of the cluster: {self.spill.what}, {self._spilled}"]
+            found = [f"in files for the tasks of the cluster: {self.spill.what}, {self._spilled}"]
+            if self.cluster is not None and self.cluster.shards is not None:
+                found.append(f"shards of edges: {self.cluster.shards_text}")
+            return found
         kept = binary(self.room.memory or 0)
         return [f"kept in files, to keep to {kept}: {self.spill.what}, {self._spilled}"]
+
+    def memory_notices(self) -> list[str]:
+        """Notices if a run would need more memory than there is, here or on a cluster."""
+        here = memory_notices(self.estimate, available_memory())
+        return here if self.cluster is None else [*here, *self.cluster.notices()]
 
 
 def before_work(make: Callable[[], Plan], room: Room) -> list[str]:
@@ -267,7 +381,7 @@ def before_work(make: Callable[[], Plan], room: Room) -> list[str]:
     if plan is None:
         return []
     check_room(plan)
-    return [*plan.spill_notices(), *memory_notices(plan.estimate, available_memory())]
+    return [*plan.spill_notices(), *plan.memory_notices()]
 
 
 def spills_of(make: Callable[[], Plan], room: Room) -> tuple[Spill | None, Spill | None]:
@@ -302,15 +416,17 @@ def memory_notices(estimate: Estimate, available: Available | None) -> list[str]
 
 
 def check_room(plan: Plan) -> None:
-    """Refuse a run that cannot keep to ``--max-memory``, or that has no folder for its files.
+    """Refuse a run that cannot keep to its memory, or that has no folder for its files.
 
     Raises:
         LimitError: with the memory that would do.
         OutputError: if the work folder is needed and cannot be written.
     """
     room, estimate = plan.room, plan.estimate
-    if room.given and room.memory is not None and not room.holds(plan.estimate):
-        least = f"{math.ceil((estimate.peak - BASE) / MIB)} MiB"
+    if plan.cluster is not None:
+        plan.cluster.check()
+    elif room.given and room.memory is not None and not room.holds(plan.estimate):
+        least = f"{_mebibytes(estimate.peak - BASE)} MiB"
         even = ", even with everything else in files"
         if plan.spill is None:
             most = next(name for name in estimate.parts if name != "program")
@@ -320,6 +436,10 @@ def check_room(plan: Plan) -> None:
         )
     if plan.spill is not None:
         room.check_work_dir()
+
+
+def _mebibytes(size: int) -> int:
+    return math.ceil(size / MIB)
 
 
 def _described(one: Header) -> dict[str, Any]:

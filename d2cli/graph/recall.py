@@ -9,6 +9,7 @@ from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress
 from d2cli.graph.exact.search import Lists, exact_neighbors_of
+from d2cli.graph.sizes import SPAN_BYTES
 from d2cli.graph.vectors import Group, Span, block_rows, for_spans, spans_of
 from d2cli.runtime.arrays import Bools, Float32, Floats, Int32, Int64
 from d2cli.runtime.decisions import Decision
@@ -17,8 +18,6 @@ from d2cli.runtime.products import one_thread_per_product
 #: Blocks of rows that a task compares with the sample at a time, at most: new lists are filled each
 #: time.
 _BLOCKS = 4
-#: Bytes of the room that each number of them may take.
-_BYTES_PER_NUMBER = 32
 
 #: neighbors (n, k), rows of all vectors; distances (n, k); and what the search chose itself.
 ApproximateLists = tuple[Int32, Float32, tuple[Decision, ...]]
@@ -51,7 +50,7 @@ class Truth(NamedTuple):
         d = group.vectors.shape[1]
         spans, step = spans_of(len(group), d, _BLOCKS), _BLOCKS * block_rows(d)
         if store.room is not None:
-            fits = store.room // (_BYTES_PER_NUMBER * engine.threads * d)
+            fits = store.room // (SPAN_BYTES * engine.threads * d)
             step = min(step, max(block_rows(d), fits))
         work = partial(_nearest_in_span, group, numbers, group.vectors_at(numbers), k, store, step)
         with one_thread_per_product():

@@ -3,7 +3,13 @@
 from dataclasses import replace
 
 from d2cli.defaults import Metric
-from d2cli.graph.blocks.sizes import Files, search_blocks, search_in_files
+from d2cli.graph.blocks.sizes import (
+    MOST_DIMENSIONS,
+    Files,
+    known_bytes,
+    search_blocks,
+    search_in_files,
+)
 from d2cli.graph.exact.sizes import SPARE, among_themselves, compare
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import Ledger
@@ -15,6 +21,10 @@ RANGE_NUMBERS = 1 << 19
 #: Random rows on which approximate searches tune themselves, and other rows on which the recall is
 #: measured.
 AIM_SAMPLE, RECALL_SAMPLE = 256, 256
+#: Bytes of the number of a row, int64.
+_ROW = 8
+#: Bytes of the room that each number of a span may take that is compared with a sample.
+SPAN_BYTES = 32
 #: Rows added to an HNSW index, or queried, in one call.
 INDEX_BLOCK = 8192
 
@@ -78,27 +88,36 @@ def build(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:
 
 
 def build_in_files(
-    ledger: Ledger, matrix: Matrix, settings: SearchSettings, room: int
+    ledger: Ledger, tasks: Ledger, matrix: Matrix, settings: SearchSettings, room: int,
+    at_once: int,
 ) -> Files:  # fmt: skip
     """Memory of :func:`d2cli.graph.build.build_lists`; leaves the lists if there are groups.
 
-    `room` is that of the store.
+    `tasks` is the ledger of one of the tasks, of which `at_once` run at a time. It is `ledger` if
+    they run in the same process. `room` is that of the store.
     """
     n, k, threads = matrix.rows, settings.n_neighbors, settings.threads
-    ledger.stage = "read"
-    ledger.touch("checking", threads * BLOCK_NUMBERS * (matrix.itemsize + 2 * matrix.wide + 8))
+    ledger.stage = tasks.stage = "read"
+    tasks.touch("checking", threads * BLOCK_NUMBERS * (matrix.itemsize + 2 * matrix.wide + 8))
     if settings.grouped:
         ledger.hold("graph", n * k * 8)
         ledger.hold("group", n * 16)
     ledger.stage = "neighbors"
     ledger.touch("duplicates", 28 * n)
     ledger.hold("copies", 24 * n)  # classes of equal rows
-    ledger.stage = "sample"
-    compare(ledger, matrix, k, threads, min(AIM_SAMPLE + RECALL_SAMPLE, n))
-    ledger.free("lists")
-    files = search_in_files(ledger, matrix, settings, room)
-    ledger.free("copies", "group")
+    tasks.stage = "sample"
+    tasks.touch("span", SPAN_BYTES * threads * min(BLOCK_NUMBERS, n * matrix.width))
+    if tasks is not ledger:
+        ledger.hold("object store", sent_bytes(matrix))
+    files = search_in_files(ledger, tasks, matrix, settings, room, at_once)
+    ledger.free("copies", "group", "object store")
     return files
+
+
+def sent_bytes(matrix: Matrix) -> int:
+    """Bytes that all tasks of a search in files are given: what they know, and their rows."""
+    known = known_bytes(matrix.rows, min(matrix.width, MOST_DIMENSIONS))
+    return round(known + _ROW * matrix.rows)
 
 
 def _search_index(ledger: Ledger, matrix: Matrix, settings: SearchSettings) -> None:

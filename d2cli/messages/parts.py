@@ -90,13 +90,9 @@ class EdgeParts:
             yield self.starts[part], self.load(part)
 
     def brought_here(self) -> EdgeParts:
-        """The same edges for this process alone: in memory if they fit, else in the store.
-
-        While no tasks run, the room of all that run at a time is free.
-        """
-        room = self.room * (self.engine.at_once if self.engine else 1)
-        if self.whole is not None or csr_bytes(self.n, self.count) > room:
-            return replace(self, room=room, engine=None)
+        """The same edges for this process alone: in memory if they fit in the room, else not."""
+        if self.whole is not None or csr_bytes(self.n, self.count) > self.room:
+            return replace(self, engine=None)
         indptr = np.zeros(self.n + 1, np.int64)
         indices, distances = np.empty(self.count, np.int32), np.empty(self.count, np.float32)
         at = 0

@@ -8,6 +8,8 @@ MIB = 1 << 20
 #: Memory of the interpreter, NumPy, pyarrow, numba with LLVM and all compiled kernels, measured on
 #: Linux x86-64. Two thirds of it are pages of shared libraries.
 BASE = 213 * MIB
+#: What Ray adds to it in the process that is started, measured there.
+RAY = 80 * MIB
 
 
 @dataclass(frozen=True)

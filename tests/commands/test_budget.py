@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from d2cli.commands import budget
 from d2cli.commands.budget import SHARE, Room, Spill, arranged, work_files
 from d2cli.commands.requests import RunOptions
+from d2cli.engine.tasks import Engine
 from d2cli.errors import OutputError
-from d2cli.runtime.ledger import BASE, Estimate
+from d2cli.runtime.ledger import BASE, RAY, Estimate
 from d2cli.runtime.memory import Available
 
 
@@ -47,12 +48,14 @@ def test_without_a_known_limit_everything_fits(monkeypatch):
 def test_files_are_used_only_if_memory_is_short_and_they_help(base, whole, least, memory):
     """Files need `least` bytes, and may use more; `base` bytes are needed in any case."""
 
-    def account(spare):
-        return estimate(base + (whole if spare is None else least + spare))
+    def account(process, tasks, spare):
+        assert tasks is process
+        process.hold("edges", base + (whole if spare is None else least + spare))
 
-    found, spare = arranged(Room(memory, Path()), account)
-    assert found == account(spare)
-    needed = found.peak - BASE
+    found = arranged(Room(memory, Path()), account)
+    spare, needed = found.spare, found.process.peak - BASE
+    assert found.task is None
+    assert needed == base + (whole if spare is None else least + spare)
     if memory is None or base + whole <= memory:
         assert spare is None
     elif base + least <= memory:
@@ -60,6 +63,22 @@ def test_files_are_used_only_if_memory_is_short_and_they_help(base, whole, least
     else:
         assert needed == base + min(whole, least)
         assert (spare is None) == (whole <= least)
+
+
+def test_tasks_of_a_cluster_have_a_ledger_of_their_own():
+    """Their memory, not that of the process, decides how much of the files is in memory."""
+
+    def account(process, tasks, spare):
+        process.hold("scores", 500)
+        if spare is not None:
+            tasks.hold("edges", 30 + spare)
+
+    room = Room(100, Path(), engine=Engine(1))
+    found = arranged(room, account)
+    assert (found.process.peak, found.spare) == (BASE + RAY + 500, 70)
+    assert found.task.peak == BASE + 100
+    here = arranged(room, account, files=False)
+    assert (here.process.peak, here.task, here.spare) == (BASE + 500, None, None)
 
 
 # -- the work folder -------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ import pytest
 from d2cli.cli.main import run
 from d2cli.commands import budget, pilot
 from d2cli.commands import plan as plans
-from d2cli.commands.select import plan as select_plan
 from d2cli.difficulty.kinds import KINDS
 from d2cli.files.graph_file import write_graph
 from d2cli.graph.knn_graph import KnnGraph
@@ -345,7 +344,7 @@ def accounted(monkeypatch):
             names.update([name] if size else [])
             super().hold(name, size, mapped=mapped)
 
-    monkeypatch.setattr(select_plan, "Ledger", Spy)
+    monkeypatch.setattr(budget, "Ledger", Spy)
     return names
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2cli.commands.budget import Arranged
 from d2cli.errors import DataError, OutputError, UsageError
 from d2cli.files.graph_file import open_graph, read_graph, write_graph
 from d2cli.files.graphs import folder_parts as parts
@@ -25,6 +26,7 @@ from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.lists import RangedLists
+from d2cli.runtime.ledger import Ledger
 from tests.strategies import knn_graphs
 
 EMB = ["graph", "--emb", "emb.npy", "-k", 3]
@@ -156,7 +158,9 @@ def test_parts_that_other_tools_rewrote_are_read(graphs):
 # -- commands -------------------------------------------------------------------------------------
 def in_files(room, account, **_):
     """As for a graph that does not fit in memory."""
-    return account(1 << 20), 1 << 20
+    ledger = Ledger()
+    account(ledger, ledger, 1 << 20)
+    return Arranged(ledger.estimate(), spare=1 << 20)
 
 
 @pytest.mark.parametrize("in_ranges", [False, True])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from d2cli.commands.budget import Spill, arranged
-from d2cli.commands.plan import Plan
+from d2cli.commands.budget import Room, Spill, arranged
+from d2cli.commands.plan import Plan, on_cluster
 from d2cli.commands.propagate.inputs import PropagateJob
 from d2cli.commands.requests import MEDIAN
 from d2cli.commands.settle import Messages
+from d2cli.defaults import EdgeRule
 from d2cli.files.sizes import graph_bytes, read_graph, read_ids, read_vectors
 from d2cli.messages import sizes
-from d2cli.runtime.ledger import Estimate, Ledger
+from d2cli.runtime.ledger import Ledger
 
 #: How often lists of neighbours are read beside their check: twice to send reverse edges to their
 #: part, once to fill the parts; and for the median distance and the decision on it.
@@ -23,34 +24,43 @@ def plan_propagate(job: PropagateJob) -> Plan:
     spreads = job.request.missing_scores == "spread"
     passes = messages.hops + (sizes.SPREAD_ROUNDS if spreads else 0)
 
-    def account(spare: int | None) -> Estimate:
-        ledger = Ledger()
+    def account(ledger: Ledger, tasks: Ledger, spare: int | None) -> None:
         read_ids(ledger, job.graph.id_sizes)
         if spare is None:
             read_graph(ledger, n, k, job.graph.mapped)
         read_ids(ledger, job.scores.layout().read_sizes, kept=False)
         read_vectors(ledger, n, 2)
-        if spare is None:
-            sizes.edges(ledger, n, k, messages.edges)
-        else:
-            sizes.stored(ledger, n, k, messages.edges)
+        account_edges(job.room, ledger, tasks, n, k, messages.edges, spare)
         if spreads:
             sizes.spread(ledger, n)
         sizes.forward(ledger, n, messages.hops, own_scores=False)
-        return ledger.estimate()
 
-    estimate, spare = arranged(job.room, account)
+    found = arranged(job.room, account)
     return Plan(
         "propagate",
         layouts,
         f"{messages.edges} edges, {messages.kernel} kernel",
-        estimate,
+        found.process,
         [(job.request.out, 8 * n + 128)],
         job.threads,
         job.room,
         spread_notes(spreads and job.request.run.pilot),
-        edges=edges_spill(n, k, messages, passes, spare),
+        edges=edges_spill(n, k, messages, passes, found.spare),
+        cluster=on_cluster(job.room, found.task, sizes.sent_bytes(n)),
     )
+
+
+def account_edges(
+    room: Room, process: Ledger, tasks: Ledger, n: int, k: int, rule: EdgeRule, spare: int | None
+) -> None:  # fmt: skip
+    """Account for the edges: in memory if `spare` is None, else in files."""
+    if spare is None:
+        sizes.edges(process, n, k, rule)
+    elif room.engine is None:
+        sizes.stored(process, n, k, rule)
+    else:
+        process.touch("object store", sizes.sent_bytes(n))
+        sizes.by_tasks(process, tasks, n, k, rule, room.engine.at_once)
 
 
 def spread_notes(spreads: bool) -> list[str]:

@@ -9,19 +9,22 @@ from d2cli.commands.plan import (
     describe_search,
     ids_of,
     matrix_of,
+    on_cluster,
     read_sizes_of,
     search_notes,
     search_of,
 )
-from d2cli.commands.propagate.plan import edges_spill, spread_notes
+from d2cli.commands.propagate.plan import account_edges, edges_spill, spread_notes
 from d2cli.commands.requests import AUTO
 from d2cli.commands.select.inputs import SelectJob, name_targets
 from d2cli.commands.settle import settle_size
 from d2cli.files import sizes as file_sizes
+from d2cli.graph import sizes as graph_sizes
 from d2cli.limits import check_neighbors
 from d2cli.messages import sizes as message_sizes
-from d2cli.runtime.ledger import Estimate, Ledger
+from d2cli.runtime.ledger import Ledger
 from d2cli.selection import sizes as selection_sizes
+from d2cli.selection.sizes import ShardSizes
 
 
 def plan_select(job: SelectJob) -> Plan:
@@ -60,6 +63,9 @@ def plan_select(job: SelectJob) -> Plan:
     def band(spare: int | None) -> int | None:
         if spare is None:
             return None
+        engine = job.room.engine
+        if engine is not None and engine.nodes == 1:  # rows are picked here, while no tasks run
+            spare *= engine.at_once
         return selection_sizes.band_bytes(spare, message_sizes.edges_bytes(n, k, messages.edges))
 
     def read(ledger: Ledger) -> None:
@@ -71,34 +77,42 @@ def plan_select(job: SelectJob) -> Plan:
         turned = (job.propagated is None) + (beta == AUTO and job.cutoff_scores is not None)
         file_sizes.read_vectors(ledger, n, len(vectors) + turned + len(labels))
 
-    building = found = None
+    building = search_spill = None
     if emb is not None:
-        building, found = arrange_build(job.room, matrix_of(emb), search, read)
+        building, search_spill = arrange_build(job.room, matrix_of(emb), search, read)
+    classes, auto = job.request.balance != "none", settings.gamma_reverse == AUTO
+    shards = _shards(job, n, k, classes)
+    sent = message_sizes.sent_bytes(n)
+    if shards is not None:
+        most = n if job.automatic_lift else max(sizes)  # that of a selection that is thinned
+        sent = selection_sizes.sent_bytes(n, most, auto=auto, classes=classes)
+    store = max(sent, 0 if emb is None else graph_sizes.sent_bytes(matrix_of(emb)))
 
-    def account(spare: int | None) -> Estimate:
-        ledger = Ledger()
+    def account(ledger: Ledger, tasks: Ledger, spare: int | None) -> None:
         read(ledger)
         # A graph that was searched in files is read from there, unless it has several groups.
         if spare is None or (emb is not None and search.grouped):
             file_sizes.read_graph(ledger, n, k, job.graph is None or job.graph.mapped)
-        if spare is None:
-            message_sizes.edges(ledger, n, k, messages.edges)
-        else:
-            message_sizes.stored(ledger, n, k, messages.edges)
+        account_edges(job.room, ledger, tasks, n, k, messages.edges, spare)
         if spreads:
             message_sizes.spread(ledger, n)
         message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
+        if ledger is not tasks:
+            ledger.free("answers of tasks")
+            ledger.hold("object store", sent)
         selection_sizes.greedy(
-            ledger, n, sizes, auto=settings.gamma_reverse == AUTO, thins=job.automatic_lift,
-            cutoff=beta == AUTO, each=not job.nested, band=band(spare),
+            ledger, n, sizes, auto=auto, thins=job.automatic_lift,
+            cutoff=beta == AUTO, each=not job.nested, shards=shards is not None,
+            band=band(spare) if shards is None or job.cost is not None else None,
         )  # fmt: skip
         for target, size in zip(targets, written, strict=True):
             rows = n - size if out.complement else size
             file_sizes.write(ledger, target.ending, rows, 5, ids)
-        return ledger.estimate()
 
-    estimate, spare = arranged(job.room, account, files=messages.clamped)
-    estimate = max(estimate, building or estimate, key=lambda one: one.peak)
+    found = arranged(job.room, account, files=messages.clamped)
+    both = [found] if building is None else [found, building]
+    estimate = max((one.process for one in both), key=lambda one: one.peak)
+    tasks = [one.task for one in both if one.task is not None]
     passes = (hops or 0) + len(sizes) + (message_sizes.SPREAD_ROUNDS if spreads else 0)
     return Plan(
         "select",
@@ -122,6 +136,21 @@ def plan_select(job: SelectJob) -> Plan:
             *([] if emb is None else search_notes(search)),
             *spread_notes(spreads and request.run.pilot),
         ],
-        search=found,
-        edges=edges_spill(n, k, messages, passes, band(spare)),
+        search=search_spill,
+        edges=edges_spill(n, k, messages, passes, band(found.spare)),
+        cluster=on_cluster(
+            job.room, max(tasks, key=lambda one: one.peak, default=None), store, shards
+        ),
     )
+
+
+def _shards(job: SelectJob, n: int, k: int, classes: bool) -> ShardSizes | None:
+    """What holds the edges of n rows with k listed neighbours, at most, while rows are picked.
+
+    None: the nodes of a cluster do not, because there is none, or one node only.
+    """
+    engine, messages = job.room.engine, job.settings.messages
+    if engine is None or engine.nodes == 1 or not messages.clamped:
+        return None
+    edges, parts = message_sizes.most_edges(n, k, messages.edges)
+    return selection_sizes.shards_for(engine, n, edges, parts, classes)

@@ -104,30 +104,36 @@ class Files(NamedTuple):
 
 
 def search_in_files(
-    ledger: Ledger, matrix: Matrix, settings: SearchSettings, room: int
+    ledger: Ledger, tasks: Ledger, matrix: Matrix, settings: SearchSettings, room: int,
+    at_once: int,
 ) -> Files:  # fmt: skip
     """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors` with parts in files.
 
+    `tasks` is the ledger of one of the tasks, of which `at_once` run at a time; it may be `ledger`.
     `room` is that of the store.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads
     width, size, cells, packs, probes = _assumed(matrix, settings)
-    ledger.stage = "encode"
+    tasks.stage = "encode"
     passing = encoded_rows(n, d) * (2 * width + 12 * cells) + READ_ROWS * d * 16
-    ledger.touch("encoding", threads * passing)
-    ledger.stage = "search"
+    tasks.touch("encoding", threads * passing)
+    ledger.stage = tasks.stage = "search"
     ledger.hold("rows and blocks", known_bytes(n, min(d, MOST_DIMENSIONS)))
     group = _group_rows(n)
     ranking = min(n, PART_ROWS) * range_bytes(d, matrix.wide, size, k)
     ranking += threads * max(1, PASSING_NUMBERS // d) * passing_bytes(d, matrix.wide)
-    ledger.hold("tasks", max(threads * group * (4 * width + 16 * cells), ranking))
-    ledger.hold("parts", room)
-    ledger.free("tasks", "parts", "rows and blocks")
+    tasks.hold("tasks", max(threads * group * (4 * width + 16 * cells), ranking))
+    own, far = met_bytes(width, size, probes), far_bytes(width, size)
+    # More is never in memory: rows of a task with all blocks; rows that are ranked with all others.
+    rows, ranked = max(n / at_once, group), range_bytes(d, matrix.wide, size, k)
+    most = max(rows * own + n * far, rows * ranked + n * passing_bytes(d, matrix.wide))
+    tasks.hold("parts", min(room, most))
+    tasks.free("tasks", "parts")
+    ledger.free("rows and blocks")
 
     encoded, moved, near = width + 4 * cells + 4, width + 4 * packs + 8, 4 * packs
     blocks, lists, votes = 1.42 * (width + 8) + 4, 8 * size + 6, 4 * (2 * VOTERS + 8)
     carved = blocks + 4 * cells
-    own, far = met_bytes(width, size, probes), far_bytes(width, size)
     batches = max(1.0, n * own / max(0.7 * room, threads * group * own))
     ranges = max(1.0, n * range_bytes(d, matrix.wide, size, k) / max(0.75 * room, ranking))
     boxes = BOXED * size * 12 if batches > 1 else 0.0

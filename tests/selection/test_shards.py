@@ -236,7 +236,7 @@ def parted(kind, monkeypatch, nodes=2):
     engine = engine_of(kind).enter_result
     monkeypatch.setattr(engine, "shared", False)
     monkeypatch.setattr(engine, "at_once", 2)
-    monkeypatch.setattr(type(engine), "nodes", nodes)
+    monkeypatch.setattr(engine, "nodes", nodes)
     return engine
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from d2cli.defaults import BALANCE, HOPS, MODES, Balance, Bandwidth, EdgeRule, Kernel
 from d2cli.engine.threads import Progress, silent
 from d2cli.errors import DataError, UsageError
+from d2cli.files.output.remote_folder import work_folder
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.build import build_graph
 from d2cli.graph.knn_graph import Edges, KnnGraph, check_edges
@@ -49,7 +50,7 @@ _OURS = MODES["default"]
 def prepare_edges(
     graph: NeighborLists | Edges | EdgeParts, *, edges: EdgeRule = _OURS.edges,
     bandwidth: Bandwidth = _OURS.bandwidth, drop: NDArray[np.bool_] | None = None,
-    memory: int | None = None, work_dir: Path | None = None, engine: Engine | None = None,
+    memory: int | None = None, work_dir: str | Path | None = None, engine: Engine | None = None,
 ) -> tuple[Edges | EdgeParts, float]:  # fmt: skip
     """The edges and the bandwidth σ that both message passes use.
 
@@ -62,11 +63,12 @@ def prepare_edges(
         memory: bytes for edges and messages. If the edges of a graph do not fit beside the rows,
             they are kept in temporary files of `work_dir`, and results are the same. None: edges
             are kept in memory.
-        work_dir: a folder for temporary files, which are removed when the result is no longer used.
+        work_dir: a folder, or an address of an object store (extra ``remote``), for temporary
+            files, which are removed when the result is no longer used.
         engine: if its tasks do not share the memory of this process, they put the edges into files
-            of `work_dir`, which all of them must see, and messages and selections of the edges use
-            the engine too. Results are the same. The graph must be possible to pickle, as one in a
-            file is. Otherwise, the engine is not used.
+            of `work_dir`, which all of them must reach, and messages and selections of the edges
+            use the engine too. Results are the same. The graph must be possible to pickle, as one
+            in a file is. Otherwise, the engine is not used.
 
     Raises:
         UsageError: if an option is out of range, or if there is no `work_dir` for edges that do not
@@ -79,9 +81,9 @@ def prepare_edges(
             if work_dir is None:
                 raise UsageError(
                     "tasks of other processes exchange edges in files: they need a work_dir",
-                    "name a folder that all machines see",
+                    "name a folder that all machines see, or an address",
                 )
-            files = WorkFiles(work_dir)
+            files = WorkFiles(work_folder(work_dir))
             return edges_by_tasks(graph, edges, drop, files, engine, room or 0), sigma
         needed = edges_bytes(graph.n, graph.n_neighbors, edges)
         if room is None or needed <= room:
@@ -90,7 +92,7 @@ def prepare_edges(
             raise UsageError(
                 f"edges take {needed:,} bytes, and {room:,} are left for them: they need a work_dir"
             )
-        return stored_edges(graph, edges, drop, WorkFiles(work_dir), room), sigma
+        return stored_edges(graph, edges, drop, WorkFiles(work_folder(work_dir)), room), sigma
     if isinstance(graph, Edges):
         check_edges(graph)
     return graph, sigma
@@ -107,7 +109,7 @@ def propagate(
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
-    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    progress: Progress = silent, memory: int | None = None, work_dir: str | Path | None = None,
     engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Forward message passing: ``u_i = s_i + Σ_{j∈N(i)} e_ij(γ_f) s_j`` (arXiv 2310.07931, eq. 3).
@@ -153,7 +155,7 @@ def spread_scores(
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     exclude: NDArray[np.bool_] | None = None, threads: int | None = None,
-    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    progress: Progress = silent, memory: int | None = None, work_dir: str | Path | None = None,
     engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Fill missing scores with weighted means of their neighbours (:mod:`d2cli.messages.spread`).
@@ -196,7 +198,7 @@ def own_scores(
     edges: EdgeRule = _OURS.edges, kernel: Kernel = _OURS.kernel,
     bandwidth: Bandwidth = _OURS.bandwidth, gamma_forward: float = _OURS.gamma_forward,
     hops: int = HOPS, floor: float | None = _OURS.floor, threads: int | None = None,
-    memory: int | None = None, work_dir: Path | None = None, engine: Engine | None = None,
+    memory: int | None = None, work_dir: str | Path | None = None, engine: Engine | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Estimate the scores that :func:`propagate` was given from its result; same options.
 
@@ -229,7 +231,7 @@ def select(
     difficulty: NDArray[np.floating] | None = None,
     cutoff: float | Literal["auto"] | None = None, costs: NDArray[np.floating] | None = None,
     cost_budget: float | None = None, threads: int | None = None,
-    progress: Progress = silent, memory: int | None = None, work_dir: Path | None = None,
+    progress: Progress = silent, memory: int | None = None, work_dir: str | Path | None = None,
     engine: Engine | None = None,
 ) -> Selection:  # fmt: skip
     """Pick `size` rows greedily; each pick lowers its neighbours' scores.

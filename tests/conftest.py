@@ -52,6 +52,18 @@ def run_cli(tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
+def objects(tmp_path_factory, monkeypatch):
+    """The folder of the objects in a bucket, ``objects://bucket``."""
+    from tests import object_store
+
+    bucket = tmp_path_factory.mktemp("store") / "bucket"
+    bucket.mkdir()
+    monkeypatch.setenv(object_store.FOLDER, str(bucket.parent))
+    object_store.register()
+    return bucket
+
+
+@pytest.fixture
 def data(run_cli):
     """40 rows, in memory and as ``emb.npy``, ``scores.npy``, ``labels.npy``.
 

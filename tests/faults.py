@@ -18,13 +18,13 @@ from pathlib import Path
 
 from d2cli.cli.main import run
 from d2cli.files.graphs.folder_parts import files_of
-from d2cli.files.output import atomic, checkpoint, temporary
+from d2cli.files.output import atomic, checkpoint, temporary, work_folder
 from d2cli.files.output import folder_swap as folders
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 
 #: Files in which a run is killed at every line.
-DELICATE = {m.__file__ for m in (atomic, checkpoint, folders, temporary)}
+DELICATE = {m.__file__ for m in (atomic, checkpoint, folders, temporary, work_folder)}
 HIDDEN, RESUMABLE = ".d2prune-", ".checkpoint"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import object_store
 from tests.engines import with_ray
 from tests.marks import compiled
 from tests.pages import ROOT
@@ -103,6 +104,21 @@ def test_two_nodes_give_the_bytes_of_one_machine_though_one_is_lost(folder, clus
         told = json.loads((folder / f"two{name}.json").read_text())["run"]["cluster"]
         assert told["tasks"] > 0
         assert min(told["nodes"], told["cores"]) >= 2  # a lost node counts until Ray misses it
+
+
+def test_an_address_of_a_store_gives_the_bytes_of_one_machine(folder, objects, tmp_path):
+    """Each process connects to the store by itself, and nothing is left there."""
+    environment = {**os.environ, **object_store.install(tmp_path / "site")}
+    where = ("--engine", "ray", "--threads", 2, "--work-dir", "objects://bucket/work")
+    line = ("graph", "--emb", "emb.npy", "--out", "far.arrow", *where)
+    done = run(*line, cwd=folder, env=environment)
+    assert " in objects://bucket/work" in done.stderr
+    assert content(folder / "far.arrow") == content(folder / "one.arrow")
+    for options in PICKS.values():
+        run(*picks("far.arrow", "far", options), *where, cwd=folder, env=environment)
+        name = f"{len(options)}.npy"
+        assert (folder / f"far{name}").read_bytes() == (folder / f"one{name}").read_bytes()
+    assert os.listdir(objects) == []
 
 
 def test_slurm_script(folder, tmp_path):

@@ -1,8 +1,7 @@
-"""The memory that a run keeps to, and the folder for what does not fit; decided once a run."""
+"""The memory that a run keeps to, and the place for what does not fit; decided once a run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 from d2cli.engine.cluster import RayEngine
 from d2cli.errors import OutputError, UsageError
 from d2cli.files.output.atomic import reason_of
+from d2cli.files.output.remote_folder import work_folder
 from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.output.work_folder import WorkFolder
 from d2cli.runtime.ledger import BASE, RAY, Estimate, Ledger
 from d2cli.runtime.memory import available_memory
 from d2cli.runtime.units import binary, parse_size
@@ -30,14 +31,14 @@ class Room:
 
     Attributes:
         memory: bytes, besides program and libraries (BASE); None: the system reports no limit.
-        work_dir: the folder for files that do not fit in memory.
+        work_dir: the folder, or the address, for files that do not fit in memory.
         given: whether the user gave the memory. Then a run that cannot keep to it is refused.
         engine: the cluster whose tasks do the work; None: this process does. With a cluster,
             `memory` is that of one task, and what tasks share is always in files of `work_dir`.
     """
 
     memory: int | None
-    work_dir: Path
+    work_dir: WorkFolder
     given: bool = False
     engine: RayEngine | None = None
 
@@ -49,7 +50,7 @@ class Room:
 
         Raises:
             UsageError: if ``--max-memory`` is no size, or there is no such cluster.
-            OutputError: if ``--work-dir`` is given and is no folder that can be written.
+            OutputError: if ``--work-dir`` is given and cannot be written.
         """
         memory, engine = None, _engine(options, tasks)
         if options.max_memory is not None:
@@ -59,30 +60,15 @@ class Room:
         elif memory is None and (available := available_memory()) is not None:
             memory = max(0, int(SHARE * available.size) - BASE)
         beside = next((one for one in Path(output).parents if "{" not in str(one)), Path())
-        folder = beside if options.work_dir is None else Path(options.work_dir)
+        folder = work_folder(beside if options.work_dir is None else options.work_dir)
         room = cls(memory, folder, options.max_memory is not None, engine)
         if options.work_dir is not None:
-            room.check_work_dir()
+            folder.check()
         return room
 
     def holds(self, estimate: Estimate) -> bool:
         """Whether a run with this estimate keeps to the memory."""
         return self.memory is None or estimate.peak - BASE <= self.memory
-
-    def check_work_dir(self) -> None:
-        """Refuse a work folder in which no file can be made.
-
-        Raises:
-            OutputError: saying what to do.
-        """
-        folder, other = self.work_dir, "name another with --work-dir"
-        about = f"{folder}: the folder for files that do not fit in memory"
-        if not folder.exists():
-            raise OutputError(f"{about} does not exist", f"mkdir -p {folder}, or {other}")
-        if not folder.is_dir():
-            raise OutputError(f"{about} is not a folder", other)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{about} cannot be written", other)
 
     @property
     def text(self) -> str:
@@ -190,13 +176,13 @@ def work_files(room: Room) -> Iterator[WorkFiles]:
     Raises:
         OutputError: instead of an OSError of the block, such as that of a full disk.
     """
-    room.check_work_dir()
+    room.work_dir.check()
     with work_errors(room.work_dir), WorkFiles(room.work_dir) as files:
         yield files
 
 
 @contextmanager
-def work_errors(folder: Path) -> Iterator[None]:
+def work_errors(folder: WorkFolder) -> Iterator[None]:
     """Turn an OSError about files in a work folder into an OutputError."""
     try:
         yield

@@ -6,7 +6,6 @@ Nothing here loads a kernel or reads data. Time is not computed: ``--pilot`` mea
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from d2cli.engine.cluster import RayEngine
 from d2cli.errors import LimitError
 from d2cli.files.epochs import Epochs
 from d2cli.files.graph_file import GraphFile
+from d2cli.files.output.work_folder import LocalFolder, WorkFolder
 from d2cli.files.sizes import Ids
 from d2cli.files.sources import Layout, Source
 from d2cli.graph.settings import Matrix, SearchSettings
@@ -262,22 +262,23 @@ class Plan:
                 notices.append(_IN_MEMORY)
         notices += self.memory_notices()
         for folder, size in self._by_folder().items():
-            free = shutil.disk_usage(folder).free
-            if free < size * _SPARE_DISK:
+            free = folder.free()
+            if free is not None and free < size * _SPARE_DISK:
                 notices.append(
                     f"about {binary(size)} would be written and {binary(free)} are free in {folder}"
                 )
         return notices
 
-    def _by_folder(self) -> dict[Path, int]:
+    def _by_folder(self) -> dict[WorkFolder, int]:
         """Bytes to be written, by folder; the run refuses a folder that is not there."""
-        sizes: dict[Path, int] = {}
+        sizes: dict[WorkFolder, int] = {}
         for target, size in self.writes:
             folder = Path(target).parent
             if target != "-" and folder.is_dir():
-                sizes[folder] = sizes.get(folder, 0) + size + SIDECAR_BYTES
+                place = LocalFolder(folder)
+                sizes[place] = sizes.get(place, 0) + size + SIDECAR_BYTES
         sizes = {folder: size + self.estimate.temporary for folder, size in sizes.items()}
-        if self.spill is not None and self.room.work_dir.is_dir():
+        if self.spill is not None:
             sizes[self.room.work_dir] = sizes.get(self.room.work_dir, 0) + self.spill.disk
         return sizes
 
@@ -435,7 +436,7 @@ def check_room(plan: Plan) -> None:
             f"this run needs at least {least}{even}; --max-memory is {binary(room.memory)}"
         )
     if plan.spill is not None:
-        room.check_work_dir()
+        room.work_dir.check()
 
 
 def _mebibytes(size: int) -> int:

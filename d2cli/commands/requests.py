@@ -271,8 +271,9 @@ class RunOptions:
         "available]",
         metavar="SIZE")  # fmt: skip
     work_dir: str | None = option(RUN, "--work-dir", None,
-        "Folder for files that do not fit in memory; removed at the end. [default: beside the "
-        "output]", metavar="DIR")  # fmt: skip
+        "Folder for files that do not fit in memory, or an address of an object store (s3://, "
+        "gs://; extra remote); removed at the end. [default: beside the output]",
+        metavar="DIR")  # fmt: skip
     engine: EngineName = option(RUN, "--engine", defaults.ENGINE,
         "Where graph, propagate and select run: on this machine, or as tasks of a Ray cluster, "
         "with the same result.")  # fmt: skip

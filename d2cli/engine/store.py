@@ -47,6 +47,10 @@ class PartStore:
         """The rows start … stop of an array. It may be a view: to change a part, put it again."""
         return self._held[name, part][key][start:stop]
 
+    def some(self, name: str, part: int, /, **bounds: tuple[int, int]) -> Arrays:
+        """The rows start … stop of some arrays of a part, as of :meth:`get`."""
+        return {key: self.get(name, part, key, *place) for key, place in bounds.items()}
+
     def whole(self, name: str, part: int = 0) -> Arrays:
         """All arrays of a part."""
         return dict(self._held[name, part])

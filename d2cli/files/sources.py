@@ -35,8 +35,9 @@ from d2cli.files.locate.own_outputs import is_foreign_table
 from d2cli.files.locate.paths import locate
 from d2cli.files.locate.splits import check_splits
 from d2cli.files.locate.survey import outputs_notice
-from d2cli.files.output.work_files import WorkFiles
-from d2cli.files.raw.row_files import RawRows, RowFiles, copied, copy_rows
+from d2cli.files.output.work_folder import WorkFolder
+from d2cli.files.raw.numbers import LocalFile
+from d2cli.files.raw.row_files import RawRows, RowFiles, copy_rows
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
 
@@ -221,7 +222,7 @@ class Source:
         types = {part.dtype.newbyteorder("=") for part in self.parts}
         return np.result_type(np.float32, *types)
 
-    def reader(self, work_dir: Path | None = None) -> RowFiles:
+    def reader(self, work_dir: WorkFolder | None = None) -> RowFiles:
         """The rows of :meth:`matrix`, to be read in ranges; the caller closes the reader.
 
         Floats in C order are read where they lie. Others are first copied to a temporary file of
@@ -236,18 +237,20 @@ class Source:
         one = len(self.parts) == 1 and isinstance(first, MappedField) and self._as_it_is(first)
         dtype = first.dtype.newbyteorder("=") if one else self._copied_as()
         if (parts := self._in_order()) is not None:
-            raw = [RawRows(part.path, part.offset, part.n, part.dtype) for part in parts]
+            raw = [RawRows(LocalFile(p.path), p.offset, p.n, p.dtype) for p in parts]
             return RowFiles(raw, width, dtype)
         if work_dir is None:
             says = "rows that are not floats in C order are copied to a file first"
             raise UsageError(f"{self.name}: {says}: they need a work_dir")
-        work, rows = WorkFiles(work_dir), 0
         with ExitStack() as failed:
+            work, rows, raw = work_dir.temporary(), 0, []
             failed.callback(work.end)
-            for part in self.parts:
-                rows += copy_rows(work, self._pieces_of(part, rows), width, dtype)
+            for number, part in enumerate(self.parts):
+                pieces = self._pieces_of(part, rows)
+                raw.append(copy_rows(work.folder, f"rows {number}", pieces, width, dtype, part.n))
+                rows += raw[-1].rows
             self._check_rows(rows)
-            found = copied(work, (self.n, width), dtype)
+            found = RowFiles(raw, width, dtype, work)
             failed.pop_all()
         return found
 

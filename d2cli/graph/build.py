@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from d2cli import defaults
 from d2cli.defaults import Method, Metric
 from d2cli.engine.checkpoints import NONE, Checkpoint, as_bytes, from_bytes
-from d2cli.engine.storage import RowReader
+from d2cli.engine.rows import RowReader
 from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, silent, thread_count

@@ -46,9 +46,14 @@ class RangedLists:
     info: BuildInfo = field(default_factory=lambda: BuildInfo("unknown", "unknown"))
 
 
-def ranges(lists: NeighborLists) -> Iterator[tuple[int, Int32, Float32]]:
-    """The first row, the neighbours and the distances of each of some ranges of all rows."""
-    step = max(1, RANGE_NUMBERS // lists.n_neighbors)
+def ranges(
+    lists: NeighborLists, numbers: int | None = None
+) -> Iterator[tuple[int, Int32, Float32]]:
+    """The first row, the neighbours and the distances of each of some ranges of all rows.
+
+    A range has at most `numbers` neighbours, or one row; None: RANGE_NUMBERS.
+    """
+    step = max(1, (RANGE_NUMBERS if numbers is None else numbers) // lists.n_neighbors)
     for start in range(0, lists.n, step):
         yield start, *lists.rows(start, min(lists.n, start + step))
 

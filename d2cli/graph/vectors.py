@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import MAX_ROWS, Metric
-from d2cli.engine.storage import RowReader
+from d2cli.engine.rows import RowReader
 from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count

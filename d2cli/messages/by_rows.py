@@ -43,7 +43,7 @@ def write_rows(
         so_far += count
         told(so_far)
 
-    np.concatenate(parts.by_tasks(partial(_span, rows), np.float64, ended_task), out=out)
+    np.concatenate(parts.by_tasks(partial(_span, rows), ended_task), out=out)
 
 
 def _span(rows: Rows, parts: EdgeParts, span: Span) -> NDArray[np.float64]:

@@ -219,7 +219,7 @@ def vanished_share(
     if parts.engine is None:
         counts = [_count_farther(farthest, parts, (0, len(parts)))]
     else:
-        counts = parts.by_tasks(partial(_count_farther, farthest), np.int64)
+        counts = parts.by_tasks(partial(_count_farther, farthest))
     return int(np.concatenate(counts).sum()) / parts.count
 
 

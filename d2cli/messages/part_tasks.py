@@ -16,18 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import EdgeRule
-from d2cli.engine.storage import Store
+from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.graph.lists import NeighborLists
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact
-from d2cli.messages.parts import EdgeParts, bounds_of_parts, fill_part, keep_twice, reverse_by_part
+from d2cli.messages.parts import (
+    EDGES,
+    REVERSE,
+    EdgeParts,
+    bounds_of_parts,
+    fill_part,
+    keep_twice,
+    reverse_by_part,
+    sent_to,
+)
 from d2cli.messages.sizes import rows_of_piece
 from d2cli.runtime.jit import kernel
 
+_CUT = "cut"  #: the name of how pieces are cut into parts
+
 
 def edges_by_tasks(
-    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: Store,
+    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: PartStore,
     engine: Engine, room: int = 0,
 ) -> EdgeParts:  # fmt: skip
     """As :func:`d2cli.messages.parts.stored_edges`, with tasks of an engine, which is kept.
@@ -43,22 +54,16 @@ def edges_by_tasks(
     building = _Building(graph, rule, keep, store, bounds)
     pieces = range(len(bounds) - 1)
     if rule != "directed":
-        store.reserve(f"{name} {piece}" for name in ("reverse", "ends") for piece in pieces)
         engine.each(building.send, pieces)
-    names = ("starts", "sizes", "indptr", "indices", "distances")
-    store.reserve(f"{name} {piece}" for name in names for piece in pieces)
     engine.each(building.put_together, pieces)
     starts, sizes, first_parts = [0], list[int](), [0]
     for piece in pieces:
-        starts += store.read(f"starts {piece}", np.int64).tolist()
-        sizes += store.read(f"sizes {piece}", np.int64).tolist()
+        cut = store.whole(_CUT, piece)
+        starts += cut["starts"].tolist()
+        sizes += cut["sizes"].tolist()
         first_parts.append(len(sizes))
-        for name in ("reverse", "ends", "starts", "sizes"):
-            store.drop(f"{name} {piece}")
-    return EdgeParts(
-        tuple(starts), tuple(sizes), store=store, room=room, pieces=tuple(first_parts),
-        engine=engine,
-    )  # fmt: skip
+    store.forget(REVERSE, _CUT)
+    return EdgeParts(tuple(starts), tuple(sizes), store, room, tuple(first_parts), engine)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class _Building:
     graph: NeighborLists
     rule: EdgeRule
     keep: NDArray[np.bool_]
-    store: Store
+    store: PartStore
     bounds: list[int]
 
     def send(self, piece: int) -> None:
@@ -79,8 +84,7 @@ class _Building:
         start, stop = self.bounds[piece : piece + 2]
         bounds = np.array(self.bounds, np.int64)
         sent, ends = reverse_by_part(*self.graph.rows(start, stop), self.keep, start, bounds)
-        self.store.put(f"reverse {piece}", sent.reshape(-1))
-        self.store.put(f"ends {piece}", ends)
+        self.store.put(REVERSE, piece, sent=sent, ends=np.append(0, ends))
 
     def put_together(self, piece: int) -> None:
         """Write the edges of the rows of a piece, and how they are cut into parts."""
@@ -96,21 +100,17 @@ class _Building:
             keep_twice(indptr, indices)
         size = int(compact(indptr, indices, lengths))
         at = np.array(bounds_of_parts(np.diff(indptr)))
-        self.store.put(f"indptr {piece}", _counted_anew(indptr, at))
-        self.store.put(f"indices {piece}", indices[:size])
-        self.store.put(f"distances {piece}", lengths[:size])
-        self.store.put(f"starts {piece}", start + at[1:])
-        self.store.put(f"sizes {piece}", np.diff(indptr[at]))
+        self.store.put(
+            EDGES, piece, indptr=_counted_anew(indptr, at), indices=indices[:size],
+            distances=lengths[:size],
+        )  # fmt: skip
+        self.store.put(_CUT, piece, starts=start + at[1:], sizes=np.diff(indptr[at]))
 
     def _sent_to(self, piece: int) -> NDArray[np.int32]:
         """(m, 3) the reverse edges from all pieces, as of ``reverse_by_part``."""
-        found = [np.empty(0, np.int32)]
-        if self.rule != "directed":
-            for other in range(len(self.bounds) - 1):
-                ends = self.store.read(f"ends {other}", np.int64, 0, piece + 1)
-                begin, end = 3 * (int(ends[-2]) if piece else 0), 3 * int(ends[-1])
-                found.append(self.store.read(f"reverse {other}", np.int32, begin, end - begin))
-        return np.concatenate(found).reshape(-1, 3)
+        senders = [] if self.rule == "directed" else range(len(self.bounds) - 1)
+        place = (piece, piece + 2)
+        return sent_to(self.store, (self.store.get(REVERSE, s, "ends", *place) for s in senders))
 
 
 def _counted_anew(indptr: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,15 +1,15 @@
 """Edges in parts of consecutive rows: one part in memory, or many in a store.
 
-Parts hold about PART_EDGES edges each. A store is filled in two steps: reverse edges are sent to
-the part of their row, and then the edges of each part are put together. Both steps read and write
-whole ranges. The edges are those of :func:`d2cli.messages.edges.edges_of`.
+Parts hold about PART_EDGES edges each. A store is filled in two steps: the reverse edges of a range
+of rows are sorted by the part of their row, and then the edges of each part are put together. Both
+steps read and write whole ranges. The edges are those of :func:`d2cli.messages.edges.edges_of`.
 :mod:`d2cli.messages.part_tasks` does the same in tasks of an engine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,15 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.defaults import EdgeRule
-from d2cli.engine.storage import Store
+from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.graph.knn_graph import Edges
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.limits import check_choice
 from d2cli.messages.edges import compact, sort_row
-from d2cli.messages.sizes import PART_EDGES, TASKS, csr_bytes
+from d2cli.messages.sizes import PART_EDGES, TASKS, csr_bytes, sent_numbers
 from d2cli.runtime.jit import kernel
 
+#: The names of what a store holds: edges, of pieces; reverse edges on their way to their part, of
+#: ranges of rows; and what tasks have found, of spans.
+EDGES, REVERSE, _FOUND = "edges", "reverse", "found"
 #: Consecutive parts: the first one, and the one after the last.
 Span = tuple[int, int]
 
@@ -39,23 +42,23 @@ class EdgeParts:
     Attributes:
         starts: (parts + 1,) the first row of each part, and n.
         sizes: (parts,) the number of edges of each part.
-        whole: all edges, if they are in memory; then there is one part.
-        store: what holds the parts otherwise.
+        store: what holds the parts; None: they are in memory.
         room: bytes of edges that may be in memory at one time; at least one part is.
-        pieces: (pieces + 1,) the first part of each piece, and the number of parts. A piece is
-            stored in three arrays of its own; empty: all parts are one piece.
+        pieces: (pieces + 1,) the first part of each piece, and the number of parts. The edges of a
+            piece are stored together, as the part of this number of the store.
         engine: runs what is to be done with each part, as tasks, and if it has several nodes, holds
             the edges in shards for a selection; None: all is done in this process. Tasks read the
             parts from the store.
+        whole: all edges, if they are in memory; then there is one part.
     """
 
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
-    whole: Edges | None = None
-    store: Store | None = None
+    store: PartStore | None = None
     room: int = 0
     pieces: tuple[int, ...] = ()
     engine: Engine | None = None
+    whole: Edges | None = None
 
     @property
     def n(self) -> int:
@@ -77,12 +80,10 @@ class EdgeParts:
             return self.whole
         assert self.store is not None
         piece, begin = self._piece(part)
-        first, size = sum(self.sizes[begin:part]), self.sizes[part]
-        return Edges(
-            self._indptr(part),
-            self.store.read(f"indices {piece}", np.int32, first, size),
-            self.store.read(f"distances {piece}", np.float32, first, size),
-        )
+        first = sum(self.sizes[begin:part])
+        edges = (first, first + self.sizes[part])
+        places = {"indptr": self._pointers(part), "indices": edges, "distances": edges}
+        return Edges(**self.store.some(EDGES, piece, **places))
 
     def loaded(self, span: Span | None = None) -> Iterator[tuple[int, Edges]]:
         """The first row of each part, of a span or of all, and its edges; one after the other."""
@@ -114,14 +115,21 @@ class EdgeParts:
         if self.whole is not None:
             return self.whole.indptr
         assert self.store is not None
-        (a, b), (piece, begin) = self.starts[part : part + 2], self._piece(part)
+        found: NDArray[np.int64] = self.store.get(
+            EDGES, self._piece(part)[0], "indptr", *self._pointers(part)
+        )
+        return found
+
+    def _pointers(self, part: int) -> tuple[int, int]:
+        """The places of the `indptr` of a part in that of its piece."""
+        (a, b), (_, begin) = self.starts[part : part + 2], self._piece(part)
         before = a - self.starts[begin] + part - begin  # each part has one place more than rows
-        return self.store.read(f"indptr {piece}", np.int64, before, b - a + 1)
+        return before, before + b - a + 1
 
     def _piece(self, part: int) -> tuple[int, int]:
         """The piece that holds a part, and its first part."""
-        piece = max(0, bisect_right(self.pieces, part) - 1)
-        return piece, self.pieces[piece] if self.pieces else 0
+        piece = bisect_right(self.pieces, part) - 1
+        return piece, self.pieces[piece]
 
     def spans(self, count: int) -> list[Span]:
         """All parts in at most `count` spans of about as many edges and rows each; none is empty.
@@ -135,38 +143,34 @@ class EdgeParts:
         return list(pairwise(bounds))
 
     def by_tasks(
-        self, work: Callable[[EdgeParts, Span], NDArray[Any]], dtype: Any,
+        self, work: Callable[[EdgeParts, Span], NDArray[Any]],
         ended: Callable[[int], object] = lambda rows: None,
     ) -> list[NDArray[Any]]:  # fmt: skip
         """What ``work(parts, span)`` returns for all spans, in their order, as tasks of the engine.
 
-        `work` can be pickled, and the arrays that it returns are of one dimension and of `dtype`.
-        After each task, ``ended(rows)`` is called with the number of its rows. The results pass
-        through the store, so that a task may run twice.
+        `work` can be pickled, and returns arrays of one dimension. After each task, ``ended(rows)``
+        is called with the number of its rows. The results pass through the store, so that a task
+        may run twice.
         """
         assert self.store is not None
         assert self.engine is not None
-        spans = self.spans(TASKS * self.engine.at_once)
-        items = [(f"found {number}", span) for number, span in enumerate(spans)]
-        names = [name for name, _ in items]
-        self.store.reserve(names)
+        items = [*enumerate(self.spans(TASKS * self.engine.at_once))]
         task = partial(_found, replace(self, engine=None), work)
         self.engine.each(
             task, items, lambda item: ended(self.starts[item[1][1]] - self.starts[item[1][0]])
         )
-        found = [self.store.read(name, dtype) for name in names]
-        for name in names:
-            self.store.drop(name)
+        found = [self.store.get(_FOUND, number, "found") for number, _ in items]
+        self.store.forget(_FOUND)
         return found
 
 
 def _found(
-    parts: EdgeParts, work: Callable[[EdgeParts, Span], NDArray[Any]], item: tuple[str, Span]
+    parts: EdgeParts, work: Callable[[EdgeParts, Span], NDArray[Any]], item: tuple[int, Span]
 ) -> None:
     """One task of :meth:`EdgeParts.by_tasks`."""
-    name, span = item
+    number, span = item
     assert parts.store is not None
-    parts.store.put(name, work(parts, span))
+    parts.store.put(_FOUND, number, found=work(parts, span))
 
 
 def in_parts(edges: Edges | EdgeParts) -> EdgeParts:
@@ -177,27 +181,30 @@ def in_parts(edges: Edges | EdgeParts) -> EdgeParts:
 
 
 def stored_edges(
-    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: Store,
+    graph: NeighborLists, rule: EdgeRule, left_out: NDArray[np.bool_] | None, store: PartStore,
     room: int = 0,
 ) -> EdgeParts:  # fmt: skip
     """The edges of a graph, put into a store; graph, rule and left_out as of ``edges_of``.
 
-    Memory is O(n), and that of a part. `store` must be new.
+    Memory is O(n), and that of a part. `store` must be empty.
     """
     check_choice("edges", rule, EdgeRule)
-    n = graph.n
+    n, k = graph.n, graph.n_neighbors
     keep = np.ones(n, np.bool_) if left_out is None else ~left_out
     both, room_of = rule != "directed", np.zeros(n, np.int32)
     for first, neighbors, _ in ranges(graph):
         _count(neighbors, keep, first, both, room_of)
     starts = bounds_of_parts(room_of)
+    ends = list[list[int]]()  # of the reverse edges of each part, in those of each range
     if both:
-        for first, neighbors, distances in ranges(graph):
-            _send_reverse(store, neighbors, distances, keep, first, starts)
+        bounds = np.array(starts, np.int64)
+        for first, *lists in ranges(graph, sent_numbers(n, k)):
+            sent, of_parts = reverse_by_part(*lists, keep, first, bounds)
+            store.put(REVERSE, len(ends), sent=sent)
+            ends.append([0, *of_parts.tolist()])
     sizes = []
     for part, (a, b) in enumerate(pairwise(starts)):
-        sent = store.read(f"reverse {part}", np.int32).reshape(-1, 3)
-        store.drop(f"reverse {part}")
+        sent = sent_to(store, [of_parts[part : part + 2] for of_parts in ends])
         indptr = np.zeros(b - a + 1, np.int64)
         np.cumsum(room_of[a:b], out=indptr[1:])
         indices, lengths = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
@@ -205,10 +212,19 @@ def stored_edges(
         if rule == "mutual":
             keep_twice(indptr, indices)
         size = int(compact(indptr, indices, lengths))
-        for name, array in Edges(indptr, indices[:size], lengths[:size])._asdict().items():
-            store.append(f"{name} 0", array)
+        store.put(EDGES, part, indptr=indptr, indices=indices[:size], distances=lengths[:size])
         sizes.append(size)
-    return EdgeParts(tuple(starts), tuple(sizes), store=store, room=room)
+    store.forget(REVERSE)
+    return EdgeParts(tuple(starts), tuple(sizes), store, room, tuple(range(len(sizes) + 1)))
+
+
+def sent_to(store: PartStore, bounds: Iterable[Sequence[int]]) -> NDArray[np.int32]:
+    """(m, 3) the reverse edges at the places ``start … stop`` of those that each range has sent."""
+    found = [np.empty((0, 3), np.int32)]
+    for sender, (start, stop) in enumerate(bounds):
+        if stop > start:
+            found.append(store.get(REVERSE, sender, "sent", start, stop))
+    return np.concatenate(found)
 
 
 def bounds_of_parts(room_of: NDArray[np.integer]) -> list[int]:
@@ -232,17 +248,6 @@ def _count(neighbors, keep, first, both_ways, room_of):
                     room_of[first + p] += 1
                     if both_ways:
                         room_of[j] += 1
-
-
-def _send_reverse(store, neighbors, distances, keep, first, starts):
-    """Append the reverse of each listed edge, as (row, neighbour, distance), to its part."""
-    bounds = np.array(starts, np.int64)
-    sent, ends = reverse_by_part(neighbors, distances, keep, first, bounds)
-    before = 0
-    for part, end in enumerate(ends.tolist()):
-        if end > before:
-            store.append(f"reverse {part}", sent[before:end].reshape(-1))
-        before = end
 
 
 @kernel
@@ -314,7 +319,7 @@ def marked_neighbours(
     parts = in_parts(edges)
     if parts.engine is None:
         return _marked_of(marked, rows, parts, (0, len(parts)))
-    return np.concatenate(parts.by_tasks(partial(_marked_of, marked, rows), np.int64))
+    return np.concatenate(parts.by_tasks(partial(_marked_of, marked, rows)))
 
 
 def _marked_of(

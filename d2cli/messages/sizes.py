@@ -11,9 +11,11 @@ SPREAD_ROUNDS = 5  #: rounds that set every missing score: evidence/README.md
 PART_EDGES = 1 << 20  #: room for edges of a part that is not kept in memory, listed both ways
 PIECE_PARTS = 16  #: most parts, of PART_EDGES edges each, that one task puts together
 TASKS = 4  #: tasks for each one that runs at a time, so that all end at about the same time
+SENDERS = 64  #: most ranges of rows whose reverse edges are sent to their parts together
 _POINTER = 8  #: bytes of one number of `indptr`: int64
 _INDEX = 4  #: bytes of the neighbour of an edge: int32
 _DISTANCE = 4  #: bytes of the distance of an edge: float32
+_HEAD = 2048  #: bytes of a file beside its arrays
 _SCORE = 8  #: bytes of one score: float64
 
 
@@ -61,7 +63,7 @@ def stored(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
     ledger.stage = "edges"
     room = min(PART_EDGES, _room(n, k, rule))
     part = _POINTER * min(n, room) + (_INDEX + _DISTANCE) * room
-    numbers = min(RANGE_NUMBERS, n * k)  # of two ranges in turn
+    numbers = min(sent_numbers(n, k), n * k)  # of two ranges in turn
     ledger.touch("ranges of lists", 2 * (_INDEX + _DISTANCE + _REVERSE) * numbers + 24 * n)
     ledger.touch("sorting", 6 * n + 2 * (part + (_REVERSE + _INDEX + _DISTANCE) * room))
     ledger.hold("parts of edges", 2 * part)
@@ -100,15 +102,24 @@ def sent_bytes(n: int) -> int:
     return (_SCORE + 1) * n
 
 
+def sent_numbers(n: int, k: int) -> int:
+    """The number of neighbours in a range of rows whose reverse edges are sent together.
+
+    Each part reads what each range has sent, so the number of reads grows with that of ranges.
+    """
+    return max(RANGE_NUMBERS, -(-n // SENDERS) * k)
+
+
 def spilled(n: int, k: int, rule: EdgeRule) -> tuple[int, int]:
     """Bytes of reverse edges, which are sent to their part, and of the edges; at most.
 
-    The files of a part's reverse edges are removed when its edges are stored. Two parts in turn
-    have room for more than PART_EDGES edges, and each part has one place more than rows.
+    Two parts in turn have room for more than PART_EDGES edges. Each part has one place more than
+    rows, and a file of its own, with a head.
     """
     parts = 1 + 2 * _room(n, k, rule) // PART_EDGES
-    edges = edges_bytes(n, k, rule) + _POINTER * parts
-    return (0 if rule == "directed" else _REVERSE * n * k), edges
+    edges = edges_bytes(n, k, rule) + (_POINTER + _HEAD) * parts
+    senders = -(-n * k // sent_numbers(n, k)) + 1
+    return (0 if rule == "directed" else _REVERSE * n * k + _HEAD * senders), edges
 
 
 def _room(n: int, k: int, rule: EdgeRule) -> int:

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ from d2cli.commands.budget import SHARE, Room, Spill, arranged, work_files
 from d2cli.commands.requests import RunOptions
 from d2cli.engine.tasks import Engine
 from d2cli.errors import OutputError
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.runtime.ledger import BASE, RAY, Estimate
 from d2cli.runtime.memory import Available
+
+HERE = LocalFolder(Path())
 
 
 def estimate(size):
@@ -27,12 +31,12 @@ def test_default_memory_is_a_share_of_what_is_available(available, monkeypatch):
     found = Available(available, "of the machine")
     monkeypatch.setattr(budget, "available_memory", lambda: found)
     room = Room.of(RunOptions(), "out.npy")
-    assert room == Room(max(0, int(SHARE * available) - BASE), Path(), given=False)
+    assert room == Room(max(0, int(SHARE * available) - BASE), HERE, given=False)
 
 
 def test_memory_as_given():
     room = Room.of(RunOptions(max_memory="2GiB"), "folder/out.npy")
-    assert room == Room(2 << 30, Path("folder"), given=True)
+    assert room == Room(2 << 30, LocalFolder(Path("folder")), given=True)
     assert room.holds(estimate(2 << 30))
     assert not room.holds(estimate((2 << 30) + 1))
 
@@ -40,7 +44,7 @@ def test_memory_as_given():
 def test_without_a_known_limit_everything_fits(monkeypatch):
     monkeypatch.setattr(budget, "available_memory", lambda: None)
     room = Room.of(RunOptions(), "-")
-    assert room == Room(None, Path())
+    assert room == Room(None, HERE)
     assert room.holds(estimate(1 << 60))
 
 
@@ -52,7 +56,7 @@ def test_files_are_used_only_if_memory_is_short_and_they_help(base, whole, least
         assert tasks is process
         process.hold("edges", base + (whole if spare is None else least + spare))
 
-    found = arranged(Room(memory, Path()), account)
+    found = arranged(Room(memory, HERE), account)
     spare, needed = found.spare, found.process.peak - BASE
     assert found.task is None
     assert needed == base + (whole if spare is None else least + spare)
@@ -95,24 +99,24 @@ def test_tasks_of_a_cluster_have_a_ledger_of_their_own():
     ],
 )
 def test_work_folder_is_beside_the_output(output, folder):
-    assert Room.of(RunOptions(), output).work_dir == Path(folder)
+    assert Room.of(RunOptions(), output).work_dir == LocalFolder(Path(folder))
 
 
 def test_given_work_folder_is_used(tmp_path):
     room = Room.of(RunOptions(work_dir=str(tmp_path)), "a/out.npy")
-    assert room.work_dir == tmp_path
+    assert room.work_dir == LocalFolder(tmp_path)
     with work_files(room) as files:
-        path = files._lease.temporary()
-        assert path.parent == tmp_path
-        path.write_bytes(b"1")
+        files.put("edges", 0, x=np.arange(9))
+        assert files.folder.path.parent == tmp_path
+        assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_work_files_are_removed_after_an_error(error, tmp_path):
-    room = Room(0, tmp_path)
+    room = Room(0, LocalFolder(tmp_path))
     with pytest.raises(OutputError if error is OSError else error), work_files(room) as files:
-        files._lease.temporary().write_bytes(b"1")
+        files.put("edges", 0, x=np.arange(9))
         assert len(list(tmp_path.iterdir())) == 2
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +124,7 @@ def test_work_files_are_removed_after_an_error(error, tmp_path):
 
 def test_full_disk_is_one_line_that_names_the_option(tmp_path):
     full = OSError("12 requested and 0 written")
-    with pytest.raises(OutputError) as caught, work_files(Room(0, tmp_path)):
+    with pytest.raises(OutputError) as caught, work_files(Room(0, LocalFolder(tmp_path))):
         raise full
     assert str(caught.value).startswith(f"{tmp_path}: ")
     assert "12 requested and 0 written: is the disk full?" in str(caught.value)

@@ -1,5 +1,6 @@
 """``propagate`` and ``select`` keep to a memory: the same bytes with edges and graphs in files."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from d2cli.commands.propagate import run as propagate_run
 from d2cli.commands.select import run as select_run
 from d2cli.files.graph_file import GraphFile, write_graph
 from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph import lists
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.messages import parts
@@ -152,8 +154,23 @@ def test_outputs_do_not_depend_on_the_memory(name, inputs, spilled):
         more = ["--max-memory", memory, "--work-dir", "work", "-q"]
         assert inputs(*line, *more) == (0, "", "")
         assert outputs() == expected
-        assert spilled.pop() == Path("work")
+        assert spilled.pop() == LocalFolder(Path("work"))
         assert list(Path("work").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["propagate", "propagate --edges mutual", "select budgets"])
+def test_outputs_do_not_depend_on_the_place_of_files(name, inputs, objects):
+    line = LINES[name]
+    _, least = needs_of(inputs, line)
+    more = ["--max-memory", least, "--work-dir"]
+    assert inputs(*line, *more, "work", "-q") == (0, "", "")
+    expected, where = outputs(), "objects://bucket/work"
+    code, _, err = inputs(*line, *more, where)
+    assert (code, f" in {where}" in err) == (0, True)
+    assert outputs() == expected
+    assert os.listdir(objects) == []
+    found = plan_of(inputs, line, *more, where)
+    assert found["disk"]["work_dir"] == where
 
 
 @every_line
@@ -182,14 +199,15 @@ def test_plan_states_files_memory_and_io(name, inputs):
 def test_files_take_no_more_than_the_plan_says(rule, inputs, monkeypatch):
     line = [*PROPAGATE, "--edges", rule]
     _, least = needs_of(inputs, line)
-    most, written, append = [0], [0], WorkFiles.append
+    most, written, put = [0], [0], WorkFiles.put
 
-    def counted(files, name, array):
-        append(files, name, array)
-        written[0] += array.nbytes
-        most[0] = max(most[0], sum(p.stat().st_size for p in Path("work").iterdir()))
+    def counted(files, *name, **arrays):
+        put(files, *name, **arrays)
+        written[0] += sum(array.nbytes for array in arrays.values())
+        sizes = (path.stat().st_size for path in Path("work").rglob("*") if path.is_file())
+        most[0] = max(most[0], sum(sizes))
 
-    monkeypatch.setattr(WorkFiles, "append", counted)
+    monkeypatch.setattr(WorkFiles, "put", counted)
     more = ["--max-memory", least, "--work-dir", "work"]
     found = plan_of(inputs, line, *more)
     assert inputs(*line, *more, "-q")[0] == 0
@@ -211,7 +229,7 @@ def test_without_a_folder_files_are_beside_the_output(inputs, spilled):
     line = [*PROPAGATE[:-1], "there/o.npy"]
     _, least = needs_of(inputs, line)
     assert inputs(*line, "--max-memory", least, "-q")[0] == 0
-    assert spilled == [Path("there")]
+    assert spilled == [LocalFolder(Path("there"))]
     assert sorted(p.name for p in Path("there").iterdir()) == ["o.npy", "o.npy.json"]
 
 
@@ -222,7 +240,7 @@ def test_memory_that_is_available_is_kept_to(inputs, spilled, monkeypatch):
     some = Available(1 << 20, "of the machine")
     monkeypatch.setattr("d2cli.commands.budget.available_memory", lambda: some)
     assert inputs(*PROPAGATE, "-q")[0] == 0
-    assert spilled == [Path()]
+    assert spilled == [LocalFolder(Path())]
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -276,7 +294,7 @@ def test_compressed_graph_is_read_as_a_whole(inputs, spilled):
     assert code == 0
     assert "c.arrow: is read as a whole" in err
     assert np.load("o.npy").tobytes() == np.load("p.npy").tobytes()
-    assert spilled == [Path("work")]
+    assert spilled == [LocalFolder(Path("work"))]
 
 
 def test_damaged_graph_is_refused_alike(inputs):
@@ -322,17 +340,17 @@ def test_no_file_stays_after_an_error(module, function, line, error, inputs, mon
 def test_full_disk_is_one_line(inputs, monkeypatch):
     _, least = needs_of(inputs, PROPAGATE)
 
-    def full(*_):
-        raise OSError("40 requested and 12 written")
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(WorkFiles, "append", full)
+    monkeypatch.setattr(LocalFolder, "write", full)
     code, _, err = inputs(*PROPAGATE, "--max-memory", least, "--work-dir", "work", "-q")
     assert code == 1
     error, hint = err.splitlines()
-    assert error == (
-        "error: work: cannot be read or written (40 requested and 12 written: is the disk full?)"
-    )
-    assert hint == "hint: --work-dir names another folder for temporary files"
+    assert error.startswith("error: ")
+    assert "/work/.d2prune-" in error
+    assert error.endswith("cannot be written (No space left on device)")
+    assert hint == "hint: --work-dir names another folder for what does not fit in memory"
     assert list(Path("work").iterdir()) == []
 
 

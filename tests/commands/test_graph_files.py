@@ -17,7 +17,7 @@ from d2cli.commands.graph import run as graph_run
 from d2cli.commands.select import plan as select_plan
 from d2cli.files.output.checkpoint import FileCheckpoint
 from d2cli.files.output.part_files import PartFiles
-from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph.blocks import plan, rank, ranked
 from tests.marks import compiled
 
@@ -91,10 +91,10 @@ LINES = {
 }
 
 
-def outputs(run_cli, line, name):
+def outputs(run_cli, line, name, work="work"):
     """Run a line; the bytes of its output, without what differs between runs."""
     out = name if line[0] == "graph" else f"{name}.npy"
-    code, _, err = run_cli(*line, "--out", out, "--work-dir", "work", "-q")
+    code, _, err = run_cli(*line, "--out", out, "--work-dir", work, "-q")
     assert code == 0, err
     return Path(out).read_bytes()
 
@@ -113,6 +113,40 @@ def test_bytes_do_not_depend_on_where_parts_are(inputs, in_files, case, monkeypa
         assert outputs(inputs, LINES[case], "b.arrow") == wanted
         assert bool(written) == (case != "exact")
         assert os.listdir("work") == []
+
+
+@compiled
+@pytest.mark.parametrize("case", ["columns first", "table with ids", "labels", "select"])
+def test_bytes_do_not_depend_on_the_place_of_parts(inputs, in_files, objects, case):
+    wanted = outputs(inputs, LINES[case], "a.arrow")
+    in_files()
+    assert outputs(inputs, LINES[case], "b.arrow", "objects://bucket/work") == wanted
+    assert os.listdir(objects) == []
+
+
+@compiled
+def test_a_stopped_run_is_continued_from_an_address(inputs, in_files, objects, monkeypatch):
+    wanted = outputs(inputs, LINES["one file"], "g.arrow")
+    in_files()
+    put, left = PartFiles.put, 40
+
+    def stops(self, *arguments, **arrays):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        put(self, *arguments, **arrays)
+
+    monkeypatch.setattr(PartFiles, "put", stops)
+    line = [*LINES["one file"], "--out", "h.arrow", "--work-dir", "objects://bucket/work"]
+    code, _, err = inputs(*line)
+    assert code == 130
+    assert "finished work is kept in objects://bucket/work/.d2prune-" in err
+    assert len(os.listdir(objects)) > 9
+    code, _, err = inputs(*line)
+    assert (code, "resumed from" in err) == (0, True)
+    assert Path("h.arrow").read_bytes() == wanted
+    assert os.listdir(objects) == []
 
 
 @pytest.mark.parametrize("case", ["graph", "excluded", "select"])
@@ -185,10 +219,10 @@ def test_a_full_disk_leaves_the_old_output_and_can_be_continued(inputs, in_files
 def test_a_disk_that_is_full_while_rows_are_copied_is_one_line(inputs, in_files, monkeypatch):
     in_files()
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError("40 requested and 12 written")
 
-    monkeypatch.setattr(WorkFiles, "append", full)
+    monkeypatch.setattr(LocalFolder, "write", full)
     line = [*LINES["table with ids"], "--work-dir", "work", "--out", "g.arrow"]
     code, _, err = inputs(*line, "-q")
     assert (code, len(err.splitlines())) == (1, 2)

@@ -228,7 +228,7 @@ def test_plan_loads_no_kernel(planned):
 
 def test_full_disk_prints_a_notice(planned, monkeypatch):
     full = SimpleNamespace(free=999)
-    monkeypatch.setattr(plans.shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
     assert "999 B are free in ." in planned(*LINES["graph"], "--plan")[2]
 
 

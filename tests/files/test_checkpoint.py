@@ -9,6 +9,7 @@ import pytest
 from d2cli.engine.checkpoints import NONE, as_bytes, from_bytes
 from d2cli.files.output import checkpoint as module
 from d2cli.files.output.checkpoint import FileCheckpoint, PartsFolder
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph import build
 from d2cli.graph.blocks import neighbors as blocks
 from d2cli.graph.blocks import plan
@@ -276,7 +277,7 @@ def test_damaged_checkpoint_is_ignored_and_removed(folder, run_cli, killed):
 
 
 def test_short_builds_write_no_checkpoint(folder, run_cli, monkeypatch):
-    monkeypatch.setattr(module, "_write", None)
+    monkeypatch.setattr(module, "_pieces", None)
     for seconds in ((), ("--checkpoint", "off"), ("--checkpoint", 1000)):
         assert run_cli(*COMMANDS["graph"], *seconds)[0] == 0
     assert folder() == []
@@ -293,7 +294,7 @@ def test_unwritable_checkpoint_prints_a_notice(folder, run_cli, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_write", full)
+    monkeypatch.setattr(module, "_pieces", full)
     code, _, err = run_cli(*COMMANDS["graph"], "--checkpoint", 0)
     assert code == 0
     assert err.count("notice: no checkpoint can be written (No space left on device)") == 1
@@ -309,7 +310,7 @@ def unfinished(out, build):
     with pytest.raises(Killed), FileCheckpoint(out, build, 0, print) as checkpoint:
         checkpoint.save("stage", state)
         raise Killed
-    return checkpoint.folder
+    return checkpoint.folder.path
 
 
 def test_checkpoint_of_another_build_stays_until_the_first_save(tmp_path):
@@ -321,7 +322,7 @@ def test_checkpoint_of_another_build_stays_until_the_first_save(tmp_path):
         new._next = 0.0
         new.save("stage", state)
         assert not old.exists()
-        assert new.folder.is_dir()
+        assert new.folder.path.is_dir()
     assert os.listdir(tmp_path) == []
 
 
@@ -365,7 +366,7 @@ def test_checkpoint_of_a_running_build_is_left_alone(tmp_path):
 
 def in_files(out, folder, told=print, build="one"):
     """A checkpoint whose parts are in files of `folder`."""
-    return FileCheckpoint(out, build, 0, told, PartsFolder(folder, 1))
+    return FileCheckpoint(out, build, 0, told, PartsFolder(LocalFolder(folder), 1))
 
 
 def test_a_second_run_with_parts_in_files_keeps_nothing_after_an_error(tmp_path):
@@ -375,7 +376,7 @@ def test_a_second_run_with_parts_in_files_keeps_nothing_after_an_error(tmp_path)
         with pytest.raises(Killed), in_files(tmp_path / "g.arrow", tmp_path, told.append) as second:
             second.store().put("name", 0, a=np.ones(1))
             raise Killed
-        assert os.listdir(tmp_path) == [first.folder.name]
+        assert os.listdir(tmp_path) == [first.folder.path.name]
     assert told == []
 
 
@@ -388,7 +389,7 @@ def test_parts_of_another_output_of_the_same_name_stay(tmp_path):
         raise Killed
     with in_files(tmp_path / "b/g.arrow", tmp_path / "work", build="other") as other:
         other.store().put("name", 0, a=np.ones(1))
-    assert os.listdir(tmp_path / "work") == [killed.folder.name]
+    assert os.listdir(tmp_path / "work") == [killed.folder.path.name]
     with in_files(tmp_path / "a/g.arrow", tmp_path / "work", build="other") as other:
         other.store().put("name", 0, a=np.ones(1))
     assert os.listdir(tmp_path / "work") == []
@@ -403,7 +404,7 @@ def test_states_and_parts_are_kept_beside_each_other(tmp_path):
         again = in_files(tmp_path / "g.arrow", tmp_path)
         assert again.store().has("name", 0)
         assert again.load(stage)["a"].tolist() == [0, 1, 2]
-        os.close(again._lock)
+        again._claim.end()
 
 
 def test_saves_are_at_least_the_interval_apart(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 
 from d2cli.engine.store import PartStore
 from d2cli.errors import DataError, OutputError
-from d2cli.files.output import part_files
 from d2cli.files.output.part_files import PartFiles
+from d2cli.files.output.work_folder import LocalFolder
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
 DTYPES = st.sampled_from(["u1", "i1", "i4", "i8", "f4", "f8"]).map(np.dtype)
@@ -23,11 +23,11 @@ ARRAYS = arrays.arrays(DTYPES, SHAPES)
 @given(st.dictionaries(st.sampled_from("abc"), ARRAYS), st.integers(0, 6), st.integers(0, 6))
 def test_parts_are_what_was_put(tmp_path_factory, found, start, stop):
     folder = tmp_path_factory.mktemp("parts")
-    stores = [PartStore(), PartFiles(folder / "x", 100)]
+    stores = [PartStore(), PartFiles(LocalFolder(folder / "x"), 100)]
     for store in stores:
         assert not store.has("name", 3)
         store.put("name", 3, **found)
-    for store in (*stores, PartFiles(folder / "x", 100)):
+    for store in (*stores, PartFiles(LocalFolder(folder / "x"), 100)):
         assert store.has("name", 3)
         assert not store.has("name", 1)
         whole = store.whole("name", 3)
@@ -45,7 +45,7 @@ def files(folder):
 
 
 def test_parts_are_replaced_and_dropped(tmp_path):
-    store = PartFiles(tmp_path, 1)
+    store = PartFiles(LocalFolder(tmp_path), 1)
     for value in (1, 2):
         store.put("a b", 0, x=np.full(3, value))
     store.put("c", 0, x=np.zeros(1))
@@ -56,7 +56,7 @@ def test_parts_are_replaced_and_dropped(tmp_path):
     store.drop("c", 7)
     with pytest.raises(OutputError, match="c-1: is missing or damaged"):
         store.get("c", 1, "x")
-    later = PartFiles(tmp_path, 1)
+    later = PartFiles(LocalFolder(tmp_path), 1)
     assert later.resumed
     assert [later.parts(name) for name in ("a b", "c", "d")] == [[0], [0], []]
     later.keep_only("c")
@@ -66,13 +66,13 @@ def test_parts_are_replaced_and_dropped(tmp_path):
 
 
 def test_stores_within_stores_are_apart(tmp_path):
-    store = PartFiles(tmp_path, 1)
+    store = PartFiles(LocalFolder(tmp_path), 1)
     store.put("x", 1, a=np.array([1]))
     inner = store.child("x-1")
     assert not inner.has("x", 1)
     inner.put("x", 1, a=np.array([2]))
     assert store.get("x", 1, "a")[0] == 1
-    again = PartFiles(tmp_path, 1)
+    again = PartFiles(LocalFolder(tmp_path), 1)
     assert again.resumed
     assert again.child("x-1").get("x", 1, "a")[0] == 2
     again.child("x-1").end()
@@ -83,7 +83,7 @@ def test_stores_within_stores_are_apart(tmp_path):
     "damage", ["cut", "longer", "one bit", "no head", "empty", "half written", "folder"]
 )
 def test_damaged_parts_are_not_found(tmp_path, damage):
-    PartFiles(tmp_path, 1).put("name", 0, a=np.arange(4000), b=np.arange(3.0))
+    PartFiles(LocalFolder(tmp_path), 1).put("name", 0, a=np.arange(4000), b=np.arange(3.0))
     path = tmp_path / "name-0"
     content = bytearray(path.read_bytes())
     if damage == "cut":
@@ -103,8 +103,8 @@ def test_damaged_parts_are_not_found(tmp_path, damage):
         path.mkdir()
     else:
         path.write_bytes(content)
-    store = PartFiles(tmp_path, 1)
-    assert PartFiles(tmp_path, 1).parts("name") == []
+    store = PartFiles(LocalFolder(tmp_path), 1)
+    assert PartFiles(LocalFolder(tmp_path), 1).parts("name") == []
     assert not store.has("name", 0)
     with pytest.raises(OutputError, match="name-0: is missing or damaged") as caught:
         store.get("name", 0, "a")
@@ -112,7 +112,7 @@ def test_damaged_parts_are_not_found(tmp_path, damage):
 
 
 def test_a_full_disk_names_the_folder_and_the_option(tmp_path, monkeypatch):
-    store = PartFiles(tmp_path, 1)
+    store = PartFiles(LocalFolder(tmp_path), 1)
     store.put("name", 0, a=np.arange(3))
 
     def full(*_):
@@ -128,7 +128,7 @@ def test_a_full_disk_names_the_folder_and_the_option(tmp_path, monkeypatch):
 
 
 def test_a_part_that_becomes_shorter_is_refused(tmp_path):
-    store = PartFiles(tmp_path, 1)
+    store = PartFiles(LocalFolder(tmp_path), 1)
     store.put("name", 0, a=np.arange(4000))
     os.truncate(tmp_path / "name-0", 3000)
     with pytest.raises(DataError, match="name-0: was cut off"):
@@ -140,11 +140,11 @@ def test_a_part_that_becomes_shorter_is_refused(tmp_path):
 
 def test_a_copy_in_another_process_sees_the_same_parts(tmp_path, monkeypatch):
     """What either writes; parts of an earlier run are checked by both, new ones by none."""
-    PartFiles(tmp_path, 1).put("old", 0, a=np.arange(3))
+    PartFiles(LocalFolder(tmp_path), 1).put("old", 0, a=np.arange(3))
     prepared = []
-    store = PartFiles(tmp_path, 1, lambda: prepared.append(1))
+    store = PartFiles(LocalFolder(tmp_path), 1, lambda: prepared.append(1))
     there = pickle.loads(pickle.dumps(store))
-    assert (there.room, there.folder) == (1, tmp_path)
+    assert (there.room, there.folder) == (1, LocalFolder(tmp_path))
     assert not store.has("new", 0)
     there.put("new", 0, a=np.arange(4))
     assert store.get("new", 0, "a").tolist() == [0, 1, 2, 3]
@@ -153,8 +153,10 @@ def test_a_copy_in_another_process_sees_the_same_parts(tmp_path, monkeypatch):
     store.put("new", 1, b=np.arange(2))
     assert there.has("new", 1)
     assert prepared == [1]
-    checked, is_whole = [], part_files._is_whole
-    monkeypatch.setattr(part_files, "_is_whole", lambda p: checked.append(p.name) or is_whole(p))
+    checked, is_whole = [], PartFiles._is_whole
+    monkeypatch.setattr(
+        PartFiles, "_is_whole", lambda self, file: checked.append(file) or is_whole(self, file)
+    )
     for one in (store, there, store, there):
         one.whole("new", 0)
         assert one.has("old", 0)
@@ -166,7 +168,7 @@ def test_a_copy_in_another_process_sees_the_same_parts(tmp_path, monkeypatch):
 
 def test_two_writers_of_a_part_do_not_meet(tmp_path, monkeypatch):
     """Each writes a file of its own, which replaces the other as a whole."""
-    store, replace, halves = PartFiles(tmp_path, 1), os.replace, []
+    store, replace, halves = PartFiles(LocalFolder(tmp_path), 1), os.replace, []
     there = pickle.loads(pickle.dumps(store))
 
     def late(half, path):
@@ -181,5 +183,5 @@ def test_two_writers_of_a_part_do_not_meet(tmp_path, monkeypatch):
     assert store.get("name", 0, "a").tolist() == [*range(5)]
     assert files(tmp_path) == ["name-0"]
     (tmp_path / "name-1.0.new").touch()  # of a process that was killed
-    assert not PartFiles(tmp_path, 1).has("name", 1)
+    assert not PartFiles(LocalFolder(tmp_path), 1).has("name", 1)
     assert files(tmp_path) == ["name-0"]

@@ -16,9 +16,13 @@ from d2cli.engine.threads import for_blocks
 from d2cli.errors import DataError, UsageError
 from d2cli.files.formats import fields
 from d2cli.files.formats.converted import Reading
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.files.raw import row_files
+from d2cli.files.raw.numbers import LocalFile
 from d2cli.files.raw.row_files import RawRows, RowFiles
 from d2cli.files.sources import open_source
+
+FLOAT = np.dtype("f4")
 
 
 def lists(values, fixed):
@@ -73,8 +77,8 @@ def test_a_copy_in_another_process_opens_files_itself(tmp_path):
     for name, some in (("a", values[:6]), ("b", values[6:])):
         some.astype(">f4" if name == "b" else "f4").tofile(tmp_path / name)
     pieces = [
-        RawRows(tmp_path / "a", 0, 6, np.dtype("f4")),
-        RawRows(tmp_path / "b", 0, 4, np.dtype(">f4")),
+        RawRows(LocalFile(tmp_path / "a"), 0, 6, np.dtype("f4")),
+        RawRows(LocalFile(tmp_path / "b"), 0, 4, np.dtype(">f4")),
     ]
     with RowFiles(pieces, 4, np.dtype("f4")) as rows:
         copy = pickle.loads(pickle.dumps(rows))
@@ -125,7 +129,7 @@ def test_rows_equal_the_matrix(tmp_path_factory, data):
         patch.setattr(row_files, "_GAP_BYTES", data.draw(st.sampled_from([0, 50, 1 << 16])))
         patch.setattr(row_files, "_OPEN_FILES", data.draw(st.sampled_from([0, 1, 256])))
         matrix = source.matrix()
-        with source.reader(work) as reader:
+        with source.reader(LocalFolder(work)) as reader:
             assert bool(os.listdir(work)) == source.layout().copied
             assert reader.shape == matrix.shape
             assert reader.dtype == matrix.dtype.newbyteorder("=")
@@ -173,7 +177,9 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="nothing: No such file"):
-        RowFiles([RawRows(tmp_path / "nothing", 0, 3, np.dtype("f4"))], 2, np.dtype("f4"))
+        RowFiles(
+            [RawRows(LocalFile(tmp_path / "nothing"), 0, 3, np.dtype("f4"))], 2, np.dtype("f4")
+        )
 
 
 @pytest.mark.parametrize("claimed", [3, 5])
@@ -182,7 +188,7 @@ def test_fewer_or_more_rows_than_the_headers_claim_are_refused(tmp_path, claimed
     source = open_source([str(tmp_path / "e.npz")], "embeddings", "emb")
     source.n = claimed
     says = "more rows than its header" if claimed < 4 else "4 rows were read"
-    for read in (source.matrix, lambda: source.reader(tmp_path)):
+    for read in (source.matrix, lambda: source.reader(LocalFolder(tmp_path))):
         with pytest.raises(DataError, match=says):
             read()
     assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]  # the copy is removed

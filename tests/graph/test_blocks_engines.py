@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from d2cli.files.output.part_files import PartFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph.blocks import plan
 from d2cli.graph.build import build_graph, build_lists
 from d2cli.graph.settings import SearchSettings
@@ -151,7 +152,7 @@ class Mortal(PartFiles):
             os._exit(1)
 
     def child(self, name):
-        return Mortal(self.folder / f"{name}.parts", self.room, self.deaths)
+        return Mortal(self.folder.child(f"{name}.parts"), self.room, self.deaths)
 
 
 @compiled
@@ -160,7 +161,7 @@ def test_a_process_lost_in_each_stage_changes_nothing(engines, tmp_path):
     values, deaths = made(overlapping, 40_000), tmp_path / "deaths"
     deaths.mkdir()
     kept = Kept(tmp_path / "x", 10**6)
-    kept.parts = Mortal(tmp_path / "parts", 10**6, deaths)
+    kept.parts = Mortal(LocalFolder(tmp_path / "parts"), 10**6, deaths)
     found = in_parts(values, engines("ray"), kept)
     assert {path.name for path in deaths.iterdir()} == {*Mortal.NAMES}
     check_same(found, in_memory(values))
@@ -175,7 +176,7 @@ class Logged(PartFiles):
             log.write(f"{name}-{part}\n")
 
     def child(self, name):
-        return Logged(self.folder / f"{name}.parts", self.room)
+        return Logged(self.folder.child(f"{name}.parts"), self.room)
 
 
 class KilledError(Exception):
@@ -199,7 +200,7 @@ def test_a_stopped_run_keeps_what_its_tasks_have_finished(kind, engines, tmp_pat
 
     while stages:
         kept = Kept(tmp_path / "x", room)
-        kept.parts = Logged(tmp_path / "parts", room)
+        kept.parts = Logged(LocalFolder(tmp_path / "parts"), room)
         log.unlink(missing_ok=True)
         with pytest.raises(KilledError):
             in_parts(values, engine, kept, progress=stops)
@@ -207,6 +208,6 @@ def test_a_stopped_run_keeps_what_its_tasks_have_finished(kind, engines, tmp_pat
         again = seen & {*put}
         assert not {one for one in again if one.rpartition("-")[0] in marks}
         seen |= {*put}
-    kept.parts = Logged(tmp_path / "parts", room)
+    kept.parts = Logged(LocalFolder(tmp_path / "parts"), room)
     check_same(in_parts(values, engine, kept), wanted)
     assert len(kept.parts.names()) == 3

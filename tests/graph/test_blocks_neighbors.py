@@ -12,6 +12,7 @@ import pytest
 from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import silent
 from d2cli.files.output.part_files import PartFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked, sizes, tight
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
@@ -79,7 +80,7 @@ class Kept(Checkpoint):
     """Parts in files of a folder; `room` bytes of them may be in memory."""
 
     def __init__(self, folder, room):
-        self.parts = PartFiles(folder, room)
+        self.parts = PartFiles(LocalFolder(folder), room)
 
     def store(self):
         return self.parts

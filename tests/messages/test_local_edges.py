@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages import parts as module
 from d2cli.messages.edges import edges_of
@@ -24,7 +24,7 @@ def test_local_numbers_are_places_among_own_rows_and_neighbours(n, k, seed):
     graph = KnnGraph(neighbors, distances)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PART_EDGES", 8)
-        parts = stored_edges(graph, "union", None, InMemory())
+        parts = stored_edges(graph, "union", None, PartStore())
     edges = edges_of(graph)
     for span in parts.spans(3):
         here = LocalEdges.of(parts, span)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.errors import UsageError
 from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph import lists
 from d2cli.graph.knn_graph import Edges, KnnGraph
 from d2cli.graph.lists import RangedLists
@@ -31,7 +32,7 @@ def stored_graphs(draw):
         patch.setattr(module, "PART_EDGES", draw(st.sampled_from([1, 7, 40])))
         patch.setattr(lists, "RANGE_NUMBERS", draw(st.sampled_from([1, 9, 1000])))
         graph = KnnGraph(neighbors, distances)
-        found = stored_edges(graph, rule, left_out, InMemory())
+        found = stored_edges(graph, rule, left_out, PartStore())
         ranged = RangedLists(graph.n, graph.n_neighbors, None, graph.rows)
         assert resolve_bandwidth(ranged, "median") == naive.bandwidth(distances)
         assert bandwidth_decision(ranged, 1.0) == bandwidth_decision(graph, 1.0)
@@ -88,38 +89,30 @@ def test_messages_of_parts_equal_those_of_edges_in_memory(stored, data):
 def test_unknown_rule_is_refused_before_anything_is_stored():
     graph = KnnGraph(np.array([[-1]], "i4"), np.array([[np.inf]], "f4"))
     with pytest.raises(UsageError, match="edges"):
-        stored_edges(graph, "both", None, InMemory())
+        stored_edges(graph, "both", None, PartStore())
 
 
-def test_work_files_keep_arrays_until_the_end(tmp_path):
-    with WorkFiles(tmp_path) as files:
-        files.append("a", np.arange(5))
-        files.append("a", np.arange(5, 9))
-        files.append("b", np.ones(2, np.float32))
-        assert files.read("a", np.int64).tolist() == list(range(9))
-        assert files.read("a", np.int64, 3, 2).tolist() == [3, 4]
-        assert files.read("nothing", np.int64).size == 0
+def test_work_files_keep_parts_until_the_end(tmp_path):
+    with WorkFiles(LocalFolder(tmp_path)) as files:
+        files.put("a", 3, x=np.arange(9), y=np.ones(2, np.float32))
+        files.put("b", 0, x=np.arange(2))
+        assert files.get("a", 3, "x").tolist() == [*range(9)]
+        found = files.some("a", 3, x=(3, 5), y=(0, 1))
+        assert {key: array.tolist() for key, array in found.items()} == {"x": [3, 4], "y": [1.0]}
         files.drop("b")
         files.drop("b")
-        assert files.read("b", np.float32).size == 0
-        with pytest.raises(OSError, match="shorter"):
-            files.read("a", np.int64, 8, 2)
-        assert len(list(tmp_path.iterdir())) == 2  # the lock and one array
+        assert not files.has("b")
+        assert len(list(tmp_path.iterdir())) == 2  # the lock, and a folder
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_of_work_files_writes_reserved_arrays(tmp_path):
-    with WorkFiles(tmp_path) as files:
-        files.append("a", np.arange(3))
-        files.reserve(["b", "empty"])
+def test_a_copy_of_work_files_writes_parts(tmp_path):
+    with WorkFiles(LocalFolder(tmp_path)) as files:
+        files.put("a", 0, x=np.arange(3))
         copy = pickle.loads(pickle.dumps(files))
         for _ in range(2):  # a task may run twice
-            copy.put("b", np.arange(5, dtype=np.int32))
-            copy.put("empty", np.empty(0))
-        assert copy.read("a", np.int64).tolist() == [0, 1, 2]
+            copy.put("b", 1, x=np.arange(5, dtype=np.int32))
+        assert copy.get("a", 0, "x").tolist() == [0, 1, 2]
         copy.end()
-        assert files.read("b", np.int32).tolist() == list(range(5))
-        assert files.read("empty", np.float64).size == 0
-        files.drop("b")
-        assert len(list(tmp_path.iterdir())) == 3  # the lock and two arrays
+        assert files.get("b", 1, "x").tolist() == [*range(5)]
     assert list(tmp_path.iterdir()) == []

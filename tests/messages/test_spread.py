@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2cli import build_graph, propagate, spread_scores
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages import by_rows
@@ -53,7 +53,7 @@ def test_spread_equals_the_plain_loop(graph, rule, kernel, bandwidth, gamma, rou
         patch.setattr(by_rows, "BLOCK_ROWS", 3)
         patch.setattr(parts_module, "PART_EDGES", 20)
         lists = KnnGraph(neighbors, distances)
-        parts = stored_edges(lists, rule, excluded, InMemory())
+        parts = stored_edges(lists, rule, excluded, PartStore())
         for one, threads in ((lists, 1), (lists, 3), (parts, 1)):
             if expected is None:
                 with pytest.raises(DataError, match="no way along the graph"):

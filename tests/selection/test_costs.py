@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, select
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages import parts as parts_module
@@ -116,7 +116,7 @@ def test_selection_in_cost_is_the_same_with_edges_in_files_and_many_threads(prob
         patch.setattr(parts_module, "PART_EDGES", 30)
         patch.setattr(bands_module, "BAND_EDGES", 6)
         patch.setattr(greedy_module, "ROUNDS_THREADS", 1)
-        parts = stored_edges(graph, "union", options["exclude"], InMemory())
+        parts = stored_edges(graph, "union", options["exclude"], PartStore())
         sigma = naive.bandwidth(distances)
         in_files = chosen(parts, u, options, gamma_reverse=gamma, bandwidth=sigma)
         threaded = chosen(graph, u, options, gamma_reverse=gamma, threads=2)

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import build_graph, own_scores, prepare_edges, propagate, select
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.errors import DataError, UsageError
 from d2cli.evaluation import lift as measure
 from d2cli.graph.knn_graph import KnnGraph
@@ -163,7 +163,7 @@ def test_automatic_lift_equals_the_plain_loop(problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "PART_EDGES", 30)
         patch.setattr(bands, "BAND_EDGES", 6)
-        edges = parts.stored_edges(graph, "union", options["exclude"], InMemory())
+        edges = parts.stored_edges(graph, "union", options["exclude"], PartStore())
         in_files = select(edges, u, size, bandwidth=prepare_edges(graph)[1], **options)
         patch.setattr(greedy, "ROUNDS_THREADS", 1)
         in_rounds = select(graph, u, size, threads=2, **options)

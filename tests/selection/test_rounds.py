@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2cli import prepare_edges, propagate, select
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.errors import UsageError
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.graph.knn_graph import KnnGraph
@@ -64,7 +64,7 @@ def test_rounds_and_bands_equal_the_plain_loop(place, problem, kernel, gamma):
     if place == "memory":
         edges = in_parts(prepare_edges(graph)[0])
     else:
-        edges = stored_edges(graph, "union", None, InMemory(), room)
+        edges = stored_edges(graph, "union", None, PartStore(), room)
     order, gains = naive.greedy(
         naive.edges(neighbors, distances, "union"), u, size, kernel, sigma, gamma, True,
         rules.include, rules.left_out, rules.classes, rules.quotas,
@@ -124,7 +124,7 @@ def test_rounds_and_bands_on_a_larger_graph_equal_the_queue(monkeypatch, problem
     rng = np.random.default_rng(classes)
     edges, sigma = prepare_edges(graph)
     u = propagate(edges, np.round(score, 2), bandwidth=sigma)
-    stored = stored_edges(graph, "union", None, InMemory(), 100_000)
+    stored = stored_edges(graph, "union", None, PartStore(), 100_000)
     for size in (1, 40, 700, 2990):
         rules, total = Rules.none(u.size), size
         if classes > 1:
@@ -175,7 +175,7 @@ def test_edges_that_do_not_fit_need_a_folder_and_clamped_messages(tmp_path, prob
 def test_work_files_hold_the_edges_until_they_are_no_longer_used(tmp_path, problem):
     edges, _ = prepare_edges(problem[0], memory=0, work_dir=tmp_path)
     assert isinstance(edges.store, WorkFiles)
-    assert len(list(tmp_path.iterdir())) == 4  # the lock, and three arrays
+    assert len(list(tmp_path.iterdir())) == 2  # the lock, and a folder
     del edges
     assert list(tmp_path.iterdir()) == []
 

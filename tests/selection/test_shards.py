@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from d2cli import prepare_edges, propagate, select
 from d2cli.api import own_scores, spread_scores
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine, Held, LostError
 from d2cli.errors import DataError, UsageError
 from d2cli.graph.knn_graph import KnnGraph
@@ -75,7 +75,7 @@ def small_parts(monkeypatch):
 
 def sharded(graph, rule="union", left_out=None, shards=3, engine=OfNodes):
     """The edges of a graph in shards of an engine in this process."""
-    return edges_by_tasks(graph, rule, left_out, InMemory(), engine(1, shards))
+    return edges_by_tasks(graph, rule, left_out, PartStore(), engine(1, shards))
 
 
 def same(mine, theirs):
@@ -223,7 +223,7 @@ def test_unclamped_messages_and_a_missing_folder_are_refused(monkeypatch):
         propagate(chain(9), np.ones(9), engine=engine)
     assert caught.value.hint == "name a folder that all machines see"
     with pytest.raises(UsageError, match="edges"):
-        edges_by_tasks(chain(9), "both", None, InMemory(), engine)
+        edges_by_tasks(chain(9), "both", None, PartStore(), engine)
 
 
 def test_an_engine_that_shares_memory_is_not_used():

@@ -80,4 +80,4 @@ def edges_spill(n: int, k: int, messages: Messages, passes: int, room: int | Non
     again = _MEDIAN_PASSES if messages.bandwidth == MEDIAN else 0
     lists = (_LIST_PASSES + again) * graph_bytes(n, k, None)
     read = lists + reverse + edges * passes
-    return Spill("edges", max(reverse, edges), reverse + edges, read, room)
+    return Spill("edges", reverse + edges, reverse + edges, read, room)

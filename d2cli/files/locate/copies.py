@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+#: The hint where a package for remote files is missing.
+INSTALL = "pip install 'd2prune[remote]'"
 #: scheme://…, also chained as fsspec does: simplecache::s3://… Windows paths have one letter.
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://.+", re.DOTALL)
 
@@ -14,6 +16,12 @@ _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://
 def is_address(text: object) -> bool:
     """Whether a text is the address of a remote file or folder."""
     return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
+
+
+def without_scheme(argument: str) -> str:
+    """A path for the address of a local file, ``file:///home/me/emb.npy``."""
+    found = re.fullmatch(r"(?:file|local):/{2}(?:localhost)?(/.*)", argument, re.DOTALL)
+    return found[1] if found else argument
 
 
 class CopyPath(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from d2cli.errors import DataError, UsageError
-from d2cli.files.locate.copies import is_address
+from d2cli.files.locate.copies import is_address, without_scheme
 from d2cli.files.locate.folders import folder_files
 from d2cli.files.locate.hives import hive_files, is_hive, partition_of
 from d2cli.files.locate.hugging_face import check_mapping
@@ -34,7 +33,7 @@ def locate(argument: str, option: str) -> Found:
     """
     if not argument:  # Path("") would be the current folder
         raise UsageError(f"--{option} is given an empty path")
-    argument = _without_scheme(argument)
+    argument = without_scheme(argument)
     tree: Tree = RemoteTree(argument) if is_address(argument) else LocalTree()
     survey = Survey(tree, option)
     with system_errors(argument):
@@ -46,12 +45,6 @@ def locate(argument: str, option: str) -> Found:
     if isinstance(tree, LocalTree):
         check_mapping(tree, str(path))
     return Found([Located(path, by_name=True, partition=partition_of(argument))])
-
-
-def _without_scheme(argument: str) -> str:
-    """A path for the address of a local file, ``file:///home/me/emb.npy``."""
-    found = re.fullmatch(r"(?:file|local):/{2}(?:localhost)?(/.*)", argument, re.DOTALL)
-    return found[1] if found else argument
 
 
 def expand(arguments: Iterable[str], option: str, *, one_set: bool = False) -> list[Path]:

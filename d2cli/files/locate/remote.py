@@ -20,12 +20,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from d2cli.errors import D2Error, DataError
-from d2cli.files.locate.copies import CopyPath
+from d2cli.files.locate.copies import INSTALL, CopyPath
 from d2cli.files.locate.tree import Entry, Tree, natural_key
 from d2cli.runtime import stopping
 
-#: The hint where a package is missing.
-INSTALL = "pip install 'd2prune[remote]'"
 #: The number of files that are asked for together.
 _TOGETHER = 64
 #: Called with the stage, and how much is done of how much.

@@ -7,8 +7,9 @@ A checkpoint of other data, options or versions therefore has another name and i
 
 The checkpoint of another build of the same output is removed when this build saves its first state,
 or ends without an error. Until then it stays, so that a mistyped option does not cost a long build
-its checkpoint. The run that writes locks the file ``lock`` in the folder; a second run of the same
-build keeps no checkpoint. If a checkpoint cannot be written, the build continues with a notice.
+its checkpoint. The run that writes claims the folder
+(:meth:`d2cli.files.output.work_folder.WorkFolder.claim`); a second run of the same build keeps no
+checkpoint. If a checkpoint cannot be written, the build continues with a notice.
 
 A build that does not fit in memory keeps its parts in the same folder (:class:`PartFiles`), so that
 it continues from every finished part. A second run of the same build then has a folder of its own.
@@ -20,23 +21,25 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2cli.engine.checkpoints import NONE, Checkpoint, State
 from d2cli.engine.store import PartStore
+from d2cli.errors import DataError
 from d2cli.files.output.atomic import naming, resolve
-from d2cli.files.output.part_files import WORK_DIR, PartFiles
-from d2cli.files.output.temporary import lock, opened
+from d2cli.files.output.part_files import PartFiles
+from d2cli.files.output.work_folder import WORK_DIR, Claim, LocalFolder, WorkFolder
+from d2cli.files.raw.numbers import OpenFile
 
 #: Bytes that are written at a time.
 _CHUNK = 1 << 22
@@ -51,7 +54,7 @@ def unheard(text: str) -> None:
 class PartsFolder(NamedTuple):
     """Where the parts of a build are kept, and how many bytes of them may be in memory."""
 
-    folder: Path
+    folder: WorkFolder
     room: int
 
 
@@ -69,21 +72,21 @@ class FileCheckpoint(Checkpoint):
         """
         final = resolve(Path(output))
         self._spill, name = spill, final.name
-        self._parent = final.parent if spill is None else spill.folder
-        if resolve(self._parent) != final.parent:
+        self._parent = LocalFolder(final.parent) if spill is None else spill.folder
+        if not self._parent.is_at(final.parent):
             name = str(final)  # the folder may be that of several outputs of one name
         self._output = _digest(os.fsencode(name))
         self._lasting = seconds is not None
         self.folder = self._named(_digest(_json(build)) if self._lasting else secrets.token_hex(8))
         self._seconds, self._tell = math.inf if seconds is None else seconds, tell
         self._next, self._told, self._off = time.monotonic() + self._seconds, False, False
-        self._claim_at = self._next
-        self._lock: int | None = None
+        self._replace_at = self._next
+        self._claim: Claim | None = None
         self._saved: set[str] = set()
         self._parts: PartFiles | None = None
 
-    def _named(self, build: str) -> Path:
-        return self._parent / f".d2prune-{self._output}-{build}.checkpoint"
+    def _named(self, build: str) -> WorkFolder:
+        return self._parent.child(f".d2prune-{self._output}-{build}.checkpoint")
 
     def __enter__(self) -> FileCheckpoint:
         return self
@@ -91,35 +94,36 @@ class FileCheckpoint(Checkpoint):
     def __exit__(self, _: object, error: object, trace: object) -> None:
         if error is None:
             self._clear_others()
-        if self.folder.is_dir() and (error is None or not self._lasting) and self._own():
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif self._parts is not None and self._parts.folder.is_dir():
-            self._tell(f"finished work is kept in {self.folder}: the same command continues it")
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        clear = False
+        with suppress(OSError):
+            if (error is None or not self._lasting) and self.folder.names() and self._own():
+                clear = True
+            elif self._parts is not None and self._parts.folder.names():
+                self._tell(f"finished work is kept in {self.folder}: the same command continues it")
+        if self._claim is not None:
+            self._claim.end(clear=clear)
+            self._claim = None
 
     def store(self) -> PartStore:
         if self._spill is None:
             return PartStore()
         if self._parts is None:
             with naming(self._parent, WORK_DIR):
-                self.folder.mkdir(exist_ok=True)
                 if not self._own():  # a run of the same build is alive
                     self._lasting = False  # no run finds this name again
                     self.folder = self._named(secrets.token_hex(8))
-                    self.folder.mkdir()
                     self._own()
             # No stage has a name with a dot.
-            self._parts = PartFiles(self.folder / "all.parts", self._spill.room, self._claim)
+            parts = self.folder.child("all.parts")
+            self._parts = PartFiles(parts, self._spill.room, self._replace)
             if self._parts.resumed:
                 self._tell_resumed()
         return self._parts
 
-    def _claim(self) -> None:
+    def _replace(self) -> None:
         """Called before a part is written: after some time, this build replaces others."""
-        if time.monotonic() >= self._claim_at:
-            self._claim_at = math.inf
+        if time.monotonic() >= self._replace_at:
+            self._replace_at = math.inf
             self._clear_others()
 
     def _tell_resumed(self) -> None:
@@ -131,9 +135,9 @@ class FileCheckpoint(Checkpoint):
         if stage in self._saved:  # the file is of this run, of an earlier part
             return None
         try:
-            with (self.folder / stage).open("rb") as file:
-                state = _read(file, part)
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            with self.folder.open(stage) as file:
+                state = _read(BufferedReader(_Stream(file)), file.size(), part)
+        except (OSError, DataError, ValueError, KeyError, TypeError, EOFError):
             return None  # missing or damaged: the work is done again
         if state is not None:
             self._tell_resumed()
@@ -142,24 +146,17 @@ class FileCheckpoint(Checkpoint):
     def save(self, stage: str, state: Callable[[], State], part: int = 0) -> None:
         if self._off or time.monotonic() < self._next:
             return
-        began, half = time.monotonic(), self.folder / f"{stage}.tmp"
+        began = time.monotonic()
         try:
-            self.folder.mkdir(exist_ok=True)
             if not self._own():
                 self._off = True  # another run of the same build keeps the checkpoint
                 return
-            with half.open("wb") as file:
-                _write(file, state(), part)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(half, self.folder / stage)
+            self.folder.write(stage, _pieces(state(), part), lasting=True)
             if not self._saved:
                 self._clear_others()
             self._saved.add(stage)
         except OSError as error:
             self._off = True
-            with suppress(OSError):
-                half.unlink(missing_ok=True)
             self._tell(f"no checkpoint can be written ({error.strerror}): a kill loses the work")
         now = time.monotonic()
         # Saving takes at most 5 % of the time.
@@ -167,23 +164,18 @@ class FileCheckpoint(Checkpoint):
 
     def _clear_others(self) -> None:
         """Remove checkpoints of other builds of the same output, unless their runs are alive."""
+        pattern = re.compile(rf"\.d2prune-{self._output}-[0-9a-f]{{16}}\.checkpoint")
         with suppress(OSError):
-            pattern = f".d2prune-{self._output}-{'[0-9a-f]' * 16}.checkpoint"
-            for other in set(self.folder.parent.glob(pattern)) - {self.folder}:
-                with suppress(OSError), opened(other / "lock", os.O_CREAT | os.O_RDWR) as handle:
-                    if lock(handle, wait=False):
-                        shutil.rmtree(other, ignore_errors=True)
+            for other in map(self._parent.child, filter(pattern.fullmatch, self._parent.names())):
+                with suppress(OSError):
+                    if other != self.folder and (claim := other.claim(patient=False)):
+                        claim.end(clear=True)
 
     def _own(self) -> bool:
-        """Whether this run holds the lock of the folder; takes the lock if it is free."""
-        if self._lock is None:
-            handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
-            with suppress(OSError):  # without locks, assume that no other run is alive
-                if not lock(handle, wait=False):
-                    os.close(handle)
-                    return False
-            self._lock = handle
-        return True
+        """Whether the folder belongs to this run; takes it if no other run has it."""
+        if self._claim is None:
+            self._claim = self.folder.claim()
+        return self._claim is not None
 
 
 def kept(
@@ -210,25 +202,47 @@ def digest_of(array: NDArray[Any] | None) -> str | None:
 
 
 # -- one state as a file: a line of JSON, the arrays, a checksum ----------------------------------
-def _write(file: BinaryIO, state: State, part: int) -> None:
+class _Stream(RawIOBase):
+    """A file as a stream, for reading from its beginning on."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file, self._at, self._size = file, 0, file.size()
+
+    def readable(self) -> bool:
+        """See :class:`io.RawIOBase`."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """See :class:`io.RawIOBase`."""
+        array = np.frombuffer(into, np.uint8)[: self._size - self._at]
+        self._file.read_into(array, self._at)
+        self._at += array.size
+        return array.size
+
+
+def _pieces(state: State, part: int) -> Iterator[bytes]:
     arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
     head = {name: [array.dtype.str, np.shape(state[name])] for name, array in arrays.items()}
     digest = hashlib.blake2b()
     line = _json({"part": part, "arrays": head}) + b"\n"
     digest.update(line)
-    file.write(line)
+    yield line
     for name in sorted(arrays):
         content = arrays[name].reshape(-1).view(np.uint8)
         for start in range(0, len(content), _CHUNK):
             # A copy, because other threads may change the array.
             piece = content[start : start + _CHUNK].tobytes()
             digest.update(piece)
-            file.write(piece)
-    file.write(digest.digest())
+            yield piece
+    yield digest.digest()
 
 
-def _read(file: BufferedReader, part: int) -> State | None:
-    """The state in a file, or None if it is of another part. Raises ValueError if damaged."""
+def _read(file: BufferedReader, left: int, part: int) -> State | None:
+    """The state in a file of at most `left` bytes, or None if it is of another part.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     digest = hashlib.blake2b()
     line = file.readline(1 << 20)
     digest.update(line)
@@ -236,7 +250,6 @@ def _read(file: BufferedReader, part: int) -> State | None:
     if head["part"] != part:
         return None
     state: State = {}
-    left = os.fstat(file.fileno()).st_size
     for name, (kind, shape) in sorted(head["arrays"].items()):
         size = math.prod(shape) * np.dtype(kind).itemsize
         if size > left or np.dtype(kind).kind not in "biuf":

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from itertools import groupby
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2cli.files.output.work_files import WorkFiles
-from d2cli.files.raw.numbers import read_into
+from d2cli.files.output.work_folder import Claim, StoredFile, WorkFolder
+from d2cli.files.raw.numbers import FilePlace, OpenFile, bytes_of
 from d2cli.files.regular import system_errors
 
 #: Bytes of a buffer for rows that are converted or picked.
@@ -23,22 +22,20 @@ _GAP_BYTES = 1 << 16
 #: The number of files that stay open; further files are opened for each read.
 _OPEN_FILES = 256
 
-_ROWS = "rows"
-
 Piece = tuple[int, int, NDArray[Any]]  # first row, first column, part of the matrix
 
 
 class RawRows(NamedTuple):
     """Rows in C order in a file: where they begin, in bytes, and their type, of any byte order."""
 
-    path: Path
+    place: FilePlace
     offset: int
     rows: int
     dtype: np.dtype
 
 
 class RowFiles:
-    """A :class:`d2cli.engine.storage.RowReader` of rows that lie in several files, in order.
+    """A :class:`d2cli.engine.rows.RowReader` of rows that lie in several files, in order.
 
     Attributes:
         shape, dtype: of all rows. The dtype has the native byte order, and rows of other types are
@@ -47,9 +44,9 @@ class RowFiles:
 
     def __init__(
         self, pieces: Sequence[RawRows], width: int, dtype: np.dtype,
-        work: WorkFiles | None = None,
+        work: Claim | None = None,
     ) -> None:  # fmt: skip
-        """Open the files; `work` is ended by :meth:`close`. DataError if a file cannot be opened.
+        """Open the files; :meth:`close` ends `work`. DataError if a file cannot be opened.
 
         `dtype` must hold the values of all `pieces`.
         """
@@ -57,22 +54,22 @@ class RowFiles:
         self._pieces = [piece for piece in pieces if piece.rows]
         self._starts = np.cumsum([0, *(piece.rows for piece in self._pieces)], dtype=np.int64)
         self.shape = (int(self._starts[-1]), width)
-        self._handles: dict[Path, int] = {}
+        self._files: dict[FilePlace, OpenFile] = {}
         self._closing = ExitStack()
         if work is not None:
             self._closing.callback(work.end)
         try:
-            for path in list(dict.fromkeys(piece.path for piece in self._pieces))[:_OPEN_FILES]:
-                with system_errors(path):
-                    self._handles[path] = os.open(path, os.O_RDONLY)
-                self._closing.callback(os.close, self._handles[path])
+            places = list(dict.fromkeys(piece.place for piece in self._pieces))
+            for place in places[:_OPEN_FILES]:
+                with system_errors(place):
+                    self._files[place] = self._closing.enter_context(place.open())
         except BaseException:
             self.close()
             raise
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy in another process opens a file for each read, and ends nothing."""
-        return {**vars(self), "_handles": {}, "_closing": None}
+        return {**vars(self), "_files": {}, "_closing": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """See :meth:`__getstate__`."""
@@ -138,32 +135,30 @@ class RowFiles:
         piece = self._pieces[at]
         row_bytes = self.shape[1] * piece.dtype.itemsize
         offset = piece.offset + (first - int(self._starts[at])) * row_bytes
-        with self._opened(piece.path) as handle:
+        with self._opened(piece.place) as file:
             if piece.dtype == self.dtype:
-                read_into(handle, out, offset, piece.path)
+                file.read_into(out, offset)
                 return
             step = max(1, _BUFFER_BYTES // max(1, row_bytes))
             for start in range(0, len(out), step):
                 place = out[start : start + step]
                 stored = np.empty(place.shape, piece.dtype)
-                read_into(handle, stored, offset + start * row_bytes, piece.path)
+                file.read_into(stored, offset + start * row_bytes)
                 place[:] = stored
 
     @contextmanager
-    def _opened(self, path: Path) -> Iterator[int]:
-        if path in self._handles:
-            yield self._handles[path]
+    def _opened(self, place: FilePlace) -> Iterator[OpenFile]:
+        if place in self._files:
+            yield self._files[place]
             return
-        with system_errors(path):
-            handle = os.open(path, os.O_RDONLY)
-        try:
-            yield handle
-        finally:
-            os.close(handle)
+        with system_errors(place):
+            opened = place.open()
+        with opened:
+            yield opened
 
     def close(self) -> None:
         """Close the files, and remove those that were written for this reader."""
-        self._handles.clear()
+        self._files.clear()
         self._closing.close()
 
     def __enter__(self) -> RowFiles:
@@ -178,34 +173,42 @@ class RowFiles:
         self.close()
 
 
-def copy_rows(work: WorkFiles, pieces: Iterable[Piece], width: int, dtype: np.dtype) -> int:
-    """Append the pieces of a matrix to the file of :func:`copied`; returns the number of rows.
+def copy_rows(
+    work: WorkFolder, name: str, pieces: Iterable[Piece], width: int, dtype: np.dtype, n: int
+) -> RawRows:
+    """Write the pieces of a matrix of about `n` rows to a file of `work`; returns what it holds.
 
     Pieces of some columns come in order of columns, and those of the same columns in order of rows.
+    Raises OSError if a file cannot be written.
     """
     step = max(1, _BUFFER_BYTES // max(1, width * dtype.itemsize))
-    rows, widths = 0, {}
-    for _, column, block in pieces:
-        rows = len(block) if column not in widths else rows + len(block)
-        widths[column] = block.shape[1]
-        name = _ROWS if block.shape[1] == width else f"columns {column}"
-        for start in range(0, len(block), step):
-            with np.errstate(over="ignore"):  # the check of the values refuses infinities
-                work.append(name, np.ascontiguousarray(block[start : start + step], dtype))
-    if width not in widths.values():
+    rows, widths = 0, dict[int, int]()
+
+    def converted(some: Iterable[Piece], column: int) -> Iterator[memoryview]:
+        nonlocal rows
+        rows = 0
+        for _, _, block in some:
+            rows, widths[column] = rows + len(block), block.shape[1]
+            for start in range(0, len(block), step):
+                with np.errstate(over="ignore"):  # the check of the values refuses infinities
+                    yield bytes_of(np.ascontiguousarray(block[start : start + step], dtype))
+
+    def joined(stack: ExitStack) -> Iterator[memoryview]:
+        files = {c: stack.enter_context(work.open(f"{name} {c}")) for c in widths}
         for start in range(0, rows, step):
             whole = np.empty((min(step, rows - start), width), dtype)
             for column, part in widths.items():
-                place = whole[:, column : column + part]
-                found = work.read(f"columns {column}", dtype, start * part, place.size)
-                place[:] = found.reshape(place.shape)
-            work.append(_ROWS, whole)
-        for column in widths:
-            work.drop(f"columns {column}")
-    return rows
+                some = np.empty((len(whole), part), dtype)
+                files[column].read_into(some, start * part * dtype.itemsize)
+                whole[:, column : column + part] = some
+            yield bytes_of(whole)
 
-
-def copied(work: WorkFiles, shape: tuple[int, int], dtype: np.dtype) -> RowFiles:
-    """A reader of the rows that were copied; `work` belongs to it afterwards."""
-    where = work.path(_ROWS)
-    return RowFiles([RawRows(where, 0, shape[0], dtype)], shape[1], dtype, work)
+    size = n * width * dtype.itemsize
+    for column, some in groupby(pieces, lambda piece: piece[1]):
+        work.write(f"{name} {column}", converted(some, column), size=size)
+    if [*widths.values()] == [width]:
+        return RawRows(StoredFile(work, f"{name} 0"), 0, rows, dtype)
+    with ExitStack() as stack:
+        work.write(name, joined(stack), size=size)
+    work.remove(f"{name} {column}" for column in widths)
+    return RawRows(StoredFile(work, name), 0, rows, dtype)

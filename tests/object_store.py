@@ -51,7 +51,7 @@ class ObjectStore(AbstractFileSystem):
         os.replace(half, file)
         self.invalidate_cache()
 
-    def cat_file(self, path, start=None, end=None, **kwargs):
+    def cat_file(self, path, version_id=None, start=None, end=None, **kwargs):  # as s3fs has it
         try:
             content = self._file(path).read_bytes()
         except FileNotFoundError:

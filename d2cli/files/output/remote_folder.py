@@ -141,7 +141,7 @@ class RemoteFolder(WorkFolder):
         try:
             with self._errors():
                 there = self._connected()
-                return bytes(there.store.cat_file(there.path(name), start, stop))
+                return bytes(there.store.cat_file(there.path(name), start=start, end=stop))
         except FileNotFoundError:
             raise
         except OSError:

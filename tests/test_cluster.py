@@ -121,6 +121,34 @@ def test_an_address_of_a_store_gives_the_bytes_of_one_machine(folder, objects, t
     assert os.listdir(objects) == []
 
 
+def test_tasks_on_other_machines_read_inputs_at_addresses(folder, objects, tmp_path):
+    """As they would there, workers do not find the copies of the process that was started."""
+    for name in ("emb.npy", "one.arrow"):
+        (objects / name).write_bytes((folder / name).read_bytes())
+    environment = {**os.environ, **object_store.install(tmp_path / "site")}
+    program = (
+        "import os, sys\n"
+        "from d2cli.cli.main import run\n"
+        "from d2cli.files.output.remote_folder import CopiedFile\n"
+        "real = CopiedFile.__reduce__\n"
+        "CopiedFile.__reduce__ = lambda self: (real(self)[0], ('/not/here', str(self)))\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    where = ("--engine", "ray", "--threads", "2", "--work-dir", "objects://bucket/work", "-q")
+    at = "objects://bucket/"
+    for line in (
+        ("graph", "--emb", f"{at}emb.npy", "--out", "there.arrow"),
+        picks(f"{at}one.arrow", "there", []),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *line, *where], cwd=folder, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert content(folder / "there.arrow") == content(folder / "one.arrow")
+    assert (folder / "there0.npy").read_bytes() == (folder / "one0.npy").read_bytes()
+
+
 def test_slurm_script(folder, tmp_path):
     """The script of docs/cluster.md, with stand-ins for the two commands of Slurm that it calls."""
     commands = {

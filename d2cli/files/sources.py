@@ -35,8 +35,8 @@ from d2cli.files.locate.own_outputs import is_foreign_table
 from d2cli.files.locate.paths import locate
 from d2cli.files.locate.splits import check_splits
 from d2cli.files.locate.survey import outputs_notice
+from d2cli.files.output.remote_folder import place_of
 from d2cli.files.output.work_folder import WorkFolder
-from d2cli.files.raw.numbers import LocalFile
 from d2cli.files.raw.row_files import RawRows, RowFiles, copy_rows
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
@@ -237,7 +237,7 @@ class Source:
         one = len(self.parts) == 1 and isinstance(first, MappedField) and self._as_it_is(first)
         dtype = first.dtype.newbyteorder("=") if one else self._copied_as()
         if (parts := self._in_order()) is not None:
-            raw = [RawRows(LocalFile(p.path), p.offset, p.n, p.dtype) for p in parts]
+            raw = [RawRows(place_of(p.path), p.offset, p.n, p.dtype) for p in parts]
             return RowFiles(raw, width, dtype)
         if work_dir is None:
             says = "rows that are not floats in C order are copied to a file first"

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from d2cli.errors import DataError, OutputError
+from d2cli.files.locate.copies import CopyPath
 from d2cli.files.output import remote_folder
 from d2cli.files.output.checkpoint import FileCheckpoint, PartsFolder
 from d2cli.files.output.part_files import PartFiles
-from d2cli.files.output.remote_folder import RemoteFolder, work_folder
+from d2cli.files.output.remote_folder import RemoteFolder, place_of, work_folder
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.files.output.work_folder import LocalFolder, StoredFile
+from d2cli.files.raw.numbers import LocalFile
 from tests import object_store
 
 
@@ -345,3 +347,21 @@ def test_damaged_states_and_parts_at_an_address_are_not_found(store, fast, damag
     with checkpoint(store) as again:
         assert again.load("stage") is None
         assert not again.store().has("x", 0)
+
+
+# -- inputs at addresses ---------------------------------------------------------------------------
+def test_a_copied_input_is_read_from_the_store_where_the_copy_is_not(objects, tmp_path):
+    (objects / "x.bin").write_bytes(b"0123456789")
+    (tmp_path / "copy").write_bytes(b"0123456789")
+    here = place_of(CopyPath.of(tmp_path / "copy", "objects://bucket/x.bin", None))
+    there = pickle.loads(pickle.dumps(here))
+    (objects / "x.bin").write_bytes(b"9876543210")
+    with there.open() as file:
+        assert content(file, 2, 3) == b"234"
+    (tmp_path / "copy").unlink()
+    with there.open() as file:
+        assert content(file, 2, 3) == b"765"
+        with pytest.raises(DataError, match=r"objects://bucket/x\.bin: was cut off"):
+            content(file, 8, 3)
+    assert str(there) == "objects://bucket/x.bin"
+    assert place_of(tmp_path / "x") == LocalFile(tmp_path / "x")

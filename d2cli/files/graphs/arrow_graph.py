@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,10 @@ from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import TableFile, arrow_errors
 from d2cli.files.graphs.folder_parts import PartRecord
 from d2cli.files.keys import broadened
+from d2cli.files.output.remote_folder import place_of
 from d2cli.files.provenance.sidecar import from_metadata
 from d2cli.files.raw.arrow_places import list_places
-from d2cli.files.raw.numbers import read_into
+from d2cli.files.raw.numbers import FilePlace, OpenFile
 from d2cli.files.regular import check_regular, system_errors
 from d2cli.graph.knn_graph import BuildInfo
 
@@ -161,19 +161,20 @@ class ArrowGraph:
         if places is None or len(places) != 1:
             return None
         kind = np.dtype(self.columns["neighbors"].value_type.to_pandas_dtype())
-        return ListPlace(self.path, first, self.n, self.n_neighbors, kind, *places[0].offsets)
+        file = place_of(self.path)
+        return ListPlace(file, first, self.n, self.n_neighbors, kind, *places[0].offsets)
 
 
 class ListPlace(NamedTuple):
     """Lists of consecutive rows in a file.
 
     Attributes:
-        path, first, rows: the file, the number of its first row, and its rows.
+        file, first, rows: the file, the number of its first row, and its rows.
         n_neighbors, kind: k, and the integers of the neighbours.
         neighbors_at, distances_at: in bytes from the start of the file.
     """
 
-    path: Path
+    file: FilePlace
     first: int
     rows: int
     n_neighbors: int
@@ -189,26 +190,24 @@ class ListPlace(NamedTuple):
         Raises:
             DataError: if the file has become shorter, or a neighbour does not fit in int32.
         """
-        with system_errors(self.path):
-            handle = os.open(self.path, os.O_RDONLY)
-        try:
+        with system_errors(self.file):
+            opened = self.file.open()
+        with opened:
             skipped = start * self.n_neighbors
             at = self.neighbors_at + skipped * self.kind.itemsize
             if self.kind == neighbors.dtype:
-                read_into(handle, neighbors, at, self.path)
+                opened.read_into(neighbors, at)
             else:
-                self._convert(handle, at, start, neighbors)
-            read_into(handle, distances, self.distances_at + 4 * skipped, self.path)
-        finally:
-            os.close(handle)
+                self._convert(opened, at, start, neighbors)
+            opened.read_into(distances, self.distances_at + 4 * skipped)
 
-    def _convert(self, handle: int, at: int, first: int, out: NDArray[np.int32]) -> None:
+    def _convert(self, opened: OpenFile, at: int, first: int, out: NDArray[np.int32]) -> None:
         step = max(1, _CONVERTED // self.n_neighbors)
         for start in range(0, len(out), step):
             place = out[start : start + step]
             wide = np.empty(place.shape, self.kind)
-            read_into(handle, wide, at + start * self.n_neighbors * self.kind.itemsize, self.path)
-            _narrow(wide, place, self.path, first + start)
+            opened.read_into(wide, at + start * self.n_neighbors * self.kind.itemsize)
+            _narrow(wide, place, self.file, first + start)
 
 
 def fill_lists(
@@ -225,7 +224,7 @@ def fill_lists(
         row = end
 
 
-def _narrow(wide: NDArray[Any], out: NDArray[np.int32], path: Path, first: int) -> None:
+def _narrow(wide: NDArray[Any], out: NDArray[np.int32], path: object, first: int) -> None:
     """Copy neighbours to int32; `first` is the row of the file where they begin."""
     fits = (wide >= -1) & (wide < MAX_ROWS)
     if not fits.all():

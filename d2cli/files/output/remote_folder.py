@@ -15,6 +15,7 @@ of one build write the same parts.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import threading
@@ -29,9 +30,9 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from d2cli.errors import D2Error, OutputError
-from d2cli.files.locate.copies import INSTALL, is_address, without_scheme
+from d2cli.files.locate.copies import INSTALL, CopyPath, is_address, without_scheme
 from d2cli.files.output.work_folder import WORK_DIR, Bytes, Claim, LocalFolder, WorkFolder
-from d2cli.files.raw.numbers import OpenFile, bytes_of, was_cut_off
+from d2cli.files.raw.numbers import FilePlace, LocalFile, OpenFile, bytes_of, was_cut_off
 from d2cli.files.regular import system_errors
 from d2cli.runtime import stopping
 
@@ -60,7 +61,7 @@ class _Store(NamedTuple):
     root: str
 
     def path(self, name: str) -> str:
-        return f"{self.root}/{name}"
+        return f"{self.root}/{name}" if name else self.root
 
 
 @dataclass(frozen=True)
@@ -265,11 +266,43 @@ def work_folder(place: str | Path) -> WorkFolder:
     return RemoteFolder(text.rstrip("/"))
 
 
+def place_of(path: Path) -> FilePlace:
+    """The place of an input file, for tasks on other machines too."""
+    return CopiedFile(path) if isinstance(path, CopyPath) and path.address else LocalFile(path)
+
+
+@dataclass(frozen=True)
+class CopiedFile:
+    """The place of a remote file with a copy on one machine. Other machines read the remote file.
+
+    The copy lasts as long as the object; a pickled one does not keep it.
+    """
+
+    path: CopyPath
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied_file, (os.fspath(self.path), str(self.path))
+
+    def open(self) -> OpenFile:
+        """Open the copy if it is here, else the remote file. Raises OSError."""
+        with suppress(FileNotFoundError):
+            return LocalFile(self.path).open()
+        return RemoteFolder(str(self.path)).open("")
+
+
+def _copied_file(copy: str, address: str) -> CopiedFile:
+    return CopiedFile(CopyPath.of(Path(copy), address, None))
+
+
 class _OpenThere(OpenFile):
     """An object. Nothing is held open, and the first read tells whether it is there."""
 
     def __init__(self, folder: RemoteFolder, name: str) -> None:
         self._folder, self._name, self._beginning = folder, name, b""
+        self._place = f"{folder}/{name}" if name else str(folder)
 
     def head(self, count: int) -> bytes:
         if not self._beginning:
@@ -277,16 +310,16 @@ class _OpenThere(OpenFile):
         return self._beginning[:count]
 
     def read_into(self, array: NDArray[Any], offset: int) -> None:
-        rest, place = bytes_of(array), f"{self._folder}/{self._name}"
+        rest = bytes_of(array)
         while rest:
             step = min(len(rest), _BLOCK)
-            with system_errors(place):
+            with system_errors(self._place):
                 if offset + step <= _BEGINNING:
                     piece = self.head(_BEGINNING)[offset : offset + step]
                 else:
                     piece = self._folder.fetch(self._name, offset, offset + step)
             if not piece:
-                raise was_cut_off(place)
+                raise was_cut_off(self._place)
             rest[: len(piece)] = piece
             rest, offset = rest[len(piece) :], offset + len(piece)
 

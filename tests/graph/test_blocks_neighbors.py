@@ -301,7 +301,7 @@ def test_a_killed_run_continues_from_its_parts(kind, tmp_path, monkeypatch):
     n, rng, kept = 2000, np.random.default_rng(3), Kept(tmp_path, 200_000)
     wanted = digest(kind, n)
     for run in range(200):
-        kept.parts = Failing(tmp_path, 200_000)
+        kept.parts = Failing(LocalFolder(tmp_path), 200_000)
         kept.parts.left = int(rng.integers(1, 40))
         try:
             found = digest(kind, n, 1, kept)

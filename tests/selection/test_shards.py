@@ -221,7 +221,7 @@ def test_unclamped_messages_and_a_missing_folder_are_refused(monkeypatch):
     monkeypatch.setattr(engine, "shared", False)
     with pytest.raises(UsageError, match="work_dir") as caught:
         propagate(chain(9), np.ones(9), engine=engine)
-    assert caught.value.hint == "name a folder that all machines see"
+    assert caught.value.hint == "name a folder that all machines see, or an address"
     with pytest.raises(UsageError, match="edges"):
         edges_by_tasks(chain(9), "both", None, PartStore(), engine)
 

@@ -151,4 +151,4 @@ def test_what_the_object_store_does_not_hold_goes_to_disk():
 def test_a_full_object_store_and_disk_are_an_error_that_says_so():
     out, errors = program(STORE, "full")
     assert "done" not in out
-    assert "the object store of a node is full, and so is the disk" in errors
+    assert "has no room left for objects: the disk of its temporary folder is full" in errors

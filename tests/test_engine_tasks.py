@@ -1,6 +1,9 @@
 """The two engines: tasks, objects that stay, errors, and lost processes."""
 
 import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -38,6 +41,9 @@ class Counter:
     def add(self, more):
         self.count += more
         return self.count
+
+    def wait(self, seconds):
+        time.sleep(seconds)
 
     def die(self, whether):
         if whether:
@@ -133,7 +139,80 @@ def test_lost_objects_wait_for_a_node_that_has_room(monkeypatch):
         held.call("die", [(True,)])
     assert len(asked) == 3
     assert held.call("add", [(1,)]) == [1]
+
+
+@with_ray
+def test_more_objects_than_cores_share_them():
+    """As after a node was lost: all must fit on what is left."""
+    held = ray_engine().hold(Counter, [0, 10, 20, 30, 40, 50], memory=1 << 20)
+    assert held.call("add", [(1,)] * 6) == [1, 11, 21, 31, 41, 51]
     held.end()
+
+
+@with_ray
+def test_objects_are_made_anew_if_their_node_is_gone(monkeypatch):
+    """As if Ray still counted a lost node when they were made."""
+    engine = ray_engine()
+    there = engine._nodes()
+    gone = there[0]._replace(id="e" * len(there[0].id))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_nodes", lambda: [*there, gone])
+        held = engine.hold(Counter, [0, 10])
+        patch.setattr(engine, "_nodes", lambda: there)
+        with pytest.raises(LostError, match="is gone"):
+            held.call("wait", [(5.0,)] * 2)
+    assert held.call("add", [(1,)] * 2) == [1, 11]
+    held.end()
+
+
+@with_ray
+def test_without_a_node_for_tasks_the_run_ends(monkeypatch):
+    engine = ray_engine()
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(engine, "memory", 1 << 60)
+    with pytest.raises(D2Error, match="no node that can run a task"):
+        engine.each(refuse, [1])
+    monkeypatch.setattr(engine, "memory", 0)
+    engine.each(refuse, [1])
+
+
+FULL = """
+import numpy as np, ray
+ray.init("local", num_cpus=1, object_store_memory=80 << 20, logging_level="ERROR",
+         include_dashboard=False, log_to_driver=False)
+from d2cli.engine.cluster import RayEngine
+from d2cli.errors import D2Error
+class Large:
+    def __init__(self, size):
+        self.size = size
+    def content(self):
+        return np.ones(self.size, np.uint8)
+    def __call__(self, item):
+        pass
+engine, large = RayEngine(None, 1), Large(200 << 20)
+large.kept = large.content()
+for work in (
+    lambda: engine.each(large, [1]),
+    lambda: engine.hold(Large, [200 << 20]).call("content", [()]),
+):
+    try:
+        work()
+    except D2Error as error:
+        print(error)
+"""
+
+
+@with_ray
+def test_a_full_disk_of_ray_ends_in_one_error():
+    """A disk counts as full from a ten-thousandth on; objects are larger than their memory."""
+    environment = {**os.environ, "RAY_local_fs_capacity_threshold": "0.0001"}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], check=False, capture_output=True, text=True, timeout=300,
+        env=environment,
+    )  # fmt: skip
+    said = done.stdout.splitlines()
+    assert len(said) == 2, (said, done.stderr)
+    assert all("has no room left for objects" in line for line in said)
 
 
 @with_ray

@@ -9,6 +9,7 @@ given a node that has room for it.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -36,7 +37,7 @@ from d2cli.version import __version__
 RETRIES = 8
 #: How often lost objects are made anew before a run gives up.
 RENEWALS = 8
-#: Seconds to wait for the nodes of a cluster.
+#: Seconds to wait for the nodes of a cluster, also for one that can run tasks after all were lost.
 PATIENCE = 600.0
 #: Tasks handed to Ray for each core.
 _AHEAD = 2
@@ -46,6 +47,8 @@ _WAIT = 0.2
 _SMALL = 100 * 1024
 #: Seconds within which a machine at an address must answer.
 _REACHED = 10.0
+#: Ray counts shares of a core in parts of this number.
+_PARTS_OF_CORE = 10_000
 
 
 class _Node(NamedTuple):
@@ -82,7 +85,7 @@ class RayEngine(Engine):
         self._mine = _connect(ray, address, thread_count(threads))
         _wait_for_nodes(ray, nodes)
         self.memory = self.tasks = 0
-        self._share = 1.0
+        self._share, self._no_node_since = 1.0, math.inf
         self._limit: int | None = None
         self.nodes = max(1, len(self._nodes()))
         super().__init__(1, max(1, sum(node.cores for node in self._nodes())))
@@ -95,8 +98,8 @@ class RayEngine(Engine):
         """As :meth:`Engine.each`; `work` is copied to each node once."""
         if not items:
             return
-        ray, shared = self._ray, self.put(work)
         memory = {"memory": self.memory} if self.memory else {}
+        shared = self.put(work)
         call = self._call.options(max_retries=RETRIES, num_cpus=1, **memory)
         waiting, running, origin = iter(items), dict[Any, Item](), _Origin.here()
         try:
@@ -105,19 +108,20 @@ class RayEngine(Engine):
                     running[call.remote(origin, shared, item)] = item
                 if not running:
                     return
-                done, _ = ray.wait([*running], timeout=_WAIT)
+                done, _ = self.wait([*running], 1)
                 for one in done:
-                    self._get(one)
+                    with self.explained():
+                        self.get(one)
                     self.tasks += 1
                     ended(running.pop(one))
-                stopping.check()
+        except _NoNodeError:
+            raise
         except Exception:
             # They are not cancelled: Ray 2.60 aborts this process if a task ends while it is
             # cancelled. After an interrupt, tasks end with this process.
             left = [*running]
             while left:
-                _, left = ray.wait(left, num_returns=len(left), timeout=_WAIT)
-                stopping.check()
+                _, left = self.wait(left, len(left))
             raise
 
     run = each
@@ -192,44 +196,73 @@ class RayEngine(Engine):
         if len(turns) < count:
             return None
         held = Counter(number for _, number in turns)
-        return [(nodes[number], 1 / -(-held[number] // nodes[number].cores)) for _, number in turns]
+        sharing = [-(-held[at] // node.cores) or 1 for at, node in enumerate(nodes)]
+        shares = [_PARTS_OF_CORE // count / _PARTS_OF_CORE for count in sharing]
+        return [(nodes[number], shares[number]) for _, number in turns]
 
     def _on(self, node: _Node) -> Any:
         """Where Ray puts an object: on a node, or anywhere if the node is gone meanwhile."""
         strategies = self._ray.util.scheduling_strategies
         return strategies.NodeAffinitySchedulingStrategy(node.id, soft=True)
 
-    def put(self, value: Any) -> Any:
-        """What stands for a value in the object store."""
-        with self.telling():
+    def put(self, value: object) -> Any:
+        """`value` in the store of Ray, for tasks to read."""
+        with self.explained():
             return self._ray.put(value)
 
-    @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Turn the error of a full object store into a D2Error that says what to do."""
-        kinds = self._ray.exceptions
-        try:
-            yield
-        except (kinds.OutOfDiskError, kinds.ObjectStoreFullError):  # of this process or of a task
-            raise D2Error(
-                "the object store of a node is full, and so is the disk to which Ray writes the "
-                "rest",
-                "ray start --object-store-memory makes it larger; --temp-dir names another disk",
-            ) from None
+    def wait(self, references: list[Any], count: int) -> tuple[list[Any], list[Any]]:
+        """Those of the results that are there, and the others; waits a short time for `count`."""
+        done, left = self._ray.wait(references, num_returns=count, timeout=_WAIT)
+        stopping.check()
+        if len(done) < count:
+            self._check_nodes()
+        return done, left
 
-    def _get(self, reference: Any) -> Any:
+    def get(self, reference: Any) -> Any:
         """A result; an error of ours is raised as it was there."""
         try:
-            with self.telling():
-                return self._ray.get(reference)
+            return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
-            ours = isinstance(cause, D2Error | OSError | LostError)
-            raise cause if ours else error from None
-        except self._ray.exceptions.RayActorError:
+            ours = D2Error | OSError | LostError | self._ray.exceptions.RayError
+            raise cause if isinstance(cause, ours) else error from None
+
+    @contextmanager
+    def explained(self, *passed: type[Exception]) -> Iterator[None]:
+        """Turn errors of the cluster itself into a D2Error, but those of the types `passed`."""
+        errors = self._ray.exceptions
+        try:
+            yield
+        except (errors.RayTaskError, *passed):
             raise
-        except self._ray.exceptions.RayError as error:
-            raise _given_up(error) from None
+        except (errors.OutOfDiskError, errors.ObjectStoreFullError):
+            raise D2Error(
+                "the Ray cluster has no room left for objects: the disk of its temporary folder "
+                "is full (/tmp/ray, on one of its nodes)",
+                "free some of it, or start Ray with --temp-dir on a larger disk",
+            ) from None
+        except errors.RayError as error:
+            raise _given_up(str(error)) from None
+
+    def _check_nodes(self) -> None:
+        """Give up if for a long time no node has been there that can run a task."""
+        if any(node.memory >= self.memory for node in self._nodes()):
+            self._no_node_since = math.inf
+            return
+        self._no_node_since = min(self._no_node_since, time.monotonic())
+        if time.monotonic() - self._no_node_since > PATIENCE:
+            raise _NoNodeError(
+                f"for {PATIENCE:.0f} seconds the Ray cluster has had no node that can run a task",
+                "ray status shows what is there",
+            )
+
+
+class _NoNodeError(D2Error):
+    """No node is there that can run tasks."""
+
+
+class _NodeGoneError(Exception):
+    """Objects that were made while Ray still counted a lost node may never start."""
 
 
 class _HeldThere(Held):
@@ -251,6 +284,7 @@ class _HeldThere(Held):
                 self._engine.check_room("object", len(self._items), self._memory)
             stopping.check()
             time.sleep(_WAIT)
+        self._nodes = {node.id for node, _ in places}
         memory = {"memory": BASE + self._memory} if self._memory else {}
         self._actors = [
             self._engine._made.options(
@@ -266,25 +300,28 @@ class _HeldThere(Held):
         return len(self._items)
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        ray, actors = self._engine._ray, self._actors
-        with self._engine.telling():  # arguments are put into the object store
-            asked = [
-                actor.call.remote(method, *some)
-                for actor, some in zip(actors, arguments, strict=True)
-            ]
+        engine, actors = self._engine, self._actors
+        errors = engine._ray.exceptions
+        lost = errors.RayActorError, errors.ObjectLostError, _NodeGoneError
         try:
-            left = asked
-            while left:
-                _, left = ray.wait(left, num_returns=len(left), timeout=_WAIT)
-                stopping.check()
-            return [self._engine._get(one) for one in asked]
-        except ray.exceptions.RayActorError as error:
+            with engine.explained(*lost):
+                asked = [
+                    actor.call.remote(method, *some)
+                    for actor, some in zip(actors, arguments, strict=True)
+                ]
+                left = asked
+                while left:
+                    _, left = engine.wait(left, len(left))
+                    if left and not self._nodes <= {node.id for node in engine._nodes()}:
+                        raise _NodeGoneError("a node of the cluster is gone")
+                return [engine.get(one) for one in asked]
+        except lost as error:
             with self._renewing:
                 if self._actors is actors:  # else a call in another thread has made them anew
                     self._renewals += 1
                     self._kill()
                     if self._renewals > RENEWALS:
-                        raise _given_up(error) from None
+                        raise _given_up(str(error)) from None
                     self._begin(PATIENCE)
             raise LostError(str(error)) from None
 
@@ -365,12 +402,18 @@ def _connect(ray: Any, address: str | None, threads: int) -> bool:
                 _reach(address)
             if ray.is_initialized():
                 return False
+            # Ray would print what happens to its nodes to standard output, where data may go.
+            ray._private.worker._worker_logs_enabled = False
+            # An error ends a run with one line; errors of other tasks at that time are not shown.
+            os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
             if address:
                 ray.init(address=address, **quiet)
             else:
-                ray.init("local", num_cpus=threads, include_dashboard=False, **quiet)
+                with _undisturbed():
+                    ray.init("local", num_cpus=threads, include_dashboard=False, **quiet)
             return True
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        stopping.check()  # a signal may be why
         where = f"at {address}" if address else "on this machine"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
@@ -402,24 +445,45 @@ def _reach(address: str) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals, which Ray replaces."""
+    """Keep the handler of SIGTERM: Ray sets one that ends the process, and says nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.getsignal(number) for number in numbers]
+    real = signal.signal
+
+    def kept(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else real(number, handler)
+
+    signal.signal = kept  # type: ignore[assignment]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
+        signal.signal = real
 
 
-def _given_up(error: Exception) -> D2Error:
-    """What is raised if work was lost too often."""
-    text = next((line for line in str(error).splitlines() if line), type(error).__name__)
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Delay signals until the end of the block, in which Ray starts its processes.
+
+    If they are half started, Ray does not know what it has to end. Control-C is for all processes
+    of a terminal, so they begin with it blocked.
+    """
+    with stopping.shield():
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _given_up(text: str) -> D2Error:
+    """What is raised if work was lost too often; `text` is what Ray says."""
+    first = next((line for line in text.splitlines() if line), "it does not say why")
     return D2Error(
-        f"the Ray cluster lost processes again and again: {text}",
+        f"the Ray cluster lost processes again and again: {first}",
         "ray status shows the nodes; a task that needs more memory than there is ends so: lower "
         "--max-memory",
     )

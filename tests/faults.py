@@ -10,11 +10,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from d2cli.cli.main import run
 from d2cli.files.graphs.folder_parts import files_of
@@ -26,6 +29,27 @@ from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 #: Files in which a run is killed at every line.
 DELICATE = {m.__file__ for m in (atomic, checkpoint, folders, temporary, work_folder)}
 HIDDEN, RESUMABLE = ".d2prune-", ".checkpoint"
+
+
+@contextlib.contextmanager
+def small_disk(place, size):
+    """A disk of `size` bytes in a new folder; what is yielded gives it another size."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True)
+    except OSError as error:
+        pytest.skip(str(error))
+    if done.returncode:
+        pytest.skip("mounting is not allowed here")
+
+    def resize(size):
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+
+    try:
+        yield resize
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def quiet(command):

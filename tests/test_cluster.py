@@ -1,11 +1,14 @@
-"""``--engine ray`` on clusters of several nodes, simulated on this machine."""
+"""``--engine ray`` on clusters of several nodes, simulated on this machine, and what they lose."""
 
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ import pytest
 
 from tests import object_store
 from tests.engines import with_ray
+from tests.faults import small_disk
+from tests.gated import FULL
 from tests.marks import compiled
 from tests.pages import ROOT
 
@@ -22,23 +27,39 @@ N = 24_000
 NODE = {"num_cpus": 1, "memory": 2 * 2**30, "object_store_memory": 2**28}
 #: Seconds within which everything here is done, on a slow and busy machine too.
 PATIENCE = 400
+#: A variable in the environment of a run, which its processes inherit.
+MARK = "D2PRUNE_TEST_RUN"
+RESUMED = "resumed from the checkpoint of an unfinished run"
+
+CLASSES = ["--labels", "labels.npy", "--balance", "uniform"]
+COMMANDS = {
+    "graph": ["graph", "--emb", "emb.npy"],
+    "propagate": ["propagate", "--graph", "one.arrow", "--scores", "scores.npy"],
+    "plain": ["select", "--graph", "one.arrow", "--scores", "scores.npy", "--ratio", "0.2"],
+    "from rows": ["select", "--emb", "emb.npy", "--scores", "scores.npy", "--ratio", "0.2"],
+}
+COMMANDS["classes"] = [*COMMANDS["plain"], *CLASSES]
+#: What one machine has written for each command.
+ONE = {"graph": "one.arrow", "propagate": "one.p.npy", "plain": "one.npy", "classes": "one.c.npy"}
+ONE["from rows"] = ONE["plain"]
 
 
-def d2prune(*words):
-    return [sys.executable, "-m", "d2cli", *map(str, words)]
+def python(*words):
+    return [sys.executable, "-m", *map(str, words)]
 
 
 def run(*words, **options):
     done = subprocess.run(
-        d2prune(*words), check=False, capture_output=True, text=True, timeout=PATIENCE, **options
-    )
-    assert done.returncode == 0, done.stderr
+        python("d2cli", *words, "-q"), check=False, capture_output=True, text=True,
+        timeout=PATIENCE, **options,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Embeddings, scores, and the outputs of one machine: ``one.arrow``, ``one.npy``."""
+def data(tmp_path_factory):
+    """Embeddings, scores, and the outputs of one machine."""
     folder = tmp_path_factory.mktemp("cluster")
     rng = np.random.default_rng(3)
     centres = 3 * rng.normal(size=(120, 12))
@@ -46,22 +67,23 @@ def folder(tmp_path_factory):
     np.save(folder / "emb.npy", rows.astype("f4"))
     np.save(folder / "scores.npy", rng.beta(0.5, 3, N))
     np.save(folder / "labels.npy", rng.integers(0, 4, N))
-    run("graph", "--emb", "emb.npy", "--out", "one.arrow", "-q", cwd=folder)
-    for options in PICKS.values():
-        run(*picks("one.arrow", "one", options), cwd=folder)
+    for name in ("graph", "propagate", "plain", "classes"):
+        run(*COMMANDS[name], "--out", ONE[name], cwd=folder)
     return folder
 
 
-PICKS = {"plain": [], "classes": ["--labels", "labels.npy", "--balance", "uniform"]}
-
-
-def picks(graph, name, options):
-    inputs = ("--graph", graph, "--scores", "scores.npy", "--ratio", "0.2", *options)
-    return ("select", *inputs, "--out", f"{name}{len(options)}.npy", "-q")
+@pytest.fixture
+def folder(data, tmp_path):
+    """A folder of this test with the files of `data`."""
+    for path in data.iterdir():
+        shutil.copy2(path, tmp_path)
+    return tmp_path
 
 
 def content(path):
-    """The data of a graph file, without what tells of the run."""
+    """The data of an output, without what tells of the run."""
+    if path.suffix == ".npy":
+        return path.read_bytes()
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as file:
@@ -69,41 +91,233 @@ def content(path):
     return [table.column(name).to_pylist() for name in ("neighbors", "distances")]
 
 
-@pytest.fixture
-def cluster():
-    """A cluster of two nodes, with one core each."""
+def out_of(name):
+    return f"out{Path(ONE[name]).suffix}"
+
+
+def is_that_of_one_machine(folder, name):
+    return content(folder / out_of(name)) == content(folder / ONE[name])
+
+
+def hidden(folder):
+    return [path for path in folder.iterdir() if path.name.startswith(".d2prune-")]
+
+
+class Run:
+    """A command that is under way, and stops in a stage (:mod:`tests.gated`)."""
+
+    def __init__(self, folder, name, stage, *words, is_open=False):
+        self.gate = folder / "gate"
+        shutil.rmtree(self.gate, ignore_errors=True)
+        self.gate.mkdir()
+        if is_open:
+            self.open()
+        command = [*COMMANDS[name], "--out", out_of(name), "--engine", "ray", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), MARK: str(folder)}
+        self.process = subprocess.Popen(
+            python("tests.gated", self.gate, stage, *command), cwd=folder, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def open(self):
+        (self.gate / "open").touch()
+
+    def nodes(self):
+        """The nodes that have begun with the stage."""
+        return {path.name for path in self.gate.iterdir()} - {"open"}
+
+    def wait(self, among=None):
+        """Wait until a node has begun with the stage, one `among` these if they are given."""
+        until = time.monotonic() + PATIENCE
+        while not (here := self.nodes() & (among or self.nodes())):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        return here.pop()
+
+    def end(self):
+        """The exit code, and the lines of standard error; nothing is on standard output."""
+        out, errors = self.process.communicate(timeout=PATIENCE)
+        assert out == ""
+        return self.process.returncode, errors.splitlines()
+
+
+@contextmanager
+def simulated():
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    made.second = made.add_node(**NODE)
-    yield made
-    made.shutdown()
+    # Lost nodes are noticed sooner.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_health_check_period_ms", "500")
+        head = {**NODE, "num_cpus": 0, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield made
+        finally:
+            made.shutdown()
 
 
-def test_two_nodes_give_the_bytes_of_one_machine_though_one_is_lost(folder, cluster):
-    where = ("--engine", "ray", "--ray-address", cluster.address)
-    out = folder / "two.arrow"
-    process = subprocess.Popen(
-        d2prune("graph", "--emb", "emb.npy", "--out", out, "-q", *where, "--ray-nodes", 2),
-        cwd=folder, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster whose head runs no tasks. Tests add nodes with one core each."""
+    with simulated() as made:
+        yield made
+
+
+@pytest.fixture
+def two(cluster):
+    """The two nodes of the cluster, by name."""
+    there = list(cluster.worker_nodes)
+    nodes = there + [cluster.add_node(**NODE) for _ in range(2 - len(there))]
+    return {node.node_id: node for node in nodes}
+
+
+def at(cluster):
+    return ("--ray-address", cluster.address, "--ray-nodes", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("graph", "_meet"), ("propagate", "_span"), ("plain", "put_together"), ("classes", "advance")],
+)
+def test_a_node_is_lost_in_the_middle(folder, cluster, two, name, stage):
+    started = Run(folder, name, stage, *at(cluster), "-q")
+    lost = started.wait()
+    cluster.remove_node(two[lost], allow_graceful=False)
+    started.open()
+    assert started.end() == (0, [])
+    assert is_that_of_one_machine(folder, name)
+    assert not hidden(folder)
+
+
+def test_the_disk_of_one_node_is_full(folder, cluster, two):
+    """The old output stays. The same command continues without this node."""
+    (folder / "out.arrow").write_bytes((folder / "one.arrow").read_bytes())
+    full = cluster.add_node(**NODE, env_vars={FULL: "1"})
+    try:
+        started = Run(folder, "graph", "_meet", "--ray-address", cluster.address, "--ray-nodes", 4)
+        started.wait({full.node_id})
+        started.open()
+        code, said = started.end()
+    finally:
+        cluster.remove_node(full, allow_graceful=False)
+    errors = [line for line in said if not line.startswith(("notice: ", "hint: "))]
+    (kept,) = hidden(folder)
+    assert code == 1
+    assert errors == [f"error: {kept.name}/all.parts: cannot be written (No space left on device)"]
+    assert is_that_of_one_machine(folder, "graph")  # it was put there
+    (folder / "out.arrow").unlink()
+    again = Run(folder, "graph", "_carve_cells", *at(cluster), is_open=True)
+    code, said = again.end()
+    assert (code, *again.nodes()) == (0,)
+    assert RESUMED in "".join(said)
+    assert is_that_of_one_machine(folder, "graph")
+    assert not hidden(folder)
+    told = json.loads((folder / "out.arrow.json").read_text())["run"]["cluster"]
+    assert told["tasks"] > 0
+    assert min(told["nodes"], told["cores"]) >= 2  # a lost node counts until Ray misses it
+
+
+# -- a cluster that was started for the run -------------------------------------------------------
+def processes(folder):
+    """The names of the processes that were started by runs in a folder."""
+    mark, found = f"{MARK}={folder}\0".encode(), []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (place / "environ").read_bytes():
+                found.append((place / "cmdline").read_bytes())
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+def wait_for_the_end(folder):
     until = time.monotonic() + PATIENCE
-    while process.poll() is None and not [*folder.glob(".d2prune-*.checkpoint/all.parts/lists*")]:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    cluster.remove_node(cluster.second, allow_graceful=False)
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
-    assert content(out) == content(folder / "one.arrow")
-    assert not [*folder.glob(".d2prune-*.checkpoint")]
-    cluster.add_node(**NODE)
-    for options in PICKS.values():
-        run(*picks("two.arrow", "two", options), *where, cwd=folder)
-        name = f"{len(options)}.npy"
-        assert (folder / f"two{name}").read_bytes() == (folder / f"one{name}").read_bytes()
-        told = json.loads((folder / f"two{name}.json").read_text())["run"]["cluster"]
-        assert told["tasks"] > 0
-        assert min(told["nodes"], told["cores"]) >= 2  # a lost node counts until Ray misses it
+    while there := processes(folder):
+        assert time.monotonic() < until, there
+        time.sleep(0.1)
+
+
+here = ("--threads", 2)
+
+
+@pytest.mark.parametrize("name", ["graph", "from rows"])
+def test_the_driver_is_killed(folder, name):
+    """The same command continues with what is finished."""
+    started = Run(folder, name, "_meet", *here)
+    started.wait()
+    started.process.kill()
+    started.end()
+    assert not (folder / out_of(name)).exists()
+    (kept,) = hidden(folder)
+    assert [*kept.glob("all.parts/moving ended*")]
+    again = Run(folder, name, "_carve_cells", *here, is_open=True)
+    code, said = again.end()
+    assert (code, *again.nodes()) == (0,)
+    assert RESUMED in "".join(said)
+    assert is_that_of_one_machine(folder, name)
+    assert not hidden(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "number", "code", "says"),
+    [
+        (
+            "classes",
+            "put_together",
+            signal.SIGTERM,
+            143,
+            "error: terminated; no output was changed",
+        ),
+        ("graph", "_meet", signal.SIGINT, 130, "error: interrupted; no output was changed"),
+    ],
+)
+def test_a_run_is_stopped(folder, name, stage, number, code, says):
+    """Its processes end. Only finished parts of a graph stay."""
+    started = Run(folder, name, stage, *here, "-q")
+    started.wait()
+    # Control-C in a terminal is for all processes.
+    (os.killpg if number == signal.SIGINT else os.kill)(started.process.pid, number)
+    ended, said = started.end()
+    assert (ended, said[-1]) == (code, says)
+    wait_for_the_end(folder)
+    assert not [path for path in hidden(folder) if path.suffix != ".checkpoint"]
+
+
+def test_files_of_a_run_that_was_killed_are_removed_by_the_next(folder):
+    started = Run(folder, "propagate", "put_together", *here, "-q")
+    started.wait()
+    started.process.kill()
+    started.end()
+    assert [path for path in hidden(folder) if path.suffix == ".tmp"]
+    run(*COMMANDS["propagate"], "--out", out_of("propagate"), cwd=folder)
+    assert is_that_of_one_machine(folder, "propagate")
+    assert not hidden(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "mebibytes", "place"), [("graph", 4, "disk/*/all.parts"), ("plain", 2, "disk")]
+)
+def test_the_work_folder_is_full(folder, name, mebibytes, place):
+    words = [*COMMANDS[name], "--out", out_of(name), "--engine", "ray", *here, "--work-dir", "disk"]
+    with small_disk(folder / "disk", mebibytes << 20) as grow:
+        done = subprocess.run(
+            python("d2cli", *words, "-q"), check=False, capture_output=True, text=True,
+            timeout=PATIENCE, cwd=folder,
+        )  # fmt: skip
+        said = [line for line in done.stderr.splitlines() if not line.startswith("notice: ")]
+        (found,) = folder.glob(place)
+        assert (done.returncode, len(said)) == (1, 2), done.stderr
+        assert said[0].startswith(f"error: {found.relative_to(folder)}: cannot be ")
+        assert said[0].endswith("(No space left on device)")
+        assert said[1].startswith("hint: --work-dir names another folder")
+        assert not (folder / out_of(name)).exists()
+        grow(64 << 20)
+        again = Run(folder, name, "_encode", *here, "--work-dir", "disk", is_open=True)
+        assert again.end()[0] == 0
+        assert not again.nodes()
+        assert is_that_of_one_machine(folder, name)
+        assert not hidden(folder / "disk")
 
 
 def test_an_address_of_a_store_gives_the_bytes_of_one_machine(folder, objects, tmp_path):
@@ -164,12 +378,12 @@ def test_slurm_script(folder, tmp_path):
     slurm = {"SLURM_JOB_NODELIST": "two", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "1"}
     done = subprocess.run(
         ["bash", ROOT / "docs" / "cluster" / "slurm.sbatch",
-         "d2prune", *picks("one.arrow", "slurm", [])],
+         "d2prune", *COMMANDS["plain"], "--out", out_of("plain"), "-q"],
         cwd=folder, check=False, capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, **slurm, "PATH": programs, "RAY_PORT": "26379"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (folder / "slurm0.npy").read_bytes() == (folder / "one0.npy").read_bytes()
+    assert is_that_of_one_machine(folder, "plain")
 
 
 def test_kubernetes_job_holds_a_command_that_the_program_knows():

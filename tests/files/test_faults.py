@@ -24,6 +24,7 @@ from d2cli.files.output import atomic, temporary
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 from d2cli.runtime import stopping
+from tests import faults
 
 ARGS = ["--emb", "emb.npy", "--scores", "scores.npy", "--size", 9]
 ROOT = Path(__file__).parents[2]
@@ -235,16 +236,8 @@ def test_file_size_limit_changes_nothing(old, select, out, size):
 def small_disk(tmp_path):
     """A disk of 64 KiB."""
     place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, check=False, capture_output=True)
-    except OSError as error:
-        pytest.skip(str(error))
-    if done.returncode:
-        pytest.skip("mounting is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with faults.small_disk(place, 64 << 10):
+        yield place
 
 
 def test_full_disk_changes_nothing(old, select, small_disk):

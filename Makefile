@@ -128,13 +128,15 @@ floors:
 	$(BUILD)/floors/bin/pip install --quiet --editable '.[test]' --constraint tests/floors.txt
 	$(BUILD)/floors/bin/python -m pytest -q -n auto
 
-# KILLS, RACES and SEED may be given: make soak KILLS=100 SEED=7
-KILLS ?= 1000
-RACES ?= 100
-SEED  ?= 0
+# KILLS, RACES, LOSSES and SEED may be given: make soak KILLS=100 SEED=7
+KILLS  ?= 1000
+RACES  ?= 100
+LOSSES ?= 20
+SEED   ?= 0
 
 soak: $(BIN)/d2prune
-	$(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --seed $(SEED)
+	$(BIN)/python -m tests.soak --kills $(KILLS) --races $(RACES) --losses $(LOSSES) \
+	    --seed $(SEED)
 
 # The other programs have their own environment. A CPU build of torch is enough.
 bench: $(BUILD)/bench-env/installed

@@ -3,12 +3,17 @@
 Half of the runs are stopped after a random time, half at a random line of the code that writes
 outputs. Then each output must be the old one or the new one, with its own sidecar. After the next
 run there must be no other files.
+
+With ``--losses 20``, worker processes of 20 runs on clusters of two cores are killed at random
+moments. Each run must end with the bytes of one machine.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +26,8 @@ from d2cli.files.graphs import folder_parts as parts
 from d2cli.files.provenance.sidecar import read_sidecar
 from tests.faults import Scene, ended, start
 
+#: Rows of runs on a cluster: several shards of edges.
+LOSING_ROWS = 200_000
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,10 +109,80 @@ def race(home, races):
     return won
 
 
+def losses(home, runs, seed):
+    """Runs on a cluster that lose worker processes; returns how many were killed, by command."""
+    draw, killed = random.Random(seed), {}
+    rng = np.random.default_rng(seed)
+    np.save(home / "rows.npy", rng.normal(size=(LOSING_ROWS, 12)).astype(np.float32))
+    np.save(home / "costs.npy", rng.random(LOSING_ROWS))
+    scores = ["--graph", "here.arrow", "--scores", "costs.npy"]
+    commands = {
+        "graph": (["graph", "--emb", "rows.npy", "--method", "blocks"], "here.arrow"),
+        "propagate": (["propagate", *scores], "here.npy"),
+        "select": (["select", *scores, "--ratio", "0.2"], "kept.npy"),
+    }
+    for command, out in commands.values():
+        assert run([*command, "--out", out, "-q"]) == 0
+    for number in range(runs):
+        name = [*commands][number % len(commands)]
+        command, out = commands[name]
+        there = f"there{Path(out).suffix}"
+        # Every task and object is lost less often than it is tried.
+        killed[name] = killed.get(name, 0) + losing([*command, "--out", there], draw, most=6)
+        assert _data(home / there) == _data(home / out), (name, number)
+        hidden = [path.name for path in home.glob(".d2prune-*")]
+        assert not hidden, hidden
+        print(f"{number + 1} of {runs} runs that lose processes", file=sys.stderr)
+    return killed
+
+
+def losing(command, draw, most):
+    """Run a command on a cluster, and kill up to `most` of its workers; returns how many."""
+    mark = f"D2PRUNE_SOAK={os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2cli", *command, "-q", "--engine", "ray", "--threads", "2"],
+        env={**os.environ, **dict([mark.split("=")])}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    killed = 0
+    while process.poll() is None:
+        time.sleep(1.5 * draw.random())
+        workers = sorted(_workers(mark))
+        if workers and killed < most:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(workers), signal.SIGKILL)
+                killed += 1
+    out, errors = process.communicate()
+    assert (process.returncode, out, errors) == (0, "", "")
+    return killed
+
+
+def _workers(mark):
+    """The processes with `mark` in their environment that run a task, or hold an object."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            title = (place / "cmdline").read_bytes()
+            if title.startswith((b"ray::_call", b"ray::_Object")) and (
+                mark.encode() in (place / "environ").read_bytes().split(b"\0")
+            ):
+                yield int(place.name)
+
+
+def _data(path):
+    """The data of an output, without what tells of the run."""
+    if path.suffix == ".npy":
+        return path.read_bytes()
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    return [table.column(name).to_pylist() for name in ("neighbors", "distances")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--races", type=int, default=100)
+    parser.add_argument("--losses", type=int, default=0)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -114,6 +191,9 @@ def main():
         write_inputs(Path(home), options.rows)
         found = kill(Path(home), options.kills, options.seed)
         found["races"] = race(Path(home), options.races)
+        if options.losses:
+            os.chdir(home)
+            found["losses"] = losses(Path(home), options.losses, options.seed)
         os.chdir("/")
     for name, tally in found.items():
         print(f"{name:<12}", ", ".join(f"{count} {what}" for what, count in tally.items()))

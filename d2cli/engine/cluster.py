@@ -445,20 +445,23 @@ def _reach(address: str) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handler of SIGTERM: Ray sets one that ends the process, and says nothing."""
+    """Keep the handlers of signals. Those of Ray end the process, and do not say why."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     real = signal.signal
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def kept(number: int, handler: Any) -> Any:
-        return signal.getsignal(number) if number == signal.SIGTERM else real(number, handler)
+        return handlers[signal.SIGTERM] if number == signal.SIGTERM else real(number, handler)
 
     signal.signal = kept  # type: ignore[assignment]
     try:
         yield
     finally:
         signal.signal = real
+        for number, handler in handlers.items():
+            real(number, handler)  # the C++ part of Ray sets its own without Python
 
 
 @contextmanager

@@ -169,7 +169,7 @@ def test_objects_are_made_anew_if_their_node_is_gone(monkeypatch):
 def test_without_a_node_for_tasks_the_run_ends(monkeypatch):
     engine = ray_engine()
     monkeypatch.setattr(cluster, "PATIENCE", 0.5)
-    monkeypatch.setattr(engine, "memory", 1 << 60)
+    monkeypatch.setattr(engine, "memory", 1 << 48)
     with pytest.raises(D2Error, match="no node that can run a task"):
         engine.each(refuse, [1])
     monkeypatch.setattr(engine, "memory", 0)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from d2cli.engine.joining import PAUSE, connect, ray_module, wait_for_nodes
 from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
 from d2cli.engine.threads import thread_count
 from d2cli.errors import D2Error, LimitError, UsageError
@@ -41,12 +40,8 @@ RENEWALS = 8
 PATIENCE = 600.0
 #: Tasks handed to Ray for each core.
 _AHEAD = 2
-#: Seconds after which a wait looks for a request to stop.
-_WAIT = 0.2
 #: Bytes from which on Ray puts an argument into its object store, instead of sending it along.
 _SMALL = 100 * 1024
-#: Seconds within which a machine at an address must answer.
-_REACHED = 10.0
 #: Ray counts shares of a core in parts of this number.
 _PARTS_OF_CORE = 10_000
 
@@ -80,10 +75,10 @@ class RayEngine(Engine):
             UsageError: if Ray is not installed, there is no cluster at the address, or it has
                 fewer nodes after PATIENCE seconds.
         """
-        self._ray = ray = _module()
+        self._ray = ray = ray_module()
         address = address or os.environ.get("RAY_ADDRESS")
-        self._mine = _connect(ray, address, thread_count(threads))
-        _wait_for_nodes(ray, nodes)
+        self._mine = connect(ray, address, thread_count(threads))
+        wait_for_nodes(ray, nodes, PATIENCE)
         self.memory = self.tasks = 0
         self._share, self._no_node_since = 1.0, math.inf
         self._limit: int | None = None
@@ -212,7 +207,7 @@ class RayEngine(Engine):
 
     def wait(self, references: list[Any], count: int) -> tuple[list[Any], list[Any]]:
         """Those of the results that are there, and the others; waits a short time for `count`."""
-        done, left = self._ray.wait(references, num_returns=count, timeout=_WAIT)
+        done, left = self._ray.wait(references, num_returns=count, timeout=PAUSE)
         stopping.check()
         if len(done) < count:
             self._check_nodes()
@@ -283,7 +278,7 @@ class _HeldThere(Held):
             if time.monotonic() >= until:
                 self._engine.check_room("object", len(self._items), self._memory)
             stopping.check()
-            time.sleep(_WAIT)
+            time.sleep(PAUSE)
         self._nodes = {node.id for node, _ in places}
         memory = {"memory": BASE + self._memory} if self._memory else {}
         self._actors = [
@@ -390,98 +385,6 @@ def _call(origin: _Origin, work: Callable[[Any], object], item: Any) -> None:
         work(item)
 
 
-def _connect(ray: Any, address: str | None, threads: int) -> bool:
-    """Connect to a cluster, or start one here with as many cores as `threads`.
-
-    Returns whether this was done; a process that is connected already stays so.
-    """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        with _own_signals():
-            if address:
-                _reach(address)
-            if ray.is_initialized():
-                return False
-            # Ray would print what happens to its nodes to standard output, where data may go.
-            ray._private.worker._worker_logs_enabled = False
-            # An error ends a run with one line; errors of other tasks at that time are not shown.
-            os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                with _undisturbed():
-                    ray.init("local", num_cpus=threads, include_dashboard=False, **quiet)
-            return True
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        stopping.check()  # a signal may be why
-        where = f"at {address}" if address else "on this machine"
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
-            f"--engine ray: no Ray cluster {where}: {text}",
-            "ray start --head starts one; without --ray-address and RAY_ADDRESS, one is started "
-            "for the run",
-        ) from None
-
-
-def _wait_for_nodes(ray: Any, count: int) -> None:
-    """Wait until a cluster has `count` nodes."""
-    until = time.monotonic() + PATIENCE
-    while (there := sum(node["Alive"] for node in ray.nodes())) < count:
-        if time.monotonic() > until:
-            raise UsageError(
-                f"--ray-nodes {count}: after {PATIENCE:.0f} seconds the cluster has {there}",
-                "ray status shows what is there",
-            )
-        stopping.check()
-        time.sleep(_WAIT)
-
-
-def _reach(address: str) -> None:
-    """Fail at once where nothing listens: Ray would try again for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED).close()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals. Those of Ray end the process, and do not say why."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    real = signal.signal
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def kept(number: int, handler: Any) -> Any:
-        return handlers[signal.SIGTERM] if number == signal.SIGTERM else real(number, handler)
-
-    signal.signal = kept  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        signal.signal = real
-        for number, handler in handlers.items():
-            real(number, handler)  # the C++ part of Ray sets its own without Python
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Delay signals until the end of the block, in which Ray starts its processes.
-
-    If they are half started, Ray does not know what it has to end. Control-C is for all processes
-    of a terminal, so they begin with it blocked.
-    """
-    with stopping.shield():
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
-            yield
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _given_up(text: str) -> D2Error:
     """What is raised if work was lost too often; `text` is what Ray says."""
     first = next((line for line in text.splitlines() if line), "it does not say why")
@@ -504,13 +407,3 @@ def _some(items: Iterator[Item], count: int) -> Iterator[Item]:
             yield next(items)
         except StopIteration:
             return
-
-
-def _module() -> Any:
-    try:
-        import ray  # noqa: PLC0415, an extra
-    except ModuleNotFoundError:
-        raise UsageError(
-            "--engine ray needs the package ray", "pip install 'd2prune[ray]'"
-        ) from None
-    return ray

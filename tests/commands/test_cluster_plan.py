@@ -59,7 +59,7 @@ def nodes(monkeypatch):
             nodes=lambda: [*there, *gone, *head], is_initialized=lambda: True,
             remote=lambda work: work,
         )  # fmt: skip
-        monkeypatch.setattr(cluster, "_module", lambda: ray)
+        monkeypatch.setattr(cluster, "ray_module", lambda: ray)
 
     return made
 

@@ -165,6 +165,7 @@ SIZES ?= 1000000 2000000 4000000
 bench-ray: $(BIN)/d2prune
 	$(BIN)/pip install --quiet --editable '.[ray]'
 	PYTHONPATH=bench $(BIN)/python bench/cluster.py --data $(BUILD)/bench-ray --sizes $(SIZES)
+	PYTHONPATH=bench $(BIN)/python bench/cluster_model.py --data $(BUILD)/bench-ray
 
 bench-plan: $(BIN)/d2prune
 	$(BIN)/python bench/plan.py --data $(BUILD)/bench-plan

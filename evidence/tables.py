@@ -44,20 +44,18 @@ ROWS = {
     ("d2-paper", True): "D2 as published, β, k, γ_r tuned",
     ("d2", False): "**D2, defaults**",
     ("d2", True): "D2, β, k, γ_r tuned",
-    ("d2-before", False): "D2, defaults before the rule of lift",
     ("d2-partial", False): "D2, defaults, 10 % of the scores known",
 }
 #: Methods that D2 with its defaults is not compared with.
-OURS = ("d2", "d2-before", "d2-partial")
-#: D2 with its defaults: the first that has results.
-DEFAULTS = (("d2", False), ("d2-before", False))
+OURS = ("d2", "d2-partial")
+#: D2 with its defaults.
+DEFAULTS = ("d2", False)
 #: Readable on a white and on a black background.
 INK = "#7d8590"
 COLORS = {
     "random": "#8a8a8a", "cutoff": "#b8860b", "ccs": "#2e9e5b", "moderate": "#9c6ade",
     "k-center": "#c2528b", "facility-location": "#1fa3a3", "near-duplicates": "#b06a3b",
     "highest": "#d9534f", "d2": "#3b82f6", "d2-partial": "#7fb2ff",
-    "d2-before": "#3b82f6",
     "semdedup-then-score": "#c98a5e",
     "graph-cut": "#7a9e2e", "infomax": "#4fb36b", "zcore": "#d67ab1", "dual-sampling": "#8f6fd1",
     "d2-paper": "#6fa8dc",
@@ -94,18 +92,19 @@ Table = dict[tuple[str, bool], dict[float, Cell]]
 
 
 def seeds_of(comparison: plan.Comparison, store: Store) -> list[int]:
-    """Return the seeds with the most results, so that all means are over the same seeds."""
+    """Return the seeds for which D2 with its defaults has most results; all means are over them."""
     done = Counter(
         line["seed"]
         for line in store
         if line["split"] == "test"
+        and (line["method"], line["settings"]) == ("d2", {})
         and (line["dataset"], line["noise"], line["scores"]) == comparison
     )
     return sorted(seed for seed, count in done.items() if count == max(done.values()))
 
 
 def table_of(comparison: plan.Comparison, store: Store) -> Table:
-    """Return the cells of one comparison that have results."""
+    """Return the cells of one comparison that have the results of all seeds."""
     seeds = seeds_of(comparison, store)
     table: Table = {}
     for (method, is_tuned), _ in ROWS.items():
@@ -119,7 +118,7 @@ def table_of(comparison: plan.Comparison, store: Store) -> Table:
                 for s in seeds
             ]
             values = tuple(f for f in found if f is not None)
-            if values:
+            if values and len(values) == len(seeds):
                 table.setdefault((method, is_tuned), {})[rate] = Cell(values)
     return table
 
@@ -146,12 +145,11 @@ def title(comparison: plan.Comparison) -> str:
 
 def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[str]:
     """Return the lines of the table, the last row comparing D2 with the best other method."""
-    counts = sorted({len(c.values) for cells in table.values() for c in cells.values()})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    seeds = len(seeds_of(comparison, store))
     whole = everything(comparison, store)
     lines = [
         f"**{title(comparison)}**: accuracy, mean ± standard error over {seeds} "
-        f"seed{'' if seeds == '1' else 's'}"
+        f"seed{'' if seeds == 1 else 's'}"
         + (f"; trained on everything {whole}" if whole else ""),
         "",
         "| kept | " + " | ".join(f"{rate:.0%}" for rate in plan.RATES) + " |",
@@ -169,17 +167,16 @@ def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[st
         leads = [rate in cells and cells[rate].mean == best[rate] for rate in plan.RATES]
         written = [f"**{t}**" if lead else t for t, lead in zip(texts, leads, strict=True)]
         lines.append(f"| {name} | " + " | ".join(written) + " |")
-    ours = next((row for row in DEFAULTS if row in table), DEFAULTS[0])
-    name = ROWS[ours].strip("*")
-    lines.append(f"| {name}, ahead of the best other | " + " | ".join(margins(table, ours)) + " |")
+    name = ROWS[DEFAULTS].strip("*")
+    lines.append(f"| {name}, ahead of the best other | " + " | ".join(margins(table)) + " |")
     return [*lines, ""]
 
 
-def margins(table: Table, row: tuple[str, bool] = ("d2", False)) -> list[str]:
-    """Return D2 with its defaults (`row`) minus the best other method, with the standard error."""
+def margins(table: Table) -> list[str]:
+    """Return D2 with its defaults minus the best other method, with the standard error."""
     cells = []
     for rate in plan.RATES:
-        ours = table.get(row, {}).get(rate)
+        ours = table.get(DEFAULTS, {}).get(rate)
         others = [c[rate] for (m, _), c in table.items() if m not in OURS and rate in c]
         if ours is None or not others:
             cells.append("–")

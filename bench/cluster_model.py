@@ -30,6 +30,7 @@ from typing import Any
 from cluster import medians
 from inputs import REPOSITORY
 
+from d2cli.commands.budget import SHARE
 from d2cli.graph.blocks.sizes import CELL_ROWS, MOST_CELLS, search_in_files
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import BASE, Ledger
@@ -40,7 +41,6 @@ LARGE_ROWS, LARGE_WIDTH, LARGE_CPU, WITH_VECTORS = 12_800_000, 512, 882 / 12_800
 COMPARISON = 0.65e-9
 SIZES, WIDTH = (128_000_000, 1_280_000_000), 768
 BANDWIDTHS = (2e9, 20e9)
-SHARE = 0.8  #: of the memory that Ray lends, as in d2cli/commands/budget.py
 HOUR, TIB = 3600.0, 2**40
 
 
@@ -54,6 +54,8 @@ class Slopes:
         """Return the slope of the first of some figures, less the others, per row."""
         place = f"nodes of 1 core: {nodes}"
         alike = [r for r in self.runs if (r["command"], r["place"]) == (command, place)]
+        if len(alike) < 2:
+            raise SystemExit(f"cluster_model.py: needs two sizes on {nodes} nodes")
         small, large = sorted(alike, key=lambda run: run["rows"])[-2:]
         values = [run[names[0]] - sum(run[name] for name in names[1:]) for run in (small, large)]
         return float((values[1] - values[0]) / (large["rows"] - small["rows"]))

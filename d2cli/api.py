@@ -84,7 +84,9 @@ def prepare_edges(
                     "name a folder that all machines see, or an address",
                 )
             files = WorkFiles(work_folder(work_dir))
-            return edges_by_tasks(graph, edges, drop, files, engine, room or 0), sigma
+            if room is None:
+                room = edges_bytes(graph.n, graph.n_neighbors, edges)
+            return edges_by_tasks(graph, edges, drop, files, engine, room), sigma
         needed = edges_bytes(graph.n, graph.n_neighbors, edges)
         if room is None or needed <= room:
             return edges_of(_in_memory(graph), edges, drop), sigma

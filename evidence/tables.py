@@ -149,8 +149,7 @@ def markdown(comparison: plan.Comparison, table: Table, store: Store) -> list[st
     whole = everything(comparison, store)
     lines = [
         f"**{title(comparison)}**: accuracy, mean ± standard error over {seeds} "
-        f"seed{'' if seeds == 1 else 's'}"
-        + (f"; trained on everything {whole}" if whole else ""),
+        f"seed{'' if seeds == 1 else 's'}" + (f"; trained on everything {whole}" if whole else ""),
         "",
         "| kept | " + " | ".join(f"{rate:.0%}" for rate in plan.RATES) + " |",
         "| --- |" + " --- |" * len(plan.RATES),

@@ -174,7 +174,7 @@ def two(cluster):
 
 
 def at(cluster):
-    return ("--ray-address", cluster.address, "--ray-nodes", 3)
+    return ("--ray-address", cluster.address, "--ray-nodes", 2)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_disk_of_one_node_is_full(folder, cluster, two):
     (folder / "out.arrow").write_bytes((folder / "one.arrow").read_bytes())
     full = cluster.add_node(**NODE, env_vars={FULL: "1"})
     try:
-        started = Run(folder, "graph", "_meet", "--ray-address", cluster.address, "--ray-nodes", 4)
+        started = Run(folder, "graph", "_meet", "--ray-address", cluster.address, "--ray-nodes", 3)
         started.wait({full.node_id})
         started.open()
         code, said = started.end()

@@ -35,9 +35,10 @@ def cluster(store, **system):
 SHARDS = """
 import os, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from d2cli.engine.storage import InMemory
+from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.files.output.work_files import WorkFiles
+from d2cli.files.output.work_folder import LocalFolder
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.selection import shards
@@ -65,7 +66,7 @@ def private():
 
 class Measured(shards.Shard):
     def __init__(self, *arguments):
-        parts = edges_by_tasks(graph_of(5000), "union", None, InMemory(), Engine(1, 2))
+        parts = edges_by_tasks(graph_of(5000), "union", None, PartStore(), Engine(1, 2))
         for number in (0, 1):  # loads the kernels
             held = shards.Shards(parts, True, 1.0, classes=bool(number))
             picks(held, 5000, classes_of(5000, number), 0.3)
@@ -86,7 +87,7 @@ class Measured(shards.Shard):
 engine, folder = cluster(400), Path(sys.argv[1])
 found = []
 for n, number in ((20_000, 1), (300_000, 0), (1_000_000, 0), (1_000_000, 1)):
-    with WorkFiles(folder) as files:
+    with WorkFiles(LocalFolder(folder)) as files:
         graph, classes = graph_of(n), classes_of(n, number)
         parts = edges_by_tasks(graph, "union", None, files, engine)
         shards.Shard, kept = Measured, shards.Shard

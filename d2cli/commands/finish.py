@@ -19,7 +19,7 @@ from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
 from d2cli.runtime.streams import written
-from d2cli.runtime.units import threads_as_text
+from d2cli.runtime.units import several
 
 
 @dataclass(frozen=True)
@@ -212,10 +212,9 @@ def last_line(run: dict[str, Any]) -> tuple[str, str]:
     seconds, memory = run["seconds"]["total"], f"{run['peak_memory_bytes'] / 2**20:,.0f} MiB"
     cluster = run.get("cluster")
     if cluster is None:
-        return "run", f"{seconds:.1f} s on {threads_as_text(run['threads'])}, peak memory {memory}"
-    nodes = f"{cluster['nodes']:,} node{'s' if cluster['nodes'] > 1 else ''}"
-    return (
-        "run",
-        f"{seconds:.1f} s, {cluster['tasks']:,} tasks on {nodes} with {cluster['cores']:,} cores, "
-        f"peak memory here {memory}",
-    )
+        return (
+            "run",
+            f"{seconds:.1f} s on {several(run['threads'], 'thread')}, peak memory {memory}",
+        )
+    tasks, nodes, cores = (several(cluster[f"{one}s"], one) for one in ("task", "node", "core"))
+    return ("run", f"{seconds:.1f} s, {tasks} on {nodes} with {cores}, peak memory here {memory}")

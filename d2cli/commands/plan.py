@@ -27,7 +27,7 @@ from d2cli.files.sources import Layout, Source
 from d2cli.graph.settings import Matrix, SearchSettings
 from d2cli.runtime.ledger import BASE, MIB, Estimate
 from d2cli.runtime.memory import Available, available_memory
-from d2cli.runtime.units import binary, threads_as_text
+from d2cli.runtime.units import binary, several
 from d2cli.selection.sizes import ShardSizes
 
 #: Bytes of a sidecar.
@@ -81,7 +81,7 @@ class Forecast:
         most = ", ".join(f"{stage} {_duration(value)}" for stage, value in longest)
         return (
             "time",
-            f"about {_duration(self.total)} on {threads_as_text(self.threads)} ({most}), "
+            f"about {_duration(self.total)} on {several(self.threads, 'thread')} ({most}), "
             f"from runs on {self.sampled[0]:,} and {self.sampled[1]:,} of {self.rows:,} rows",
         )
 
@@ -323,7 +323,7 @@ class Plan:
         here = "" if self.cluster is None else " in this process"
         lines = [
             *(("reads", _line(one)) for one in self.reads),
-            ("method", f"{self.method}; {threads_as_text(self.threads)}"),
+            ("method", f"{self.method}; {several(self.threads, 'thread')}"),
             ("memory", f"about {binary(estimate.peak)} at most{here}, in {estimate.stage}"),
             ("", ", ".join(named)),
         ]
@@ -426,14 +426,14 @@ def check_room(plan: Plan) -> None:
     room, estimate = plan.room, plan.estimate
     if plan.cluster is not None:
         plan.cluster.check()
-    elif room.given and room.memory is not None and not room.holds(plan.estimate):
+    elif room.engine is None and room.given and not room.holds(plan.estimate):
         least = f"{_mebibytes(estimate.peak - BASE)} MiB"
         even = ", even with everything else in files"
         if plan.spill is None:
             most = next(name for name in estimate.parts if name != "program")
             even = f" of memory (most of it for {most})"
         raise LimitError(
-            f"this run needs at least {least}{even}; --max-memory is {binary(room.memory)}"
+            f"this run needs at least {least}{even}; --max-memory is {binary(room.memory or 0)}"
         )
     if plan.spill is not None:
         room.work_dir.check()

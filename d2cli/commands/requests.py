@@ -281,7 +281,7 @@ class RunOptions:
         "The cluster of --engine ray: auto, or HOST:PORT. [default: RAY_ADDRESS, else one is "
         "started on this machine]", metavar="A")  # fmt: skip
     ray_nodes: int = option(RUN, "--ray-nodes", 1,
-        "Wait until the cluster has this many nodes, for at most ten minutes.")  # fmt: skip
+        "Wait until the cluster has this many nodes with cores, at most ten minutes.")  # fmt: skip
     explain: bool = option(RUN, "--explain", False,
         "Print each automatic decision with the numbers that led to it.")  # fmt: skip
     quiet: bool = option(RUN, "-q --quiet", False, "Print no notices and no summary.")

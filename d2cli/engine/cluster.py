@@ -29,7 +29,7 @@ from d2cli.runtime import stopping
 from d2cli.runtime.ledger import BASE
 from d2cli.runtime.memory import return_freed_arrays
 from d2cli.runtime.products import one_thread_per_product
-from d2cli.runtime.units import binary
+from d2cli.runtime.units import binary, several
 from d2cli.version import __version__
 
 #: How often a task runs again that was lost with its process or node.
@@ -122,10 +122,11 @@ class RayEngine(Engine):
     run = each
 
     def hold(
-        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0
+        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0,
+        what: str = "object",
     ) -> Held:  # fmt: skip
         """As :meth:`Engine.hold`; the objects are Ray actors."""
-        return _HeldThere(self, make, items, memory)
+        return _HeldThere(self, make, items, memory, what)
 
     def can_hold(self, count: int, memory: int) -> bool:
         """As :meth:`Engine.can_hold`, on the nodes as they are now."""
@@ -137,9 +138,9 @@ class RayEngine(Engine):
             lent = [node.memory for node in self._nodes()]
             more = "nodes with more memory" if self._limit is None else "a larger --max-memory"
             raise LimitError(
-                f"the memory of the cluster must hold {_several(count, what)} of "
+                f"the memory of the cluster must hold {several(count, what)} of "
                 f"{binary(BASE + memory)}, and lends {binary(sum(lent))} on "
-                f"{_several(len(lent), 'node')}: add nodes, or use {more}"
+                f"{several(len(lent), 'node')}: add nodes, or use {more}"
             )
 
     def memory_of_task(self, share: float, limit: int | None) -> int:
@@ -264,9 +265,11 @@ class _HeldThere(Held):
     """Objects in Ray actors."""
 
     def __init__(
-        self, engine: RayEngine, make: Callable[[Item], Any], items: Sequence[Item], memory: int
-    ) -> None:
-        self._engine, self._items, self._memory = engine, items, memory
+        self, engine: RayEngine, make: Callable[[Item], Any], items: Sequence[Item], memory: int,
+        what: str,
+    ) -> None:  # fmt: skip
+        self._engine, self._items, self._memory, self._what = engine, items, memory, what
+        self._error: D2Error | None = None  # why they could not be made anew
         self._make, self._renewals, self._actors = engine.put(make), 0, list[Any]()
         self._renewing = threading.Lock()
         self._begin(patience=0.0)
@@ -276,7 +279,7 @@ class _HeldThere(Held):
         until = time.monotonic() + patience
         while (places := self._engine._places(len(self._items), self._memory)) is None:
             if time.monotonic() >= until:
-                self._engine.check_room("object", len(self._items), self._memory)
+                self._engine.check_room(self._what, len(self._items), self._memory)
             stopping.check()
             time.sleep(PAUSE)
         self._nodes = {node.id for node, _ in places}
@@ -312,12 +315,18 @@ class _HeldThere(Held):
                 return [engine.get(one) for one in asked]
         except lost as error:
             with self._renewing:
+                if self._error is not None:
+                    raise self._error from None
                 if self._actors is actors:  # else a call in another thread has made them anew
                     self._renewals += 1
                     self._kill()
                     if self._renewals > RENEWALS:
                         raise _given_up(str(error)) from None
-                    self._begin(PATIENCE)
+                    try:
+                        self._begin(PATIENCE)
+                    except D2Error as refused:
+                        self._error = refused
+                        raise
             raise LostError(str(error)) from None
 
     def end(self) -> None:
@@ -393,11 +402,6 @@ def _given_up(text: str) -> D2Error:
         "ray status shows the nodes; a task that needs more memory than there is ends so: lower "
         "--max-memory",
     )
-
-
-def _several(count: int, noun: str) -> str:
-    """A count and its noun: ``2 nodes``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(items: Iterator[Item], count: int) -> Iterator[Item]:

@@ -71,14 +71,20 @@ def connect(ray: Any, address: str | None, threads: int) -> bool:
         ) from None
 
 
+def _working(ray: Any) -> int:
+    """The number of nodes with cores."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(has.get("CPU", 0) >= 1 for has in there)
+
+
 def wait_for_nodes(ray: Any, count: int, patience: float) -> None:
-    """Wait until a cluster has `count` nodes, at most `patience` seconds.
+    """Wait until a cluster has `count` nodes with cores, at most `patience` seconds.
 
     Raises:
         UsageError: if it has fewer then.
     """
     until = time.monotonic() + patience
-    while (there := sum(node["Alive"] for node in ray.nodes())) < count:
+    while (there := _working(ray)) < count:
         if time.monotonic() > until:
             raise UsageError(
                 f"--ray-nodes {count}: after {patience:.0f} seconds the cluster has {there}",

@@ -58,11 +58,13 @@ class Engine:
         pool.each(work, items, 1, ended)
 
     def hold(
-        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0
+        self, make: Callable[[Item], Any], items: Sequence[Item], memory: int = 0,
+        what: str = "object",
     ) -> Held:  # fmt: skip
         """Make an object for each item, ``make(item)``, which stays where it was made.
 
-        `memory` is the bytes that each may take besides program and libraries; 0: unknown.
+        `memory` is the bytes that each may take besides program and libraries; 0: unknown. `what`
+        is an object for people.
         """
         return Held(make, items, self.threads)
 

@@ -37,6 +37,6 @@ def binary(size: float) -> str:
     return f"{figures} {units[power]}"
 
 
-def threads_as_text(threads: int) -> str:
-    """``1 thread``, ``2 threads``."""
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+def several(count: int, noun: str) -> str:
+    """A count and its noun: ``2 nodes``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -151,15 +151,19 @@ class Shards:
         """
         engine, n = parts.engine, parts.n
         assert engine is not None
-        spans = parts.spans(shards_for(engine, n, parts.count, len(parts), classes).count)
-        self.bounds = [parts.starts[a] for a, _ in spans] + [n]
-        memory = max(
-            shard_bytes(n, own, sum(parts.sizes[slice(*span)]), classes)
-            for own, span in zip(np.diff(self.bounds).tolist(), spans, strict=True)
-        )
+        # Rows that take no part have no edges: the largest of the spans decides.
+        for wanted in range(shards_for(engine, n, parts.count, len(parts), classes).count, 0, -1):
+            spans = parts.spans(wanted)
+            self.bounds = [parts.starts[a] for a, _ in spans] + [n]
+            memory = max(
+                shard_bytes(n, own, sum(parts.sizes[slice(*span)]), classes)
+                for own, span in zip(np.diff(self.bounds).tolist(), spans, strict=True)
+            )
+            if len(spans) <= engine.nodes or engine.can_hold(len(spans), memory):
+                break
         engine.check_room("shard", len(spans), memory)
         make = partial(Shard, replace(parts, engine=None), squared, sigma)
-        self.held = engine.hold(make, spans, memory)
+        self.held = engine.hold(make, spans, memory, "shard")
         self._numbers = count()
 
     def begin(

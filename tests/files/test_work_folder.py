@@ -99,6 +99,30 @@ def test_files_of_several_requests(store, monkeypatch):
             content(file, 90, 11)
 
 
+def test_pieces_are_written_as_they_come(store, monkeypatch):
+    """A file need not fit in memory."""
+    monkeypatch.setattr(remote_folder, "_BLOCK", 8)
+    made, written = [], []
+
+    def pieces():
+        for number in range(6):
+            made.append(number)
+            yield bytes(8)
+
+    opened = type(store._connected().store).open
+
+    def watched(self, *arguments, **options):
+        file = opened(self, *arguments, **options)
+        write = file.write
+        file.write = lambda block: written.append(len(made)) or write(block)
+        return file
+
+    monkeypatch.setattr(type(store._connected().store), "open", watched)
+    store.write("whole", pieces())
+    assert len(written) == 6
+    assert written[0] < 6
+
+
 def test_a_file_that_ends_with_an_error_is_not_there(folder, monkeypatch):
     monkeypatch.setattr(remote_folder, "_BLOCK", 4)
     folder.write("x", [b"old"])

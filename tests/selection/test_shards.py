@@ -58,7 +58,7 @@ class OfNodes(Engine):
 class ForgetfulEngine(OfNodes):
     """Its objects are lost now and then."""
 
-    def hold(self, make, items, memory=0):
+    def hold(self, make, items, memory=0, what="object"):
         held = Forgetful(make, items, self.threads)
         held.losses = frozenset({1, 4, 6, 11, 15, 21})
         return held

@@ -60,13 +60,15 @@ def plan_select(job: SelectJob) -> Plan:
         checkpoint=request.checkpoint,
     )
 
+    all_edges = message_sizes.edges_bytes(n, k, messages.edges)
+
     def band(spare: int | None) -> int | None:
         if spare is None:
             return None
         engine = job.room.engine
         if engine is not None and engine.nodes == 1:  # rows are picked here, while no tasks run
             spare *= engine.at_once
-        return selection_sizes.band_bytes(spare, message_sizes.edges_bytes(n, k, messages.edges))
+        return selection_sizes.band_bytes(spare, all_edges)
 
     def read(ledger: Ledger) -> None:
         frame = job.graph if emb is None else emb
@@ -99,11 +101,15 @@ def plan_select(job: SelectJob) -> Plan:
         message_sizes.forward(ledger, n, hops, own_scores=job.needs_own_scores)
         if ledger is not tasks:
             ledger.free("answers of tasks")
+        banded = band(spare) if shards is None or job.cost is not None else None
+        if shards is not None:
             ledger.hold("object store", sent)
+        elif ledger is not tasks and banded == all_edges:  # one node: they are read whole
+            ledger.hold("edges", all_edges)
+            banded = None
         selection_sizes.greedy(
             ledger, n, sizes, auto=auto, thins=job.automatic_lift,
-            cutoff=beta == AUTO, each=not job.nested, shards=shards is not None,
-            band=band(spare) if shards is None or job.cost is not None else None,
+            cutoff=beta == AUTO, each=not job.nested, shards=shards is not None, band=banded,
         )  # fmt: skip
         for target, size in zip(targets, written, strict=True):
             rows = n - size if out.complement else size

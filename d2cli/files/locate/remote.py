@@ -1,7 +1,8 @@
 """Remote files, through fsspec: found by the rules of local ones, and copied to this machine.
 
 A copy lives as long as the run, in a temporary folder (``TMPDIR``). Its size is compared with what
-the store says. Nothing is read from a store piece by piece.
+the store says. Here, nothing is read from a store piece by piece; tasks on other machines do that
+(:mod:`d2cli.files.output.remote_folder`).
 """
 
 from __future__ import annotations

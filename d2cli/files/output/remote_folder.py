@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ class RemoteFolder(WorkFolder):
                 return
             file = self._begin(there, lambda: there.store.open(path, "wb", block_size=step))
         try:
-            for block in (first, second, *blocks):
+            for block in chain((first, second), blocks):
                 with self._errors():
                     file.write(block)
         except BaseException:
@@ -142,13 +143,16 @@ class RemoteFolder(WorkFolder):
         try:
             with self._errors():
                 there = self._connected()
-                return bytes(there.store.cat_file(there.path(name), start=start, end=stop))
+                found = bytes(there.store.cat_file(there.path(name), start=start, end=stop))
         except FileNotFoundError:
             raise
         except OSError:
             if start < self.size(name):
                 raise
             return b""  # stores refuse a range that begins at the end
+        if len(found) > stop - start:
+            raise OSError(errno.EIO, "the server sends whole files, not ranges", f"{self}/{name}")
+        return found
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
@@ -159,8 +163,14 @@ class RemoteFolder(WorkFolder):
     def remove(self, names: Iterable[str]) -> None:
         with suppress(OSError), self._errors():
             there = self._connected()
-            if paths := [there.path(name) for name in names]:
-                there.store.rm(paths)
+            paths = [there.path(name) for name in names]
+            try:
+                if paths:
+                    there.store.rm(paths)
+            except FileNotFoundError:  # some stores stop there
+                for path in paths:
+                    with suppress(FileNotFoundError):
+                        there.store.rm([path])
 
     def clear(self) -> None:
         with suppress(OSError), self._errors():

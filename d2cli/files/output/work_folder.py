@@ -32,7 +32,7 @@ Bytes = bytes | memoryview  # of one dimension, with items of one byte
 
 
 class Claim(NamedTuple):
-    """A folder that belongs to this run until :meth:`end`, or until the object is not used."""
+    """A folder that belongs to this run until :meth:`end`, or until the process ends."""
 
     folder: WorkFolder
     ending: Callable[[bool], object]

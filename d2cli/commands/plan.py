@@ -133,8 +133,7 @@ class OnCluster:
 
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) for people."""
-        nodes = f"{self.engine.nodes} node{'' if self.engine.nodes == 1 else 's'}"
-        at_once = f"{self.engine.at_once} at once on {nodes}"
+        at_once = f"{self.engine.at_once} at once on {several(self.engine.nodes, 'node')}"
         return [
             ("tasks", f"about {binary(self.task.peak)} each, in {self.task.stage}; {at_once}"),
             *([("shards", self.shards_text)] if self.shards is not None else []),

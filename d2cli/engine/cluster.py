@@ -78,10 +78,10 @@ class RayEngine(Engine):
         self._ray = ray = ray_module()
         address = address or os.environ.get("RAY_ADDRESS")
         self._mine = connect(ray, address, thread_count(threads))
-        wait_for_nodes(ray, nodes, PATIENCE)
         self.memory = self.tasks = 0
         self._share, self._no_node_since = 1.0, math.inf
         self._limit: int | None = None
+        wait_for_nodes(lambda: len(self._nodes()), nodes, PATIENCE)
         self.nodes = max(1, len(self._nodes()))
         super().__init__(1, max(1, sum(node.cores for node in self._nodes())))
         self._call = ray.remote(_call)

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,20 +71,14 @@ def connect(ray: Any, address: str | None, threads: int) -> bool:
         ) from None
 
 
-def _working(ray: Any) -> int:
-    """The number of nodes with cores."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(has.get("CPU", 0) >= 1 for has in there)
-
-
-def wait_for_nodes(ray: Any, count: int, patience: float) -> None:
-    """Wait until a cluster has `count` nodes with cores, at most `patience` seconds.
+def wait_for_nodes(working: Callable[[], int], count: int, patience: float) -> None:
+    """Wait until ``working()``, the number of nodes with cores, is `count`; at most `patience` s.
 
     Raises:
         UsageError: if it has fewer then.
     """
     until = time.monotonic() + patience
-    while (there := _working(ray)) < count:
+    while (there := working()) < count:
         if time.monotonic() > until:
             raise UsageError(
                 f"--ray-nodes {count}: after {patience:.0f} seconds the cluster has {there}",

@@ -69,7 +69,7 @@ class Engine:
         return Held(make, items, self.threads)
 
     def can_hold(self, count: int, memory: int) -> bool:
-        """Whether :meth:`hold` finds room for so many objects at the same time."""
+        """Whether there is room for `count` objects of :meth:`hold`, of `memory` bytes each."""
         return True
 
     def check_room(self, what: str, count: int, memory: int) -> None:

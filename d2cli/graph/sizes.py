@@ -93,8 +93,8 @@ def build_in_files(
 ) -> Files:  # fmt: skip
     """Memory of :func:`d2cli.graph.build.build_lists`; leaves the lists if there are groups.
 
-    `tasks` is the ledger of one of the tasks, of which `at_once` run at a time. It is `ledger` if
-    they run in the same process. `room` is that of the store.
+    `tasks` is the ledger of one task; `at_once` tasks run at a time. It is `ledger` if they run in
+    the same process. `room` is that of the store.
     """
     n, k, threads = matrix.rows, settings.n_neighbors, settings.threads
     ledger.stage = tasks.stage = "read"

@@ -70,7 +70,7 @@ def stored(ledger: Ledger, n: int, k: int, rule: EdgeRule) -> None:
 
 
 def rows_of_piece(n: int, k: int, rule: EdgeRule, at_once: int) -> int:
-    """Rows whose edges one task puts together, if so many tasks run at once."""
+    """Rows whose edges one task puts together; `at_once` tasks run at a time."""
     edges = _room(n, k, rule)
     wanted = -(-edges // (TASKS * at_once))
     return max(1, min(max(wanted, PART_EDGES), PIECE_PARTS * PART_EDGES) * n // edges)
@@ -81,8 +81,8 @@ def by_tasks(
 ) -> None:  # fmt: skip
     """Account for :func:`d2cli.messages.part_tasks.edges_by_tasks`, and for tasks on its parts.
 
-    Both ledgers are changed in place: that of the process, which then holds ``answers of tasks``,
-    and that of one of the tasks, of which so many run at once.
+    Both ledgers are changed in place. `process` then holds ``answers of tasks``. `tasks` is the
+    ledger of one task; `at_once` tasks run at a time.
     """
     process.stage = tasks.stage = "edges"
     rows = min(n, rows_of_piece(n, k, rule, at_once))

@@ -115,7 +115,7 @@ def shard_bytes(n: int, own: int, edges: int, classes: bool) -> int:
 
 
 def shards_for(engine: Engine, n: int, edges: int, parts: int, classes: bool) -> ShardSizes:
-    """The shards of n rows with so many `edges` in `parts`: as many as run at once and fit.
+    """The shards of n rows, whose `edges` lie in `parts`: as many as run at once and fit.
 
     With fewer shards, all of them together take less memory, because they have fewer ghosts. If the
     machines do not hold one shard each, that is what is returned.

@@ -109,7 +109,7 @@ def search_in_files(
 ) -> Files:  # fmt: skip
     """Memory of :func:`~d2cli.graph.blocks.neighbors.block_neighbors` with parts in files.
 
-    `tasks` is the ledger of one of the tasks, of which `at_once` run at a time; it may be `ledger`.
+    `tasks` is the ledger of one task; `at_once` tasks run at a time. It may be `ledger`.
     `room` is that of the store.
     """
     n, d, k, threads = matrix.rows, matrix.width, settings.n_neighbors, settings.threads

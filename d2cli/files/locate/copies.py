@@ -52,3 +52,9 @@ class CopyPath(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
         """The path of the copy of the file whose address has this ending more."""
         beside = Path(os.fspath(self) + ending)
         return type(self).of(beside, f"{self}{ending}", self.owner)
+
+
+def not_installed(place: str, does: str, error: ImportError) -> str:
+    """What is said if a package is missing that `does` something with remote files: ``reads``."""
+    package = f" ({error.name})" if error.name else ""
+    return f"{place}: a package that {does} remote files is not installed{package}"

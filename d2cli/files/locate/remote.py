@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from d2cli.errors import D2Error, DataError
-from d2cli.files.locate.copies import INSTALL, CopyPath
+from d2cli.files.locate.copies import INSTALL, CopyPath, not_installed
 from d2cli.files.locate.tree import Entry, Tree, natural_key
 from d2cli.runtime import stopping
 
@@ -268,9 +268,7 @@ def store_errors(address: str) -> Iterator[None]:
     except D2Error:
         raise
     except ImportError as error:
-        package = f" ({error.name})" if error.name else ""
-        says = f"a package that reads remote files is not installed{package}"
-        raise DataError(f"{address}: {says}", INSTALL) from None
+        raise DataError(not_installed(address, "reads", error), INSTALL) from None
     except Exception as error:  # each store raises its own kinds
         raise DataError(f"{address}: {_reason(error)}", _hint(error)) from None
 

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from d2cli.errors import D2Error, OutputError
-from d2cli.files.locate.copies import INSTALL, CopyPath, is_address, without_scheme
+from d2cli.files.locate.copies import INSTALL, CopyPath, is_address, not_installed, without_scheme
 from d2cli.files.output.work_folder import WORK_DIR, Bytes, Claim, LocalFolder, WorkFolder
 from d2cli.files.raw.numbers import FilePlace, LocalFile, OpenFile, bytes_of, was_cut_off
 from d2cli.files.regular import system_errors
@@ -252,9 +252,8 @@ class RemoteFolder(WorkFolder):
         except D2Error:
             raise
         except ImportError as error:
-            package = f" ({error.name})" if error.name else ""
-            says = f"a package that reads and writes remote files is not installed{package}"
-            raise OutputError(f"{self}: {says}", INSTALL) from None
+            says = not_installed(str(self), "reads and writes", error)
+            raise OutputError(says, INSTALL) from None
         except Exception as error:  # each store raises its own kinds
             says = " ".join(str(error).split())[:200] or type(error).__name__
             if isinstance(error, FileNotFoundError):

@@ -12,8 +12,8 @@ from d2cli.errors import DataError
 from d2cli.graph.distances import distance
 from d2cli.graph.exact.screen import rounding
 from d2cli.graph.vectors import Group, block_rows, power_of_two_scale, prepare
+from d2cli.runtime.floats.products import one_thread_per_product, product
 from d2cli.runtime.jit import kernel
-from d2cli.runtime.products import one_thread_per_product, product
 from d2cli.selection.budgets import check_size
 from d2cli.selection.heap import drop_top, heapify, sink
 

@@ -15,7 +15,7 @@ from d2cli.files.output.remote_folder import work_folder
 from d2cli.files.output.work_files import WorkFiles
 from d2cli.files.output.work_folder import WorkFolder
 from d2cli.runtime.ledger import BASE, RAY, Estimate, Ledger
-from d2cli.runtime.memory import available_memory
+from d2cli.runtime.memory import available_memory, kept_freed
 from d2cli.runtime.units import binary, parse_size
 
 if TYPE_CHECKING:
@@ -135,13 +135,15 @@ def arranged(room: Room, account: Account, *, files: bool = True) -> Arranged:
     use files. If nothing keeps to the memory, what needs the least is returned.
     """
 
-    def accounted(spare: int | None) -> Arranged:
+    def accounted(spare: int | None, freed: int = 0) -> Arranged:
         process = Ledger()
         if room.engine is None or spare is None:
+            process.hold("freed arrays", freed)
             account(process, process, spare)
             return Arranged(process.estimate(), None, spare)
         tasks = Ledger()
         process.hold("Ray", RAY)
+        tasks.hold("freed arrays", freed)
         account(process, tasks, spare)
         return Arranged(process.estimate(), tasks.estimate(), spare)
 
@@ -152,7 +154,8 @@ def arranged(room: Room, account: Account, *, files: bool = True) -> Arranged:
     least = accounted(0)
     if least.process.peak >= whole.process.peak and not shared:
         return whole
-    return accounted(max(0, room.memory - ((least.task or least.process).peak - BASE)))
+    left = max(0, room.memory - ((least.task or least.process).peak - BASE))
+    return accounted(left - kept_freed(left), kept_freed(left))
 
 
 def _engine(options: RunOptions, tasks: bool) -> RayEngine | None:

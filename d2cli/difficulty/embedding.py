@@ -20,7 +20,7 @@ from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import D2Error, DataError, UsageError
 from d2cli.graph.vectors import Group, check_form, power_of_two_scale, prepare
 from d2cli.limits import check_choice
-from d2cli.runtime.products import one_thread_per_product, product
+from d2cli.runtime.floats.products import one_thread_per_product, product
 
 
 def prototypicality(

@@ -26,9 +26,9 @@ from d2cli.engine.tasks import Ended, Engine, Held, Item, LostError, unheard
 from d2cli.engine.threads import thread_count
 from d2cli.errors import D2Error, LimitError, UsageError
 from d2cli.runtime import stopping
+from d2cli.runtime.floats.products import one_thread_per_product
 from d2cli.runtime.ledger import BASE
 from d2cli.runtime.memory import return_freed_arrays
-from d2cli.runtime.products import one_thread_per_product
 from d2cli.runtime.units import binary, several
 from d2cli.version import __version__
 
@@ -96,7 +96,8 @@ class RayEngine(Engine):
         memory = {"memory": self.memory} if self.memory else {}
         shared = self.put(work)
         call = self._call.options(max_retries=RETRIES, num_cpus=1, **memory)
-        waiting, running, origin = iter(items), dict[Any, Item](), _Origin.here()
+        waiting, running = iter(items), dict[Any, Item]()
+        origin = _Origin.here(max(0, self.memory - BASE))
         try:
             while True:
                 for item in _some(waiting, _AHEAD * self.at_once - len(running)):
@@ -287,7 +288,7 @@ class _HeldThere(Held):
         self._actors = [
             self._engine._made.options(
                 num_cpus=share, scheduling_strategy=self._engine._on(node), **memory
-            ).remote(_Origin.here(), self._make, item)
+            ).remote(_Origin.here(self._memory), self._make, item)
             for item, (node, share) in zip(self._items, places, strict=True)
         ]
 
@@ -348,7 +349,6 @@ class _Object:
         self.error: Exception | None = None
         try:
             origin.settle()
-            return_freed_arrays()
             self.held = make(item)
         except Exception as error:
             self.error = error
@@ -360,18 +360,19 @@ class _Object:
 
 
 class _Origin(NamedTuple):
-    """What a process of the cluster has in common with the one that sent its work."""
+    """What a process of the cluster is told by the one that sends its work."""
 
     version: str
     folder: str  # paths may be relative to it
+    memory: int  # bytes that its arrays may take
 
     @classmethod
-    def here(cls) -> _Origin:
-        """That of this process."""
-        return cls(__version__, os.getcwd())
+    def here(cls, memory: int) -> _Origin:
+        """From this process to one with so much memory."""
+        return cls(__version__, os.getcwd(), memory)
 
     def settle(self) -> None:
-        """Check the version, and go to the folder."""
+        """Check the version, go to the folder, and keep to the memory."""
         if self.version != __version__:
             raise UsageError(
                 f"a node of the cluster has d2prune {__version__}, and this machine {self.version}",
@@ -384,12 +385,12 @@ class _Origin(NamedTuple):
                 f"{self.folder}: cannot be entered on {platform.node()} ({error.strerror})",
                 "run in a folder that all nodes of the cluster see",
             ) from None
+        return_freed_arrays(self.memory)
 
 
 def _call(origin: _Origin, work: Callable[[Any], object], item: Any) -> None:
     """Run one task, in a process of the cluster."""
     origin.settle()
-    return_freed_arrays()
     with one_thread_per_product():  # it has one core
         work(item)
 

@@ -10,14 +10,14 @@ class RowReader(Protocol):
     """Rows of a matrix that are read when they are needed, and are not in memory before.
 
     Attributes:
-        shape, dtype: (n, d), and the type of the numbers: floats in native byte order.
+        shape, dtype: (n, d), and the type of the numbers: float32 or float64 in native byte order.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """The rows ``start … stop``: a new array in C order, (stop - start, d)."""
+    def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The rows ``start … stop`` in C order, (stop - start, d): in `out`, or in a new array."""
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """A new array of some `rows`, (m, d), in their order; a row may be listed several times."""

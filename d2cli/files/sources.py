@@ -233,9 +233,7 @@ class Source:
             DataError: if a file cannot be read, or its rows are not what its header claims.
             OSError: if the temporary file cannot be written.
         """
-        width, first = self._width(), self.parts[0]
-        one = len(self.parts) == 1 and isinstance(first, MappedField) and self._as_it_is(first)
-        dtype = first.dtype.newbyteorder("=") if one else self._copied_as()
+        width, dtype = self._width(), self._copied_as()
         if (parts := self._in_order()) is not None:
             raw = [RawRows(place_of(p.path), p.offset, p.n, p.dtype) for p in parts]
             return RowFiles(raw, width, dtype)

@@ -13,7 +13,7 @@ from d2cli.graph.sizes import SPAN_BYTES
 from d2cli.graph.vectors import Group, Span, block_rows, for_spans, spans_of
 from d2cli.runtime.arrays import Bools, Float32, Floats, Int32, Int64
 from d2cli.runtime.decisions import Decision
-from d2cli.runtime.products import one_thread_per_product
+from d2cli.runtime.floats.products import one_thread_per_product
 
 #: Blocks of rows that a task compares with the sample at a time, at most: new lists are filled each
 #: time.

@@ -19,6 +19,7 @@ from d2cli.errors import DataError
 from d2cli.graph.sizes import BLOCK_NUMBERS
 from d2cli.limits import check_choice
 from d2cli.runtime.arrays import Bools, Floats, Int32, Int64
+from d2cli.runtime.floats.halves import widened
 
 #: Distances between longer vectors may not fit float32.
 _LARGEST_NORM = 1e38
@@ -50,8 +51,8 @@ class ReadVectors:
 
     def __init__(self, reader: RowReader, metric: Metric) -> None:
         self.reader, self.metric, self.shape = reader, metric, reader.shape
-        self.dtype = np.dtype(np.float64 if reader.dtype == np.float64 else np.float32)
-        self.itemsize, self.largest = self.dtype.itemsize, 0.0
+        self.dtype, self.largest = reader.dtype, 0.0
+        self.itemsize = self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -59,13 +60,19 @@ class ReadVectors:
     def __getitem__(self, at: slice | NDArray[Any]) -> Floats:
         if isinstance(at, slice):
             start, stop, _ = at.indices(self.shape[0])
-            block = self.reader.read(start, max(start, stop))
-        else:
-            block = self.reader.take(at.astype(np.int64, copy=False))
+            return self.read(start, max(start, stop))
+        return self._scaled(self.reader.take(at.astype(np.int64, copy=False)))
+
+    def read(self, start: int, stop: int, out: Floats | None = None) -> Floats:
+        """The rows ``start … stop``: in `out`, (stop - start, d), or in a new array."""
+        return self._scaled(self.reader.read(start, stop, out))
+
+    def _scaled(self, block: Floats) -> Floats:
+        """Rows as they are read -> vectors, in place."""
         if self.metric == "cosine":
             with np.errstate(divide="ignore", invalid="ignore"):  # rows that are skipped
-                block = _unit(block, _norms(block))
-        return block.astype(self.dtype, copy=False)
+                block[:] = _unit(block, _norms(block))
+        return block
 
 
 #: Vectors as :func:`prepare` returns them.
@@ -91,11 +98,16 @@ class Group:
 
     def block(self, start: int, stop: int) -> Floats:
         """The vectors numbered start … stop; a view if they are a run of all vectors."""
-        if self.rows is None:
-            return self.vectors[start:stop]
-        rows = self.rows[start:stop]
-        run = len(rows) and rows[-1] - rows[0] == len(rows) - 1  # rows ascend
-        return self.vectors[slice(int(rows[0]), int(rows[-1]) + 1) if run else rows]
+        rows = slice(start, stop) if self.rows is None else _run_of(self.rows[start:stop])
+        return self.vectors[rows]
+
+    def read(self, start: int, stop: int, out: Floats) -> None:
+        """``out[:] = block(start, stop)``, without another array if the vectors are read."""
+        rows = slice(start, stop) if self.rows is None else _run_of(self.rows[start:stop])
+        if isinstance(self.vectors, ReadVectors) and isinstance(rows, slice):
+            self.vectors.read(rows.start, rows.stop, out)
+        else:
+            out[:] = self.vectors[rows]
 
     def vectors_at(self, numbers: NDArray[Any]) -> Floats:
         """The vectors (m, d) with these numbers, a copy."""
@@ -124,6 +136,12 @@ class Group:
         numbers = np.full(len(self.vectors), -1, np.int32)
         numbers[self.rows] = np.arange(len(self.rows))
         return np.where(rows < 0, np.int32(-1), numbers[rows])
+
+
+def _run_of(rows: Int64) -> slice | Int64:
+    """Rows that ascend, as a slice if none is left out."""
+    run = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+    return slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
 
 
 def prepare(
@@ -257,6 +275,8 @@ def _checked(
 
     `start` is the first row. The length is that of the longest row.
     """
+    if block.dtype.newbyteorder("=") == np.float16:
+        block = widened(block)
     rows = np.arange(start, start + len(block))
     if skip is not None and skip[start : start + len(block)].any():
         looked = ~skip[start : start + len(block)]

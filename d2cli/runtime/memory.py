@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from d2cli.errors import DataError
 
-#: A number from malloc.h.
-_M_MMAP_THRESHOLD = -3
+#: Numbers from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: Freed arrays of this size go back to the system at once, in a run that has little memory and in
+#: one that has much. In between it is a share of the memory.
+_SMALLEST_RETURNED, _LARGEST_RETURNED, _RETURNED_SHARE = 1 << 20, 1 << 25, 64
+#: About how many arrays of this size the C library keeps.
+_KEPT = 4
 #: A limit of cgroup v1 above this means "no limit".
 _NO_LIMIT = 1 << 60
 #: The files of a limit and of what is used, and the inactive pages in ``memory.stat``, by version.
@@ -48,14 +53,24 @@ def total_memory(root: Path = Path("/")) -> int | None:
     return min(sizes, default=None)
 
 
-def return_freed_arrays() -> None:
-    """From here on, give freed arrays of a MiB or more back to the system at once.
+def return_freed_arrays(memory: int) -> None:
+    """From here on, give large freed arrays back to the system at once.
 
     The GNU C library otherwise keeps freed arrays of up to 32 MiB for later ones, and a run needs
-    more memory than its arrays. Other libraries have no such setting.
+    more memory than its arrays. New memory takes time: the system fills it with zeros. So what is
+    large depends on the `memory`, bytes, that the arrays of the run may take. Other libraries have
+    no such setting.
     """
+    size = min(max(memory // _RETURNED_SHARE, _SMALLEST_RETURNED), _LARGEST_RETURNED)
     with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, size)
+        library.mallopt(_M_TRIM_THRESHOLD, size)
+
+
+def kept_freed(memory: int) -> int:
+    """Bytes of `memory` that freed arrays take if :func:`return_freed_arrays` is called for it."""
+    return _KEPT * min(memory // _RETURNED_SHARE, _LARGEST_RETURNED)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, where: str) -> NDArray[Any]:

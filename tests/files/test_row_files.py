@@ -132,12 +132,14 @@ def test_rows_equal_the_matrix(tmp_path_factory, data):
         with source.reader(LocalFolder(work)) as reader:
             assert bool(os.listdir(work)) == source.layout().copied
             assert reader.shape == matrix.shape
-            assert reader.dtype == matrix.dtype.newbyteorder("=")
+            assert reader.dtype == np.result_type(matrix.dtype, np.float32)
             start = data.draw(st.integers(0, source.n))
             stop = data.draw(st.integers(start, source.n))
+            there = np.full(reader.shape, 99, reader.dtype)
             for found, expected in (
                 (reader.read(0, source.n), matrix),
                 (reader.read(start, stop), matrix[start:stop]),
+                (reader.read(start, stop, there[: stop - start]), matrix[start:stop]),
             ):
                 assert found.dtype == reader.dtype
                 assert found.flags.c_contiguous

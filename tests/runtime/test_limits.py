@@ -1,5 +1,9 @@
 """Available memory, allocation from claims of files, and sizes as text."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -136,3 +140,32 @@ def test_parse_size_refuses_other_text(text):
 def test_binary_shows_about_three_digits(size):
     shown = binary(size).replace(",", "")
     assert parse_size(shown, "x") == pytest.approx(size, rel=0.01, abs=0.5)
+
+
+# -- freed arrays ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("room", [0, 1 << 20, 64 << 20, GIB, 64 * GIB])
+def test_freed_arrays_take_a_share_of_the_memory(room):
+    assert memory.kept_freed(room) <= min(room / 16, 128 << 20)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no setting")
+@pytest.mark.parametrize(("room", "kept"), [(0, False), (64 * GIB, True)])
+def test_freed_arrays_are_returned_if_memory_is_short(room, kept):
+    """An array of 8 MiB is kept for a later one if there is much memory."""
+    code = f"""
+import os
+import numpy
+from d2cli.runtime.memory import return_freed_arrays
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+return_freed_arrays({room})
+array = numpy.ones(1 << 20)
+held = resident()
+del array
+print(held - resident())
+"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (int(found) < 4 << 20) == kept

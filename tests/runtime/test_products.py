@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from d2cli.runtime.products import one_thread_per_product, product
+from d2cli.runtime.floats.products import one_thread_per_product, product
 
 
 def test_product_warns_of_nothing():

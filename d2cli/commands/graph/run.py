@@ -114,7 +114,7 @@ def lists_of(
             emb, options, threads, progress, checkpoint,
             labels=labels, within=within, excluded=excluded, bad=bad,
         )  # fmt: skip
-    return_freed_arrays()
+    return_freed_arrays(spill.room)
     counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
     settings = SearchSettings(**as_parameters(options), threads=threads)
     with counted, blame(embeddings=emb, within=within):

@@ -113,7 +113,7 @@ def edges_for(
         rule, bandwidth = messages.edges, messages.bandwidth
         yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
         return
-    return_freed_arrays()
+    return_freed_arrays(spill.room)
     with work_files(room) as files:
         sigma, rule = resolve_bandwidth(graph, messages.bandwidth), messages.edges
         if room.engine is not None:

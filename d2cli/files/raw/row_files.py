@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from types import TracebackType
@@ -38,7 +38,7 @@ class RowFiles:
     """A :class:`d2cli.engine.rows.RowReader` of rows that lie in several files, in order.
 
     Attributes:
-        shape, dtype: of all rows. The dtype has the native byte order, and rows of other types are
+        shape, dtype: of all rows: float32 or float64 in native byte order. Rows of other types are
             converted.
     """
 
@@ -76,13 +76,13 @@ class RowFiles:
         vars(self).update(state)
         self._closing = ExitStack()
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """The rows ``start … stop`` as a new array in C order.
+    def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The rows ``start … stop`` in C order: in `out`, (stop - start, d), or in a new array.
 
         Raises:
             DataError: if a file has become shorter.
         """
-        out = np.empty((stop - start, self.shape[1]), self.dtype)
+        out = np.empty((stop - start, self.shape[1]), self.dtype) if out is None else out
         row = start
         while row < stop:
             at = self._piece_of(row)
@@ -140,11 +140,12 @@ class RowFiles:
                 file.read_into(out, offset)
                 return
             step = max(1, _BUFFER_BYTES // max(1, row_bytes))
+            convert = _conversion(piece.dtype, self.dtype)
             for start in range(0, len(out), step):
                 place = out[start : start + step]
                 stored = np.empty(place.shape, piece.dtype)
                 file.read_into(stored, offset + start * row_bytes)
-                place[:] = stored
+                convert(stored, place)
 
     @contextmanager
     def _opened(self, place: FilePlace) -> Iterator[OpenFile]:
@@ -171,6 +172,15 @@ class RowFiles:
     ) -> None:  # fmt: skip
         """Close the files."""
         self.close()
+
+
+def _conversion(stored: np.dtype, wanted: np.dtype) -> Callable[[NDArray[Any], NDArray[Any]], None]:
+    """What writes an array of the one type into one of the other, both in C order."""
+    if stored == np.float16 and stored.isnative and wanted == np.float32:
+        from d2cli.runtime.floats.halves import widen  # noqa: PLC0415, loads the compiler
+
+        return widen
+    return lambda array, out: np.copyto(out, array)
 
 
 def copy_rows(

@@ -220,12 +220,12 @@ class Arranging(HasTasks):
 
     def _gather(self, name: str, g: int, keys: Sequence[str]) -> list[Any]:
         """The rows for group g, between its `ends`, of some arrays of all parts `name`."""
-        found: dict[str, list[Any]] = {key: [] for key in keys}
-        for part, (begin, end) in enumerate(self.ends[:, g : g + 2].tolist()):
-            if begin < end or not part:
-                for key in keys:
-                    found[key].append(self.store.get(name, part, key, begin, end))
-        return [np.concatenate(found[key]) for key in keys]
+        found = [
+            self.store.some(name, part, **dict.fromkeys(keys, (begin, end)))
+            for part, (begin, end) in enumerate(self.ends[:, g : g + 2].tolist())
+            if begin < end or not part
+        ]
+        return [np.concatenate([one[key] for one in found]) for key in keys]
 
     def _carve_cells(self, g: int) -> None:
         """The rows of the cells of one group, in blocks and packs."""

@@ -27,7 +27,7 @@ from d2cli.graph.sizes import AIM_SAMPLE
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Int32
 from d2cli.runtime.decisions import Decision
-from d2cli.runtime.products import one_thread_per_product
+from d2cli.runtime.floats.products import one_thread_per_product
 
 #: A step and what was measured after it.
 Step = tuple[str, float]

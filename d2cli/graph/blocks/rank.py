@@ -6,6 +6,7 @@ nothing is read at random places, and no second copy of the vectors is needed.
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import numpy as np
@@ -100,13 +101,17 @@ def _rank_range(
     vectors = np.empty((stop - start, group.vectors.shape[1]), group.vectors.dtype)
 
     def read(a: int, b: int) -> None:
-        vectors[a:b] = group.block(start + a, start + b)
+        group.read(start + a, start + b, vectors[a:b])
 
     for_blocks(read, stop - start, passing, search.threads)
     lengths = np.full(candidates.shape, np.inf, np.float32)
+    held = threading.local()
 
     def meet(first: int) -> None:
-        there: Floats = group.block(first, min(n, first + passing))
+        if not hasattr(held, "vectors"):  # memory that is new takes as long to fill as the reading
+            held.vectors = np.empty((min(n, passing), vectors.shape[1]), vectors.dtype)
+        there: Floats = held.vectors[: min(n - first, passing)]
+        group.read(first, first + len(there), there)
         _measure(vectors, candidates, there, first, lengths)
 
     def told(first: int) -> None:

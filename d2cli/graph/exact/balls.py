@@ -22,8 +22,8 @@ from d2cli.graph.exact.screen import Screen
 from d2cli.graph.exact.sizes import BALLS, BASE_ROWS, BLUR, LIGHT_PAIRS, SERVED_TOGETHER
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Bools, Float32, Floats, Int64
+from d2cli.runtime.floats.products import product
 from d2cli.runtime.jit import kernel
-from d2cli.runtime.products import product
 
 #: The number of a ball, the places of the rows it serves, and its number of members.
 Ball = tuple[int, Int64, int]

@@ -8,8 +8,8 @@ from d2cli.graph.distances import half_square_norms, keep_nearest
 from d2cli.graph.exact.sizes import BASE_ROWS, CENTRE_ROWS, KEPT_NUMBERS
 from d2cli.graph.vectors import Group, block_rows, power_of_two_scale
 from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
+from d2cli.runtime.floats.products import product
 from d2cli.runtime.jit import kernel
-from d2cli.runtime.products import product
 
 #: Unit roundoff of float32.
 _FLOAT32_STEP = 2.0**-24

@@ -31,7 +31,7 @@ from d2cli.graph.exact.sizes import (
 )
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Int32, Int64
-from d2cli.runtime.products import one_thread_per_product, product
+from d2cli.runtime.floats.products import one_thread_per_product, product
 
 #: Pairs of blocks between two checkpoints; all threads wait for each other there.
 _TOGETHER = 512

@@ -17,9 +17,9 @@ from d2cli.graph.blocks.sizes import (
 )
 from d2cli.graph.vectors import Group, power_of_two_scale
 from d2cli.runtime.arrays import Float32, Floats, Int32, UInt8
+from d2cli.runtime.floats.products import product
 from d2cli.runtime.int8.sizes import BIAS, GROUP, LARGEST
 from d2cli.runtime.jit import kernel
-from d2cli.runtime.products import product
 
 #: Axes that are rotated among themselves. The first axes of a coder are then a coder too.
 ROTATED = 64

@@ -1,0 +1,1 @@
+"""Floating-point numbers: matrix products, and float16 as float32."""

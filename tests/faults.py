@@ -22,7 +22,7 @@ import pytest
 from d2cli.cli.main import run
 from d2cli.files.output import atomic, checkpoint, temporary, work_folder
 from d2cli.files.output import folder_swap as folders
-from d2cli.files.parts.folders import files_of
+from d2cli.files.parts.part_folders import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from d2cli.cli.main import run
-from d2cli.files.parts import kinds
+from d2cli.files.parts import part_kinds
 from d2cli.files.provenance.sidecar import read_sidecar
 from tests.faults import Scene, ended, start
 
@@ -54,7 +54,7 @@ def scenes(home):
     pass_on = ["propagate", "--graph", graph, "--scores", scores, "--out", "out.npy"]
     pick = ["select", "--graph", graph, "--propagated", p]
     folder, more = ["graph", "--emb", emb, "--out", "out.d2"], ["-k", "4"]
-    kinds.PART_ROWS = 30
+    part_kinds.PART_ROWS = 30
     several = [*("--ratio", "0.1", "--ratio", "0.2", "--ratio", "0.3"), "--out", "k_{ratio}.npy"]
     table = ["--size", "70", "--out", "k.parquet"]
     in_parts = [*pick, "--size", "70", "--out", "k.d2"]

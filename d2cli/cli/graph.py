@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from d2cli.cli.drive import drive
 from d2cli.commands.requests import GraphRequest
-from d2cli.files.parts.kinds import PART_ROWS
+from d2cli.files.parts.part_kinds import PART_ROWS
 
 if TYPE_CHECKING:
     from d2cli.commands.finish import Summary, Terminal

@@ -15,7 +15,7 @@ from d2cli.engine.cluster import RayEngine
 from d2cli.engine.threads import Progress, silent
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.output.checkpoint import Tell, unheard
-from d2cli.files.parts.kinds import PartKind
+from d2cli.files.parts.part_kinds import PartKind
 from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision

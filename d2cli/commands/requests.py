@@ -37,7 +37,7 @@ from d2cli.defaults import (
     choices,
 )
 from d2cli.errors import UsageError
-from d2cli.files.parts.kinds import PART_ROWS
+from d2cli.files.parts.part_kinds import PART_ROWS
 from d2cli.limits import unknown_choice
 
 AUTO: Final[Literal["auto"]] = "auto"

@@ -1,6 +1,6 @@
 """The graph on disk: Arrow IPC files that any Arrow tool reads.
 
-One file, or a folder of parts whose name ends in ``.d2`` (:mod:`d2cli.files.parts.kinds`).
+One file, or a folder of parts whose name ends in ``.d2`` (:mod:`d2cli.files.parts.part_kinds`).
 Columns ``neighbors: fixed_size_list<int32>[k]``, ``distances: fixed_size_list<float32>[k]``, and
 optionally ``id`` and ``excluded: bool``; one record batch; provenance as JSON under the schema's
 metadata key ``d2prune``. A file can be memory-mapped. Neighbours of int64 are read if their values
@@ -33,7 +33,7 @@ from d2cli.files.locate.paths import locate
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import opened, sweep
 from d2cli.files.parts.arrow_graph import LISTS, RECORDED, ArrowGraph, ListPlace, fill_lists
-from d2cli.files.parts.kinds import GRAPH, names_folder
+from d2cli.files.parts.part_kinds import GRAPH, names_folder
 from d2cli.files.parts.records import check_parts, records_of, whole_name
 from d2cli.files.provenance.fingerprint import fingerprint_of
 from d2cli.files.provenance.sidecar import as_metadata, new_provenance, read_sidecar_of

@@ -23,7 +23,7 @@ from d2cli.files.formats.tables import ColumnField, write_table
 from d2cli.files.frame import Frame
 from d2cli.files.locate.copies import CopyPath
 from d2cli.files.locate.paths import expand
-from d2cli.files.parts.kinds import FOLDER_ENDING, SELECTION
+from d2cli.files.parts.part_kinds import FOLDER_ENDING, SELECTION
 from d2cli.files.parts.records import records_of
 from d2cli.files.parts.row_lists import RowList
 from d2cli.files.provenance.sidecar import KEY, as_metadata, from_metadata, read_sidecar_of

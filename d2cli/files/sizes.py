@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from d2cli.defaults import WrittenAs
-from d2cli.files.parts.kinds import FOLDER_ENDING, SELECTION, count_parts, most_rows
+from d2cli.files.parts.part_kinds import FOLDER_ENDING, SELECTION, count_parts, most_rows
 from d2cli.runtime.ledger import MIB, Ledger
 
 #: Bytes of a row in a table that lists kept rows, without its id.

@@ -37,9 +37,9 @@ from d2cli.files.locate.splits import check_splits
 from d2cli.files.locate.survey import outputs_notice
 from d2cli.files.output.remote_folder import place_of
 from d2cli.files.output.work_folder import WorkFolder
-from d2cli.files.parts.folders import kind_of_part
-from d2cli.files.parts.kinds import SELECTION
-from d2cli.files.parts.row_lists import RowList, in_parts, row_lists
+from d2cli.files.parts.part_folders import kind_of_part
+from d2cli.files.parts.part_kinds import SELECTION
+from d2cli.files.parts.row_lists import RowList, is_parted, row_lists
 from d2cli.files.raw.row_files import RawRows, RowFiles, copy_rows
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
@@ -384,7 +384,7 @@ def _one_kind(
     Tables that are outputs of d2prune by their metadata are left out of folders and globs, unless
     there is nothing but parts of a selection. Lists of rows in parts must be complete.
     """
-    if wanted.role == "rows" and any(in_parts(file.path) for file in found.files):
+    if wanted.role == "rows" and any(is_parted(file.path) for file in found.files):
         located = {file.path: file for file in found.files}
         for paths in row_lists(located):
             opened = RowList(paths, wanted.skim).files

@@ -21,9 +21,9 @@ from d2cli.files.graph_file import open_graph, read_graph, write_graph
 from d2cli.files.output import folder_swap as folders
 from d2cli.files.output import temporary
 from d2cli.files.output.atomic import Outputs, check_target
-from d2cli.files.parts import kinds
-from d2cli.files.parts.folders import files_of
-from d2cli.files.parts.kinds import GRAPH
+from d2cli.files.parts import part_kinds
+from d2cli.files.parts.part_folders import files_of
+from d2cli.files.parts.part_kinds import GRAPH
 from d2cli.files.parts.records import PART_KEY
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar
@@ -41,7 +41,7 @@ NAMES = [f"part-0000{number}.arrow" for number in range(3)]
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(kinds, "PART_ROWS", 16)
+    monkeypatch.setattr(part_kinds, "PART_ROWS", 16)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_folder_and_file_have_equal_content(tmp_path_factory, lists, with_ids, s
     graph = KnnGraph(neighbors.astype(np.int32), distances.astype(np.float32), alone, info)
     ranged = RangedLists(n, graph.n_neighbors, alone, graph.rows, info)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "PART_ROWS", rows)
+        patch.setattr(part_kinds, "PART_ROWS", rows)
         patch.setattr("d2cli.graph.lists.RANGE_NUMBERS", 5)
         write_graph(folder / "g.arrow", graph, ids)
         write_graph(folder / "g.d2", graph, ids)
@@ -145,7 +145,13 @@ def test_graphs_of_other_lists_have_other_digests(tmp_path, monkeypatch):
 
 def test_read_graph_takes_folders_globs_and_parts(graphs):
     whole = read_graph("g.arrow")
-    for places in (["g.d2"], ["g.d2/"], ["g.d2/*.arrow"], [f"g.d2/{name}" for name in NAMES]):
+    for places in (
+        ["g.d2"],
+        ["g.d2/"],
+        ["g.?2"],
+        ["g.d2/*.arrow"],
+        [f"g.d2/{name}" for name in NAMES],
+    ):
         graph = read_graph(*places)
         np.testing.assert_array_equal(graph.neighbors, whole.neighbors)
         np.testing.assert_array_equal(graph.distances, whole.distances)
@@ -507,7 +513,7 @@ def names():
 
 
 def test_an_old_folder_is_replaced_by_fewer_parts(graphs, renames, monkeypatch):
-    monkeypatch.setattr(kinds, "PART_ROWS", 30)
+    monkeypatch.setattr(part_kinds, "PART_ROWS", 30)
     assert graphs(*EMB, "--out", "g.d2")[0] == 0
     assert sorted(content()) == NAMES[:2]
     assert names() == {"g.d2", "g.d2.json"}

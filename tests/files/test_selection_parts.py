@@ -22,7 +22,7 @@ from d2cli.files import sizes
 from d2cli.files.frame import Frame
 from d2cli.files.output import folder_swap as folders
 from d2cli.files.output import temporary
-from d2cli.files.parts import kinds
+from d2cli.files.parts import part_kinds
 from d2cli.files.parts.records import PART_KEY
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import KEY, new_provenance, read_sidecar
@@ -41,7 +41,7 @@ P0, P1, P2 = (f"k.d2/{name}" for name in NAMES)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(kinds, "PART_ROWS", 8)
+    monkeypatch.setattr(part_kinds, "PART_ROWS", 8)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_folder_and_file_have_equal_content(tmp_path_factory, size, rows, ids, d
     if ids:
         frame = Frame(n, "names", names)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "PART_ROWS", rows)
+        patch.setattr(part_kinds, "PART_ROWS", rows)
         for out in ("k.parquet", "k.d2", "again.d2"):
             store_selection(folder / out, Path(out).suffix, selection, "index", provenance)
         assert content(folder / "k.d2") == content(folder / "again.d2")
@@ -285,6 +285,7 @@ def test_report_of_several_folders_and_files(kept, run_cli, select):
     paths, found = numbers(run_cli, "?.d2", "k.parquet")
     assert paths == ["k.d2", "l.d2", "k.parquet"]
     assert found[0] == found[2]
+    assert numbers(run_cli, "k.d2", "?.d2")[0] == ["k.d2", "k.d2", "l.d2"]
     paths, again = numbers(run_cli, "?.d2/*")
     assert (paths, again) == (["k.d2", "l.d2"], found[:2])
     described = read_sidecar(Path("r.html"))["inputs"]["selected"]

@@ -16,7 +16,7 @@ from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.output.atomic import check_target
-from d2cli.files.parts.kinds import GRAPH, PartKind, names_folder
+from d2cli.files.parts.part_kinds import GRAPH, PartKind, names_folder
 from d2cli.files.sources import Source
 
 

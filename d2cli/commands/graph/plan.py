@@ -17,7 +17,7 @@ from d2cli.commands.plan import (
     search_of,
 )
 from d2cli.engine.tasks import Engine
-from d2cli.files.parts.kinds import count_parts
+from d2cli.files.parts.part_kinds import count_parts
 from d2cli.files.sizes import graph_bytes, read_ids
 from d2cli.graph.blocks.sizes import Files
 from d2cli.graph.settings import Matrix, SearchSettings

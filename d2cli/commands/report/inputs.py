@@ -121,7 +121,7 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
             media[option] = opened(given.paths, given.key, request.id_column, skim=skim)
             inputs.remember(option, media[option])
     labels = inputs.source(request.labels, "labels", "labels")
-    lists = row_lists(expand(list(request.selected), "selected"))
+    lists = [one for each in request.selected for one in row_lists(expand([each], "selected"))]
     if len(lists) > MOST_SELECTIONS:
         raise UsageError(f"{len(lists)} selections are more than the {MOST_SELECTIONS} of a page")
     selections = [open_selection(*paths, skim=skim) for paths in lists]

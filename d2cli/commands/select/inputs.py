@@ -46,7 +46,7 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.locate.copies import is_address
-from d2cli.files.parts.kinds import SELECTION, PartKind, names_folder
+from d2cli.files.parts.part_kinds import SELECTION, PartKind, names_folder
 from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.files.selection_file import is_table

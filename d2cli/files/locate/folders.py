@@ -13,7 +13,7 @@ from d2cli.files.locate.hugging_face import saved_files, splits_of
 from d2cli.files.locate.splits import listed, split_word, splits_error
 from d2cli.files.locate.survey import Survey
 from d2cli.files.locate.tree import Entry, Tree
-from d2cli.files.parts.kinds import names_folder
+from d2cli.files.parts.part_kinds import names_folder
 
 #: Folders that are searched for data, to say in an error what to give.
 _SEARCHED = 200

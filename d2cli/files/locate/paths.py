@@ -18,7 +18,7 @@ from d2cli.files.locate.splits import check_splits, missing_shards
 from d2cli.files.locate.survey import Survey
 from d2cli.files.locate.tree import Entry, LocalTree, Tree
 from d2cli.files.output.temporary import sweep
-from d2cli.files.parts.kinds import names_folder
+from d2cli.files.parts.part_kinds import names_folder
 from d2cli.files.regular import system_errors
 
 

@@ -35,8 +35,8 @@ from d2cli.files.output.temporary import (
     opened,
     sweep,
 )
-from d2cli.files.parts.folders import files_of, kind_of_folder
-from d2cli.files.parts.kinds import PartKind
+from d2cli.files.parts.part_folders import files_of, kind_of_folder
+from d2cli.files.parts.part_kinds import PartKind
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
 

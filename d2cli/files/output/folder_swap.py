@@ -30,8 +30,8 @@ from pathlib import Path
 
 from d2cli.errors import OutputError
 from d2cli.files.output.temporary import NOTE, TEMPORARY_FOLDER, Lease, flush
-from d2cli.files.parts.folders import why_not_replaced
-from d2cli.files.parts.kinds import PartKind
+from d2cli.files.parts.part_folders import why_not_replaced
+from d2cli.files.parts.part_kinds import PartKind
 
 #: Numbers of Linux, from the headers linux/fs.h and fcntl.h.
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100

@@ -17,7 +17,7 @@ from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import TableFile, arrow_errors
 from d2cli.files.keys import broadened
 from d2cli.files.output.remote_folder import place_of
-from d2cli.files.parts.folders import kind_of_part
+from d2cli.files.parts.part_folders import kind_of_part
 from d2cli.files.parts.records import Part, PartRecord
 from d2cli.files.provenance.sidecar import from_metadata
 from d2cli.files.raw.arrow_places import list_places
@@ -45,7 +45,7 @@ class ArrowGraph:
     Attributes:
         path, size: the file, and its bytes on disk.
         n, n_neighbors: the shape of its lists.
-        part: its number of rows, and what it records of the whole graph.
+        part: the file as a part, with what it records of the whole graph.
         info: how the graph was built.
         provenance: the same in full; its sections ``graph`` and ``inputs`` are dicts.
         columns: the type of each column, by name.

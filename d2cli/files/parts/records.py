@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from d2cli.errors import DataError
-from d2cli.files.parts.kinds import PART_KINDS, PartKind, count_parts, part_ranges
+from d2cli.files.parts.part_kinds import PART_KINDS, PartKind, count_parts, part_ranges
 
 #: The key of a :class:`PartRecord` in the metadata of a schema.
 PART_KEY = b"d2prune.part"

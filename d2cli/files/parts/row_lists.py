@@ -10,8 +10,8 @@ from d2cli.errors import DataError
 from d2cli.files.formats.opening import file_fields
 from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import ColumnField
-from d2cli.files.parts.folders import kind_of_part
-from d2cli.files.parts.kinds import SELECTION, names_folder
+from d2cli.files.parts.part_folders import kind_of_part
+from d2cli.files.parts.part_kinds import SELECTION, names_folder
 from d2cli.files.parts.records import Part, PartRecord, check_parts, whole_name
 
 
@@ -22,11 +22,11 @@ def row_lists(paths: Iterable[Path]) -> list[list[Path]]:
         folders.setdefault(_folder(path), []).append(path)
     lists: list[list[Path]] = []
     for inside in folders.values():
-        lists += [inside] if any(map(in_parts, inside)) else [[path] for path in inside]
+        lists += [inside] if any(map(is_parted, inside)) else [[path] for path in inside]
     return lists
 
 
-def in_parts(path: Path) -> bool:
+def is_parted(path: Path) -> bool:
     """Whether a file is a part, or lies in a folder whose name is that of parts."""
     return names_folder(_folder(path)) or kind_of_part(path) is not None
 
@@ -51,14 +51,12 @@ class RowList:
                 selection, repeated or out of order.
         """
         self.files = [file_fields(path, sniff(path), skim) for path in paths]
-        schemas = [
-            fields[0].table.schema if isinstance(fields[0], ColumnField) else None
-            for fields in self.files
-        ]
-        parts = [
-            Part(path, fields[0].n, schema and PartRecord.of(path, schema.metadata))
-            for path, fields, schema in zip(paths, self.files, schemas, strict=True)
-        ]
+        parts, schemas = [], []
+        for path, (first, *_) in zip(paths, self.files, strict=True):
+            schema = first.table.schema if isinstance(first, ColumnField) else None
+            record = None if schema is None else PartRecord.of(path, schema.metadata)
+            schemas.append(schema)
+            parts.append(Part(path, first.n, record))
         self.name = whole_name(parts)
         check_parts(parts, SELECTION)
         for path, schema in zip(paths, schemas, strict=True):

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
 from d2cli.files.locate.copies import CopyPath, is_address
-from d2cli.files.parts.folders import files_of
+from d2cli.files.parts.part_folders import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.regular import check_regular
 from d2cli.version import __version__

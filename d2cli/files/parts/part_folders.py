@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from d2cli.files.parts.kinds import GRAPH, PART_KINDS, PartKind, part_of_name
+from d2cli.files.parts.part_kinds import PART_KINDS, PartKind, part_of_name
 from d2cli.files.parts.records import PART_KEY
 
 
@@ -63,7 +63,7 @@ def _metadata(path: Path, kind: PartKind) -> dict[bytes, bytes]:
 
     try:
         with pa.memory_map(os.fsencode(path)) as source:
-            if kind == GRAPH:
+            if kind.ending == ".arrow":
                 schema = pa.ipc.open_file(source).schema
             else:
                 schema = pa.parquet.read_schema(source)

@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from d2cli.cli.main import run
-from d2cli.files.graphs.folder_parts import files_of
 from d2cli.files.output import atomic, checkpoint, temporary, work_folder
 from d2cli.files.output import folder_swap as folders
+from d2cli.files.parts.part_folders import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar, sidecar_path
 
@@ -108,6 +108,39 @@ def counting(line):
 def ended(child):
     """The exit code, negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def can_exchange():
+    """Whether the file system of the current folder can exchange the names of two folders."""
+    for name in ("one", "other"):
+        os.mkdir(name)
+    found = folders._exchange(Path("one"), Path("other"))
+    for name in ("one", "other"):
+        os.rmdir(name)
+    return found
+
+
+def killed_at(number, exchanges, command):
+    """Run a command in a child that kills itself before the `number`-th rename."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    calls = []
+
+    def counted(real):
+        def call(*args):
+            calls.append(args)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args)
+
+        return call
+
+    os.replace, os.rename = counted(os.replace), counted(os.rename)
+    if exchanges:
+        folders._exchange = counted(folders._exchange)
+    command()
+    os._exit(0)
 
 
 @dataclass

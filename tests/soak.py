@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from d2cli.cli.main import run
-from d2cli.files.graphs import folder_parts as parts
+from d2cli.files.parts import part_kinds
 from d2cli.files.provenance.sidecar import read_sidecar
 from tests.faults import Scene, ended, start
 
@@ -54,9 +54,10 @@ def scenes(home):
     pass_on = ["propagate", "--graph", graph, "--scores", scores, "--out", "out.npy"]
     pick = ["select", "--graph", graph, "--propagated", p]
     folder, more = ["graph", "--emb", emb, "--out", "out.d2"], ["-k", "4"]
-    parts.PART_ROWS = 30
+    part_kinds.PART_ROWS = 30
     several = [*("--ratio", "0.1", "--ratio", "0.2", "--ratio", "0.3"), "--out", "k_{ratio}.npy"]
     table = ["--size", "70", "--out", "k.parquet"]
+    in_parts = [*pick, "--size", "70", "--out", "k.d2"]
     kept = [*("--checkpoint", "0", "--within", "../labels.npy"), "--threads", "2"]
     names = [f"k_{r}.npy" for r in ("0.1", "0.2", "0.3")]
     listed = [
@@ -70,6 +71,8 @@ def scenes(home):
         Scene(home, "first", pass_on, ["out.npy"], None),
         Scene(home, "several", [*pick, *several], names, [*pick, *several, "--complement"]),
         Scene(home, "table", [*pick, *table], ["k.parquet"], [*pick, *table, "--complement"]),
+        Scene(home, "parts", in_parts, ["k.d2"], [*in_parts, "--complement"]),
+        Scene(home, "moved", in_parts, ["k.d2"], [*in_parts, "--complement"], exchanges=False),
     ]
     for scene in listed:
         scene.prepare()

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 from d2cli.cli.drive import drive
 from d2cli.commands.requests import GraphRequest
+from d2cli.files.parts.part_kinds import PART_ROWS
 
 if TYPE_CHECKING:
     from d2cli.commands.finish import Summary, Terminal
     from d2cli.commands.graph.inputs import GraphJob
 
 REQUEST = GraphRequest
-HELP = """\
+HELP = f"""\
 Find the nearest neighbours of every row.
 
-The graph is written as an Arrow file, or as a folder of Arrow files of 1,048,576 rows each if the
-name of --out ends in .d2. The recall@k of an approximate search is measured on a
-sample, reported and recorded.
+The graph is written as an Arrow file, or as a folder of Arrow files of {PART_ROWS:,} rows each if
+the name of --out ends in .d2. The recall@k of an approximate search is measured on a sample,
+reported and recorded.
 """
 EXAMPLE = """\b
 Example:

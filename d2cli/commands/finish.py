@@ -15,6 +15,7 @@ from d2cli.engine.cluster import RayEngine
 from d2cli.engine.threads import Progress, silent
 from d2cli.files.output.atomic import Outputs
 from d2cli.files.output.checkpoint import Tell, unheard
+from d2cli.files.parts.part_kinds import PartKind
 from d2cli.files.provenance.sidecar import sidecar_path, write_sidecar
 from d2cli.runtime import stopping
 from d2cli.runtime.decisions import Decision
@@ -39,17 +40,19 @@ class Terminal:
 
 @dataclass(frozen=True)
 class Output:
-    """One file that a run makes.
+    """One file, or folder of parts, that a run makes.
 
     Attributes:
         target: its path, or ``-`` for standard output.
         provenance: the part that does not differ between equal runs.
         store: writes the data to a path, or to the stream of ``-``.
+        parts: the kind of the parts; None: it is a file.
     """
 
     target: str
     provenance: dict[str, Any]
     store: Callable[[Any], None]
+    parts: PartKind | None = None
 
 
 @dataclass
@@ -114,7 +117,7 @@ def finish(
                     output.store(stdout)
                 continue
             sidecar = files.place(sidecar_path(output.target))
-            path = files.place(output.target)
+            path = files.place(output.target, output.parts)
             with clock.stage("write"):
                 output.store(path)
             run = {**clock.run(threads), **inputs.whereabouts}

@@ -37,6 +37,7 @@ from d2cli.defaults import (
     choices,
 )
 from d2cli.errors import UsageError
+from d2cli.files.parts.part_kinds import PART_ROWS
 from d2cli.limits import unknown_choice
 
 AUTO: Final[Literal["auto"]] = "auto"
@@ -378,9 +379,10 @@ class OutputOptions:
     """Where the selection goes and in what form."""
 
     out: str | None = option(OUTPUT, "--out", None,
-        "Output file; its ending sets the format: .npy .txt .csv .parquet .arrow; - is text on "
-        "stdout; {ratio}, {size} or {cost} stands for the budget. [default: selected.npy; of "
-        "several budgets selected_{ratio}.npy, or selected_{size}.npy if a --size is given, or "
+        "Output; its ending sets the format: .npy .txt .csv .parquet .arrow, or .d2 for a folder "
+        f"of parquet files of {PART_ROWS:,} rows each; - is text on stdout; "
+        "{ratio}, {size} or {cost} stands for the budget. [default: selected.npy; of several "
+        "budgets selected_{ratio}.npy, or selected_{size}.npy if a --size is given, or "
         "selected_{cost}.npy]",
         metavar="O")  # fmt: skip
     written_as: WrittenAs = option(OUTPUT, "--as", defaults.AS, "Content of .npy and text outputs.")

@@ -1,10 +1,10 @@
 """The graph on disk: Arrow IPC files that any Arrow tool reads.
 
-One file, or a folder of parts whose name ends in ``.d2``
-(:mod:`d2cli.files.graphs.folder_parts`). Columns ``neighbors: fixed_size_list<int32>[k]``,
-``distances: fixed_size_list<float32>[k]``, and optionally ``id`` and ``excluded: bool``; one record
-batch; provenance as JSON under the schema's metadata key ``d2prune``. A file can be memory-mapped.
-Neighbours of int64 are read if their values fit in int32, and are never written.
+One file, or a folder of parts whose name ends in ``.d2`` (:mod:`d2cli.files.parts.part_kinds`).
+Columns ``neighbors: fixed_size_list<int32>[k]``, ``distances: fixed_size_list<float32>[k]``, and
+optionally ``id`` and ``excluded: bool``; one record batch; provenance as JSON under the schema's
+metadata key ``d2prune``. A file can be memory-mapped. Neighbours of int64 are read if their values
+fit in int32, and are never written.
 """
 
 from __future__ import annotations
@@ -27,22 +27,16 @@ from d2cli.defaults import MAX_ROWS
 from d2cli.errors import DataError
 from d2cli.files.formats.tables import arrow_errors
 from d2cli.files.frame import Frame
-from d2cli.files.graphs.arrow_graph import LISTS, RECORDED, ArrowGraph, ListPlace, fill_lists
-from d2cli.files.graphs.folder_parts import (
-    PartRecord,
-    check_parts,
-    count_parts,
-    names_folder,
-    part_name,
-    part_ranges,
-)
 from d2cli.files.keys import check_unique
-from d2cli.files.locate.copies import CopyPath, is_address
+from d2cli.files.locate.copies import CopyPath
 from d2cli.files.locate.paths import locate
 from d2cli.files.output.atomic import Outputs, resolve
 from d2cli.files.output.temporary import opened, sweep
+from d2cli.files.parts.arrow_graph import LISTS, RECORDED, ArrowGraph, ListPlace, fill_lists
+from d2cli.files.parts.part_kinds import GRAPH, names_folder
+from d2cli.files.parts.records import check_parts, records_of, whole_name
 from d2cli.files.provenance.fingerprint import fingerprint_of
-from d2cli.files.provenance.sidecar import as_metadata, new_provenance, read_sidecar
+from d2cli.files.provenance.sidecar import as_metadata, new_provenance, read_sidecar_of
 from d2cli.files.raw.arrow_places import list_places
 from d2cli.files.raw.numbers import write_at
 from d2cli.files.sizes import Ids
@@ -72,11 +66,9 @@ class GraphFile:
         """Open the files; errors as of :func:`open_graph`."""
         files = [ArrowGraph(path) for path in paths]
         self.paths, self.notices = [file.path for file in files], list(notices)
-        self.name = str(self.paths[0])
-        folder = os.path.dirname(self.name)
-        if files[0].part is not None and all(os.path.dirname(str(p)) == folder for p in paths):
-            self.name = folder or os.curdir
-        check_parts(self.name, [(file.path, file.n, file.part) for file in files])
+        parts = [file.part for file in files]
+        self.name = whole_name(parts)
+        check_parts(parts, GRAPH)
         first = files[0]
         for file in files[1:]:
             if file.columns != first.columns:
@@ -204,11 +196,9 @@ class GraphFile:
 
     def provenance_of_run(self) -> dict[str, Any]:
         """The provenance, with the section ``run`` of the sidecar if that describes this graph."""
-        output = self.paths[0] if self.name == str(self.paths[0]) else Path(self.name)
         beside = None
         try:
-            if isinstance(output, CopyPath) or not is_address(self.name):
-                beside = read_sidecar(output)
+            beside = read_sidecar_of(self.name, self.paths)
         except DataError:  # the sidecar of another graph; the metadata has everything else
             beside = None
         return {**self.provenance, "run": (beside or {}).get("run", {})}
@@ -241,8 +231,7 @@ class StoredGraph(NamedTuple):
 def open_graph(*places: str | Path) -> GraphFile:
     """Open a graph: a file, a folder of parts, a glob of parts, or several parts in order.
 
-    A folder that a killed run had moved away is put back first
-    (:mod:`d2cli.files.output.folder_swap`). Only headers are read.
+    Only headers are read.
 
     Raises:
         DataError: for what is no graph, and if parts are missing, of another graph, repeated or out
@@ -251,8 +240,6 @@ def open_graph(*places: str | Path) -> GraphFile:
     paths: list[Path] = []
     notices: list[str] = []
     for place in places:
-        if names_folder(place) and not is_address(str(place)) and not Path(place).exists():
-            sweep(resolve(Path(place)).parent)
         if isinstance(place, CopyPath):
             paths.append(place)
             continue
@@ -281,7 +268,8 @@ def write_graph(
     """
     sweep(resolve(Path(path)).parent)
     with Outputs() as outputs:
-        store_graph(outputs.place(path), graph, ids, provenance)
+        place = outputs.place(path, GRAPH if names_folder(path) else None)
+        store_graph(place, graph, ids, provenance)
 
 
 def store_graph(
@@ -298,11 +286,10 @@ def store_graph(
         _store_file(path, graph, _in_memory(graph, 0, graph.n), ids, metadata)
         return
     path.mkdir()
-    digest, parts = _digest(graph, metadata), count_parts(graph.n)
-    for part, (start, stop) in enumerate(part_ranges(graph.n)):
-        record = PartRecord(part, parts, start, graph.n, digest)
+    for record, stop in records_of(graph.n, GRAPH, _digest(graph, metadata)):
+        start = record.first_row
         _store_file(
-            path / part_name(part),
+            path / GRAPH.part_name(record.part),
             _rows_of(graph, start, stop),
             _in_memory(graph, start, stop),
             None if ids is None else ids.slice(start, stop - start),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from d2cli.defaults import WrittenAs
+from d2cli.files.parts.part_kinds import FOLDER_ENDING, SELECTION, count_parts, most_rows
 from d2cli.runtime.ledger import MIB, Ledger
 
 #: Bytes of a row in a table that lists kept rows, without its id.
@@ -58,10 +59,14 @@ def read_graph(ledger: Ledger, n: int, k: int, mapped: bool = True) -> None:
 
 
 def write(ledger: Ledger, ending: str, rows: int, columns: int, ids: Ids | None) -> None:
-    """Write `rows` of `columns` numbers and an id in the format of `ending`."""
+    """Write `rows` of `columns` numbers and an id in the format of `ending`.
+
+    A folder of parts has the ids of one part in memory at a time.
+    """
     ledger.stage = "write"
-    size = rows * (8 * columns + _id_bytes(ids))
-    if ending == ".parquet":  # the writer holds values to find repeated ones, as measured
+    parted = ending == FOLDER_ENDING
+    size = 8 * rows * columns + (most_rows(rows) if parted else rows) * _id_bytes(ids)
+    if parted or ending == ".parquet":  # the writer holds values to find repeated ones, as measured
         size += min(170 * rows, 44 * MIB) + 3 * MIB * (columns - 1)
     ledger.touch("columns", size)
 
@@ -81,14 +86,16 @@ def score_bytes(ending: str, n: int, kinds: int, ids: Ids | None) -> int:
 def selection_bytes(
     ending: str, written_as: WrittenAs, complement: bool, size: int, n: int, ids: Ids | None
 ) -> int:
-    """Bytes of a file that keeps `size` of n rows, or lists the others if it is a `complement`.
+    """Bytes of an output that keeps `size` of n rows, or lists the others if it is a `complement`.
 
     The format is that of `ending`; any other than a table or ``.npy`` is text.
     """
-    rows = n - size if complement else size
+    rows, files = n - size if complement else size, 1
+    if ending == FOLDER_ENDING:
+        ending, files = SELECTION.ending, count_parts(rows)
     if ending in _KEPT_ROW:
         row = (_DROPPED_ROW if complement else _KEPT_ROW)[ending]
-        return round(rows * (row + _id_bytes(ids, ending))) + _TABLE_HEADER
+        return round(rows * (row + _id_bytes(ids, ending))) + _TABLE_HEADER * files
     if written_as == "mask":
         return n + _NPY_HEADER if ending == ".npy" else 2 * n
     if ending == ".npy":

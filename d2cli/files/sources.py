@@ -37,6 +37,9 @@ from d2cli.files.locate.splits import check_splits
 from d2cli.files.locate.survey import outputs_notice
 from d2cli.files.output.remote_folder import place_of
 from d2cli.files.output.work_folder import WorkFolder
+from d2cli.files.parts.part_folders import kind_of_part
+from d2cli.files.parts.part_kinds import SELECTION
+from d2cli.files.parts.row_lists import RowList, is_parted, row_lists
 from d2cli.files.raw.row_files import RawRows, RowFiles, copy_rows
 from d2cli.files.sizes import Ids
 from d2cli.runtime.memory import allocate
@@ -376,8 +379,15 @@ def _one_kind(
 ) -> Iterator[tuple[Located, list[Field]]]:
     """The fields of each file; in a folder with several formats, of the first format that fits.
 
-    Tables that are outputs of d2prune by their metadata are left out of folders and globs.
+    Tables that are outputs of d2prune by their metadata are left out of folders and globs, unless
+    there is nothing but parts of a selection. Lists of rows in parts must be complete.
     """
+    if wanted.role == "rows" and any(is_parted(file.path) for file in found.files):
+        located = {file.path: file for file in found.files}
+        for paths in row_lists(located):
+            opened = RowList(paths, wanted.skim).files
+            yield from zip((located[path] for path in paths), opened, strict=True)
+        return
     by_kind: dict[Format, list[Located]] = {}
     for file in found.files:
         by_kind.setdefault(sniff(file.path, wanted), []).append(file)
@@ -394,14 +404,17 @@ def _one_kind(
         fields = file_fields(file.path, last, wanted.skim)
         table = getattr(fields[0], "table", None)
         if not file.by_name and table and is_foreign_table(file.path, table.schema, option):
-            outputs.append(str(file.path))
+            outputs.append((file, fields))
         else:
             yield file, fields
-    if outputs:
-        found.notices.append(outputs_notice(argument, outputs))
     if len(outputs) == len(by_kind[last]):
+        if all(kind_of_part(file.path) == SELECTION for file, _ in outputs):
+            yield from outputs
+            return
         says = f"{argument}: holds no data for --{option}, only outputs of d2prune"
-        raise DataError(f"{says} ({outputs[0]})", "a file that is given by name is read")
+        raise DataError(f"{says} ({outputs[0][0].path})", "a file that is given by name is read")
+    if outputs:
+        found.notices.append(outputs_notice(argument, [str(file.path) for file, _ in outputs]))
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,19 @@ from hypothesis import strategies as st
 from d2cli.commands.budget import Arranged
 from d2cli.errors import DataError, OutputError, UsageError
 from d2cli.files.graph_file import open_graph, read_graph, write_graph
-from d2cli.files.graphs import folder_parts as parts
 from d2cli.files.output import folder_swap as folders
 from d2cli.files.output import temporary
 from d2cli.files.output.atomic import Outputs, check_target
+from d2cli.files.parts import part_kinds
+from d2cli.files.parts.part_folders import files_of
+from d2cli.files.parts.part_kinds import GRAPH
+from d2cli.files.parts.records import PART_KEY
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.lists import RangedLists
 from d2cli.runtime.ledger import Ledger
+from tests.faults import can_exchange, killed_at
 from tests.strategies import knn_graphs
 
 EMB = ["graph", "--emb", "emb.npy", "-k", 3]
@@ -37,7 +41,7 @@ NAMES = [f"part-0000{number}.arrow" for number in range(3)]
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(parts, "PART_ROWS", 16)
+    monkeypatch.setattr(part_kinds, "PART_ROWS", 16)
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_parts_hold_consecutive_rows_and_the_metadata_of_the_file(graphs):
     for number, one in enumerate(found):
         assert one.schema.equals(whole.schema)
         assert one.schema.metadata[b"d2prune"] == whole.schema.metadata[b"d2prune"]
-        record = json.loads(one.schema.metadata[parts.PART_KEY])
+        record = json.loads(one.schema.metadata[PART_KEY])
         digest = record.pop("graph")
         assert len(digest) == 32
         assert record == {"part": number, "parts": 3, "first_row": 16 * number, "rows": 40}
@@ -102,7 +106,7 @@ def test_folder_and_file_have_equal_content(tmp_path_factory, lists, with_ids, s
     graph = KnnGraph(neighbors.astype(np.int32), distances.astype(np.float32), alone, info)
     ranged = RangedLists(n, graph.n_neighbors, alone, graph.rows, info)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "PART_ROWS", rows)
+        patch.setattr(part_kinds, "PART_ROWS", rows)
         patch.setattr("d2cli.graph.lists.RANGE_NUMBERS", 5)
         write_graph(folder / "g.arrow", graph, ids)
         write_graph(folder / "g.d2", graph, ids)
@@ -134,14 +138,20 @@ def test_graphs_of_other_lists_have_other_digests(tmp_path, monkeypatch):
         neighbors.sort(axis=1)
         distances = np.full((40, 2), 1 + number, np.float32)
         write_graph(tmp_path / "g.d2", KnnGraph(neighbors.astype(np.int32), distances))
-        raw = table(tmp_path / "g.d2" / NAMES[0]).schema.metadata[parts.PART_KEY]
+        raw = table(tmp_path / "g.d2" / NAMES[0]).schema.metadata[PART_KEY]
         seen.add(json.loads(raw)["graph"])
     assert len(seen) == 3
 
 
 def test_read_graph_takes_folders_globs_and_parts(graphs):
     whole = read_graph("g.arrow")
-    for places in (["g.d2"], ["g.d2/"], ["g.d2/*.arrow"], [f"g.d2/{name}" for name in NAMES]):
+    for places in (
+        ["g.d2"],
+        ["g.d2/"],
+        ["g.?2"],
+        ["g.d2/*.arrow"],
+        [f"g.d2/{name}" for name in NAMES],
+    ):
         graph = read_graph(*places)
         np.testing.assert_array_equal(graph.neighbors, whole.neighbors)
         np.testing.assert_array_equal(graph.distances, whole.distances)
@@ -306,9 +316,9 @@ def without_record(t):
 
 def record(**changed):
     def change(t):
-        entry = json.loads(t.schema.metadata[parts.PART_KEY]) | changed
+        entry = json.loads(t.schema.metadata[PART_KEY]) | changed
         return t.replace_schema_metadata(
-            {**t.schema.metadata, parts.PART_KEY: json.dumps(entry).encode()}
+            {**t.schema.metadata, PART_KEY: json.dumps(entry).encode()}
         )
 
     return lambda: rewrite("g.d2/part-00001.arrow", change)
@@ -406,9 +416,9 @@ def as_one_batch(path, t):
 
 @pytest.mark.parametrize("parted", [False, True])
 def test_neighbours_of_int64_are_read(graphs, monkeypatch, parted):
-    monkeypatch.setattr("d2cli.files.graphs.arrow_graph._CONVERTED", 10)
+    monkeypatch.setattr("d2cli.files.parts.arrow_graph._CONVERTED", 10)
     whole, name = read_graph("g.d2"), "g.d2" if parted else "g.arrow"  # not mapped
-    for path in parts.files_of(Path(name)):
+    for path in files_of(Path(name)):
         as_one_batch(path, wide(pa.table(table(path))))
     graph, lists = read_graph(name), open_graph(name).ranged()
     for found in (graph.rows(0, 40), lists.rows(0, 40)):
@@ -421,7 +431,7 @@ def test_neighbours_of_int64_are_read(graphs, monkeypatch, parted):
 
 @pytest.mark.parametrize("value", [2**31 - 1, 2**32 + 5, -2, -(2**31) - 1])
 def test_neighbours_beyond_int32_are_refused(graphs, monkeypatch, value):
-    monkeypatch.setattr("d2cli.files.graphs.arrow_graph._CONVERTED", 10)
+    monkeypatch.setattr("d2cli.files.parts.arrow_graph._CONVERTED", 10)
     changed = wide(table("g.arrow"))
     values = changed["neighbors"].combine_chunks().flatten().to_numpy().copy()
     values[3 * 17 + 1] = value
@@ -482,7 +492,7 @@ def test_outputs_inside_graphs_and_graphs_over_inputs_are_refused(graphs):
     assert err.startswith("error: g.d2/p.npy: lies inside the graph ")
     assert graphs(*EMB, "--out", "g.d2/g.d2")[0] == 2
     with pytest.raises(UsageError, match=r"g\.d2: the output would overwrite an input"):
-        check_target("g.d2", [Path(P1)])
+        check_target("g.d2", [Path(P1)], GRAPH)
     for args in (["--out", "s3://x/g.d2"], ["--out", "g.d3"]):
         assert graphs(*EMB, *args)[0] == 2
     assert content() == before
@@ -498,21 +508,12 @@ def renames(request, monkeypatch, graphs):
     return request.param
 
 
-def can_exchange():
-    for name in ("one", "other"):
-        os.mkdir(name)
-    found = folders._exchange(Path("one"), Path("other"))
-    for name in ("one", "other"):
-        os.rmdir(name)
-    return found
-
-
 def names():
     return {name for name in os.listdir() if name.startswith((".", "g.d2"))}
 
 
 def test_an_old_folder_is_replaced_by_fewer_parts(graphs, renames, monkeypatch):
-    monkeypatch.setattr(parts, "PART_ROWS", 30)
+    monkeypatch.setattr(part_kinds, "PART_ROWS", 30)
     assert graphs(*EMB, "--out", "g.d2")[0] == 0
     assert sorted(content()) == NAMES[:2]
     assert names() == {"g.d2", "g.d2.json"}
@@ -552,36 +553,13 @@ def test_a_failed_later_output_restores_the_folder(graphs, renames, monkeypatch,
 
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(OutputError, match="z: cannot be written"), Outputs() as outputs:
-        place = outputs.place("g.d2")
+        place = outputs.place("g.d2", GRAPH)
         place.mkdir()
         shutil.copy("g.arrow", place / NAMES[0])
         outputs.place("z").write_text("z")
     assert os.path.exists("g.d2") == there
     assert not there or content() == before
     assert not {name for name in names() if name.startswith(".")}
-
-
-def killed_at(number, exchanges, command):
-    """Run a command in a child that kills itself before the `number`-th rename."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    calls = []
-
-    def counted(real):
-        def call(*args):
-            calls.append(args)
-            if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args)
-
-        return call
-
-    os.replace, os.rename = counted(os.replace), counted(os.rename)
-    if exchanges:
-        folders._exchange = counted(folders._exchange)
-    command()
-    os._exit(0)
 
 
 def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_graph(graphs, renames):

@@ -15,8 +15,8 @@ from d2cli.commands.settle import settle_graph
 from d2cli.engine.threads import thread_count
 from d2cli.errors import UsageError
 from d2cli.files.frame import Frame
-from d2cli.files.graphs.folder_parts import names_folder
 from d2cli.files.output.atomic import check_target
+from d2cli.files.parts.part_kinds import GRAPH, PartKind, names_folder
 from d2cli.files.sources import Source
 
 
@@ -32,6 +32,11 @@ class GraphJob:
     emb: Source
     within: Source | None
     excluded: list[Source]
+
+    @property
+    def parts(self) -> PartKind | None:
+        """The kind of the parts that are written; None: the graph is one file."""
+        return GRAPH if names_folder(self.request.out) else None
 
 
 @dataclass(frozen=True)
@@ -88,5 +93,5 @@ def read_graph_data(job: GraphJob) -> GraphData:
     frame.check_id_column()
     frame.adopt_ids()
     job.inputs.note_rows(frame, bad.found)
-    check_target(job.request.out, job.inputs.paths)
+    check_target(job.request.out, job.inputs.paths, job.parts)
     return GraphData(frame, labels, excluded, bad)

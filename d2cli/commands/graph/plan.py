@@ -17,7 +17,7 @@ from d2cli.commands.plan import (
     search_of,
 )
 from d2cli.engine.tasks import Engine
-from d2cli.files.graphs.folder_parts import count_parts, names_folder
+from d2cli.files.parts.part_kinds import count_parts
 from d2cli.files.sizes import graph_bytes, read_ids
 from d2cli.graph.blocks.sizes import Files
 from d2cli.graph.settings import Matrix, SearchSettings
@@ -37,7 +37,7 @@ def plan_graph(job: GraphJob) -> Plan:
     found, spill = arrange_build(
         job.room, matrix_of(emb), search, lambda ledger: read_ids(ledger, ids)
     )
-    parts = count_parts(emb.rows) if names_folder(job.request.out) else 1
+    parts = 1 if job.parts is None else count_parts(emb.rows)
     return Plan(
         "graph",
         layouts,

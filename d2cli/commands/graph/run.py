@@ -76,6 +76,7 @@ def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
                     out,
                     provenance,
                     lambda path: store_graph(path, graph, data.frame.ids, provenance),
+                    job.parts,
                 )
             ],
             [("graph", describe_graph(graph)), *data.bad.lines, ("written", out)],

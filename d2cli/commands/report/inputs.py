@@ -23,6 +23,7 @@ from d2cli.files.examples import open_images, open_texts
 from d2cli.files.frame import Frame
 from d2cli.files.locate.paths import expand
 from d2cli.files.output.atomic import check_target
+from d2cli.files.parts.row_lists import row_lists
 from d2cli.files.provenance.fingerprint import describe_files
 from d2cli.files.score_file import recorded_direction
 from d2cli.files.selection_file import SelectionFile, StoredSelection, open_selection
@@ -120,13 +121,13 @@ def open_report_job(request: ReportRequest, skim: bool = False) -> ReportJob:
             media[option] = opened(given.paths, given.key, request.id_column, skim=skim)
             inputs.remember(option, media[option])
     labels = inputs.source(request.labels, "labels", "labels")
-    files = expand(list(request.selected), "selected")
-    if len(files) > MOST_SELECTIONS:
-        raise UsageError(f"{len(files)} selections are more than the {MOST_SELECTIONS} of a page")
-    selections = [open_selection(path, skim=skim) for path in files]
+    lists = [one for each in request.selected for one in row_lists(expand([each], "selected"))]
+    if len(lists) > MOST_SELECTIONS:
+        raise UsageError(f"{len(lists)} selections are more than the {MOST_SELECTIONS} of a page")
+    selections = [open_selection(*paths, skim=skim) for paths in lists]
     for one in selections:
-        described = partial(describe_files, [one.path], one.n)
-        inputs.add("selected", [one.path], one.layout, described, repeats=True)
+        described = partial(describe_files, one.paths, one.n)
+        inputs.add("selected", one.paths, one.layout, described, repeats=True)
     metric = options.metric or _agreed(
         {one.recorded("graph", "metric") for one in selections},
         Metric, "the selections were made with different metrics", "--metric",
@@ -204,7 +205,7 @@ def _of_rows(
         return selection
     if (lost := selection.rows[~bad.used[selection.rows]]).size:
         says = f"row {lost[0]} is selected, and cannot be used"
-        raise DataError(f"{selection.file.path}: {says}", "select again with --bad-rows drop")
+        raise DataError(f"{selection.file.name}: {says}", "select again with --bad-rows drop")
     numbers = np.cumsum(bad.used) - 1
     order = None if selection.order is None else numbers[selection.order]
     return selection._replace(rows=numbers[selection.rows], order=order)
@@ -218,16 +219,16 @@ def _check_origin(job: ReportJob, selection: StoredSelection) -> list[str]:
         known = described["emb"]["path"]
         if not selection.by_id:
             raise DataError(
-                f"{file.path}: was selected from other embeddings than {known}",
+                f"{file.name}: was selected from other embeddings than {known}",
                 "give the embeddings that it was selected from, or a selection by id",
             )
         notices.append(
-            f"{file.path}: was selected from other embeddings than {known}, and is joined to "
+            f"{file.name}: was selected from other embeddings than {known}, and is joined to "
             "them by id"
         )
     scores = file.recorded("inputs", "scores", "fingerprint")
     if scores not in (None, described["scores"]["fingerprint"]):
-        notices.append(f"{file.path}: was selected by other scores than --scores")
+        notices.append(f"{file.name}: was selected by other scores than --scores")
     return notices
 
 

@@ -44,7 +44,7 @@ def _numbers_of(data: ReportData, m: SelectionMeasures) -> dict[str, Any]:
         for name in ("mean", "p95", "max")
     }
     return {
-        "path": str(m.file.path),
+        "path": m.file.name,
         "kept": m.kept,
         "share": m.kept / data.frame.n,
         "coverage": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ def report_page(
     selections = []
     for place, (m, own) in enumerate(zip(measures.selections, numbers["selections"], strict=True)):
         letter = "ABCDEFGH"[place] if len(measures.selections) > 1 else ""
-        label = f"{letter}: {m.file.path.name}" if letter else m.file.path.name
+        name = Path(m.file.name).name
+        label = f"{letter}: {name}" if letter else name
         selections.append(
             {
                 "letter": letter,

@@ -59,7 +59,7 @@ def run_report(job: ReportJob, terminal: Terminal) -> Summary:
 def _line(data: ReportData, measured: SelectionMeasures, several: bool) -> tuple[str, str]:
     """One selection, for people."""
     random = sum(c.mean for c in measured.random.coverage) / len(measured.random.coverage)
-    name = f"{measured.file.path}: " if several else ""
+    name = f"{measured.file.name}: " if several else ""
     return (
         "kept",
         f"{name}{measured.kept:,} of {data.frame.n:,} rows; mean distance to the nearest kept "

@@ -46,9 +46,10 @@ from d2cli.errors import DataError, UsageError
 from d2cli.files.frame import Frame
 from d2cli.files.graph_file import GraphFile
 from d2cli.files.locate.copies import is_address
+from d2cli.files.parts.part_kinds import SELECTION, PartKind, names_folder
 from d2cli.files.provenance.fingerprint import SECOND_HAND, fingerprint_of, refuse_stale
 from d2cli.files.provenance.sidecar import read_sidecar
-from d2cli.files.selection_file import TABLE_ENDINGS
+from d2cli.files.selection_file import is_table
 from d2cli.files.sources import Reordered, Source
 from d2cli.graph.lists import NeighborLists
 from d2cli.selection.budgets import check_cutoff, cutoff_count, hardest
@@ -300,6 +301,11 @@ class Target:
         """What gives the format: ``.npy``; empty for ``-``."""
         return Path(self.path).suffix.lower()
 
+    @property
+    def parts(self) -> PartKind | None:
+        """The kind of the parts that are written; None: the selection is one file, or ``-``."""
+        return SELECTION if names_folder(self.path) else None
+
 
 def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[Target]:
     """The output of each budget, which stands beside its size in rows.
@@ -325,6 +331,7 @@ def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> l
             raise UsageError("{size} in --out is not known before the selection", "use {cost}")
         path = out.replace("{ratio}", str(budget.ratio)).replace("{size}", str(size))
         path = path.replace("{cost}", str(budget.cost))
+        path = path.rstrip("/") if names_folder(path) else path
         targets.append(Target(path, budget, size))
     if len({target.path for target in targets}) < len(targets):
         raise UsageError(
@@ -359,8 +366,7 @@ def read_select_data(job: SelectJob, in_ranges: bool = False) -> SelectData:
         note_scores(job.inputs, data.scores)
     _read_rows(job, data)
     data.frame.check_id_column()
-    out = job.request.output.out or ""
-    if out.endswith(TABLE_ENDINGS):  # so that a later step can join the selection
+    if is_table(job.request.output.out or ""):  # so that a later step can join the selection
         data.frame.adopt_ids(usual_only=True)
     job.inputs.note_rows(data.frame, data.bad.found)
     return data

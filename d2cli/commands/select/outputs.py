@@ -75,7 +75,7 @@ def _output(job: SelectJob, data: SelectData, outcome: Outcome, picked: Picked) 
         else:
             store_selection(place, picked.target.ending, kept, written_as, provenance)
 
-    return Output(picked.target.path, provenance, store)
+    return Output(picked.target.path, provenance, store, picked.target.parts)
 
 
 def _provenance(

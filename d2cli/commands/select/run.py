@@ -65,7 +65,7 @@ def run_select(job: SelectJob, terminal: Terminal) -> Summary:
     check_formats(job.request.output, targets, data.frame.ids)
     for target in targets:
         if target.path != "-":
-            check_target(target.path, job.inputs.paths)
+            check_target(target.path, job.inputs.paths, target.parts)
     with (
         _checkpoint(job, data, targets[0].path, terminal, parts) as checkpoint,
         ExitStack() as opened,

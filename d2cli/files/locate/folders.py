@@ -13,6 +13,7 @@ from d2cli.files.locate.hugging_face import saved_files, splits_of
 from d2cli.files.locate.splits import listed, split_word, splits_error
 from d2cli.files.locate.survey import Survey
 from d2cli.files.locate.tree import Entry, Tree
+from d2cli.files.parts.part_kinds import names_folder
 
 #: Folders that are searched for data, to say in an error what to give.
 _SEARCHED = 200
@@ -45,6 +46,8 @@ def folder_files(survey: Survey, folder: str) -> list[Entry]:
         return files
     folders = [entry for entry in entries if entry.is_walked]
     holding = {one.name: one for one in folders if _first_data(tree, one)}
+    # Outputs in parts lie beside the data.
+    holding = {name: holding[name] for name in holding if not names_folder(name)} or holding
     if list(holding) == ["data"]:
         return folder_files(survey, holding["data"].path)
     if holding and all(split_word(name) for name in holding):

@@ -16,7 +16,9 @@ from d2cli.files.locate.located import Found, Located
 from d2cli.files.locate.remote import RemoteTree
 from d2cli.files.locate.splits import check_splits, missing_shards
 from d2cli.files.locate.survey import Survey
-from d2cli.files.locate.tree import LocalTree, Tree
+from d2cli.files.locate.tree import Entry, LocalTree, Tree
+from d2cli.files.output.temporary import sweep
+from d2cli.files.parts.part_kinds import names_folder
 from d2cli.files.regular import system_errors
 
 
@@ -25,7 +27,9 @@ def locate(argument: str, option: str) -> Found:
 
     Natural order compares numbers by value: shard 2 comes before shard 10. An argument is a path, a
     folder (:func:`~d2cli.files.locate.folders.folder_files`) or a glob. In folders and globs,
-    caches of `datasets` are left out, and outputs of d2prune that the option does not consume.
+    caches of `datasets` are left out, and outputs of d2prune that the option does not consume. A
+    folder of parts that a killed run had moved away is put back first
+    (:mod:`d2cli.files.output.folder_swap`).
 
     Raises:
         DataError: if an argument names no file, or a folder that is not one data set.
@@ -35,6 +39,8 @@ def locate(argument: str, option: str) -> Found:
         raise UsageError(f"--{option} is given an empty path")
     argument = without_scheme(argument)
     tree: Tree = RemoteTree(argument) if is_address(argument) else LocalTree()
+    if names_folder(argument) and isinstance(tree, LocalTree) and not os.path.exists(argument):
+        sweep(Path(os.path.realpath(argument)).parent)
     survey = Survey(tree, option)
     with system_errors(argument):
         if tree.is_folder(argument):
@@ -72,8 +78,7 @@ def _in_glob(survey: Survey, argument: str) -> Found:
     matches = survey.tree.matches(argument)
     kept = survey.kept([match.path for match in matches if not match.is_folder])
     if all(match.is_folder for match in matches):
-        hives = [match for match in matches if is_hive(match)]
-        kept = [file.path for hive in hives for file in hive_files(survey, hive.path)]
+        kept = [file.path for match in matches for file in _in_match(survey, match)]
     if not kept and survey.left_out:
         says = f"{argument}: no data file matches this pattern{survey.left_out}"
         raise DataError(says, "a file that is given by name is read")
@@ -85,6 +90,13 @@ def _in_glob(survey: Survey, argument: str) -> Found:
         raise DataError(f"{argument}: no file matches this pattern")
     _check_mappings(survey.tree, kept)
     return _found(survey, kept, survey.notices(argument))
+
+
+def _in_match(survey: Survey, match: Entry) -> list[Entry]:
+    """The data files of a folder that a glob of folders matches: of a hive, or of parts."""
+    if names_folder(match.name):
+        return survey.data(survey.tree.entries(match.path))
+    return hive_files(survey, match.path) if is_hive(match) else []
 
 
 def _check_mappings(tree: Tree, names: list[str]) -> None:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2cli.errors import OutputError, UsageError
-from d2cli.files.graphs.folder_parts import files_of, is_graph_folder, names_folder
 from d2cli.files.locate.copies import is_address
 from d2cli.files.output.folder_swap import check_replaceable, replace_folder, restore_folder
 from d2cli.files.output.temporary import (
@@ -36,6 +35,8 @@ from d2cli.files.output.temporary import (
     opened,
     sweep,
 )
+from d2cli.files.parts.part_folders import files_of, kind_of_folder
+from d2cli.files.parts.part_kinds import PartKind
 from d2cli.files.provenance.sidecar import bridging_sidecar, sidecar_path
 from d2cli.runtime import stopping
 
@@ -55,14 +56,14 @@ class Outputs:
         self._moves: list[_Move] = []
         self._leases: dict[Path, Lease] = {}
 
-    def place(self, target: str | Path) -> Path:
+    def place(self, target: str | Path, kind: PartKind | None = None) -> Path:
         """The temporary path to write to, in the folder of `target`.
 
-        If the name of `target` ends in ``.d2``, so does the path: it is that of a folder to make.
+        If a `kind` is given, the path is that of a folder to make, for parts of this kind.
         """
         final = resolve(Path(target))
-        ending = TEMPORARY_FOLDER if names_folder(target) else TEMPORARY
-        self._moves.append(_Move(str(target), self._lease(final).temporary(ending), final))
+        ending = TEMPORARY if kind is None else TEMPORARY_FOLDER
+        self._moves.append(_Move(str(target), self._lease(final).temporary(ending), final, kind))
         return self._moves[-1].temporary
 
     def _lease(self, final: Path) -> Lease:
@@ -107,7 +108,7 @@ class Outputs:
             for stage in (first, data, last):
                 for move in stage:
                     with naming(move.final):
-                        undo.move(move.temporary, move.final)
+                        undo.move(move)
                 for folder in {move.final.parent for move in stage}:
                     with naming(folder):
                         _flush_folder(folder)
@@ -132,11 +133,12 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class _Move:
-    """The target as given, the temporary file or folder, and the resolved target."""
+    """The target as given, the temporary file or folder, the resolved target, the kind of parts."""
 
     target: str
     temporary: Path
     final: Path
+    kind: PartKind | None = None
 
 
 class _Undo:
@@ -146,10 +148,12 @@ class _Undo:
         self._lease = lease
         self._done: list[tuple[Path, Path | None]] = []
 
-    def move(self, source: Path, final: Path) -> None:
+    def move(self, move: _Move) -> None:
         """``os.replace``, with a backup link to the old file until the block ends."""
-        if source.is_dir():
-            self._done.append((final, replace_folder(source, final, self._lease(final))))
+        source, final = move.temporary, move.final
+        if move.kind is not None:
+            old = replace_folder(source, final, self._lease(final), move.kind)
+            self._done.append((final, old))
             return
         backup = None
         if final.exists():
@@ -225,16 +229,17 @@ def _flush_folder(folder: Path) -> None:
             raise
 
 
-def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
+def check_target(target: str | Path, inputs: Iterable[Path], kind: PartKind | None = None) -> None:
     """Check, before any work, that an output and its sidecar can be written.
 
-    Temporary files of dead runs in the same folder are removed.
+    Temporary files of dead runs in the same folder are removed. With a `kind`, the output is a
+    folder of such parts.
 
     Raises:
         OutputError: if the folder is missing or not writable, or the target is no regular file, or
             should be a folder of parts and is none.
         UsageError: if the target is remote, or the target or its sidecar is one of the `inputs` or
-            holds one, or lies inside a graph.
+            holds one, or lies inside a folder of parts.
     """
     if is_address(str(target)):
         raise UsageError(
@@ -246,9 +251,9 @@ def check_target(target: str | Path, inputs: Iterable[Path]) -> None:
             folders.add(_check_folder(place))
     for folder in folders:
         sweep(folder)  # puts a folder back that a killed run had moved away
-    for place in (Path(target), sidecar_path(target)):
+    for place, parts in ((Path(target), kind), (sidecar_path(target), None)):
         with naming(place):
-            _check_place(place, inputs)
+            _check_place(place, inputs, parts)
 
 
 def _check_folder(place: Path) -> Path:
@@ -258,23 +263,23 @@ def _check_folder(place: Path) -> Path:
         raise OutputError(f"{place}: the folder {folder} does not exist", f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{place}: the folder {folder} cannot be written")
-    if is_graph_folder(folder):
+    if (kind := kind_of_folder(folder)) is not None:
         raise UsageError(
-            f"{place}: lies inside the graph {folder}, which holds its parts only",
-            "write it beside the graph",
+            f"{place}: lies inside the {kind.name} {folder}, which holds its parts only",
+            f"write it beside the {kind.name}",
         )
     return folder
 
 
-def _check_place(place: Path, inputs: list[Path]) -> None:
+def _check_place(place: Path, inputs: list[Path], kind: PartKind | None) -> None:
     """Check what is there already."""
     final = resolve(place)
     if final.exists():
-        if names_folder(place):
+        if kind is not None:
             inside = any(final in resolve(path).parents for path in inputs)
             if inside:
                 raise UsageError(f"{place}: the output would overwrite an input that it holds")
-            check_replaceable(final, place)
+            check_replaceable(final, place, kind)
             return
         if not stat.S_ISREG(final.stat().st_mode):
             raise OutputError(f"{place}: is not a regular file", "choose another name for --out")

@@ -1,4 +1,4 @@
-"""A folder as an output: a graph in parts appears whole or not at all.
+"""A folder as an output: a graph or a selection in parts appears whole or not at all.
 
 The folder is written under a temporary name beside it, and renamed. ``rename`` does not replace a
 folder that holds files. On Linux, on most file systems, both names are exchanged in one step
@@ -14,7 +14,7 @@ states, and the next run in the folder clears it (:func:`~d2cli.files.output.tem
 | nothing | old folder, new folder, note | puts the old folder back, removes the others |
 | new folder | old folder, note | removes old folder and note |
 
-In the second state a command that reads the graph puts the old folder back too. The sidecar then
+In the second state a command that reads the folder puts it back too. The sidecar then
 describes both folders (:func:`~d2cli.files.provenance.sidecar.bridging_sidecar`).
 """
 
@@ -29,8 +29,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from d2cli.errors import OutputError
-from d2cli.files.graphs.folder_parts import why_not_replaced
 from d2cli.files.output.temporary import NOTE, TEMPORARY_FOLDER, Lease, flush
+from d2cli.files.parts.part_folders import why_not_replaced
+from d2cli.files.parts.part_kinds import PartKind
 
 #: Numbers of Linux, from the headers linux/fs.h and fcntl.h.
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
@@ -38,22 +39,22 @@ _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
-def check_replaceable(folder: Path, place: object) -> None:
-    """Refuse to replace a folder that is no graph in parts, or that holds anything else.
+def check_replaceable(folder: Path, place: object, kind: PartKind) -> None:
+    """Refuse to replace a folder that holds anything but parts of this kind.
 
     Raises:
         OutputError: naming `place` and what it holds.
     """
     if not folder.is_dir():
-        raise OutputError(f"{place}: is a file, and a graph that ends in .d2 is a folder")
-    why = why_not_replaced(folder)
+        raise OutputError(f"{place}: is a file, and a {kind.name} that ends in .d2 is a folder")
+    why = why_not_replaced(folder, kind)
     if why is not None:
-        says = f"{place}: is not replaced, because it is not only a graph: {why}"
+        says = f"{place}: is not replaced, because it is not only a {kind.name}: {why}"
         raise OutputError(says, "choose another name for --out, or remove the folder")
 
 
-def replace_folder(new: Path, final: Path, lease: Lease) -> Path | None:
-    """Rename a folder to `final`; returns where the folder that was there is now, or None.
+def replace_folder(new: Path, final: Path, lease: Lease, kind: PartKind) -> Path | None:
+    """Rename a folder of parts to `final`; returns where the folder that was there is now, or None.
 
     Raises:
         OSError: then the old folder is in place, or the note says where it belongs.
@@ -62,7 +63,7 @@ def replace_folder(new: Path, final: Path, lease: Lease) -> Path | None:
     if not os.path.lexists(final):
         os.rename(new, final)
         return None
-    check_replaceable(final, final)
+    check_replaceable(final, final, kind)
     if _exchange(new, final):
         return new
     old, note = lease.temporary(TEMPORARY_FOLDER), lease.temporary(NOTE)

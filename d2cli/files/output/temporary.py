@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from d2cli.files.graphs.folder_parts import files_of
+from d2cli.files.parts.part_folders import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.provenance.sidecar import is_provenance, load_json
 from d2cli.runtime import stopping

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from d2cli.errors import DataError
-from d2cli.files.graphs.folder_parts import files_of
-from d2cli.files.locate.copies import CopyPath
+from d2cli.files.locate.copies import CopyPath, is_address
+from d2cli.files.parts.part_folders import files_of
 from d2cli.files.provenance.fingerprint import fingerprint
 from d2cli.files.regular import check_regular
 from d2cli.version import __version__
@@ -132,6 +133,16 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
         says = f"is not the file that {beside} describes: it has changed since"
     hint = f"make it again, or remove {beside} if the change was intended"
     raise DataError(f"{output}: {says}", hint)
+
+
+def read_sidecar_of(name: str, paths: Sequence[Path]) -> dict[str, Any] | None:
+    """:func:`read_sidecar` of an output in one file, or of a folder `name` with these parts.
+
+    A remote folder has none.
+    """
+    if name == str(paths[0]):
+        return read_sidecar(paths[0])
+    return None if is_address(name) else read_sidecar(Path(name))
 
 
 def bridging_sidecar(new: Path, old: Path, output: Path) -> str | None:

@@ -15,9 +15,10 @@ from d2cli.errors import DataError
 from d2cli.files.formats.arrow_types import list_matrix, refuse_nulls
 from d2cli.files.formats.recognise import sniff
 from d2cli.files.formats.tables import TableFile, arrow_errors
-from d2cli.files.graphs.folder_parts import PartRecord
 from d2cli.files.keys import broadened
 from d2cli.files.output.remote_folder import place_of
+from d2cli.files.parts.part_folders import kind_of_part
+from d2cli.files.parts.records import Part, PartRecord
 from d2cli.files.provenance.sidecar import from_metadata
 from d2cli.files.raw.arrow_places import list_places
 from d2cli.files.raw.numbers import FilePlace, OpenFile
@@ -44,7 +45,7 @@ class ArrowGraph:
     Attributes:
         path, size: the file, and its bytes on disk.
         n, n_neighbors: the shape of its lists.
-        part: what it records of the whole graph; None: it is a graph of its own.
+        part: the file as a part, with what it records of the whole graph.
         info: how the graph was built.
         provenance: the same in full; its sections ``graph`` and ``inputs`` are dicts.
         columns: the type of each column, by name.
@@ -58,7 +59,10 @@ class ArrowGraph:
         """
         check_regular(path)
         if sniff(path) != "arrow":
-            raise DataError(f"{path}: is not a graph, which is an Arrow file", _MAKE)
+            kind, says = kind_of_part(path), "is not a graph, which is an Arrow file"
+            if kind is not None:
+                says = f"is a part of a {kind.name}, not of a graph"
+            raise DataError(f"{path}: {says}", _MAKE)
         self.path, self.size = path, path.stat().st_size
         self._table = TableFile(path, "arrow")
         with arrow_errors(path):
@@ -67,13 +71,14 @@ class ArrowGraph:
             found = from_metadata(path, schema.metadata, _MAKE)
         if found is None:
             raise DataError(f"{path}: is not a graph: its metadata has no 'd2prune'", _MAKE)
-        self.part = PartRecord.of(path, schema.metadata)
+        record = PartRecord.of(path, schema.metadata)
         self.provenance = {**found, **{part: found.get(part) or {} for part in ("graph", "inputs")}}
         self.info = _build_info(path, self.provenance["graph"])
         self._check_columns()
         self.n, self.n_neighbors = self._table.n, int(self.columns["neighbors"].list_size)
         if self.n == 0:
             raise DataError(f"{path}: there are no rows")
+        self.part = Part(path, self.n, record)
 
     def _check_columns(self) -> None:
         for name, numbers in _NUMBERS.items():

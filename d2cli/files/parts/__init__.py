@@ -1,0 +1,1 @@
+"""Outputs that are folders of parts: graphs and selections."""

@@ -53,16 +53,17 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
 
     Without one, or if numba's cache class has changed, each process compiles the kernel.
     """
+    options |= {"nogil": True, "no_cfunc_wrapper": True}  # no C code calls kernels
     for folder in (_usual_folder, _own_folder):
         try:
             with folder():
-                compiled = numba.njit(cache=True, nogil=True, **options)(function)
+                compiled = numba.njit(cache=True, **options)(function)
             if compiled is not function:
                 _adapt(compiled._cache, function)
             return compiled
         except (RuntimeError, AttributeError):  # "cannot cache function …: no locator available"
             continue
-    return numba.njit(nogil=True, **options)(function)
+    return numba.njit(**options)(function)
 
 
 @contextmanager

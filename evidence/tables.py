@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 DATASETS = {
     "fashion_mnist": "Fashion-MNIST",
     "wordnet": "WordNet glosses",
-    "kernel_docs": "kernel documentation",
+    "kernel_docs": "Kernel documentation",
 }
 SCORES = {
     "el2n": "EL2N",

@@ -16,6 +16,8 @@ from d2cli.runtime.ledger import Ledger
 
 #: Numbers in one block of rows that is checked or converted.
 BLOCK_NUMBERS = 1 << 21
+#: Numbers of rows that are read which are scaled to unit length at a time.
+SCALED_NUMBERS = 1 << 17
 #: Neighbours of lists that are read at one time.
 RANGE_NUMBERS = 1 << 19
 #: Random rows on which approximate searches tune themselves, and other rows on which the recall is

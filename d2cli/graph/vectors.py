@@ -16,10 +16,9 @@ from d2cli.engine.store import PartStore
 from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress, for_blocks, silent, thread_count
 from d2cli.errors import DataError
-from d2cli.graph.sizes import BLOCK_NUMBERS
+from d2cli.graph.sizes import BLOCK_NUMBERS, SCALED_NUMBERS
 from d2cli.limits import check_choice
 from d2cli.runtime.arrays import Bools, Floats, Int32, Int64
-from d2cli.runtime.floats.halves import widened
 
 #: Distances between longer vectors may not fit float32.
 _LARGEST_NORM = 1e38
@@ -70,8 +69,11 @@ class ReadVectors:
     def _scaled(self, block: Floats) -> Floats:
         """Rows as they are read -> vectors, in place."""
         if self.metric == "cosine":
+            step = max(1, SCALED_NUMBERS // self.shape[1])  # few, which are copied as float64
             with np.errstate(divide="ignore", invalid="ignore"):  # rows that are skipped
-                block[:] = _unit(block, _norms(block))
+                for start in range(0, len(block), step):
+                    some = block[start : start + step]
+                    some[:] = _unit(some, _norms(some))
         return block
 
 
@@ -276,6 +278,8 @@ def _checked(
     `start` is the first row. The length is that of the longest row.
     """
     if block.dtype.newbyteorder("=") == np.float16:
+        from d2cli.runtime.floats.halves import widened  # noqa: PLC0415, loads the compiler
+
         block = widened(block)
     rows = np.arange(start, start + len(block))
     if skip is not None and skip[start : start + len(block)].any():

@@ -68,6 +68,12 @@ def return_freed_arrays(memory: int) -> None:
         library.mallopt(_M_TRIM_THRESHOLD, size)
 
 
+def release_freed() -> None:
+    """Give back all freed arrays, before larger ones are made that cannot take their place."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def kept_freed(memory: int) -> int:
     """Bytes of `memory` that freed arrays take if :func:`return_freed_arrays` is called for it."""
     return _KEPT * min(memory // _RETURNED_SHARE, _LARGEST_RETURNED)

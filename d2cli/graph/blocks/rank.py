@@ -14,11 +14,12 @@ import numpy as np
 from d2cli.engine.threads import Progress, each, for_blocks
 from d2cli.graph.blocks.ranked import Held, Ranked, Stored
 from d2cli.graph.blocks.search import BlockSearch
-from d2cli.graph.blocks.sizes import PART_ROWS, PASSING_NUMBERS, passing_bytes, range_bytes
+from d2cli.graph.blocks.sizes import PART_ROWS, PASSING_NUMBERS, range_bytes
 from d2cli.graph.distances import AHEAD, distance, keep, rerank
 from d2cli.graph.vectors import Group
 from d2cli.runtime.arrays import Float32, Floats, Int32, Int64
 from d2cli.runtime.jit import kernel
+from d2cli.runtime.memory import release_freed
 from d2cli.runtime.prefetch import prefetch_row
 
 #: Rows ranked in one piece of work.
@@ -69,7 +70,7 @@ def _ranked_in_ranges(search: BlockSearch, k: int, room: int) -> Stored:
     n, (_, d), wide = len(search.group), search.group.vectors.shape, search.group.vectors.itemsize
     most = search.plan.list_size + (k if search.tight_count() else 0)
     step = int(_RANGE_SHARE * room / range_bytes(d, wide, most, k)) // PART_ROWS
-    fits = int(_PASSING_SHARE * room / search.threads / passing_bytes(d, wide))
+    fits = int(_PASSING_SHARE * room / search.threads / (wide * d))
     passing = max(1, PASSING_NUMBERS // d, fits)
     parts = [part for part in range(-(-n // PART_ROWS)) if not search.store.has("ranked", part)]
     step = max(1, min(step, -(-len(parts) // search.engine.at_once)))
@@ -96,6 +97,7 @@ def _rank_range(
     search: BlockSearch, most: int, k: int, passing: int, rows: tuple[int, int]
 ) -> None:  # fmt: skip
     """Store the lists of a range of rows, while all vectors pass it in runs of `passing` rows."""
+    release_freed()
     group, store, n, (start, stop) = search.group, search.store, len(search.group), rows
     candidates = _candidates_of_range(search, start, stop, most)
     vectors = np.empty((stop - start, group.vectors.shape[1]), group.vectors.dtype)

@@ -49,6 +49,8 @@ REROUTED_PACKS = 8
 PART_ROWS = 1 << 15
 #: Numbers of the vectors that pass the rows to be ranked, in each thread, at least.
 PASSING_NUMBERS = 1 << 19
+#: Bytes of a thread that reads and converts rows, besides the rows.
+READING_BYTES = 1 << 22
 
 
 def truth_size(k: int, n: int) -> int:
@@ -89,11 +91,6 @@ def range_bytes(d: int, wide: int, most: int, k: int) -> int:
     return wide * d + 8 * most + 8 * k + 8
 
 
-def passing_bytes(d: int, wide: int) -> int:
-    """Bytes per row that passes: its vector, while it is read, scaled in float64 and converted."""
-    return (2 * wide + 8) * d
-
-
 class Files(NamedTuple):
     """Bytes of what a search keeps in files, with a copy of the vectors if one is needed."""
 
@@ -121,12 +118,12 @@ def search_in_files(
     ledger.hold("rows and blocks", known_bytes(n, min(d, MOST_DIMENSIONS)))
     group = _group_rows(n)
     ranking = min(n, PART_ROWS) * range_bytes(d, matrix.wide, size, k)
-    ranking += threads * max(1, PASSING_NUMBERS // d) * passing_bytes(d, matrix.wide)
+    ranking += threads * (max(1, PASSING_NUMBERS // d) * matrix.wide * d + READING_BYTES)
     tasks.hold("tasks", max(threads * group * (4 * width + 16 * cells), ranking))
     own, far = met_bytes(width, size, probes), far_bytes(width, size)
     # More is never in memory: rows of a task with all blocks; rows that are ranked with all others.
     rows, ranked = max(n / at_once, group), range_bytes(d, matrix.wide, size, k)
-    most = max(rows * own + n * far, rows * ranked + n * passing_bytes(d, matrix.wide))
+    most = max(rows * own + n * far, rows * ranked + n * matrix.wide * d)
     tasks.hold("parts", min(room, most))
     tasks.free("tasks", "parts")
     ledger.free("rows and blocks")

@@ -96,7 +96,7 @@ def test_plan_states_process_tasks_shards_and_object_store(planned, nodes):
     assert on_nodes["shards"] == {"count": 1, "bytes": size}
     tasks = on_nodes["tasks"]
     assert tasks["peak_bytes"] == sum(tasks["parts"].values())
-    assert set(tasks["parts"]) == {"program", "piece of edges"}
+    assert set(tasks["parts"]) == {"program", "freed arrays", "piece of edges"}
     assert memory["peak_bytes"] == sum(memory["parts"].values())
     assert memory["parts"]["Ray"] == RAY
     assert memory["parts"]["object store"] == on_nodes["object_store_bytes"]

@@ -78,7 +78,7 @@ class RayEngine(Engine):
         self._ray = ray = ray_module()
         address = address or os.environ.get("RAY_ADDRESS")
         self._mine = connect(ray, address, thread_count(threads))
-        self.memory = self.tasks = 0
+        self.memory = self.tasks = self._granted = 0
         self._share, self._no_node_since = 1.0, math.inf
         self._limit: int | None = None
         wait_for_nodes(lambda: len(self._nodes()), nodes, PATIENCE)
@@ -97,7 +97,7 @@ class RayEngine(Engine):
         shared = self.put(work)
         call = self._call.options(max_retries=RETRIES, num_cpus=1, **memory)
         waiting, running = iter(items), dict[Any, Item]()
-        origin = _Origin.here(max(0, self.memory - BASE))
+        origin = _Origin.here(self._granted)
         try:
             while True:
                 for item in _some(waiting, _AHEAD * self.at_once - len(running)):
@@ -153,6 +153,11 @@ class RayEngine(Engine):
         self._share, self._limit = share, limit
         self.memory = min((node.memory // node.cores for node in self._nodes()), default=0)
         return max(0, self.memory - BASE)
+
+    def grant(self, memory: int) -> None:
+        """As :meth:`Engine.grant`; this process has no files' content in memory."""
+        self._granted = memory
+        return_freed_arrays(0)
 
     @property
     def store(self) -> int:
@@ -288,7 +293,7 @@ class _HeldThere(Held):
         self._actors = [
             self._engine._made.options(
                 num_cpus=share, scheduling_strategy=self._engine._on(node), **memory
-            ).remote(_Origin.here(self._memory), self._make, item)
+            ).remote(_Origin.here(0), self._make, item)
             for item, (node, share) in zip(self._items, places, strict=True)
         ]
 
@@ -364,7 +369,7 @@ class _Origin(NamedTuple):
 
     version: str
     folder: str  # paths may be relative to it
-    memory: int  # bytes that its arrays may take
+    memory: int  # bytes as of Engine.grant
 
     @classmethod
     def here(cls, memory: int) -> _Origin:

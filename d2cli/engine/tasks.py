@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from d2cli.engine import threads as pool
 from d2cli.engine.threads import silent
+from d2cli.runtime.memory import return_freed_arrays
 
 Item = TypeVar("Item")
 Ended = Callable[[Item], object]
@@ -67,6 +68,10 @@ class Engine:
         is an object for people.
         """
         return Held(make, items, self.threads)
+
+    def grant(self, memory: int) -> None:
+        """Say how many bytes of arrays tasks may hold beyond the least: for what is freed."""
+        return_freed_arrays(memory)
 
     def can_hold(self, count: int, memory: int) -> bool:
         """Whether there is room for `count` objects of :meth:`hold`, of `memory` bytes each."""

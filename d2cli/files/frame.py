@@ -169,7 +169,8 @@ class Frame:
         self._check_has_column(source)
         if self.id_column == NO_IDS:
             return self._by_row(source, f"row by row (--id-column {NO_IDS})")
-        if source.n == self.n and self._same_rows(source) and not source.id_parts:
+        in_order = self._same_rows(source) and not source.recorded_by_rank
+        if source.n == self.n and in_order and not source.id_parts:
             return self._by_row(source, f"row by row: it was made from the rows of {self.name}")
         theirs = source.ids()
         id_name = source.id_parts[0].name if source.id_parts else None

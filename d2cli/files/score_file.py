@@ -97,6 +97,8 @@ def add_recorded_names(source: Source, id_column: str | None) -> None:
                 source.id_parts = list(kept.parts)
             if source.id_parts:
                 source.keys.setdefault(name, Key(name, tuple(source.id_parts)))
+        order = (provenance.get("parameters") or {}).get("order")
+        source.recorded_by_rank |= provenance.get("command") == "select" and order == "rank"
         if isinstance(made_from, list):
             found = {one for one in made_from if isinstance(one, str)}
             source.recorded_fingerprints |= found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +103,7 @@ class Source:
             of the rows that it was made from, or None; the fingerprints of its inputs.
         recorded_out_of_order: whether these inputs were in different orders, or their ids do not
             ascend.
+        recorded_by_rank: whether it is a selection whose rows are in the order of the picks.
         keys: every column of integers or text, besides the field itself, that each file has.
         n, paths: the number of rows of all files; the files, in order, each once.
         name: the name of the input in messages.
@@ -125,7 +126,7 @@ class Source:
         self.role, self.option, self.parts, self.id_parts = role, option, parts, id_parts or []
         self.recorded_ids: str | None = None
         self.recorded_fingerprints: frozenset[str] = frozenset()
-        self.recorded_out_of_order = False
+        self.recorded_out_of_order = self.recorded_by_rank = False
         self.keys, self.chosen, self.column_name = keys or {}, chosen, parts[0].name
         self.n = sum(part.n for part in parts) if n is None else n
         self.paths = list(dict.fromkeys(file for part in parts for file in part.files))
@@ -383,10 +384,7 @@ def _one_kind(
     there is nothing but parts of a selection. Lists of rows in parts must be complete.
     """
     if wanted.role == "rows" and any(is_parted(file.path) for file in found.files):
-        located = {file.path: file for file in found.files}
-        for paths in row_lists(located):
-            opened = RowList(paths, wanted.skim).files
-            yield from zip((located[path] for path in paths), opened, strict=True)
+        yield from _complete(found.files, wanted.skim)
         return
     by_kind: dict[Format, list[Located]] = {}
     for file in found.files:
@@ -404,17 +402,25 @@ def _one_kind(
         fields = file_fields(file.path, last, wanted.skim)
         table = getattr(fields[0], "table", None)
         if not file.by_name and table and is_foreign_table(file.path, table.schema, option):
-            outputs.append((file, fields))
+            outputs.append(file)
         else:
             yield file, fields
     if len(outputs) == len(by_kind[last]):
-        if all(kind_of_part(file.path) == SELECTION for file, _ in outputs):
-            yield from outputs
+        if all(kind_of_part(file.path) == SELECTION for file in outputs):
+            yield from _complete(outputs, wanted.skim)
             return
         says = f"{argument}: holds no data for --{option}, only outputs of d2prune"
-        raise DataError(f"{says} ({outputs[0][0].path})", "a file that is given by name is read")
+        raise DataError(f"{says} ({outputs[0].path})", "a file that is given by name is read")
     if outputs:
-        found.notices.append(outputs_notice(argument, [str(file.path) for file, _ in outputs]))
+        found.notices.append(outputs_notice(argument, [str(file.path) for file in outputs]))
+
+
+def _complete(files: Sequence[Located], skim: bool) -> Iterator[tuple[Located, list[Field]]]:
+    """The fields of each file of lists of rows, which must be complete if they are in parts."""
+    located = {file.path: file for file in files}
+    for paths in row_lists(located):
+        opened = RowList(paths, skim).files
+        yield from zip((located[path] for path in paths), opened, strict=True)
 
 
 @dataclass(frozen=True)

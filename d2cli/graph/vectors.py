@@ -104,12 +104,14 @@ class Group:
         return self.vectors[rows]
 
     def read(self, start: int, stop: int, out: Floats) -> None:
-        """``out[:] = block(start, stop)``, without another array if the vectors are read."""
+        """``out[:] = block(start, stop)``, without another array of this size."""
         rows = slice(start, stop) if self.rows is None else _run_of(self.rows[start:stop])
         if isinstance(self.vectors, ReadVectors) and isinstance(rows, slice):
             self.vectors.read(rows.start, rows.stop, out)
-        else:
-            out[:] = self.vectors[rows]
+            return
+        step = max(1, SCALED_NUMBERS // out.shape[1])
+        for at in range(0, len(out), step):
+            out[at : at + step] = self.block(start + at, min(start + at + step, stop))
 
     def vectors_at(self, numbers: NDArray[Any]) -> Floats:
         """The vectors (m, d) with these numbers, a copy."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from d2cli.errors import DataError
 
 #: Numbers from malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 #: Freed arrays of this size go back to the system at once, in a run that has little memory and in
 #: one that has much. In between it is a share of the memory.
 _SMALLEST_RETURNED, _LARGEST_RETURNED, _RETURNED_SHARE = 1 << 20, 1 << 25, 64
@@ -58,14 +58,16 @@ def return_freed_arrays(memory: int) -> None:
 
     The GNU C library otherwise keeps freed arrays of up to 32 MiB for later ones, and a run needs
     more memory than its arrays. New memory takes time: the system fills it with zeros. So what is
-    large depends on the `memory`, bytes, that the arrays of the run may take. Other libraries have
-    no such setting.
+    large depends on the `memory`, bytes, that the arrays of the run may take. All threads share one
+    heap, so that what is kept does not depend on their number. Other libraries have no such
+    setting.
     """
-    size = min(max(memory // _RETURNED_SHARE, _SMALLEST_RETURNED), _LARGEST_RETURNED)
+    size = max(_returned_size(memory), _SMALLEST_RETURNED)
     with suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, size)
         library.mallopt(_M_TRIM_THRESHOLD, size)
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 def release_freed() -> None:
@@ -76,7 +78,11 @@ def release_freed() -> None:
 
 def kept_freed(memory: int) -> int:
     """Bytes of `memory` that freed arrays take if :func:`return_freed_arrays` is called for it."""
-    return _KEPT * min(memory // _RETURNED_SHARE, _LARGEST_RETURNED)
+    return _KEPT * _returned_size(memory)
+
+
+def _returned_size(memory: int) -> int:
+    return min(memory // _RETURNED_SHARE, _LARGEST_RETURNED)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, where: str) -> NDArray[Any]:

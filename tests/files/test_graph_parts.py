@@ -334,10 +334,10 @@ MALFORMED = {
     "two graphs": (other_graph, f"{P1}: is a part of another graph than {P0}"),
     "twice": (lambda: shutil.copy(P0, P1), f"{P1}: is part 0, as {P0} is"),
     "exchanged": (lambda: folders._exchange(Path(P0), Path(P1)), f"{P0}: is part 1, where part 0"),
-    "a whole graph": (lambda: shutil.copy("g.arrow", P1), f"{P1}: is a graph of its own"),
-    "a whole graph first": (lambda: shutil.copy("g.arrow", "g.d2/a.arrow"), "g.d2/a.arrow: is a"),
+    "a whole graph": (lambda: shutil.copy("g.arrow", P1), f"{P1}: is no part of a graph"),
+    "a whole graph first": (lambda: shutil.copy("g.arrow", "g.d2/a.arrow"), "g.d2/a.arrow: is no"),
     "fewer rows": (lambda: rewrite(P1, lambda t: t.slice(1)), f"{P1}: has 15 rows, and must"),
-    "no record": (lambda: rewrite(P1, without_record), f"{P1}: is a graph of its own"),
+    "no record": (lambda: rewrite(P1, without_record), f"{P1}: is no part of a graph"),
     "columns": (lambda: rewrite(P1, lambda t: t.append_column("excluded", pa.array([False] * 16))),
                 f"{P1}: has other columns, or another k, than {P0}"),
     "record damaged": (record(part="1"), f"{P1}: its 'd2prune.part' metadata is damaged"),
@@ -378,7 +378,7 @@ def test_parts_given_by_name_must_be_all_and_in_order(graphs):
         ([P1, P0, P2], f"{P1}: is part 1, where part 0 must come"),
         ([P0, P1], "g.d2: part-00002.arrow is missing"),
         ([P0, P0, P1, P2], f"{P0}: is given twice"),
-        (["g.arrow", "g.arrow"], "g.arrow: is a graph of its own"),
+        (["g.arrow", "g.arrow"], "g.arrow: is no part of a graph"),
     ):
         graph = [word for one in paths for word in ("--graph", one)]
         code, _, err = graphs(*PASS, *graph)

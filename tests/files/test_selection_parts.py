@@ -425,12 +425,12 @@ MALFORMED = {
     "two selections": (other_selection, f"{P1}: is a part of another selection than {P0}"),
     "twice": (lambda: shutil.copy(P0, P1), f"{P1}: is part 0, as {P0} is"),
     "exchanged": (lambda: swap(P0, P1), f"{P0}: is part 1, where part 0"),
-    "a file": (lambda: shutil.copy("k.parquet", P1), f"{P1}: is a selection of its own"),
-    "a file first": (lambda: shutil.copy("k.parquet", "k.d2/a.parquet"), "k.d2/a.parquet: is a s"),
-    "another format": (lambda: np.save("k.d2/rows.npy", [1]), "k.d2/rows.npy: is a selection of"),
-    "text": (lambda: Path(P1).write_text("1\n2\n"), f"{P1}: is a selection of its own"),
+    "a file": (lambda: shutil.copy("k.parquet", P1), f"{P1}: is no part of a selection"),
+    "a file first": (lambda: shutil.copy("k.parquet", "k.d2/a.parquet"), "k.d2/a.parquet: is no p"),
+    "another format": (lambda: np.save("k.d2/rows.npy", [1]), "k.d2/rows.npy: is no part of a s"),
+    "text": (lambda: Path(P1).write_text("1\n2\n"), f"{P1}: is no part of a selection"),
     "fewer rows": (lambda: rewrite(P1, lambda t: t.slice(1)), f"{P1}: has 7 rows, and must have 8"),
-    "no record": (lambda: rewrite(P1, without_record), f"{P1}: is a selection of its own"),
+    "no record": (lambda: rewrite(P1, without_record), f"{P1}: is no part of a selection"),
     "columns": (lambda: rewrite(P1, lambda t: t.drop_columns("gain")),
                 f"{P1}: has other columns than {P0}"),
     "record damaged": (record(part="1"), f"{P1}: its 'd2prune.part' metadata is damaged"),
@@ -658,3 +658,57 @@ def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_selection(exchange
         assert code == -signal.SIGKILL
     assert code == 0
     assert list(dict.fromkeys(seen)) == (["old", "new"] if exchanges else ["old", "away", "new"])
+
+
+# -- beside other files ----------------------------------------------------------------------------
+@pytest.mark.parametrize("argument", ["lists/*", "lists"])
+def test_folders_and_globs_take_files_and_folders_of_parts(kept, select, argument):
+    """Both lists are left out; the sidecar of the folder is no list."""
+    os.mkdir("lists")
+    for name, size in (("a.parquet", 3), ("b.d2", 18)):
+        assert select(*PICK[:4], "--size", size, "--out", f"lists/{name}")[0] == 0
+    listed = set(pq.read_table("lists/a.parquet")["index"].to_pylist())
+    listed |= set(pyarrow.dataset.dataset("lists/b.d2").to_table()["index"].to_pylist())
+    code, _, err = select(*PICK[:4], "--size", 5, "--exclude", argument, "--out", "rest.npy")
+    assert code == 0, err
+    assert not listed & set(np.load("rest.npy").tolist())
+    shutil.rmtree("lists/b.d2")
+    shutil.copytree("k.d2", "lists/b.d2")
+    os.unlink("lists/b.d2.json")
+    os.unlink(f"lists/b.d2/{NAMES[1]}")
+    code, _, err = select(*PICK[:4], "--size", 5, "--exclude", argument, "--out", "rest.npy")
+    assert code == 1
+    assert err.startswith(f"error: lists/b.d2: {NAMES[1]} is missing")
+
+
+@pytest.mark.parametrize("argument", ["sets/*", "sets"])
+def test_other_options_leave_folders_of_parts_out(kept, select, argument):
+    os.mkdir("sets")
+    shutil.move("emb.npy", "sets/emb.npy")
+    shutil.move("k.d2", "sets/k.d2")
+    shutil.move("k.d2.json", "sets/k.d2.json")
+    line = ["--emb", argument, "--scores", "with_ids.parquet", "--size", 5, "--out", "five.npy"]
+    code, _, err = select(*line, "--id-column", "none")
+    assert code == 0, err
+    assert "outputs of d2prune are not read as data: k.d2" in err
+
+
+def test_parts_that_are_read_by_column_must_be_complete(kept, select):
+    """Exchanged parts would give each row the score of another."""
+    line = ["--emb", "emb.npy", "--scores", "all.d2", "--scores-key", "score", "--size", 5]
+    assert select(*PICK[:4], "--ratio", 1, "--cutoff", 0, "--out", "all.d2")[0] == 0
+    assert select(*line, "--out", "by_parts.npy")[0] == 0
+    swap("all.d2/part-00000.parquet", "all.d2/part-00003.parquet")
+    code, _, err = select(*line, "--out", "x.npy")
+    assert code == 1
+    assert err.startswith("error: all.d2/part-00000.parquet: is part 3, where part 0 must come")
+
+
+@pytest.mark.parametrize("name", ["all.parquet", "all.d2"])
+def test_rows_in_the_order_of_picks_are_not_joined_row_by_row(data, select, name):
+    np.save("s.npy", data.scores)
+    line = ["--emb", "emb.npy", "--scores", "s.npy", "--ratio", 1, "--cutoff", 0]
+    assert select(*line, "--order", "rank", "--out", name)[0] == 0
+    code, _, err = select(*PICK[:2], "--scores", name, "--scores-key", "score", "--size", 5)
+    assert code == 1, err
+    assert "index" in err

@@ -13,6 +13,7 @@ from d2cli.engine.checkpoints import NONE, Checkpoint
 from d2cli.engine.threads import silent
 from d2cli.files.output.part_files import PartFiles
 from d2cli.files.output.work_folder import LocalFolder
+from d2cli.graph import vectors
 from d2cli.graph.blocks import meeting, neighbors, plan, rank, ranked, sizes, tight
 from d2cli.graph.recall import Truth, sample_rows
 from d2cli.graph.settings import SearchSettings
@@ -375,3 +376,19 @@ def test_result_does_not_depend_on_instructions():
         cwd=Path(__file__).parents[2], env={**os.environ, **plainest},
     )  # fmt: skip
     assert done.stdout.split() == [digest(kind, 2500) for kind in KINDS]
+
+
+def test_rows_with_gaps_are_read_in_pieces(monkeypatch):
+    """The array that is filled has no second one of its size beside it."""
+    monkeypatch.setattr(vectors, "SCALED_NUMBERS", 40)
+    values = made(iid, 100)
+    read = vectors.ReadVectors(Reader(values), "euclidean")
+    taken = []
+    take = read.reader.take
+    read.reader.take = lambda rows: taken.append(len(rows)) or take(rows)
+    rows = np.flatnonzero(np.arange(100) % 3)
+    out = np.empty((50, values.shape[1]), np.float32)
+    Group(read, rows).read(5, 55, out)
+    np.testing.assert_array_equal(out, values[rows[5:55]])
+    assert sum(taken) == 50
+    assert max(taken) <= max(1, 40 // values.shape[1])

@@ -27,7 +27,6 @@ from d2cli.graph.build import build_graph, build_lists
 from d2cli.graph.knn_graph import KnnGraph
 from d2cli.graph.lists import NeighborLists, ranges
 from d2cli.graph.settings import SearchSettings
-from d2cli.runtime.memory import return_freed_arrays
 
 
 def run_graph(job: GraphJob, terminal: Terminal) -> Summary:
@@ -115,7 +114,7 @@ def lists_of(
             emb, options, threads, progress, checkpoint,
             labels=labels, within=within, excluded=excluded, bad=bad,
         )  # fmt: skip
-    return_freed_arrays(spill.room)
+    (engine or Engine(threads)).grant(spill.room)
     counted = nullcontext() if bad is None else bad.counting(emb, options.metric)
     settings = SearchSettings(**as_parameters(options), threads=threads)
     with counted, blame(embeddings=emb, within=within):

@@ -19,6 +19,7 @@ from d2cli.commands.propagate.missing import missing_lines, without_gaps
 from d2cli.commands.propagate.plan import plan_propagate
 from d2cli.commands.requests import MEDIAN
 from d2cli.commands.settle import Messages
+from d2cli.engine.tasks import Engine
 from d2cli.engine.threads import Progress
 from d2cli.files.provenance.sidecar import new_provenance
 from d2cli.files.sources import blame
@@ -28,7 +29,6 @@ from d2cli.messages.forward import bandwidth_decision, resolve_bandwidth, vanish
 from d2cli.messages.part_tasks import edges_by_tasks
 from d2cli.messages.parts import EdgeParts, in_parts, stored_edges
 from d2cli.runtime.decisions import Decision
-from d2cli.runtime.memory import return_freed_arrays
 
 #: A notice is printed if a larger share of the edge weights is too small to have an effect.
 VANISHED_NOTICE = 0.5
@@ -113,7 +113,7 @@ def edges_for(
         rule, bandwidth = messages.edges, messages.bandwidth
         yield prepare_edges(graph, edges=rule, bandwidth=bandwidth, drop=drop)
         return
-    return_freed_arrays(spill.room)
+    (room.engine or Engine(1)).grant(spill.room)
     with work_files(room) as files:
         sigma, rule = resolve_bandwidth(graph, messages.bandwidth), messages.edges
         if room.engine is not None:

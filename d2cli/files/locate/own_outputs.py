@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from d2cli.errors import DataError
 from d2cli.files.locate.tree import LocalTree, Tree
+from d2cli.files.parts.part_kinds import PART_KINDS
 from d2cli.files.provenance.sidecar import from_metadata, read_sidecar
 
 #: The commands whose outputs an option consumes; any other option consumes none.
@@ -29,6 +30,17 @@ _COLUMNS = {
     "graph": {"neighbors", "distances", "excluded"},
     "select": {"index", "rank", "score", "propagated", "gain"},
 }
+
+
+def reads_parts(option: str) -> bool:
+    """Whether an option consumes outputs that may be folders of parts."""
+    return bool({kind.command for kind in PART_KINDS} & {*_CONSUMED.get(option, ())})
+
+
+def is_sidecar(path: str, tree: Tree) -> bool:
+    """Whether a file is the sidecar of an output of d2prune."""
+    content = tree.json(path)
+    return isinstance(content, dict) and content.get("program") == "d2prune"
 
 
 def is_foreign(path: str, tree: Tree, option: str) -> bool:

@@ -76,8 +76,8 @@ def _in_folder(survey: Survey, argument: str) -> Found:
 
 def _in_glob(survey: Survey, argument: str) -> Found:
     matches = survey.tree.matches(argument)
-    kept = survey.kept([match.path for match in matches if not match.is_folder])
-    if all(match.is_folder for match in matches):
+    kept = survey.kept(matches)
+    if not kept and all(match.is_folder for match in matches):
         kept = [file.path for match in matches for file in _in_match(survey, match)]
     if not kept and survey.left_out:
         says = f"{argument}: no data file matches this pattern{survey.left_out}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from d2cli.files.locate.hugging_face import is_cache
-from d2cli.files.locate.own_outputs import is_foreign
+from d2cli.files.locate.own_outputs import is_foreign, is_sidecar, reads_parts
 from d2cli.files.locate.splits import listed
 from d2cli.files.locate.tree import Entry, Tree
+from d2cli.files.parts.part_kinds import names_folder
 
 
 class Survey:
@@ -25,21 +27,51 @@ class Survey:
         self.caches: list[str] = []
 
     def data(self, entries: list[Entry]) -> list[Entry]:
-        """The data files among all the `entries` of one folder."""
+        """The data files among all the `entries` of one folder, and the parts of outputs in it."""
         names = {entry.name for entry in entries}
-        return [entry for entry in entries if entry.is_data and self._is_kept(entry.path, names)]
+        return self._files(
+            entry
+            for entry in entries
+            if (entry.is_data or self._is_parted(entry)) and self._is_kept(entry.path, names)
+        )
 
-    def kept(self, paths: list[str]) -> list[str]:
-        """The data files among the matches of a glob."""
-        folders = {os.path.dirname(path) for path in paths}
+    def kept(self, matches: list[Entry]) -> list[str]:
+        """The data files among the matches of a glob, and the parts of outputs among them."""
+        places = {os.path.dirname(one.path) for one in matches}
         names = {
-            one: {entry.name for entry in self.tree.entries(one or os.curdir)} for one in folders
+            one: {entry.name for entry in self.tree.entries(one or os.curdir)} for one in places
         }
-        return [path for path in paths if self._is_kept(path, names[os.path.dirname(path)])]
+        found = self._files(
+            one
+            for one in matches
+            if (not one.is_folder or self._is_parted(one))
+            and self._is_kept(one.path, names[os.path.dirname(one.path)])
+        )
+        return [file.path for file in found]
+
+    def _is_parted(self, entry: Entry) -> bool:
+        """Whether it is a folder of parts that the option reads, or an output that it leaves out.
+
+        Other options read such a folder only if nothing else is meant.
+        """
+        if not (entry.is_walked and names_folder(entry.name)):
+            return False
+        return reads_parts(self.option) or is_foreign(entry.path, self.tree, self.option)
+
+    def _files(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The files themselves, and those of folders of parts."""
+        found: list[Entry] = []
+        for entry in entries:
+            inside = self.data(self.tree.entries(entry.path)) if entry.is_folder else [entry]
+            found += inside
+        return found
 
     def _is_kept(self, path: str, names: set[str]) -> bool:
-        """Whether a file is data; `names` are those of its folder."""
+        """Whether a file, or a folder of parts, is data; `names` are those of its folder."""
         name = os.path.basename(path)
+        output, ending = os.path.splitext(name)
+        if ending == ".json" and output in names and is_sidecar(path, self.tree):
+            return False
         if is_cache(name):
             self.caches.append(path)
             return False

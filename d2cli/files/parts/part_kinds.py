@@ -27,10 +27,12 @@ class PartKind:
 
     Attributes:
         name: what the whole is called, for messages.
+        command: that writes it.
         ending: of the parts, which gives their format.
     """
 
     name: str
+    command: str
     ending: str
 
     def part_name(self, number: int) -> str:
@@ -38,7 +40,8 @@ class PartKind:
         return f"part-{number:05}{self.ending}"
 
 
-GRAPH, SELECTION = PartKind("graph", ".arrow"), PartKind("selection", ".parquet")
+GRAPH = PartKind("graph", "graph", ".arrow")
+SELECTION = PartKind("selection", "select", ".parquet")
 PART_KINDS = (GRAPH, SELECTION)
 
 

@@ -107,8 +107,8 @@ def check_parts(parts: Sequence[Part], kind: PartKind) -> None:
     seen: dict[int, Path] = {}
     for path, _, record in parts:
         if record is None:
-            hint = f"give one {kind.name} file alone, or the parts of one {kind.name}"
-            raise DataError(f"{path}: is a {kind.name} of its own, not a part of one", hint)
+            hint = f"give one {kind.name} file, or all parts of one {kind.name} and nothing else"
+            raise DataError(f"{path}: is no part of a {kind.name}", hint)
         if record.kind != kind:
             raise DataError(f"{path}: is a part of a {record.kind.name}, not of a {kind.name}")
         if first is None or record.whole() != first.whole():
@@ -125,7 +125,7 @@ def check_parts(parts: Sequence[Part], kind: PartKind) -> None:
         says = f"the {kind.name} has {first.parts:,} parts"
         raise DataError(
             f"{whole_name(parts)}: {kind.part_name(lacking)} is missing: {says}",
-            "give all parts, or the folder that holds them",
+            "give the folder, or a pattern that matches all its parts",
         )
     row = 0
     for number, (path, rows, record) in enumerate(parts):

@@ -497,6 +497,12 @@ def test_row_lists_with_ids_of_another_type_are_refused(refuse, data):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("more", [[], ["--higher-is", "better"], ["--score-transform", "rank"]])
+def test_nothing_is_left_of_rows_that_are_all_excluded(refuse, more):
+    npy(np.arange(40), "all.npy")
+    refuse(*select(), "--exclude", "all.npy", *more, says=["no row is left: all are excluded"])
+
+
 def test_contradicting_include_exclude_and_budget_are_refused(refuse):
     npy(np.arange(12), "in.npy")
     npy(np.arange(11, 30), "out.npy")

@@ -145,11 +145,14 @@ def settle_utility(scores: Scores, bad: BadRows, messages: Messages | None = Non
     scores as they are.
 
     Raises:
-        DataError: if no row has a score.
+        DataError: if no row is left, or none has a score.
     """
     direction, rows = scores.direction, bad.rows
     allow_negative = messages is not None and messages.floor is not None
     missing, used = None, bad.used
+    if not used.any():
+        says = "no row is left: all are excluded, or cannot be used"
+        raise DataError(f"{scores.origin.place(None)}: {says}")
     if scores.missing is not None:
         missing, used = scores.missing & used, used & ~scores.missing
         if not used.any():

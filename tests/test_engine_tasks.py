@@ -243,7 +243,7 @@ def test_work_that_is_lost_again_and_again_ends_in_an_error(monkeypatch):
 
 def test_a_folder_that_a_node_does_not_see_is_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot be entered on"):
-        cluster._Origin(cluster.__version__, str(tmp_path / "gone")).settle()
+        cluster._Origin(cluster.__version__, str(tmp_path / "gone"), 0).settle()
 
 
 @with_ray

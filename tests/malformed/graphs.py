@@ -111,7 +111,7 @@ CONTENT = [
     case("graph: parts, one twice", PICK, "bad.d2", parts(0, 1, 1), "is part 1, as ",
          shown="bad.d2/part-00002.arrow"),
     case("graph: parts and a whole graph", GRAPH, "bad.d2", parts(0, 1, 2, whole=True),
-         "is a graph of its own", shown="bad.d2/part-00003.arrow"),
+         "is no part of a graph", shown="bad.d2/part-00003.arrow"),
     case("graph: float64", PICK, G, m.arrow(m.graph(
         distances=pa.array([[1.0]] * m.N, pa.list_(pa.float64(), 1)))), "fixed_size_list<float>"),
     case("graph: lists", GRAPH, G, m.arrow(m.graph(

@@ -277,7 +277,8 @@ def assert_decision(found, picks):
         assert GAMMA_HIGH in lost
     else:
         assert min(kept) == found.gamma_reverse
-        assert max(lost, default=0) < found.gamma_reverse
+        # The lift may fall again: larger values may be lost too.
+        assert found.gamma_reverse not in lost
     low, high, mine = numbers["mean_all"], numbers["mean_best"], numbers["mean_kept"]
     if picks and high - low > 1e-6:
         assert numbers["lift"] == pytest.approx((mine - low) / (high - low), rel=1e-6, abs=1e-6)

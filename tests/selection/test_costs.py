@@ -56,8 +56,8 @@ def problems(draw):
     return neighbors, distances, draw(scores(n, negative=True)), options
 
 
-def limits_of(options):
-    """(class of each row, limit of each class) as the definition has them."""
+def left_of(options):
+    """(class of each row, what rows of each class may still cost) as the definition has them."""
     costs, include, left_out = (options[name] for name in ("costs", "include", "exclude"))
     classes = np.zeros(costs.size, int)
     if options["balance"] != "none":
@@ -71,11 +71,17 @@ def limits_of(options):
 
     available, included = added(~left_out), added(include)
     found = naive_costs.shares(available, options["cost_budget"], options["balance"], included)
-    limits = [
-        math.inf if share >= whole else rounded_down(share - Fraction(held))
+    left = [
+        math.inf if share >= whole else share - Fraction(held)
         for share, whole, held in zip(found, available, included, strict=True)
     ]
-    return classes, limits
+    return classes, left
+
+
+def limits_of(options):
+    """(class of each row, limit of each class as a float)."""
+    classes, left = left_of(options)
+    return classes, [one if one == math.inf else rounded_down(one) for one in left]
 
 
 def chosen(graph, u, options, **more):
@@ -137,14 +143,14 @@ def test_automatic_selection_in_cost_equals_the_plain_loop(problem):
     if found is None:
         return
     size = found.decisions[0].numbers
-    classes, limits = limits_of(options)
+    (classes, limits), (_, left) = limits_of(options), left_of(options)
     include, left_out, costs = (options[name] for name in ("include", "exclude", "costs"))
     eligible = ~(include | left_out)
     rows = np.bincount(classes[eligible], minlength=len(limits))
     bought = []
-    for c, limit in enumerate(limits):
+    for c, limit in enumerate(left):
         total = np.bincount(classes[eligible], costs[eligible], len(limits))[c]
-        exact = rows[c] if limit == math.inf else Fraction(limit) * int(rows[c]) // Fraction(total)
+        exact = rows[c] if limit == math.inf else limit * int(rows[c]) // Fraction(total)
         bought.append(int(min(rows[c], max(limit > 0, exact))))
     asked = sum(bought)
     assert size["rows"] == rows.sum()

@@ -155,7 +155,8 @@ def arranged(room: Room, account: Account, *, files: bool = True) -> Arranged:
     if least.process.peak >= whole.process.peak and not shared:
         return whole
     left = max(0, room.memory - ((least.task or least.process).peak - BASE))
-    return accounted(left - kept_freed(left), kept_freed(left))
+    freed = kept_freed(left)
+    return accounted(left - freed, freed)
 
 
 def _engine(options: RunOptions, tasks: bool) -> RayEngine | None:

@@ -268,7 +268,7 @@ def write_graph(
     """
     sweep(resolve(Path(path)).parent)
     with Outputs() as outputs:
-        place = outputs.place(path, GRAPH if names_folder(path) else None)
+        place = outputs.place(path, GRAPH.of_output(path))
         store_graph(place, graph, ids, provenance)
 
 

@@ -100,18 +100,25 @@ class Group:
 
     def block(self, start: int, stop: int) -> Floats:
         """The vectors numbered start … stop; a view if they are a run of all vectors."""
-        rows = slice(start, stop) if self.rows is None else _run_of(self.rows[start:stop])
-        return self.vectors[rows]
+        return self.vectors[self._run(start, stop)]
 
     def read(self, start: int, stop: int, out: Floats) -> None:
         """``out[:] = block(start, stop)``, without another array of this size."""
-        rows = slice(start, stop) if self.rows is None else _run_of(self.rows[start:stop])
+        rows = self._run(start, stop)
         if isinstance(self.vectors, ReadVectors) and isinstance(rows, slice):
             self.vectors.read(rows.start, rows.stop, out)
             return
         step = max(1, SCALED_NUMBERS // out.shape[1])
         for at in range(0, len(out), step):
             out[at : at + step] = self.block(start + at, min(start + at + step, stop))
+
+    def _run(self, start: int, stop: int) -> slice | Int64:
+        """The rows numbered start … stop; a slice if they are a run of all rows."""
+        if self.rows is None:
+            return slice(start, stop)
+        rows = self.rows[start:stop]
+        run = len(rows) and rows[-1] - rows[0] == len(rows) - 1  # rows ascend
+        return slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
 
     def vectors_at(self, numbers: NDArray[Any]) -> Floats:
         """The vectors (m, d) with these numbers, a copy."""
@@ -140,12 +147,6 @@ class Group:
         numbers = np.full(len(self.vectors), -1, np.int32)
         numbers[self.rows] = np.arange(len(self.rows))
         return np.where(rows < 0, np.int32(-1), numbers[rows])
-
-
-def _run_of(rows: Int64) -> slice | Int64:
-    """Rows that ascend, as a slice if none is left out."""
-    run = len(rows) and rows[-1] - rows[0] == len(rows) - 1
-    return slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
 
 
 def prepare(

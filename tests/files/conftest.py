@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from d2cli.files.output import folder_swap
+from tests.faults import can_exchange
+
 
 @pytest.fixture
 def expected(data, select):
@@ -24,3 +27,13 @@ def same(expected, select):
         assert Path("same.npy").read_bytes() == expected
 
     return call
+
+
+@pytest.fixture(params=["exchanged", "renamed"])
+def exchanges(request, monkeypatch):
+    """Both ways to replace a folder in the current one; true: names are exchanged in one step."""
+    if request.param == "renamed":
+        monkeypatch.setattr(folder_swap, "_exchange", lambda *_: False)
+    elif not can_exchange():
+        pytest.skip("needs renameat2, and a file system that exchanges names")
+    return request.param == "exchanged"

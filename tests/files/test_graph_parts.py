@@ -30,7 +30,7 @@ from d2cli.files.provenance.sidecar import read_sidecar
 from d2cli.graph.knn_graph import BuildInfo, KnnGraph
 from d2cli.graph.lists import RangedLists
 from d2cli.runtime.ledger import Ledger
-from tests.faults import can_exchange, killed_at
+from tests.faults import killed_at
 from tests.strategies import knn_graphs
 
 EMB = ["graph", "--emb", "emb.npy", "-k", 3]
@@ -498,21 +498,11 @@ def test_outputs_inside_graphs_and_graphs_over_inputs_are_refused(graphs):
     assert content() == before
 
 
-@pytest.fixture(params=["exchanged", "renamed"])
-def renames(request, monkeypatch, graphs):
-    """Both ways to replace a folder."""
-    if request.param == "renamed":
-        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
-    elif not can_exchange():
-        pytest.skip("needs renameat2, and a file system that exchanges names")
-    return request.param
-
-
 def names():
     return {name for name in os.listdir() if name.startswith((".", "g.d2"))}
 
 
-def test_an_old_folder_is_replaced_by_fewer_parts(graphs, renames, monkeypatch):
+def test_an_old_folder_is_replaced_by_fewer_parts(graphs, exchanges, monkeypatch):
     monkeypatch.setattr(part_kinds, "PART_ROWS", 30)
     assert graphs(*EMB, "--out", "g.d2")[0] == 0
     assert sorted(content()) == NAMES[:2]
@@ -520,7 +510,7 @@ def test_an_old_folder_is_replaced_by_fewer_parts(graphs, renames, monkeypatch):
     assert "previous" not in json.loads(Path("g.d2.json").read_text())
 
 
-def test_a_failed_part_changes_nothing(graphs, renames, monkeypatch):
+def test_a_failed_part_changes_nothing(graphs, exchanges, monkeypatch):
     before = content()
     real, made = pa.OSFile, []
 
@@ -541,7 +531,7 @@ def test_a_failed_part_changes_nothing(graphs, renames, monkeypatch):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_failed_later_output_restores_the_folder(graphs, renames, monkeypatch, there):
+def test_a_failed_later_output_restores_the_folder(graphs, exchanges, monkeypatch, there):
     if not there:
         shutil.rmtree("g.d2")
     before, real = content() if there else None, os.replace
@@ -562,7 +552,7 @@ def test_a_failed_later_output_restores_the_folder(graphs, renames, monkeypatch,
     assert not {name for name in names() if name.startswith(".")}
 
 
-def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_graph(graphs, renames):
+def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_graph(graphs, exchanges):
     old, graph = content(), read_graph("g.arrow")
     new_graph = KnnGraph(graph.neighbors[:, :2].copy(), graph.distances[:, :2].copy())
     write_graph("n.d2", new_graph)
@@ -575,7 +565,7 @@ def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_graph(graphs, rena
         shutil.copytree("kept.d2", "g.d2")
         shutil.copy("kept.json", "g.d2.json")
         write = partial(write_graph, "g.d2", new_graph)
-        code = killed_at(number, renames == "exchanged", write)
+        code = killed_at(number, exchanges, write)
         there = content() if os.path.exists("g.d2") else None
         seen.append("away" if there is None else "new" if there == new else "old")
         if there is None:  # nothing is lost: a command that reads the graph puts it back
@@ -588,7 +578,7 @@ def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_graph(graphs, rena
             break
         assert code == -signal.SIGKILL
     assert code == 0
-    assert seen == (["old", "new"] if renames == "exchanged" else ["old", "away", "new"])
+    assert seen == (["old", "new"] if exchanges else ["old", "away", "new"])
 
 
 def test_a_folder_that_cannot_be_put_back_keeps_its_note(graphs, monkeypatch):

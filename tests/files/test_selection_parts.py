@@ -20,7 +20,6 @@ from d2cli.cli.main import run
 from d2cli.errors import DataError
 from d2cli.files import sizes
 from d2cli.files.frame import Frame
-from d2cli.files.output import folder_swap as folders
 from d2cli.files.output import temporary
 from d2cli.files.parts import part_kinds
 from d2cli.files.parts.records import PART_KEY
@@ -29,7 +28,7 @@ from d2cli.files.provenance.sidecar import KEY, new_provenance, read_sidecar
 from d2cli.files.selection_file import Kept, open_selection, store_selection
 from d2cli.files.sources import open_source
 from d2cli.runtime.ledger import Ledger
-from tests.faults import can_exchange, killed_at
+from tests.faults import killed_at
 
 PICK = ["--emb", "emb.npy", "--scores", "with_ids.parquet", "--size", 18]
 REPORT = ["report", "--emb", "emb.npy", "--scores", "with_ids.parquet", "--map", "none"]
@@ -592,28 +591,18 @@ def test_outputs_inside_selections_and_over_inputs_are_refused(graph, select):
     assert content() == before
 
 
-@pytest.fixture(params=["exchanged", "renamed"])
-def exchanges(request, monkeypatch, kept):
-    """Both ways to replace a folder."""
-    if request.param == "renamed":
-        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
-    elif not can_exchange():
-        pytest.skip("needs renameat2, and a file system that exchanges names")
-    return request.param == "exchanged"
-
-
 def names():
     return {name for name in os.listdir() if name.startswith((".", "k.d2"))}
 
 
-def test_an_old_folder_is_replaced_by_fewer_parts(exchanges, select):
+def test_an_old_folder_is_replaced_by_fewer_parts(kept, exchanges, select):
     assert select(*PICK[:-1], 9, "--out", "k.d2")[0] == 0
     assert sorted(content()) == NAMES[:2]
     assert names() == {"k.d2", "k.d2.json"}
     assert "previous" not in json.loads(Path("k.d2.json").read_text())
 
 
-def test_a_failed_part_changes_nothing(exchanges, select, monkeypatch):
+def test_a_failed_part_changes_nothing(kept, exchanges, select, monkeypatch):
     before, real, made = content(), pq.write_table, []
 
     def third_fails(*args, **options):
@@ -630,7 +619,7 @@ def test_a_failed_part_changes_nothing(exchanges, select, monkeypatch):
     assert names() == {"k.d2", "k.d2.json"}
 
 
-def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_selection(exchanges, select):
+def test_a_run_killed_at_any_rename_leaves_the_old_or_the_new_selection(kept, exchanges, select):
     old, command = content(), ["select", *map(str, PICK), "--order", "rank", "-k", "4", "-q"]
     assert run([*command, "--out", "n.d2"]) == 0
     new = content("n.d2")

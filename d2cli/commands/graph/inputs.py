@@ -36,7 +36,7 @@ class GraphJob:
     @property
     def parts(self) -> PartKind | None:
         """The kind of the parts that are written; None: the graph is one file."""
-        return GRAPH if names_folder(self.request.out) else None
+        return GRAPH.of_output(self.request.out)
 
 
 @dataclass(frozen=True)

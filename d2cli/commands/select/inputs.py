@@ -304,7 +304,7 @@ class Target:
     @property
     def parts(self) -> PartKind | None:
         """The kind of the parts that are written; None: the selection is one file, or ``-``."""
-        return SELECTION if names_folder(self.path) else None
+        return SELECTION.of_output(self.path)
 
 
 def name_targets(options: OutputOptions, budgets: list[tuple[Budget, int]]) -> list[Target]:

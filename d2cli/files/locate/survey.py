@@ -32,7 +32,7 @@ class Survey:
         return self._files(
             entry
             for entry in entries
-            if (entry.is_data or self._is_parted(entry)) and self._is_kept(entry.path, names)
+            if (entry.is_data or _is_parted(entry)) and self._is_kept(entry.path, names)
         )
 
     def kept(self, matches: list[Entry]) -> list[str]:
@@ -44,26 +44,19 @@ class Survey:
         found = self._files(
             one
             for one in matches
-            if (not one.is_folder or self._is_parted(one))
+            if (not one.is_folder or _is_parted(one))
             and self._is_kept(one.path, names[os.path.dirname(one.path)])
         )
         return [file.path for file in found]
 
-    def _is_parted(self, entry: Entry) -> bool:
-        """Whether it is a folder of parts that the option reads, or an output that it leaves out.
-
-        Other options read such a folder only if nothing else is meant.
-        """
-        if not (entry.is_walked and names_folder(entry.name)):
-            return False
-        return reads_parts(self.option) or is_foreign(entry.path, self.tree, self.option)
-
     def _files(self, entries: Iterable[Entry]) -> list[Entry]:
-        """The files themselves, and those of folders of parts."""
+        """The files themselves, and those of folders of parts if the option consumes parts."""
         found: list[Entry] = []
         for entry in entries:
-            inside = self.data(self.tree.entries(entry.path)) if entry.is_folder else [entry]
-            found += inside
+            if not entry.is_folder:
+                found.append(entry)
+            elif reads_parts(self.option):
+                found += self.data(self.tree.entries(entry.path))
         return found
 
     def _is_kept(self, path: str, names: set[str]) -> bool:
@@ -102,6 +95,11 @@ class Survey:
         if self.caches:
             what.append(f"caches of datasets ({listed(_names(self.caches), most=4)})")
         return f", only {listed(what)}" if what else ""
+
+
+def _is_parted(entry: Entry) -> bool:
+    """Whether the name of a folder is that of an output in parts."""
+    return entry.is_walked and names_folder(entry.name)
 
 
 def outputs_notice(place: str, outputs: list[str]) -> str:

@@ -35,6 +35,10 @@ class PartKind:
     command: str
     ending: str
 
+    def of_output(self, path: str | Path) -> PartKind | None:
+        """The kind itself if an output of this name is a folder of parts; None: it is one file."""
+        return self if names_folder(path) else None
+
     def part_name(self, number: int) -> str:
         """The file name of a part."""
         return f"part-{number:05}{self.ending}"

@@ -88,7 +88,7 @@ class Part(NamedTuple):
 
 
 def whole_name(parts: Sequence[Part]) -> str:
-    """What messages call the output of which these are parts: their folder, or the first file."""
+    """The name of an output in messages: the folder of its parts, or the first file."""
     first = str(parts[0].path)
     folder = os.path.dirname(first)
     together = all(os.path.dirname(str(part.path)) == folder for part in parts)
